@@ -1,0 +1,125 @@
+"""Coordinates of weights: whole tensors as broadcasting iotas, and NumPy-style indices into them.
+
+Everything above addresses a weight by one uint32 array an axis, of equal rank, that broadcast against
+each other. A whole tensor then needs no index buffer, and one weight costs the same in any tensor.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+Coordinates = tuple[Array, ...]
+Shape = tuple[int, ...]
+
+
+def whole(shape: Shape) -> Coordinates:
+    """The coordinates of every element: axis k varies along axis k alone."""
+    rank = len(shape)
+    extents = [tuple(n if k == axis else 1 for k in range(rank)) for axis, n in enumerate(shape)]
+    return tuple(lax.broadcasted_iota(jnp.uint32, extent, axis) for axis, extent in enumerate(extents))
+
+
+def linear_index(coordinates: Coordinates, shape: Shape, axes: Sequence[int]) -> Array:
+    """The row-major number, modulo 2**32, of an element within the block spanned by `axes`, in their order."""
+    rank = coordinates[0].ndim if coordinates else 0
+    total = jnp.zeros((1,) * rank, jnp.uint32)
+    for axis in axes:
+        total = total * (shape[axis] & 0xFFFFFFFF) + coordinates[axis]
+    return total
+
+
+def from_index(index: Any, shape: Shape) -> tuple[Coordinates, Shape]:
+    """Coordinates of `array[index]` for an array of `shape`, and the shape of that result.
+
+    Args:
+      index: integers, slices, an Ellipsis, integer arrays (traced ones too) and static boolean
+        arrays, or a tuple of these, with NumPy's rules for their combination.
+      shape: the shape of the array.
+
+    Raises:
+      IndexError: for too many indices, or a static index outside the shape. A traced one is clipped to
+        the shape, as JAX does.
+      TypeError: for an index of another type.
+    """
+    parts = _one_per_axis(index, shape)
+    arrays = [k for k, part in enumerate(parts) if not isinstance(part, slice)]
+    block = np.broadcast_shapes(*(jnp.shape(parts[k]) for k in arrays))
+    # NumPy's rule: adjacent array indices leave their result in place, others move it to the front.
+    adjacent = not arrays or arrays[-1] - arrays[0] == len(arrays) - 1
+    before = sum(isinstance(p, slice) for p in parts[: arrays[0]]) if arrays and adjacent else 0
+    lengths = [len(range(*p.indices(n))) for p, n in zip(parts, shape, strict=True) if isinstance(p, slice)]
+    result = (*lengths[:before], *block, *lengths[before:])
+    coordinates, position = [], 0
+    for part, n in zip(parts, shape, strict=True):
+        if isinstance(part, slice):
+            at = position if position < before else position + len(block)
+            coordinates.append(_spread(_slice_values(part, n), (at,), len(result)))
+            position += 1
+        else:
+            axes = range(before + len(block) - jnp.ndim(part), before + len(block))
+            coordinates.append(_spread(part, axes, len(result)))
+    return tuple(coordinates), result
+
+
+def _one_per_axis(index: Any, shape: Shape) -> list[Any]:
+    """The index as one slice or integer array an axis, checked against the shape."""
+    given = list(index) if isinstance(index, tuple) else [index]
+    given = [p for part in given for p in _expand_mask(part)]
+    ellipses = [k for k, part in enumerate(given) if part is Ellipsis]
+    if len(ellipses) > 1:
+        raise IndexError("`index` must hold at most one Ellipsis")
+    missing = len(shape) - len(given) + len(ellipses)
+    if missing < 0:
+        raise IndexError(f"`index` must have at most {len(shape)} parts for shape {shape}, got {len(given)}")
+    at = ellipses[0] if ellipses else len(given)
+    parts = [*given[:at], *[slice(None)] * missing, *given[at + len(ellipses) :]]
+    return [_checked(part, n, axis) for axis, (part, n) in enumerate(zip(parts, shape, strict=True))]
+
+
+def _expand_mask(part: Any) -> list[Any]:
+    if isinstance(part, (np.ndarray, jax.Array, list)) and jnp.result_type(part) == bool:
+        if isinstance(part, jax.core.Tracer):
+            raise TypeError("`index` must not hold a traced boolean array: its number of True values is not known")
+        return list(np.nonzero(np.asarray(part)))
+    return [part]
+
+
+def _checked(part: Any, n: int, axis: int) -> Any:
+    if isinstance(part, slice):
+        return part
+    if isinstance(part, jax.core.Tracer) and jnp.issubdtype(part.dtype, jnp.integer):
+        return jnp.clip(jnp.where(part < 0, part + n, part), 0, n - 1).astype(jnp.uint32)
+    try:
+        values = np.asarray(part if np.ndim(part) else operator.index(part))
+    except TypeError:
+        values = np.asarray(None)
+    if not np.issubdtype(values.dtype, np.integer) and values.size:
+        raise TypeError(f"`index` must hold integers, slices, an Ellipsis or integer arrays, got {part!r}")
+    bad = values[(values < -n) | (values >= n)]
+    if bad.size:
+        raise IndexError(f"`index` {bad.flat[0]} is outside axis {axis} of size {n}")
+    return np.where(values < 0, values + n, values).astype(np.uint32)
+
+
+def _slice_values(part: slice, n: int) -> np.ndarray:
+    return np.arange(n)[part].astype(np.uint32) if n < 2**16 else np.array(range(*part.indices(n)), np.uint32)
+
+
+def _spread(values: Any, axes: Sequence[int], rank: int) -> Array:
+    """`values` with its dimensions at `axes` of an array of `rank` dimensions."""
+    extent = [1] * rank
+    for axis, n in zip(axes, jnp.shape(values), strict=True):
+        extent[axis] = n
+    return jnp.reshape(jnp.asarray(values, jnp.uint32), extent)
+
+
+def size(shape: Shape, axes: Sequence[int]) -> int:
+    return math.prod(shape[axis] for axis in axes)

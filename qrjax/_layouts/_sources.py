@@ -1,0 +1,200 @@
+"""Which random word a weight gets: a point of a Sobol' sequence, by layout, or a hash of its address.
+
+`Sobol` and `Hash` are the two sources. Both map (state, shape, coordinates) to uint32 words, element
+by element, in integers; neither knows what the words become.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from qrjax._layouts._coordinates import Coordinates, Shape, linear_index, size
+from qrjax._sequences import _directions as table
+from qrjax._sequences._permutations import permute
+from qrjax._sequences._scrambles import (
+    Scramble,
+    check_scramble,
+    laine_karras,
+    scrambled_directions,
+    scrambled_points,
+)
+from qrjax._sequences._sobol import gray, line_bits, point_bits, raster_bits
+from qrjax._words._pairs import Pair, reverse_bits, word
+from qrjax._words._splitmix import absorb, output
+
+Layout = Literal["sequence", "shuffled", "outputs", "neurons", "points"]
+LAYOUTS = ("sequence", "shuffled", "outputs", "neurons", "points")
+LARGEST_SEQUENCE = 2**32
+
+# What is drawn from a tensor's state, kept apart by the first word absorbed.
+WORDS, MATRIX, GROUPS, HASH = range(4)
+
+
+class Roles(NamedTuple):
+    """The axes of a weight tensor: which span its inputs, which its outputs; the rest are batches."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Hash:
+    """Every weight is the SplitMix64 hash of its coordinates; the shape has no influence."""
+
+    def words(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles, whole: bool) -> Array:
+        state = absorb(state, HASH, len(coordinates))
+        if not coordinates:
+            return output(state, 0).hi
+        row = absorb(state, *coordinates[:-1])
+        if len(coordinates) > 1:
+            # A barrier, or XLA would hash the leading coordinates anew for every element.
+            row = Pair(*lax.optimization_barrier(tuple(row)))
+        return output(row, coordinates[-1]).hi
+
+    @property
+    def exact(self) -> bool:
+        return False
+
+    def check_shape(self, shape: Shape) -> None:
+        del shape  # each axis is below 2**32, and coordinates are absorbed one by one
+
+
+@dataclasses.dataclass(frozen=True)
+class Sobol:
+    """Weights are points of a Sobol' sequence, assigned to coordinates by a layout.
+
+    Attributes:
+      layout: what is stratified. "sequence": the flat tensor, in the sequence's order; "shuffled": the
+        flat tensor, in random order; "outputs": for every input, its weights to all outputs;
+        "neurons": every output's weights from all inputs; "points": output j is point j of a sequence
+        with one dimension an input.
+      dim: the (first) dimension; None lets the key choose for "sequence" and is 1 elsewhere.
+      scramble: None, "shift", "linear" or "owen".
+    """
+
+    layout: Layout
+    dim: int | None
+    scramble: Scramble
+
+    def __post_init__(self) -> None:
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"`layout` must be one of {', '.join(map(repr, LAYOUTS))}, got {self.layout!r}")
+        check_scramble(self.scramble)
+        if self.dim is not None:
+            if isinstance(self.dim, jax.core.Tracer):
+                raise TypeError("`dim` of an initializer must be static; leave it None to let the key choose")
+            object.__setattr__(self, "dim", table.check_dim(self.dim))
+        if self.scramble is None and self.layout in ("outputs", "neurons"):
+            raise ValueError(
+                f"`scramble` must not be None for layout={self.layout!r}: every group would hold the same values; "
+                "use 'owen', or layout='sequence' for the plain points"
+            )
+
+    @property
+    def exact(self) -> bool:
+        """Whether words are plain Sobol' points, whose value is word / 2**32 and not half a step more."""
+        return self.scramble is None
+
+    @property
+    def _skip(self) -> int:
+        # The paper skips the first point, which unscrambled is the corner 0 of every dimension.
+        return int(self.scramble is None or self.layout == "sequence")
+
+    def check_shape(self, shape: Shape) -> None:
+        if self.layout in ("sequence", "shuffled") and size(shape, range(len(shape))) + self._skip > LARGEST_SEQUENCE:
+            raise ValueError(
+                f"layout={self.layout!r} addresses at most 2**32 points of one sequence, got shape {shape}; "
+                "use layout='outputs' or a _hash builder, which have no such limit"
+            )
+
+    def words(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles, whole: bool) -> Array:
+        if self.layout == "sequence":
+            return self._sequence(state, shape, coordinates, whole)
+        if self.layout == "points":
+            return self._points(state, shape, coordinates, roles)
+        rank = range(len(shape))
+        members = {"shuffled": tuple(rank), "outputs": roles.outputs, "neurons": roles.inputs}[self.layout]
+        groups = [coordinates[axis] for axis in rank if axis not in members]
+        return self._stratified(state, size(shape, members), linear_index(coordinates, shape, members), groups)
+
+    def _stratified(self, state: Pair, n: int, index: Array, groups: list[Array]) -> Array:
+        """Each group of n weights gets the first n points, in an order and with a scramble of its own."""
+        group = absorb(absorb(state, GROUPS), *groups)
+        seed, *keys = (*output(group, 0), *output(group, 1), group.hi) if n > 1 else output(group, 0)
+        if groups:
+            # A barrier, or XLA would hash the group anew for every weight.
+            seed, *keys = lax.optimization_barrier((seed, *keys))
+        if n > 1:
+            index = permute(index, n, tuple(keys[:4]))
+        return self._point(state, index + word(self._skip), seed, n - 1 + self._skip)
+
+    def _sequence(self, state: Pair, shape: Shape, coordinates: Coordinates, whole: bool) -> Array:
+        choice, seed = output(absorb(state, WORDS), 0)
+        if self.dim is None:
+            directions = table.compact_directions(choice)
+        else:
+            directions = table.directions(self.dim)
+        directions = scrambled_directions(directions, self.scramble, absorb(state, MATRIX))
+        if whole and len(shape) > 1:
+            rows = linear_index(coordinates, shape, range(len(shape) - 1))
+            bits = raster_bits(directions, rows, coordinates[-1], shape, self._skip)
+        elif whole and len(shape) == 1:
+            bits = line_bits(directions, shape[0], self._skip)
+        else:
+            index = linear_index(coordinates, shape, range(len(shape))) + word(self._skip)
+            bits = point_bits(directions, index, size(shape, range(len(shape))))
+        return scrambled_points(bits, self.scramble, seed)
+
+    def _points(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles) -> Array:
+        """Output j is point j; input i is dimension dim + i, wrapping, with a scramble of its own."""
+        batches = [coordinates[k] for k in range(len(shape)) if k not in roles.inputs + roles.outputs]
+        inputs = linear_index(coordinates, shape, roles.inputs)
+        index = linear_index(coordinates, shape, roles.outputs) + word(self._skip)
+        batch = absorb(absorb(state, GROUPS), *batches)
+        own = absorb(batch, inputs)
+        count = size(shape, roles.inputs)
+        directions = table.directions_at(inputs, self.dim or 1, count)
+        directions = scrambled_directions(directions, self.scramble, absorb(own, MATRIX))
+        seed = output(own, WORDS).hi
+        directions, seed = lax.optimization_barrier((directions, seed))
+        bits = point_bits(directions, index, size(shape, roles.outputs))
+        return scrambled_points(bits, self.scramble, seed)
+
+    def _point(self, state: Pair, index: Array, seed: Array, largest: int) -> Array:
+        """Point `index` of the dimension, scrambled by `seed`."""
+        if self.dim in (None, 1) and self.scramble != "linear":
+            # Dimension 1 is the radical inverse: its reversed bits are the index's Gray code.
+            if self.scramble == "owen":
+                return reverse_bits(laine_karras(gray(index), seed))
+            return scrambled_points(reverse_bits(gray(index)), self.scramble, seed)
+        directions = scrambled_directions(table.directions(self.dim or 1), self.scramble, absorb(state, MATRIX))
+        return scrambled_points(point_bits(directions, index, largest), self.scramble, seed)
+
+
+Source = Sobol | Hash
+
+
+def default_roles(rank: int) -> Roles:
+    """For a tensor without declared axes: the last axis is the output, the others are inputs."""
+    return Roles(tuple(range(rank - 1)), tuple(range(rank))[-1:])
+
+
+def collapses(source: Any, shape: Shape) -> bool:
+    """Whether a layout makes a matrix of `shape` numerically low in rank.
+
+    Row by row from one dimension, x(i w + j) is close to x(i w) ^ x(j) wherever the width w has a
+    factor of two, and no better than a lattice where it is odd.
+    """
+    if not isinstance(source, Sobol) or source.layout != "sequence" or len(shape) < 2:
+        return False
+    rows, width = int(np.prod(shape[:-1], dtype=object)), shape[-1]
+    return min(rows, width) >= SMALLEST_COLLAPSE
+
+
+SMALLEST_COLLAPSE = 8

@@ -1,0 +1,64 @@
+"""Keyed permutations of range(n) with random access: no sort, no table, any n up to 2**32.
+
+A Feistel network on a ragged raster. The numbers 0..n-1 fill rows of `width` cells, the last row
+perhaps in part. A round turns every column by a keyed hash of its number, the next one every row
+likewise; each turn is a rotation within that column's or row's own length, so the whole is a
+bijection whatever n is. After Black and Rogaway 2002, "Ciphers with arbitrary finite domains".
+
+The width is odd and there are three rounds because the images index a radical inverse, whose leading
+bit is the index's parity. With a width of 2**k a rotation only flips that parity along a whole row,
+and with two rounds a 1024 x 1024 matrix keeps 0.90 of the effective rank of an i.i.d. one; so it is 1.00.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+from jax import Array
+
+from qrjax._words._pairs import mulhi, word, where
+
+MULTIPLIERS = (0x9E3779B1, 0x85EBCA6B)
+
+
+def permute(index: Array, n: int, keys: tuple[Array, Array, Array, Array]) -> Array:
+    """Where a keyed permutation of range(n) sends `index`.
+
+    Args:
+      index: uint32, values in [0, n).
+      n: static, 1 <= n <= 2**32.
+      keys: four uint32 words that broadcast against `index`: one a round, and one that turns the
+        whole, without which small n would prefer some images (not needed, and left out, above 2**31).
+    """
+    width = math.isqrt(n) | 1
+    height = -(-n // width)
+    last = n - (height - 1) * width  # cells of the last row
+    row = index // word(width)
+    column = index - row * word(width)
+    for turn, key in enumerate(keys[:3]):
+        if turn % 2 == 0:
+            row = _rotate(row, _hash(column, key), _length(column, last, height, height - 1))
+        else:
+            column = _rotate(column, _hash(row, key), _length(row, height - 1, width, last))
+    image = row * word(width) + column
+    return _rotate(image, keys[3], word(n)) if n <= 2**31 else image
+
+
+def _length(position: Array, limit: int, below: int, beyond: int) -> Array:
+    """`below` where position < limit, else `beyond`: the length of a column or row of the raster."""
+    return where(position < word(limit), word(below), word(beyond))
+
+
+def _rotate(x: Array, fraction: Array, length: Array) -> Array:
+    """x + floor(length * fraction / 2**32), modulo length, for x < length <= 2**31."""
+    moved = x + mulhi(fraction, length)
+    # Where moved < length the difference wraps to a larger word, so the minimum is the remainder.
+    return jnp.minimum(moved, moved - length)
+
+
+def _hash(x: Array, key: Array) -> Array:
+    """A small keyed hash; its high bits are the good ones, and `mulhi` uses those."""
+    x = (x ^ key) * word(MULTIPLIERS[0])
+    x = x ^ x >> 16
+    return x * word(MULTIPLIERS[1])

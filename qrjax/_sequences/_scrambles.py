@@ -1,0 +1,71 @@
+"""Randomization of Sobol' points that keeps their stratification.
+
+shift   XOR with one random word (Cranley-Patterson in base 2)
+linear  a random unit lower triangular matrix over GF(2) on the digits, then a shift (Matousek 1998,
+        J. Complexity 14); touches the direction numbers alone
+owen    nested uniform scrambling (Owen 1995) by a hash of the reversed bits in which every bit depends on
+        the lower ones only (Laine and Karras 2011; Burley 2020, JCGT 9(4); multipliers by N. Vegdahl)
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from qrjax._words._pairs import Pair, reverse_bits, word
+from qrjax._words._splitmix import output
+
+Scramble = Literal["shift", "linear", "owen"] | None
+SCRAMBLES = (None, "shift", "linear", "owen")
+OWEN_MULTIPLIERS = (0x3D20ADEA, 0x05526C56, 0x53A22864)
+
+
+def check_scramble(scramble: object) -> None:
+    """Raises ValueError unless `scramble` is one of None, "shift", "linear" and "owen"."""
+    if scramble not in SCRAMBLES:
+        raise ValueError(f"`scramble` must be one of {', '.join(map(repr, SCRAMBLES))}, got {scramble!r}")
+
+
+def scrambled_directions(directions: Array, scramble: Scramble, state: Pair) -> Array:
+    """What a scramble does to the direction numbers, shape (32, ...), ahead of any point."""
+    if scramble == "linear":
+        return _lower_triangular(directions, state)
+    if scramble == "owen":
+        # The hash works on reversed bits; reversing these 32 saves reversing every point.
+        return reverse_bits(directions)
+    return directions
+
+
+def scrambled_points(bits: Array, scramble: Scramble, seed: Array) -> Array:
+    """What a scramble does to points made from `scrambled_directions`; `seed` is a uint32 word."""
+    if scramble is None:
+        return bits
+    if scramble == "owen":
+        return reverse_bits(laine_karras(bits, seed))
+    return bits ^ seed
+
+
+def laine_karras(x: Array, seed: Array) -> Array:
+    """A keyed permutation of words in which bit k of the result depends on bits 0..k only."""
+    a, b, c = map(word, OWEN_MULTIPLIERS)
+    x = x ^ x * a
+    x = (x + seed) * (seed >> 16 | 1)
+    x = x ^ x * b
+    return x ^ x * c
+
+
+def _lower_triangular(directions: Array, state: Pair) -> Array:
+    """The directions, shape (32, ...), times random unit lower triangular matrices, one for each state."""
+    digit = jnp.arange(32, dtype=jnp.uint32).reshape(32, *[1] * (directions.ndim - 1))
+    diagonal = word(1) << (31 - digit)
+    # Row r gives digit r, counted from the top: itself, and a random choice of the digits above it.
+    matrix = diagonal | output(state, digit).hi & ~(diagonal | diagonal - 1)
+
+    def step(total: Array, row: tuple[Array, Array]) -> tuple[Array, None]:
+        mask, bit = row
+        parity = lax.population_count(directions & mask) & 1
+        return total | parity * bit, None
+
+    return lax.scan(step, jnp.zeros_like(directions), (matrix, diagonal))[0]

@@ -1,0 +1,92 @@
+"""Points of the Sobol' sequence by index, one at a time or a whole raster at once.
+
+Sobol' 1967; in the Gray-code order of Antonov and Saleev 1979, which is also SciPy's: point i of a
+dimension is the XOR of its direction numbers v[b] over the set bits b of gray(i) = i ^ (i >> 1).
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+from qrjax._words._pairs import word, where
+
+# Up to this odd factor of the width a raster selects among that many tables; beyond, the selection
+# would cost as much as evaluating each point by itself.
+LARGEST_ODD_FACTOR = 8
+SMALLEST_TABLE = 16
+
+
+def gray(index: Array) -> Array:
+    return index ^ index >> 1
+
+
+def point_bits(directions: Array, index: Array, largest: int = 2**32 - 1, scale: int = 1) -> Array:
+    """The 32 bits of the points `index * scale`, each by itself: one masked XOR a bit of the index.
+
+    Args:
+      directions: direction numbers, shape (32, ...), the rest broadcasting against `index`.
+      index: uint32, any shape.
+      largest: a static bound on `index`; smaller ones take fewer steps.
+      scale: a static power of two.
+    """
+    # gray(index * 2**k) has k - 1 zeros at its end, then twice the index XOR the index.
+    skipped = max(scale.bit_length() - 2, 0)
+    code = index ^ index >> 1 if scale == 1 else index ^ index << 1
+    used = directions[skipped : skipped + largest.bit_length() + (scale > 1)]
+
+    def step(carry: tuple[Array, Array], direction: Array) -> tuple[tuple[Array, Array], None]:
+        total, remaining = carry
+        mask = word(0) - (remaining & 1)
+        return (total ^ direction & mask, remaining >> 1), None
+
+    shape = jnp.broadcast_shapes(index.shape, directions.shape[1:])
+    # Unrolled whole, the scan is straight-line code that XLA fuses with what follows; as a loop it
+    # would write its carry to memory 32 times.
+    return lax.scan(step, (jnp.zeros(shape, jnp.uint32), code), used, unroll=max(1, used.shape[0]))[0][0]
+
+
+def raster_bits(directions: Array, rows: Array, columns: Array, shape: tuple[int, ...], start: ArrayLike) -> Array:
+    """The points `start + rows * width + columns` of a raster, modulo 2**32; width = shape[-1].
+
+    The map from index to point is linear over GF(2), so with a power of two B dividing hi and lo < B,
+    x(hi + lo) = x(hi) ^ x(lo): a raster takes two short tables and one XOR a point. There is no
+    reshape and no gather in it, so that it partitions along every axis.
+
+    Args:
+      directions: shape (32,).
+      rows, columns: uint32, of equal rank, broadcasting against each other; columns in [0, width).
+      shape: static; its leading axes bound `rows`.
+      start: index of the first point, static or a uint32 scalar.
+    """
+    *leading, width = shape
+    block = width & -width
+    odd = width // block
+    known = isinstance(start, int)
+    largest = min(math.prod(shape) + int(start), 2**32 - 1) if known else 2**32 - 1
+    if block < SMALLEST_TABLE or odd > LARGEST_ODD_FACTOR:
+        return point_bits(directions, rows * word(width) + columns + word(start), largest)
+    pieces = odd + (not known or start % block != 0)
+    start = word(start)
+    column = columns + (start & (block - 1))
+    low = point_bits(directions, column & (block - 1), block - 1)
+    first = rows * word(odd) + (start >> (block.bit_length() - 1))
+    tables = [point_bits(directions, first + word(q), largest // block + 1, block) for q in range(pieces)]
+    # A barrier, or XLA would evaluate the tables anew for every element.
+    low, *tables = lax.optimization_barrier((low, *tables))
+    high = tables[0]
+    for q, table in enumerate(tables[1:], 1):
+        high = where(column >= q * block, table, high)
+    return high ^ low
+
+
+def line_bits(directions: Array, count: int, start: ArrayLike) -> Array:
+    """The points start, start + 1, ..., start + count - 1 as a vector, by way of a raster."""
+    width = 1 << (max(count, 1).bit_length() // 2)
+    height = -(-count // width)
+    rows = jnp.arange(height, dtype=jnp.uint32)[:, None]
+    columns = jnp.arange(width, dtype=jnp.uint32)[None, :]
+    return raster_bits(directions, rows, columns, (height, width), start).reshape(-1)[:count]

@@ -1,0 +1,69 @@
+"""From a `Draw` to floats: location + scale * draw, with one rounding and no float arithmetic to reorder.
+
+Location, scale and bounds are applied in integers. What is left for floats is one conversion, which
+rounds to nearest, and one multiplication by a power of two, which is exact: whatever a compiler makes
+of it (contraction into an FMA, reassociation with the caller's constants, fast math), the bits stay.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from qrjax._values._quantiles import Draw
+from qrjax._words._pairs import mulhi, word, where
+
+INT32_MAX = 2**31 - 1
+SMALLEST_EXPONENT = -126  # of a normal float32; a smaller power of two would be flushed to zero
+
+
+def to_float(
+    draw: Draw, location: float, scale: float, extent: float, bounds: tuple[float, float], dtype: Any
+) -> Array:
+    """location + scale * draw, rounded to `dtype` and kept strictly inside `bounds`.
+
+    Args:
+      draw: standardized values of absolute value at most `extent`.
+      location, scale: static floats, scale > 0.
+      extent: at least 2**(31 - draw.fraction).
+      bounds: lower and upper bound of the result, exclusive; infinite ones mean the largest finite values.
+      dtype: a real floating dtype.
+    """
+    exponent = unit_exponent(location, scale, extent)
+    multiplier = round(math.ldexp(scale, 32 - draw.fraction - exponent))
+    offset = round(math.ldexp(location, -exponent))
+    magnitude = mulhi(draw.magnitude, word(multiplier)).astype(jnp.int32)
+    units = where(draw.negative, -magnitude, magnitude)
+    if offset:
+        units = units + offset
+    least, largest = unit_bounds(bounds, exponent, dtype)
+    units = lax.clamp(np.int32(least), units, np.int32(largest))
+    wide = jnp.float64 if dtype == np.dtype("float64") else jnp.float32
+    return (units.astype(wide) * np.dtype(wide).type(math.ldexp(1.0, exponent))).astype(dtype)
+
+
+def unit_exponent(location: float, scale: float, extent: float) -> int:
+    """The least e for which every location + scale * draw is below 2**31 units of 2**e."""
+    largest = abs(location) + scale * extent
+    return max(math.frexp(largest)[1] - 31, SMALLEST_EXPONENT)
+
+
+def unit_bounds(bounds: tuple[float, float], exponent: int, dtype: Any) -> tuple[int, int]:
+    """The least and largest integers whose value in units of 2**exponent rounds to inside `bounds`."""
+    lower, upper = (neighbour(bound, toward, dtype) for bound, toward in zip(bounds, (np.inf, -np.inf), strict=True))
+    least = max(math.ceil(math.ldexp(lower, -exponent)), -INT32_MAX)
+    largest = min(math.floor(math.ldexp(upper, -exponent)), INT32_MAX)
+    return least, largest
+
+
+def neighbour(bound: float, toward: float, dtype: Any) -> float:
+    """The value of `dtype` next to `bound` in the direction `toward`, and finite."""
+    with np.errstate(over="ignore", under="ignore"):
+        rounded = np.asarray(bound).astype(dtype)
+        # ml_dtypes gives NumPy's nextafter for bfloat16; rounding first keeps us inside even where the
+        # caller compares with the rounded bound.
+        return float(np.nextafter(rounded, np.asarray(toward, dtype)))

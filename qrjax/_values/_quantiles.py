@@ -1,0 +1,118 @@
+"""From uniform bits to standardized values: inverse distribution functions in integers.
+
+A `Draw` is a sign and a magnitude in fixed point. Floats enter only in `_floats.py`, after this.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from qrjax._values import _coefficients as table
+from qrjax._values._fixed import piecewise, select
+from qrjax._words._pairs import Pair, mulhi, word, where
+
+QUARTER, HALF = 1 << 30, 1 << 31
+
+
+class Draw(NamedTuple):
+    """The value (1 - 2 * negative) * magnitude / 2**fraction; `fraction` is static."""
+
+    negative: Array
+    magnitude: Array
+    fraction: int
+
+
+class Centred(NamedTuple):
+    """A uniform number of (-1, 1): its sign, and its absolute value times 2**32."""
+
+    negative: Array
+    magnitude: Array
+
+
+def centre(bits: Array, exact: bool = False) -> Centred:
+    """2 u - 1 for the uniform u that the bits stand for.
+
+    u = (bits + 1/2) / 2**32, which treats both ends alike; or u = bits / 2**32 where `exact`, the
+    convention of unscrambled Sobol' points, with bits = 0 moved to 1 to stay inside the interval.
+    """
+    if exact:
+        bits = jnp.maximum(bits, word(1))
+    negative = bits < word(HALF)
+    if exact:
+        return Centred(negative, where(negative, word(0) - bits, bits) << 1)
+    return Centred(negative, where(negative, ~bits, bits) << 1 | 1)
+
+
+def uniform(bits: Array, exact: bool = False) -> Draw:
+    """Uniform on (-1, 1)."""
+    return Draw(*centre(bits, exact), 32)
+
+
+def truncated_normal(bits: Array, exact: bool = False) -> Draw:
+    """Standard normal, truncated to (-2, 2); its standard deviation is 0.87962566103423978."""
+    negative, v = centre(bits, exact)
+    t = mulhi(v, v)
+    ends = [t >= word(end) for end in (HALF, 3 * QUARTER, 7 << 29, 15 << 28)]
+    # A piece of length 2**-k becomes [0, 1) by dropping the k bits that are the same all over it.
+    local = where(ends[1], where(ends[2], t << 4, t << 3), where(ends[0], t << 2, t << 1))
+    local = where(ends[2] & ~ends[3], t << 4, local)
+    return Draw(negative, mulhi(piecewise(table.TRUNCATED, ends, local), v), 30)
+
+
+def normal(bits: Array, exact: bool = False) -> Draw:
+    """Standard normal, with tails to probabilities of 2**-33 (|z| < 6.34)."""
+    negative, v = centre(bits, exact)
+    # v = 0 is possible where `exact`, and 1 - v would wrap; one unit more does not show.
+    return Draw(negative, normal_magnitude(v, _octaves(word(0) - jnp.maximum(v, word(1)))), 28)
+
+
+def normal_magnitude(v: Array, y: Array, octaves: int = 3) -> Array:
+    """|z| * 2**28 of the normal value z whose absolute value has the probability v = 1 - 2**-y to be less.
+
+    Args:
+      v: times 2**32; used below 15/16.
+      y: times 2**26; used from 4 on.
+      octaves: how many octaves of y, from [4, 8) on, can occur.
+    """
+    t = mulhi(v, v)
+    centre_ends = [t >= word(HALF), t >= word(3 * QUARTER)]
+    tail_starts = [y >= word(start << 26) for start in (4, 8, 16, 32)[:octaves]]
+    # One Horner scheme serves all pieces: the variable and each coefficient are selected first.
+    # In the tail it is x = 2 - y / octave, which falls as y grows.
+    x = where(centre_ends[0], t << 2, t << 1)
+    for k, start in enumerate(tail_starts):
+        x = where(start, ~(y << (4 - k)), x)
+    pad = len(table.NORMAL_CENTRE[0]) - len(table.NORMAL_TAIL[0])
+    rows = [*table.NORMAL_CENTRE, *[(0,) * pad + row for row in table.NORMAL_TAIL[:octaves]]]
+    value = piecewise(rows, [*centre_ends, *tail_starts], x)
+    product = mulhi(value, where(tail_starts[0], x, v))
+    top = select(table.NORMAL_TAIL_TOP[:octaves], tail_starts[1:])
+    return where(tail_starts[0], top - product, product)
+
+
+def _octaves(q: Array) -> Array:
+    """-log2(q / 2**32) * 2**26 for q > 0; exact in the integer part."""
+    zeros = lax.clz(q)
+    return (zeros << 26) + log2_of_mantissa(q << zeros)
+
+
+def octaves_of_pair(q: Pair) -> Array:
+    """-log2(q / 2**64) * 2**26 for q > 0."""
+    small = q.hi == 0
+    hi, lo = where(small, q.lo, q.hi), where(small, word(0), q.lo)
+    zeros = lax.clz(hi)
+    mantissa = hi << zeros | where(zeros == 0, word(0), lo >> jnp.minimum(32 - zeros, word(31)))
+    return (zeros + where(small, word(32), word(0)) << 26) + log2_of_mantissa(mantissa)
+
+
+def log2_of_mantissa(mantissa: Array) -> Array:
+    """-log2(mantissa / 2**32) * 2**26 for a mantissa of [2**31, 2**32), below 2**26."""
+    return jnp.minimum(_log2(~mantissa) >> 4, word((1 << 26) - 1))
+
+
+def _log2(s: Array) -> Array:
+    """-log2(1 - s) * 2**30 for s in [0, 1/2) as s * 2**32."""
+    return mulhi(piecewise(table.LOG2, [s >= word(QUARTER)], s << 2), s)

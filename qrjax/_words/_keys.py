@@ -1,0 +1,58 @@
+"""From a JAX key to a SplitMix64 state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from qrjax._words._pairs import Pair
+from qrjax._words._splitmix import absorb
+
+# Words of a key's data by implementation: threefry2x32 has 2, rbg and unsafe_rbg have 4.
+KEY_SIZES = (2, 4)
+
+
+def from_key(key: Array) -> Pair:
+    """The state that a JAX key stands for: its first two words, with their number and the others absorbed.
+
+    Args:
+      key: a new-style typed key of shape (), or its raw uint32 data of shape (2,) or (4,). Both give
+        the same state. May be traced.
+
+    Raises:
+      TypeError: if `key` is not a key.
+
+    Example:
+      >>> import jax
+      >>> from qrjax import splitmix
+      >>> splitmix.from_key(jax.random.key(0)) == splitmix.from_key(jax.random.PRNGKey(0))
+      True
+    """
+    words = key_words(key)
+    return absorb(Pair(words[0], words[1]), words.shape[0], *(words[i] for i in range(2, words.shape[0])))
+
+
+def key_words(key: Any) -> Array:
+    """The raw uint32 words of a typed or raw key, shape (2,) or (4,).
+
+    Raises:
+      TypeError: if `key` is not a key.
+    """
+    if not hasattr(key, "dtype") or not hasattr(key, "shape"):
+        raise TypeError(f"`key` must be a JAX key, got {key!r} of type {type(key).__name__}; {_REMEDY}")
+    if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.shape != ():
+            raise TypeError(f"`key` must be a single key, got an array of keys of shape {key.shape}; {_BATCH}")
+        return jax.random.key_data(key)
+    if key.dtype != jnp.uint32 or len(key.shape) not in (1, 2) or key.shape[-1] not in KEY_SIZES:
+        raise TypeError(f"`key` must be a JAX key, got an array of {key.dtype} of shape {key.shape}; {_REMEDY}")
+    if len(key.shape) == 2:
+        raise TypeError(f"`key` must be a single key, got an array of keys of shape {key.shape}; {_BATCH}")
+    return jnp.asarray(key)
+
+
+_REMEDY = "make one with jax.random.key(0)"
+_BATCH = "map over the keys with jax.vmap"

@@ -1,0 +1,70 @@
+"""64-bit unsigned arithmetic on pairs of uint32 words.
+
+JAX has no 64-bit integers unless x64 is switched on, and TPUs have none at all; a pair of words gives
+the same bits everywhere. All operations wrap modulo 2**64.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.typing import ArrayLike
+
+
+class Pair(NamedTuple):
+    """A 64-bit unsigned integer `hi * 2**32 + lo`; both words are uint32 arrays that broadcast."""
+
+    hi: Array
+    lo: Array
+
+
+def word(value: ArrayLike) -> Array:
+    """`value`, an integer in [0, 2**32), as uint32."""
+    if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+        raise TypeError(f"a word must be an integer, got {value!r} of type {jnp.result_type(value)}")
+    return jnp.asarray(value, jnp.uint32)
+
+
+def constant(value: int) -> Pair:
+    """The Python integer `value`, modulo 2**64."""
+    # Never through a 64-bit NumPy integer: with x64 off JAX cuts one to its low word in silence.
+    return Pair(word(value >> 32 & 0xFFFFFFFF), word(value & 0xFFFFFFFF))
+
+
+def mulhi(x: Array, y: Array) -> Array:
+    """The high word of the 64-bit product of two words."""
+    return lax.mulhi(x, y)
+
+
+def where(condition: Array, x: Array, y: Array) -> Array:
+    """`jnp.where` on words as one operation; jnp's own is a nested function, which costs compile time."""
+    shape = jnp.broadcast_shapes(condition.shape, x.shape, y.shape)
+    return lax.select(*(jnp.broadcast_to(operand, shape) for operand in (condition, x, y)))
+
+
+def add(x: Pair, y: Pair) -> Pair:
+    lo = x.lo + y.lo
+    carry = (lo < x.lo).astype(jnp.uint32)
+    return Pair(x.hi + y.hi + carry, lo)
+
+
+def multiply(x: Pair, y: Pair) -> Pair:
+    return Pair(mulhi(x.lo, y.lo) + x.lo * y.hi + x.hi * y.lo, x.lo * y.lo)
+
+
+def xor(x: Pair, y: Pair) -> Pair:
+    return Pair(x.hi ^ y.hi, x.lo ^ y.lo)
+
+
+def shift_right(x: Pair, count: int) -> Pair:
+    """`x >> count` for a static 0 < count < 32."""
+    return Pair(x.hi >> count, x.lo >> count | x.hi << (32 - count))
+
+
+def reverse_bits(x: Array) -> Array:
+    """The bits of a word in opposite order; bit 0 becomes bit 31."""
+    for shift, mask in ((1, 0x55555555), (2, 0x33333333), (4, 0x0F0F0F0F), (8, 0x00FF00FF)):
+        x = x >> shift & word(mask) | (x & word(mask)) << shift
+    return x >> 16 | x << 16
