@@ -10,9 +10,9 @@ import dataclasses
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from qrjax._layouts._coordinates import Coordinates, Shape, linear_index, size
 from qrjax._sequences import _directions as table
@@ -141,14 +141,7 @@ class Sobol:
         else:
             directions = table.directions(self.dim)
         directions = scrambled_directions(directions, self.scramble, absorb(state, MATRIX))
-        if whole and len(shape) > 1:
-            rows = linear_index(coordinates, shape, range(len(shape) - 1))
-            bits = raster_bits(directions, rows, coordinates[-1], shape, self._skip)
-        elif whole and len(shape) == 1:
-            bits = line_bits(directions, shape[0], self._skip)
-        else:
-            index = linear_index(coordinates, shape, range(len(shape))) + word(self._skip)
-            bits = point_bits(directions, index, size(shape, range(len(shape))))
+        bits = flat_points(directions, shape, coordinates, self._skip, whole)
         return scrambled_points(bits, self.scramble, seed)
 
     def _points(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles) -> Array:
@@ -178,6 +171,17 @@ class Sobol:
 
 
 Source = Sobol | Hash
+
+
+def flat_points(directions: Array, shape: Shape, coordinates: Coordinates, start: ArrayLike, whole: bool) -> Array:
+    """Points start, start + 1, ... in row-major order at the coordinates; `whole`: these are all."""
+    rank = len(shape)
+    if whole and rank == 1:
+        return line_bits(directions, shape[0], start)
+    if whole and rank > 1:
+        rows = linear_index(coordinates, shape, range(rank - 1))
+        return raster_bits(directions, rows, coordinates[-1], shape, start)
+    return point_bits(directions, linear_index(coordinates, shape, range(rank)) + word(start))
 
 
 def default_roles(rank: int) -> Roles:

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from qrjax._words._pairs import word, where
+from qrjax._words._pairs import where, word
 
 SHA256 = "014b902f2d2ca13e9ad73516f633a135f24b3d28afdf67fcaeb637a482dc729d"
 DIMENSIONS = 21_201

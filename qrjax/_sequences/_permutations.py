@@ -17,7 +17,7 @@ import math
 import jax.numpy as jnp
 from jax import Array
 
-from qrjax._words._pairs import mulhi, word, where
+from qrjax._words._pairs import mulhi, where, word
 
 MULTIPLIERS = (0x9E3779B1, 0x85EBCA6B)
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from qrjax._words._pairs import word, where
+from qrjax._words._pairs import where, word
 
 # Up to this odd factor of the width a raster selects among that many tables; beyond, the selection
 # would cost as much as evaluating each point by itself.

@@ -41,18 +41,12 @@ LOG2 = (
 
 # (1 - sqrt(1 - s)) / s for s in [0, 1/2], in 2**-31
 # largest error of a row, before rounding: 1.4e-08
-SQRT = (
-    (0x06924A5B, 0x00000000, 0x00000000, 0x04546EE0, 0x02FD2206, 0x0512587D, 0x07FEDA5F, 0x10000654, 0x3FFFFFFB),
-)
+SQRT = ((0x06924A5B, 0x00000000, 0x00000000, 0x04546EE0, 0x02FD2206, 0x0512587D, 0x07FEDA5F, 0x10000654, 0x3FFFFFFB),)
 
 # cos(pi / 2 * sqrt(1 - s)) for s in [0, 1], in 2**-31
 # largest error of a row, before rounding: 7.5e-13
-COSINE = (
-    (0x000003C5, 0x0000BC8D, 0x001A37DF, 0x023B1F28, 0x1921FB57, 0x6487ED51, 0x00000000),
-)
+COSINE = ((0x000003C5, 0x0000BC8D, 0x001A37DF, 0x023B1F28, 0x1921FB57, 0x6487ED51, 0x00000000),)
 
 # sin(pi / 2 * x) / x, x = sqrt(1 - s), for s in [0, 1], in 2**-31
 # largest error of a row, before rounding: 7.9e-14
-SINE = (
-    (0x00000075, 0x00001B6A, 0x0004B1EB, 0x0085866B, 0x0885866D, 0x40000000, 0x80000000),
-)
+SINE = ((0x00000075, 0x00001B6A, 0x0004B1EB, 0x0085866B, 0x0885866D, 0x40000000, 0x80000000),)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 from jax import Array, lax
 
 from qrjax._values import _coefficients as table
 from qrjax._values._fixed import polynomial
 from qrjax._values._quantiles import Draw, log2_of_mantissa
-from qrjax._words._pairs import mulhi, word, where
+from qrjax._words._pairs import mulhi, where, word
 
 INVERSE_SQRT_TWO = 0xB504F333  # * 2**32
 LOG_TWO = 0xB17217F7  # * 2**32

@@ -123,9 +123,7 @@ def values(
     return to_float(draw, location, scale, distribution.extent, bounds, dtype)
 
 
-def complex_values(
-    distribution: Distribution, bits: Array, angle: Array, scale: float, dtype: np.dtype
-) -> Array:
+def complex_values(distribution: Distribution, bits: Array, angle: Array, scale: float, dtype: np.dtype) -> Array:
     """scale * (the standardized complex value of each pair of words)."""
     part = np.dtype("float64" if dtype == np.dtype("complex128") else "float32")
     extent, unbounded = max(distribution.extent, 1.0), (-math.inf, math.inf)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import jax.numpy as jnp
 from jax import Array
 
-from qrjax._words._pairs import mulhi, word, where
+from qrjax._words._pairs import mulhi, where, word
 
 Polynomial = Sequence[int]
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax import Array, lax
 
 from qrjax._values._quantiles import Draw
-from qrjax._words._pairs import mulhi, word, where
+from qrjax._words._pairs import mulhi, where, word
 
 INT32_MAX = 2**31 - 1
 SMALLEST_EXPONENT = -126  # of a normal float32; a smaller power of two would be flushed to zero

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from qrjax._values import _coefficients as table
 from qrjax._values._fixed import piecewise, select
-from qrjax._words._pairs import Pair, mulhi, word, where
+from qrjax._words._pairs import Pair, mulhi, where, word
 
 QUARTER, HALF = 1 << 30, 1 << 31
 

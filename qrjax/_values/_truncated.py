@@ -6,11 +6,10 @@ import functools
 import math
 from fractions import Fraction
 
-import jax.numpy as jnp
 from jax import Array
 
 from qrjax._values._quantiles import Draw, normal_magnitude, octaves_of_pair
-from qrjax._words._pairs import Pair, add, constant, mulhi, word, where
+from qrjax._words._pairs import Pair, add, constant, mulhi, where, word
 
 PRECISION = 256
 # 1 / sqrt(2 pi) * 2**256; a test recomputes it.

@@ -22,7 +22,7 @@ class Pair(NamedTuple):
 
 def word(value: ArrayLike) -> Array:
     """`value`, an integer in [0, 2**32), as uint32."""
-    if not jnp.issubdtype(jnp.result_type(value), jnp.integer):
+    if not isinstance(value, int) and not jnp.issubdtype(jnp.result_type(value), jnp.integer):
         raise TypeError(f"a word must be an integer, got {value!r} of type {jnp.result_type(value)}")
     return jnp.asarray(value, jnp.uint32)
 

@@ -1,0 +1,133 @@
+"""Validation of what users pass to builders and initializers; shapes and fans."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from qrjax._layouts._coordinates import Shape
+
+MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
+LARGEST_AXIS = 2**31 - 1
+
+Axes = int | Sequence[int]
+
+
+def number(name: str, value: Any) -> float:
+    """`value` as a finite float.
+
+    Raises:
+      TypeError: if it is no real number, or traced.
+      ValueError: if it is NaN or infinite.
+    """
+    result = _real(name, value)
+    if not math.isfinite(result):
+        raise ValueError(f"`{name}` must be finite, got {value!r}")
+    return result
+
+
+def positive(name: str, value: Any) -> float:
+    """`value` as a finite float above 0; errors as `number`."""
+    result = number(name, value)
+    if result <= 0:
+        raise ValueError(f"`{name}` must be positive, got {value!r}")
+    return result
+
+
+def bound(name: str, value: Any) -> float:
+    """`value` as a float that may be infinite, but not NaN."""
+    result = _real(name, value)
+    if math.isnan(result):
+        raise ValueError(f"`{name}` must not be NaN")
+    return result
+
+
+def _real(name: str, value: Any) -> float:
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(
+            f"`{name}` must be static, got a traced value: the weights' bits are computed in integers that depend on it; "
+            "draw with a static one and multiply the result"
+        )
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"`{name}` must be a real number, got {value!r} of type {type(value).__name__}") from None
+
+
+def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+    return str(value)
+
+
+def axes(name: str, value: Any) -> int | tuple[int, ...]:
+    """An axis, or a sequence of axes as a tuple.
+
+    Raises:
+      TypeError: if `value` is neither an integer nor a sequence of integers.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        pass
+    try:
+        return tuple(operator.index(axis) for axis in value)
+    except TypeError:
+        raise TypeError(f"`{name}` must be an axis or a sequence of axes, got {value!r}") from None
+
+
+def shape_of(shape: Any) -> Shape:
+    """`shape` as a tuple of ints.
+
+    Raises:
+      TypeError: if it is not a sequence of integers.
+      ValueError: if a dimension is negative, or 2**31 or more.
+    """
+    try:
+        dimensions = tuple(operator.index(n) for n in shape)
+    except TypeError:
+        raise TypeError(f"`shape` must be a sequence of integers, got {shape!r}") from None
+    for axis, n in enumerate(dimensions):
+        if not 0 <= n <= LARGEST_AXIS:
+            raise ValueError(f"`shape` must hold dimensions in [0, 2**31), got {n} at axis {axis} of {dimensions}")
+    return dimensions
+
+
+def normalized(name: str, value: int | tuple[int, ...], rank: int) -> tuple[int, ...]:
+    """Axes counted from the front.
+
+    Raises:
+      ValueError: if one is outside [-rank, rank).
+    """
+    result = []
+    for axis in (value,) if isinstance(value, int) else value:
+        if not -rank <= axis < rank:
+            raise ValueError(f"`{name}` {axis} is outside a shape of {rank} dimensions")
+        result.append(axis % rank)
+    return tuple(result)
+
+
+def fans(
+    shape: Shape, in_axes: Sequence[int], out_axes: Sequence[int], batch_axes: Sequence[int]
+) -> tuple[float, float]:
+    """The number of inputs of an output, and of outputs of an input, as `jax.nn.initializers` counts them.
+
+    Raises:
+      ZeroDivisionError: as JAX, if a dimension is 0.
+    """
+    sizes = [math.prod(shape[axis] for axis in group) for group in (in_axes, out_axes, batch_axes)]
+    if 0 in shape:
+        raise ZeroDivisionError(f"the fans of shape {shape} are not defined: it holds no weights")
+    receptive_field = math.prod(shape) / math.prod(sizes)
+    return sizes[0] * receptive_field, sizes[1] * receptive_field
+
+
+def dtype_name(dtype: np.dtype[Any] | None) -> str:
+    return "None" if dtype is None else str(dtype)

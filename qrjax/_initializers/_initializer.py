@@ -1,0 +1,157 @@
+"""The closures that builders return: values that compare, hash and print by what configured them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from qrjax._initializers._arguments import shape_of
+from qrjax._initializers._scaling import Scaling
+from qrjax._layouts._coordinates import Coordinates, Shape, from_index, whole
+from qrjax._layouts._sources import Source, collapses
+from qrjax._values._distributions import Distribution, check_dtype, complex_values, values
+from qrjax._words._keys import from_key, key_words
+from qrjax._words._splitmix import absorb
+
+# Absorbed into the state for the second word of a complex weight.
+SECOND = 0x32646E32
+
+
+class RankCollapseWarning(UserWarning):
+    """A tensor was filled in an order that makes it numerically low in rank."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Initializer:
+    """`init(key, shape, dtype=None, out_sharding=None)`, and `init.at` for single weights.
+
+    Made by the builders, such as `qrjax.he_normal_qr()`. Two made with equal arguments are equal, so
+    that a Flax module holding one compares equal to its twin, and `jax.jit` compiles once for both.
+    """
+
+    distribution: Distribution
+    scaling: Scaling
+    source: Source
+    dtype: np.dtype[Any] | None
+    expression: str = dataclasses.field(compare=False)
+    _warned: set[Shape] = dataclasses.field(default_factory=set, compare=False, repr=False)
+
+    def __call__(
+        self,
+        key: Array,
+        shape: Any,
+        dtype: Any = None,
+        out_sharding: NamedSharding | PartitionSpec | None = None,
+    ) -> Array:
+        """A tensor of initial weights.
+
+        Args:
+          key: a JAX key, typed or raw; may be traced.
+          shape: the shape of the tensor, static.
+          dtype: float32, bfloat16, float16, float64 or, where JAX's twin has it, complex; None means
+            the builder's, and where that has none JAX's default.
+          out_sharding: how to lay the result out over devices, as in `jax.random`.
+
+        Raises:
+          TypeError: if `key` is not a key or `shape` not a sequence of integers.
+          ValueError: if `shape` or `dtype` does not fit this initializer.
+        """
+        shape, found = self._checked(shape, dtype)
+        if 0 in shape:
+            return jnp.zeros(shape, found, out_sharding=out_sharding)
+        self._warn_of_collapse(shape)
+        fill = functools.partial(_fill, self, shape=shape, dtype=found)
+        return sharded(fill, out_sharding)(key_words(key))
+
+    def at(self, key: Array, shape: Any, index: Any, dtype: Any = None) -> Array:
+        """`init(key, shape, dtype)[index]`, bit for bit, computing those weights alone.
+
+        Args:
+          key, shape, dtype: as in the call that makes the whole tensor.
+          index: integers, slices, an Ellipsis, integer arrays (traced ones are clipped to the shape) and
+            static boolean arrays, or a tuple of these.
+
+        Raises:
+          IndexError: if a static index lies outside `shape`.
+          TypeError, ValueError: as the call.
+        """
+        shape, found = self._checked(shape, dtype)
+        coordinates, result = from_index(index, shape)
+        if 0 in result:
+            return jnp.zeros(result, found)
+        return jnp.broadcast_to(_evaluate(self, key_words(key), coordinates, shape=shape, dtype=found), result)
+
+    def __repr__(self) -> str:
+        return self.expression
+
+    def _checked(self, shape: Any, dtype: Any) -> tuple[Shape, np.dtype[Any]]:
+        shape = shape_of(shape)
+        allow_complex = self.scaling.allows_complex(self.distribution)
+        found = check_dtype(self.dtype if dtype is None else dtype, allow_complex=allow_complex)
+        self.scaling.location_and_scale(shape, self.distribution, found)  # raises where they do not exist
+        self.source.check_shape(shape)
+        return shape, found
+
+    def _warn_of_collapse(self, shape: Shape) -> None:
+        if shape not in self._warned and collapses(self.source, shape):
+            self._warned.add(shape)
+            warnings.warn(
+                f"layout='sequence' fills shape {shape} row by row from one Sobol' dimension, so rows are XORs of "
+                "each other and the matrix has an effective rank of a few: fit to reproduce the paper, not to train. "
+                "The default layout='outputs' does not collapse.",
+                RankCollapseWarning,
+                stacklevel=3,
+            )
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("shape", "dtype"))
+def _fill(init: Initializer, words: Array, *, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    value = _weights(init, words, whole(shape), shape, dtype, is_whole=True)
+    return jnp.broadcast_to(value, shape)
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("shape", "dtype"))
+def _evaluate(
+    init: Initializer, words: Array, coordinates: Coordinates, *, shape: Shape, dtype: np.dtype[Any]
+) -> Array:
+    return _weights(init, words, coordinates, shape, dtype, is_whole=False)
+
+
+def _weights(
+    init: Initializer, words: Array, coordinates: Coordinates, shape: Shape, dtype: np.dtype[Any], is_whole: bool
+) -> Array:
+    """The weights at the coordinates; everything random comes from `words`, the data of the key."""
+    state = from_key(words)
+    draw = functools.partial(
+        init.source.words, shape=shape, coordinates=coordinates, roles=init.scaling.roles(shape), whole=is_whole
+    )
+    location, scale = init.scaling.location_and_scale(shape, init.distribution, dtype)
+    bits = draw(state)
+    if dtype.kind != "c":
+        return values(init.distribution, bits, location, scale, dtype, init.source.exact)
+    return complex_values(init.distribution, bits, draw(absorb(state, SECOND)), scale, dtype)
+
+
+def sharded(
+    make: Callable[[Array], Array], out_sharding: NamedSharding | PartitionSpec | None
+) -> Callable[[Array], Array]:
+    """`make` with its result laid out as `out_sharding` says, without a copy on one device first."""
+    if out_sharding is None:
+        return make
+    if not isinstance(out_sharding, (NamedSharding, PartitionSpec)):
+        raise TypeError(f"`out_sharding` must be a NamedSharding or a PartitionSpec, got {out_sharding!r}")
+    mesh = out_sharding.mesh if isinstance(out_sharding, NamedSharding) else jax.sharding.get_abstract_mesh()
+    if mesh.empty:
+        raise ValueError(f"`out_sharding` {out_sharding} needs a mesh: use jax.set_mesh, or pass a NamedSharding")
+    if AxisType.Auto in mesh.axis_types:
+        return jax.jit(lambda words: lax.with_sharding_constraint(make(words), out_sharding))
+    return jax.sharding.auto_axes(make, out_sharding=out_sharding)

@@ -1,0 +1,106 @@
+"""Orthogonal initializers: a Gaussian matrix from either source, made orthogonal by a QR factorization.
+
+These are the exception to `same bits everywhere`: the factorization is LAPACK's or the accelerator's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
+
+from qrjax._initializers._arguments import shape_of
+from qrjax._initializers._initializer import Initializer, sharded
+from qrjax._initializers._scaling import Fixed
+from qrjax._layouts._coordinates import Shape, from_index
+from qrjax._layouts._sources import Source
+from qrjax._values._distributions import Normal, check_dtype
+from qrjax._words._keys import key_words
+
+
+@dataclasses.dataclass(frozen=True)
+class Orthogonal:
+    """`init(key, shape, dtype=None, out_sharding=None)`: orthonormal rows or columns, times a scale.
+
+    `delta`: only the centre of a convolution kernel's receptive field is not zero.
+    """
+
+    scale: float
+    column_axis: int
+    source: Source
+    dtype: np.dtype[Any] | None
+    delta: bool
+    expression: str = dataclasses.field(compare=False)
+
+    def __call__(
+        self,
+        key: Array,
+        shape: Any,
+        dtype: Any = None,
+        out_sharding: NamedSharding | PartitionSpec | None = None,
+    ) -> Array:
+        """A tensor of initial weights; arguments as for every initializer.
+
+        Raises:
+          ValueError: if `shape` has fewer than 2 dimensions or, for delta-orthogonal kernels, not 3 to 5, or
+            fewer outputs than inputs.
+          TypeError: if `key` is not a key.
+        """
+        shape, found = self._checked(shape, dtype)
+        if 0 in shape:
+            return jnp.zeros(shape, found, out_sharding=out_sharding)
+        kernel = functools.partial(_kernel, self, shape=shape, dtype=found)
+        return sharded(kernel, out_sharding)(key_words(key))
+
+    def at(self, key: Array, shape: Any, index: Any, dtype: Any = None) -> Array:
+        """`init(key, shape, dtype)[index]`. No entry of a QR factor is known before all are: costs the whole."""
+        shape, found = self._checked(shape, dtype)
+        from_index(index, shape)  # raises where the index does not fit; indexing an array would clip in silence
+        return self(key, shape, found)[index]
+
+    def __repr__(self) -> str:
+        return self.expression
+
+    def _checked(self, shape: Any, dtype: Any) -> tuple[Shape, np.dtype[Any]]:
+        shape = shape_of(shape)
+        found = check_dtype(self.dtype if dtype is None else dtype)
+        if self.delta:
+            if len(shape) not in (3, 4, 5):
+                raise ValueError(f"a delta-orthogonal `shape` must have 3, 4 or 5 dimensions, got {shape}")
+            if shape[-1] < shape[-2]:
+                raise ValueError(f"a delta-orthogonal `shape` needs at least as many outputs as inputs, got {shape}")
+            return shape, found
+        if len(shape) < 2:
+            raise ValueError(f"an orthogonal `shape` must have at least 2 dimensions, got {shape}")
+        if not -len(shape) <= self.column_axis < len(shape):
+            raise ValueError(f"`column_axis` {self.column_axis} is outside a shape of {len(shape)} dimensions")
+        return shape, found
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames=("shape", "dtype"))
+def _kernel(init: Orthogonal, words: Array, *, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    if not init.delta:
+        return _matrix(init, words, shape, dtype)
+    centre = tuple((n - 1) // 2 for n in shape[:-2])
+    return jnp.zeros(shape, dtype).at[centre].set(_matrix(init, words, shape[-2:], dtype))
+
+
+def _matrix(init: Orthogonal, words: Array, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    columns = shape[init.column_axis]
+    rows = math.prod(shape) // columns
+    # Half precision has no QR; the factor is rounded afterwards.
+    wide = dtype if dtype.itemsize >= 4 else np.dtype("float32")
+    gaussian = Initializer(Normal(), Fixed(0.0, 1.0), init.source, None, "normal")
+    q, r = jnp.linalg.qr(gaussian(words, (max(rows, columns), min(rows, columns)), wide))
+    # With a positive diagonal of R the factors are unique, and Q is uniform (Mezzadri 2007, math-ph/0609050).
+    q = q * jnp.sign(jnp.diagonal(r))[None, :]
+    matrix = (q if rows >= columns else q.T) * jnp.asarray(init.scale, wide)
+    rest = [n for axis, n in enumerate(shape) if axis != init.column_axis % len(shape)]
+    return jnp.moveaxis(matrix.reshape(*rest, columns), -1, init.column_axis).astype(dtype)

@@ -1,0 +1,154 @@
+"""Arrays of uniform, normal and truncated normal values, from a Sobol' sequence or from SplitMix64.
+
+The distribution layer below the initializers, in the form of the paper's distribution functions
+(Miranskyy et al. 2024, arXiv 2408.02654): explicit shape, bounds, dimension and skip; values in the
+sequence's own order. For weights use an initializer: this order collapses the rank of matrices.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import jax.numpy as jnp
+from jax import Array
+from jax.typing import ArrayLike
+
+from qrjax._initializers._arguments import bound, choice, number, positive, shape_of
+from qrjax._layouts._coordinates import linear_index, whole
+from qrjax._layouts._sources import flat_points
+from qrjax._sequences._directions import check_dim, directions
+from qrjax._sequences._scrambles import Scramble, check_scramble, scrambled_directions, scrambled_points
+from qrjax._values._distributions import Distribution, Normal, TruncatedNormal, Uniform, check_dtype, values
+from qrjax._values._truncated import check_interval
+from qrjax._words._keys import from_key, key_words
+from qrjax._words._pairs import constant, word
+from qrjax._words._splitmix import absorb, output
+
+__all__ = ["normal", "truncated_normal", "uniform"]
+
+RandomSource = Literal["sobol", "hash"]
+SOURCES = ("sobol", "hash")
+
+
+def uniform(
+    shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, *, dim: Any = 1, skip: ArrayLike = 1,
+    scramble: Scramble = None, key: Array | None = None, source: RandomSource = "sobol",
+) -> Array:  # fmt: skip
+    """Uniform values strictly inside (minval, maxval), in the order of the sequence.
+
+    Args:
+      shape: the shape of the result; its elements are points skip, skip + 1, ... in row-major order.
+      minval, maxval: static bounds, minval < maxval.
+      dtype: float32, bfloat16, float16 or float64; None is JAX's default.
+      dim: Sobol' dimension in [1, 21201], possibly traced; without meaning for source="hash".
+      skip: how many points (or hashes) to leave out at the start; possibly traced.
+      scramble: None, "shift", "linear" or "owen"; needs a key. Without meaning for source="hash".
+      key: a JAX key; needed for source="hash" and for scrambles, else without meaning.
+      source: "sobol", or "hash" for SplitMix64 seeded by the key.
+
+    Returns:
+      An array of `shape` in the open interval (minval, maxval).
+
+    Raises:
+      TypeError: for an argument of a wrong type.
+      ValueError: for a bound, dimension, scramble, source or shape out of range, or a missing key.
+
+    Example:
+      >>> import qrjax
+      >>> qrjax.random.uniform((2, 3))
+      Array([[0.5  , 0.75 , 0.25 ],
+             [0.375, 0.875, 0.625]], dtype=float32)
+    """
+    least, most = number("minval", minval), number("maxval", maxval)
+    if not least < most:
+        raise ValueError(f"`minval` must be less than `maxval`, got minval={minval} and maxval={maxval}")
+    words, exact = _words(shape, dim, skip, scramble, key, source)
+    return _values(Uniform(), words, (least + most) / 2, (most - least) / 2, dtype, exact)
+
+
+def normal(
+    shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, *, dim: Any = 1, skip: ArrayLike = 1,
+    scramble: Scramble = None, key: Array | None = None, source: RandomSource = "sobol",
+) -> Array:  # fmt: skip
+    """Normal values by the inverse distribution function, in the order of the sequence.
+
+    Args:
+      shape, dtype, dim, skip, scramble, key, source: as for `uniform`.
+      mean, stddev: static; stddev > 0.
+
+    Returns:
+      An array of `shape`; finite, within 6.34 standard deviations of the mean.
+
+    Raises:
+      TypeError, ValueError: as `uniform`.
+
+    Example:
+      >>> import qrjax
+      >>> qrjax.random.normal((3,)).round(4)
+      Array([ 0.    ,  0.6745, -0.6745], dtype=float32)
+    """
+    words, exact = _words(shape, dim, skip, scramble, key, source)
+    return _values(Normal(), words, number("mean", mean), positive("stddev", stddev), dtype, exact)
+
+
+def truncated_normal(
+    shape: Any, lower: float = -2.0, upper: float = 2.0, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, *,
+    dim: Any = 1, skip: ArrayLike = 1, scramble: Scramble = None, key: Array | None = None,
+    source: RandomSource = "sobol",
+) -> Array:  # fmt: skip
+    """Truncated normal values by the inverse distribution function, in the order of the sequence.
+
+    Args:
+      shape, dtype, dim, skip, scramble, key, source: as for `uniform`.
+      lower, upper: static bounds in units of `stddev` about `mean`; may be infinite.
+      mean, stddev: of the normal distribution before truncation, static; stddev > 0.
+
+    Returns:
+      An array of `shape` in the open interval (mean + lower * stddev, mean + upper * stddev).
+
+    Raises:
+      TypeError, ValueError: as `uniform`; also if the interval holds a probability below 2**-30.
+
+    Example:
+      >>> import qrjax
+      >>> qrjax.random.truncated_normal((3,)).round(3)
+      Array([ 0.   ,  0.639, -0.639], dtype=float32)
+    """
+    lower, upper = bound("lower", lower), bound("upper", upper)
+    check_interval(lower, upper)
+    words, exact = _words(shape, dim, skip, scramble, key, source)
+    law = TruncatedNormal(lower, upper)
+    return _values(law, words, number("mean", mean), positive("stddev", stddev), dtype, exact)
+
+
+def _values(law: Distribution, words: Array, location: float, scale: float, dtype: Any, exact: bool) -> Array:
+    return values(law, words, location, scale, check_dtype(dtype, allow_complex=False), exact)
+
+
+def _words(
+    shape: Any, dim: Any, skip: ArrayLike, scramble: Scramble, key: Array | None, source: RandomSource
+) -> tuple[Array, bool]:
+    """The random words of an array, and whether they are plain Sobol' points."""
+    shape = shape_of(shape)
+    choice("source", source, SOURCES)
+    check_scramble(scramble)
+    if isinstance(skip, int) and not 0 <= skip <= 2**32 - math.prod(shape):
+        raise ValueError(f"`skip` must be in [0, 2**32 - size], got {skip} for shape {shape}")
+    if key is None and (source == "hash" or scramble is not None):
+        wanted = "source='hash'" if source == "hash" else f"scramble={scramble!r}"
+        raise ValueError(f"`key` must be given for {wanted}; make one with jax.random.key(0)")
+    state = constant(0) if key is None else from_key(key_words(key))
+    if 0 in shape:
+        return jnp.zeros(shape, jnp.uint32), False
+    coordinates = whole(shape)
+    if source == "hash":
+        words = output(state, linear_index(coordinates, shape, range(len(shape))) + word(skip)).hi
+    else:
+        dim = check_dim(dim)
+        own = absorb(state, dim)
+        start = skip if isinstance(skip, int) else word(skip)
+        scrambled = scrambled_directions(directions(dim), scramble, own)
+        points = flat_points(scrambled, shape, coordinates, start, whole=True)
+        words = scrambled_points(points, scramble, output(own, 32).lo)
+    return jnp.broadcast_to(words, shape), source == "sobol" and scramble is None

@@ -1,0 +1,159 @@
+"""The Sobol' sequence by dimension and index: 21,201 dimensions, 2**32 points of 32 bits each.
+
+`bits` and `points` take any indices; `bits_range` and `points_range` take a run of them through two
+short tables, which is several times as fast.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+
+from qrjax._sequences._directions import BITS, DIMENSIONS, check_dim, directions
+from qrjax._sequences._scrambles import (
+    SCRAMBLES,
+    Scramble,
+    check_scramble,
+    scrambled_directions,
+    scrambled_points,
+)
+from qrjax._sequences._sobol import line_bits, point_bits
+from qrjax._values._distributions import Uniform, check_dtype, values
+from qrjax._words._keys import from_key, key_words
+from qrjax._words._pairs import Pair, constant, word
+from qrjax._words._splitmix import absorb, output
+
+__all__ = ["BITS", "DIMENSIONS", "SCRAMBLES", "bits", "bits_range", "points", "points_range"]
+
+
+def bits(dim: Any, index: ArrayLike, *, scramble: Scramble = None, key: Array | None = None) -> Array:
+    """The 32 bits of the points `index` of dimension `dim`, as uint32.
+
+    Point i is the XOR of the direction numbers v[b] over the set bits b of i ^ (i >> 1). Without a
+    scramble these are the integers of SciPy's `qmc.Sobol(bits=32, scramble=False)`.
+
+    Args:
+      dim: dimension in [1, 21201], counting from 1; a static integer, or a traced scalar, which puts a
+        table of 508,824 bytes into the executable and wraps beyond 21,201.
+      index: point numbers in [0, 2**32), integers of any shape, possibly traced.
+      scramble: None, "shift", "linear" (a random linear matrix, then a shift) or "owen".
+      key: a JAX key; the scramble of a dimension is a function of it and `dim` alone.
+
+    Returns:
+      A uint32 array of the shape of `index`.
+
+    Raises:
+      TypeError: if `dim` or `index` is not an integer, or `key` not a key.
+      ValueError: if a static `dim` or `index` is out of range, or a scramble lacks its key.
+
+    Example:
+      >>> import jax.numpy as jnp, qrjax
+      >>> qrjax.sobol.bits(2, jnp.arange(4)) >> 28
+      Array([ 0,  8,  4, 12], dtype=uint32)
+
+    Reference: Joe and Kuo 2008, SIAM J. Sci. Comput. 30, section 2.
+    """
+    found = _checked_index(index)
+    scrambled, seed = _prepared(dim, scramble, key)
+    return scrambled_points(point_bits(scrambled, found), scramble, seed)
+
+
+def points(
+    dim: Any, index: ArrayLike, dtype: Any = None, *, scramble: Scramble = None, key: Array | None = None
+) -> Array:
+    """The points `index` of dimension `dim` as floats, strictly inside (0, 1).
+
+    Unscrambled, point i is bits / 2**32 rounded to `dtype`, and 0 is moved inside; scrambled, it is
+    (bits + 1/2) / 2**32.
+
+    Args:
+      dim, index, scramble, key: as for `bits`.
+      dtype: a floating dtype; None is JAX's default.
+
+    Raises:
+      TypeError, ValueError: as `bits`, and for a dtype that is not floating.
+
+    Example:
+      >>> import jax.numpy as jnp, qrjax
+      >>> qrjax.sobol.points(1, jnp.arange(1, 5))
+      Array([0.5  , 0.75 , 0.25 , 0.375], dtype=float32)
+    """
+    found = check_dtype(dtype, allow_complex=False)
+    return values(Uniform(), bits(dim, index, scramble=scramble, key=key), 0.5, 0.5, found, scramble is None)
+
+
+def bits_range(dim: Any, start: ArrayLike, count: int, *, scramble: Scramble = None, key: Array | None = None) -> Array:
+    """`bits` of the points start, start + 1, ..., start + count - 1.
+
+    Args:
+      dim, scramble, key: as for `bits`.
+      start: the first point, in [0, 2**32); an integer or a traced scalar, which wraps modulo 2**32.
+      count: how many, static.
+
+    Returns:
+      A uint32 array of shape (count,).
+
+    Raises:
+      TypeError, ValueError: as `bits`; also if `start + count` exceeds 2**32.
+
+    Example:
+      >>> import qrjax
+      >>> qrjax.sobol.bits_range(1, 1, 3) >> 28
+      Array([ 8, 12,  4], dtype=uint32)
+    """
+    _check_count(start, count)
+    scrambled, seed = _prepared(dim, scramble, key)
+    first = start if isinstance(start, int) else word(start)
+    return scrambled_points(line_bits(scrambled, count, first), scramble, seed)
+
+
+def points_range(
+    dim: Any, start: ArrayLike, count: int, dtype: Any = None, *, scramble: Scramble = None, key: Array | None = None
+) -> Array:
+    """`points` of the points start, start + 1, ..., start + count - 1; arguments and errors as there.
+
+    Example:
+      >>> import qrjax
+      >>> qrjax.sobol.points_range(3, 1, 4)
+      Array([0.5  , 0.25 , 0.75 , 0.625], dtype=float32)
+    """
+    found = check_dtype(dtype, allow_complex=False)
+    words = bits_range(dim, start, count, scramble=scramble, key=key)
+    return values(Uniform(), words, 0.5, 0.5, found, scramble is None)
+
+
+def _prepared(dim: Any, scramble: Scramble, key: Array | None) -> tuple[Array, Array]:
+    """Direction numbers with the scramble's share in them, and the seed of the rest."""
+    dim = check_dim(dim)
+    check_scramble(scramble)
+    if scramble is not None and key is None:
+        raise ValueError(f"`key` must be given for scramble={scramble!r}; make one with jax.random.key(0)")
+    state = constant(0) if key is None else from_key(key_words(key))
+    own: Pair = absorb(state, dim)
+    return scrambled_directions(directions(dim), scramble, own), output(own, 32).lo
+
+
+def _checked_index(index: ArrayLike) -> Array:
+    if not isinstance(index, jax.Array):
+        index = np.asarray(index)
+    if not jnp.issubdtype(index.dtype, jnp.integer):
+        raise TypeError(f"`index` must be an integer or an array of integers, got {index!r}")
+    if not isinstance(index, jax.core.Tracer) and index.size:
+        for found in (int(index.min()), int(index.max())):
+            if not 0 <= found < 2**32:
+                raise ValueError(f"`index` must be in [0, 2**32), got {found}")
+    return word(index)
+
+
+def _check_count(start: ArrayLike, count: int) -> None:
+    if not isinstance(count, int) or count < 0:
+        raise ValueError(f"`count` must be a non-negative integer, got {count!r}")
+    if isinstance(start, int) and not 0 <= start <= 2**32 - count:
+        raise ValueError(f"`start` must be in [0, 2**32 - count], got {start} with count={count}")
+    if not jnp.issubdtype(jnp.result_type(start), jnp.integer):
+        raise TypeError(f"`start` must be an integer, got {start!r}")
