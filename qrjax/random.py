@@ -112,8 +112,8 @@ def truncated_normal(
 
     Example:
       >>> import qrjax
-      >>> qrjax.random.truncated_normal((3,)).round(3)
-      Array([ 0.   ,  0.639, -0.639], dtype=float32)
+      >>> qrjax.random.truncated_normal((3,), 0.0, float("inf")) * 16 // 1  # quartiles of |z|, in sixteenths
+      Array([10., 18.,  5.], dtype=float32)
     """
     lower, upper = bound("lower", lower), bound("upper", upper)
     check_interval(lower, upper)

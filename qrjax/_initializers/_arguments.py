@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from qrjax._layouts._coordinates import Shape
 
@@ -50,7 +49,7 @@ def bound(name: str, value: Any) -> float:
 def _real(name: str, value: Any) -> float:
     if isinstance(value, jax.core.Tracer):
         raise TypeError(
-            f"`{name}` must be static, got a traced value: the weights' bits are computed in integers that depend on it; "
+            f"`{name}` must be static, got a traced value: weights are computed in integers that depend on it; "
             "draw with a static one and multiply the result"
         )
     try:
@@ -127,7 +126,3 @@ def fans(
         raise ZeroDivisionError(f"the fans of shape {shape} are not defined: it holds no weights")
     receptive_field = math.prod(shape) / math.prod(sizes)
     return sizes[0] * receptive_field, sizes[1] * receptive_field
-
-
-def dtype_name(dtype: np.dtype[Any] | None) -> str:
-    return "None" if dtype is None else str(dtype)

@@ -77,7 +77,7 @@ def documented(
     """Gives a builder its docstring; the arguments are those of its signature."""
 
     def decorate(builder: F) -> F:
-        names = [name for name in builder.__code__.co_varnames[: _count(builder)]]
+        names = builder.__code__.co_varnames[: _count(builder)]
         guarantee, reference = SOURCES[source]
         if orthogonal:
             guarantee = (

@@ -12,7 +12,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 from jax import Array, lax
-from jax.typing import ArrayLike
 
 from qrjax._layouts._coordinates import Coordinates, Shape, linear_index, size
 from qrjax._sequences import _directions as table
@@ -48,6 +47,7 @@ class Hash:
     """Every weight is the SplitMix64 hash of its coordinates; the shape has no influence."""
 
     def words(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles, whole: bool) -> Array:
+        del shape, roles, whole
         state = absorb(state, HASH, len(coordinates))
         if not coordinates:
             return output(state, 0).hi
@@ -131,15 +131,12 @@ class Sobol:
             # A barrier, or XLA would hash the group anew for every weight.
             seed, *keys = lax.optimization_barrier((seed, *keys))
         if n > 1:
-            index = permute(index, n, tuple(keys[:4]))
+            index = permute(index, n, keys)
         return self._point(state, index + word(self._skip), seed, n - 1 + self._skip)
 
     def _sequence(self, state: Pair, shape: Shape, coordinates: Coordinates, whole: bool) -> Array:
         choice, seed = output(absorb(state, WORDS), 0)
-        if self.dim is None:
-            directions = table.compact_directions(choice)
-        else:
-            directions = table.directions(self.dim)
+        directions = table.compact_directions(choice) if self.dim is None else table.directions(self.dim)
         directions = scrambled_directions(directions, self.scramble, absorb(state, MATRIX))
         bits = flat_points(directions, shape, coordinates, self._skip, whole)
         return scrambled_points(bits, self.scramble, seed)
@@ -173,7 +170,7 @@ class Sobol:
 Source = Sobol | Hash
 
 
-def flat_points(directions: Array, shape: Shape, coordinates: Coordinates, start: ArrayLike, whole: bool) -> Array:
+def flat_points(directions: Array, shape: Shape, coordinates: Coordinates, start: int | Array, whole: bool) -> Array:
     """Points start, start + 1, ... in row-major order at the coordinates; `whole`: these are all."""
     rank = len(shape)
     if whole and rank == 1:

@@ -13,6 +13,7 @@ and with two rounds a 1024 x 1024 matrix keeps 0.90 of the effective rank of an 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import Array
@@ -22,7 +23,7 @@ from qrjax._words._pairs import mulhi, where, word
 MULTIPLIERS = (0x9E3779B1, 0x85EBCA6B)
 
 
-def permute(index: Array, n: int, keys: tuple[Array, Array, Array, Array]) -> Array:
+def permute(index: Array, n: int, keys: Sequence[Array]) -> Array:
     """Where a keyed permutation of range(n) sends `index`.
 
     Args:

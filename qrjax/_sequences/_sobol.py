@@ -10,7 +10,6 @@ import math
 
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.typing import ArrayLike
 
 from qrjax._words._pairs import where, word
 
@@ -49,7 +48,7 @@ def point_bits(directions: Array, index: Array, largest: int = 2**32 - 1, scale:
     return lax.scan(step, (jnp.zeros(shape, jnp.uint32), code), used, unroll=max(1, used.shape[0]))[0][0]
 
 
-def raster_bits(directions: Array, rows: Array, columns: Array, shape: tuple[int, ...], start: ArrayLike) -> Array:
+def raster_bits(directions: Array, rows: Array, columns: Array, shape: tuple[int, ...], start: int | Array) -> Array:
     """The points `start + rows * width + columns` of a raster, modulo 2**32; width = shape[-1].
 
     The map from index to point is linear over GF(2), so with a power of two B dividing hi and lo < B,
@@ -62,14 +61,13 @@ def raster_bits(directions: Array, rows: Array, columns: Array, shape: tuple[int
       shape: static; its leading axes bound `rows`.
       start: index of the first point, static or a uint32 scalar.
     """
-    *leading, width = shape
+    width = shape[-1]
     block = width & -width
     odd = width // block
-    known = isinstance(start, int)
-    largest = min(math.prod(shape) + int(start), 2**32 - 1) if known else 2**32 - 1
+    largest = min(math.prod(shape) + start, 2**32 - 1) if isinstance(start, int) else 2**32 - 1
     if block < SMALLEST_TABLE or odd > LARGEST_ODD_FACTOR:
         return point_bits(directions, rows * word(width) + columns + word(start), largest)
-    pieces = odd + (not known or start % block != 0)
+    pieces = odd if isinstance(start, int) and start % block == 0 else odd + 1
     start = word(start)
     column = columns + (start & (block - 1))
     low = point_bits(directions, column & (block - 1), block - 1)
@@ -83,7 +81,7 @@ def raster_bits(directions: Array, rows: Array, columns: Array, shape: tuple[int
     return high ^ low
 
 
-def line_bits(directions: Array, count: int, start: ArrayLike) -> Array:
+def line_bits(directions: Array, count: int, start: int | Array) -> Array:
     """The points start, start + 1, ..., start + count - 1 as a vector, by way of a raster."""
     width = 1 << (max(count, 1).bit_length() // 2)
     height = -(-count // width)

@@ -43,7 +43,7 @@ def key_words(key: Any) -> Array:
     """
     if not hasattr(key, "dtype") or not hasattr(key, "shape"):
         raise TypeError(f"`key` must be a JAX key, got {key!r} of type {type(key).__name__}; {_REMEDY}")
-    if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.shape != ():
             raise TypeError(f"`key` must be a single key, got an array of keys of shape {key.shape}; {_BATCH}")
         return jax.random.key_data(key)
