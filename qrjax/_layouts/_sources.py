@@ -11,10 +11,11 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from qrjax._layouts._coordinates import Coordinates, Shape, linear_index, size
 from qrjax._sequences import _directions as table
+from qrjax._sequences import _hadamard
 from qrjax._sequences._permutations import permute
 from qrjax._sequences._scrambles import (
     Scramble,
@@ -24,7 +25,7 @@ from qrjax._sequences._scrambles import (
     scrambled_points,
 )
 from qrjax._sequences._sobol import gray, line_bits, point_bits, raster_bits
-from qrjax._words._pairs import Pair, reverse_bits, word
+from qrjax._words._pairs import Pair, materialized, reverse_bits, word
 from qrjax._words._splitmix import absorb, output
 
 Layout = Literal["sequence", "shuffled", "outputs", "neurons", "points"]
@@ -33,6 +34,7 @@ LARGEST_SEQUENCE = 2**32
 
 # What is drawn from a tensor's state, kept apart by the first word absorbed.
 WORDS, MATRIX, GROUPS, HASH = range(4)
+SHARED = 2**32 - 1  # no group's number; for what the groups of a batch have in common
 
 
 class Roles(NamedTuple):
@@ -53,8 +55,7 @@ class Hash:
             return output(state, 0).hi
         row = absorb(state, *coordinates[:-1])
         if len(coordinates) > 1:
-            # A barrier, or XLA would hash the leading coordinates anew for every element.
-            row = Pair(*lax.optimization_barrier(tuple(row)))
+            row = Pair(*materialized(*row))
         return output(row, coordinates[-1]).hi
 
     @property
@@ -118,6 +119,8 @@ class Sobol:
             return self._sequence(state, shape, coordinates, whole)
         if self.layout == "points":
             return self._points(state, shape, coordinates, roles)
+        if self.layout == "outputs" and _hadamard.applies(size(shape, roles.outputs)):
+            return self._orthogonal_outputs(state, shape, coordinates, roles)
         rank = range(len(shape))
         members = {"shuffled": tuple(rank), "outputs": roles.outputs, "neurons": roles.inputs}[self.layout]
         groups = [coordinates[axis] for axis in rank if axis not in members]
@@ -126,12 +129,26 @@ class Sobol:
     def _stratified(self, state: Pair, n: int, index: Array, groups: list[Array]) -> Array:
         """Each group of n weights gets the first n points, in an order and with a scramble of its own."""
         group = absorb(absorb(state, GROUPS), *groups)
-        seed, *keys = (*output(group, 0), *output(group, 1), group.hi) if n > 1 else output(group, 0)
+        seed, *keys = (*output(group, 0), *output(group, 1)) if n > 1 else (output(group, 0).hi,)
         if groups:
-            # A barrier, or XLA would hash the group anew for every weight.
-            seed, *keys = lax.optimization_barrier((seed, *keys))
+            seed, *keys = materialized(seed, *keys)
         if n > 1:
             index = permute(index, n, keys)
+        return self._point(state, index + word(self._skip), seed, n - 1 + self._skip)
+
+    def _orthogonal_outputs(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles) -> Array:
+        """`_stratified` over the outputs, with orders whose signs are orthogonal from input to input."""
+        n = size(shape, roles.outputs)
+        batches = [coordinates[k] for k in range(len(shape)) if k not in roles.inputs + roles.outputs]
+        inputs = linear_index(coordinates, shape, roles.inputs)
+        batch = absorb(absorb(state, GROUPS), *batches)
+        group = absorb(batch, inputs)
+        block = absorb(output(batch, SHARED), _hadamard.block_of(inputs, n))
+        number = _hadamard.walsh_number(inputs, n, block)
+        seed = output(group, 0).hi
+        number, seed, *keys = materialized(number, seed, *group, *block)
+        columns = linear_index(coordinates, shape, roles.outputs)
+        index = _hadamard.hadamard_order(columns, number, n, _hadamard.Keys(keys[:2], keys[2:]))
         return self._point(state, index + word(self._skip), seed, n - 1 + self._skip)
 
     def _sequence(self, state: Pair, shape: Shape, coordinates: Coordinates, whole: bool) -> Array:
@@ -152,7 +169,7 @@ class Sobol:
         directions = table.directions_at(inputs, self.dim or 1, count)
         directions = scrambled_directions(directions, self.scramble, absorb(own, MATRIX))
         seed = output(own, WORDS).hi
-        directions, seed = lax.optimization_barrier((directions, seed))
+        (seed,) = materialized(seed)
         bits = point_bits(directions, index, size(shape, roles.outputs))
         return scrambled_points(bits, self.scramble, seed)
 

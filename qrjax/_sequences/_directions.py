@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from qrjax._words._pairs import where, word
+from qrjax._words._pairs import where, word, xor_all
 
 SHA256 = "014b902f2d2ca13e9ad73516f633a135f24b3d28afdf67fcaeb637a482dc729d"
 DIMENSIONS = 21_201
@@ -135,7 +135,7 @@ def expand(row: Array) -> Array:
 
     def step(recent: Array, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
         k, initial = inputs
-        recurrence = _xor_all(recent * coefficients) ^ (_xor_all(where(oldest, recent, word(0))) >> degree)
+        recurrence = xor_all(recent * coefficients) ^ (xor_all(where(oldest, recent, word(0))) >> degree)
         value = where((k < degree) | (degree == 0), initial << (31 - k), recurrence)
         return jnp.concatenate([value[None], recent[:-1]]), value
 
@@ -151,7 +151,3 @@ def _initial_numbers(row: Array) -> Array:
     high = row[np.minimum(2 + at, 5)] << (-shift % 32).astype(np.uint32)
     straddles = (shift + k > 32).astype(np.uint32)
     return 2 * ((low | high * straddles) & (2**k - 1).astype(np.uint32)) + 1
-
-
-def _xor_all(x: Array) -> Array:
-    return lax.reduce(x, np.uint32(0), lax.bitwise_xor, (0,))

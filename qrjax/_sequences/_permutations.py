@@ -29,21 +29,19 @@ def permute(index: Array, n: int, keys: Sequence[Array]) -> Array:
     Args:
       index: uint32, values in [0, n).
       n: static, 1 <= n <= 2**32.
-      keys: four uint32 words that broadcast against `index`: one a round, and one that turns the
-        whole, without which small n would prefer some images (not needed, and left out, above 2**31).
+      keys: uint32 words that broadcast against `index`, one a round.
     """
     width = math.isqrt(n) | 1
     height = -(-n // width)
     last = n - (height - 1) * width  # cells of the last row
     row = index // word(width)
     column = index - row * word(width)
-    for turn, key in enumerate(keys[:3]):
+    for turn, key in enumerate(keys):
         if turn % 2 == 0:
-            row = _rotate(row, _hash(column, key), _length(column, last, height, height - 1))
+            row = _rotate(row, keyed_hash(column, key), _length(column, last, height, height - 1))
         else:
-            column = _rotate(column, _hash(row, key), _length(row, height - 1, width, last))
-    image = row * word(width) + column
-    return _rotate(image, keys[3], word(n)) if n <= 2**31 else image
+            column = _rotate(column, keyed_hash(row, key), _length(row, height - 1, width, last))
+    return row * word(width) + column
 
 
 def _length(position: Array, limit: int, below: int, beyond: int) -> Array:
@@ -58,7 +56,7 @@ def _rotate(x: Array, fraction: Array, length: Array) -> Array:
     return jnp.minimum(moved, moved - length)
 
 
-def _hash(x: Array, key: Array) -> Array:
+def keyed_hash(x: Array, key: Array) -> Array:
     """A small keyed hash; its high bits are the good ones, and `mulhi` uses those."""
     x = (x ^ key) * word(MULTIPLIERS[0])
     x = x ^ x >> 16

@@ -11,7 +11,7 @@ import math
 import jax.numpy as jnp
 from jax import Array, lax
 
-from qrjax._words._pairs import where, word
+from qrjax._words._pairs import materialized, where, word
 
 # Up to this odd factor of the width a raster selects among that many tables; beyond, the selection
 # would cost as much as evaluating each point by itself.
@@ -73,8 +73,7 @@ def raster_bits(directions: Array, rows: Array, columns: Array, shape: tuple[int
     low = point_bits(directions, column & (block - 1), block - 1)
     first = rows * word(odd) + (start >> (block.bit_length() - 1))
     tables = [point_bits(directions, first + word(q), largest // block + 1, block) for q in range(pieces)]
-    # A barrier, or XLA would evaluate the tables anew for every element.
-    low, *tables = lax.optimization_barrier((low, *tables))
+    (low,), tables = materialized(low), materialized(*tables)
     high = tables[0]
     for q, table in enumerate(tables[1:], 1):
         high = where(column >= q * block, table, high)

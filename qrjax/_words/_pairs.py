@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
@@ -61,6 +62,24 @@ def xor(x: Pair, y: Pair) -> Pair:
 def shift_right(x: Pair, count: int) -> Pair:
     """`x >> count` for a static 0 < count < 32."""
     return Pair(x.hi >> count, x.lo >> count | x.hi << (32 - count))
+
+
+def xor_all(x: Array) -> Array:
+    """The XOR of the words along the first axis."""
+    return lax.reduce(x, np.uint32(0), lax.bitwise_xor, (0,))
+
+
+def materialized(*words: Array) -> list[Array]:
+    """The same words, evaluated once and kept, where they are short and used by many elements.
+
+    XLA fuses a short operand into the loop over a large result and evaluates it anew for every element;
+    its optimization barriers are gone by then. It never does so with a reduction, so here is one that
+    changes nothing: the XOR of the words with zeros. Words must have one shape.
+    """
+    copies = lax.broadcasted_iota(jnp.uint32, (2, *words[0].shape), 0)
+    padded = [where(copies == 0, jnp.expand_dims(w, 0), word(0)) for w in words]
+    zeros = [np.uint32(0)] * len(words)
+    return list(lax.reduce(padded, zeros, lambda x, y: [a ^ b for a, b in zip(x, y, strict=True)], (0,)))
 
 
 def reverse_bits(x: Array) -> Array:

@@ -83,25 +83,49 @@ def main():
     print(HEADER, end="")
     pieces = [(0.0, 0.5), (0.5, 0.25), (0.75, 0.125), (0.875, 0.0625), (0.9375, 0.0625)]
     truncated = quantile_over_v(special.erf(np.sqrt(2)))
-    emit("TRUNCATED", "z / v for |z| < 2, in 2**-30; the pieces of v**2 end at 1/2, 3/4, 7/8, 15/16, 1",
-         rows([(shifted(truncated, a, w), 1.0) for a, w in pieces], 7, 30))
+    emit(
+        "TRUNCATED",
+        "z / v for |z| < 2, in 2**-30; the pieces of v**2 end at 1/2, 3/4, 7/8, 15/16, 1",
+        rows([(shifted(truncated, a, w), 1.0) for a, w in pieces], 7, 30),
+    )
     normal = quantile_over_v(1.0)
-    emit("NORMAL_CENTRE", "z / v for v < 15/16, in 2**-28; the pieces of v**2 end at 1/2, 3/4, 1",
-         rows([(shifted(normal, 0, 0.5), 1.0), (shifted(normal, 0.5, 0.25), 1.0),
-               (shifted(normal, 0.75, 0.25), 0.52)], 8, 28))
+    emit(
+        "NORMAL_CENTRE",
+        "z / v for v < 15/16, in 2**-28; the pieces of v**2 end at 1/2, 3/4, 1",
+        rows(
+            [(shifted(normal, 0, 0.5), 1.0), (shifted(normal, 0.5, 0.25), 1.0), (shifted(normal, 0.75, 0.25), 0.52)],
+            8,
+            28,
+        ),
+    )
     tails = [tail(octave) for octave in (4, 8, 16, 32)]
-    emit("NORMAL_TAIL", "(NORMAL_TAIL_TOP - z) / x at -log2(2 p) = octave * (2 - x), in 2**-28; octaves 4, 8, 16, 32",
-         rows([(over_x(drop), 1.0) for drop, _ in tails], 7, 28))
+    emit(
+        "NORMAL_TAIL",
+        "(NORMAL_TAIL_TOP - z) / x at -log2(2 p) = octave * (2 - x), in 2**-28; octaves 4, 8, 16, 32",
+        rows([(over_x(drop), 1.0) for drop, _ in tails], 7, 28),
+    )
     print("NORMAL_TAIL_TOP = (" + ", ".join(f"0x{round(top * 2**28):08X}" for _, top in tails) + ")")
     log2 = lambda s: -np.log1p(-np.maximum(s, 1e-9)) / np.log(2) / np.maximum(s, 1e-9)
-    emit("LOG2", "-log2(1 - s) / s in 2**-30; the pieces of s end at 1/4, 1/2",
-         rows([(shifted(log2, a, 0.25), 1.0) for a in (0.0, 0.25)], 6, 30))
-    emit("SQRT", "(1 - sqrt(1 - s)) / s for s in [0, 1/2], in 2**-31",
-         rows([(lambda s: 1 / (1 + np.sqrt(1 - s)), 0.5)], 8, 31))
-    emit("COSINE", "cos(pi / 2 * sqrt(1 - s)) for s in [0, 1], in 2**-31",
-         rows([(lambda s: np.cos(np.pi / 2 * np.sqrt(1 - s)), 1.0)], 6, 31))
-    emit("SINE", "sin(pi / 2 * x) / x, x = sqrt(1 - s), for s in [0, 1], in 2**-31",
-         rows([(lambda s: np.pi / 2 * np.sinc(np.sqrt(1 - s) / 2), 1.0)], 6, 31))
+    emit(
+        "LOG2",
+        "-log2(1 - s) / s in 2**-30; the pieces of s end at 1/4, 1/2",
+        rows([(shifted(log2, a, 0.25), 1.0) for a in (0.0, 0.25)], 6, 30),
+    )
+    emit(
+        "SQRT",
+        "(1 - sqrt(1 - s)) / s for s in [0, 1/2], in 2**-31",
+        rows([(lambda s: 1 / (1 + np.sqrt(1 - s)), 0.5)], 8, 31),
+    )
+    emit(
+        "COSINE",
+        "cos(pi / 2 * sqrt(1 - s)) for s in [0, 1], in 2**-31",
+        rows([(lambda s: np.cos(np.pi / 2 * np.sqrt(1 - s)), 1.0)], 6, 31),
+    )
+    emit(
+        "SINE",
+        "sin(pi / 2 * x) / x, x = sqrt(1 - s), for s in [0, 1], in 2**-31",
+        rows([(lambda s: np.pi / 2 * np.sinc(np.sqrt(1 - s) / 2), 1.0)], 6, 31),
+    )
 
 
 if __name__ == "__main__":

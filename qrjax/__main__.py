@@ -1,0 +1,5 @@
+import sys
+
+from qrjax._cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+from qrjax._cli._main import main as main

@@ -1,0 +1,40 @@
+"""Types of command-line arguments; argparse puts the argument's name before their messages."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from qrjax._cli._files import resolved_for_writing
+
+
+def whole_number(least: int, most: int, example: str) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(
+                f"must be a whole number from {least} to {most}, got {text!r}; for example {example}"
+            )
+        return value
+
+    return parse
+
+
+def output_path(*suffixes: str) -> Callable[[str], Path]:
+    """Paths that end in one of `suffixes` and can be written, checked before any work is done."""
+
+    def parse(text: str) -> Path:
+        if Path(text).suffix.lower() not in suffixes:
+            raise argparse.ArgumentTypeError(
+                f"must end in {' or '.join(suffixes)}, got {text!r}; for example {Path(text).stem or 'demo'}{suffixes[0]}"
+            )
+        try:
+            return resolved_for_writing(text)
+        except OSError as error:
+            raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error}") from None
+
+    return parse

@@ -1,0 +1,102 @@
+"""What commands print: rich on a terminal, plain ASCII text elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+WIDTH = 80
+
+# Called with a label, the steps done of it, and a remark.
+Advance = Callable[[str, int, str], None]
+
+
+class Screen(Protocol):
+    plus_minus: str
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None: ...
+
+    def text(self, paragraph: str) -> None: ...
+
+    def line(self, unbroken: str) -> None: ...
+
+    def progress(self, labels: Sequence[str], total: int) -> AbstractContextManager[Advance]:
+        """A bar of `total` steps for each of the labels."""
+        ...
+
+
+def screen(quiet: bool) -> Screen:
+    interactive = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    return Terminal() if interactive and not quiet else Plain()
+
+
+class Plain:
+    plus_minus = "+/-"
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+        print()
+        for row in (headings, *rows):
+            cells = [text.rjust(width) for text, width in zip(row, widths, strict=True)]
+            print("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
+        print()
+
+    def text(self, paragraph: str) -> None:
+        print(textwrap.fill(paragraph, WIDTH))
+
+    def line(self, unbroken: str) -> None:
+        print(unbroken)
+
+    @contextmanager
+    def progress(self, labels: Sequence[str], total: int) -> Iterator[Advance]:  # noqa: ARG002
+        yield lambda _label, _done, _remark: None
+
+
+class Terminal:
+    plus_minus = "±"
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(highlight=False, markup=False, emoji=False)
+
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        from rich import box
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for number, heading in enumerate(headings):
+            table.add_column(heading, justify="right" if number else "left", no_wrap=number == 0)
+        for row in rows:
+            table.add_row(*row)
+        self._console.print(table)
+
+    def text(self, paragraph: str) -> None:
+        self._console.print(paragraph, width=min(WIDTH, self._console.width))
+
+    def line(self, unbroken: str) -> None:
+        self._console.print(unbroken, soft_wrap=True)
+
+    @contextmanager
+    def progress(self, labels: Sequence[str], total: int) -> Iterator[Advance]:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[remark]}"),
+        )
+        with Progress(*columns, console=self._console, transient=True) as bars:
+            tasks = {label: bars.add_task(label, total=total, start=False, remark="") for label in labels}
+
+            def advance(label: str, done: int, remark: str) -> None:
+                bars.start_task(tasks[label])
+                bars.update(tasks[label], completed=done, remark=remark)
+
+            yield advance

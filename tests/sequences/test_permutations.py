@@ -1,0 +1,151 @@
+"""Keyed permutations: bijective for every length, random access, and how close to uniform."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from qrjax._sequences._permutations import permute
+
+KEYS = np.random.default_rng(0).integers(0, 2**32, 4, np.uint32)
+SIZE = 5000  # one shape for all small n, so that nothing is compiled anew
+LENGTHS = [1009, 50257, 65536, 65537, 2**20]
+LARGE = [2**31 - 1, 2**31, 2**31 + 1, 2**31 + 11, 2**32 - 1, 2**32]
+SMALLEST_P = 1e-6  # of about 50 chi-squares
+
+
+def images(index, n, keys=KEYS):
+    return np.asarray(permute(jnp.asarray(index, jnp.uint32), n, tuple(map(jnp.uint32, keys))))
+
+
+def hashed(x, key):
+    x = (x ^ key) * 0x9E3779B1 % 2**32
+    return (x ^ x >> 16) * 0x85EBCA6B % 2**32
+
+
+def in_python(x, n, keys, inverse=False):
+    """The permutation, or its inverse, in Python integers: rotations of columns, rows, columns, all."""
+    width = math.isqrt(n) | 1
+    height, sign = -(-n // width), -1 if inverse else 1
+
+    def turned(position, key, length):
+        return (position + sign * (key * length >> 32)) % length
+
+    def rounds(x, turn):
+        row, column = divmod(x, width)
+        if turn == 1:
+            column = turned(column, hashed(row, keys[1]), width if row < height - 1 else n - (height - 1) * width)
+        else:
+            row = turned(row, hashed(column, keys[turn]), height - (column >= n - (height - 1) * width))
+        return row * width + column
+
+    if inverse and n <= 2**31:
+        x = turned(x, keys[3], n)
+    for turn in (0, 1, 2)[::sign]:
+        x = rounds(x, turn)
+    return turned(x, keys[3], n) if n <= 2**31 and not inverse else x
+
+
+@given(n=st.integers(1, SIZE), keys=st.lists(st.integers(0, 2**32 - 1), min_size=4, max_size=4))
+@settings(deadline=None, derandomize=True, max_examples=150)
+def test_bijective_for_small_lengths(n, keys):
+    found = images(np.arange(SIZE) % n, n, keys)[:n]
+    np.testing.assert_array_equal(np.sort(found), np.arange(n))
+
+
+@pytest.mark.parametrize("n", range(1, 41))
+def test_bijective_for_the_smallest_lengths(n):
+    # Every raster of a few cells: no row, one row, one column, a last row of one cell.
+    keys = np.random.default_rng(n).integers(0, 2**32, (4, 100, 1), np.uint32)
+    found = images(np.arange(40)[None] % n, n, keys)[:, :n]
+    assert (np.sort(found, axis=1) == np.arange(n)).all()
+
+
+@pytest.mark.parametrize("n", LENGTHS)
+def test_bijective_for_large_lengths(n):
+    np.testing.assert_array_equal(np.sort(images(np.arange(n), n)), np.arange(n))
+
+
+@pytest.mark.parametrize("n", [*LENGTHS, *LARGE])
+def test_second_implementation_and_inverse(n):
+    index = [0, 1, n // 2, n - 2, n - 1, *np.random.default_rng(1).integers(0, n, 200).tolist()]
+    found = images(np.array(index), n).tolist()
+    keys = KEYS.tolist()
+    assert found == [in_python(i, n, keys) for i in index]
+    # A left inverse of a map from range(n) into itself is a proof that it is a bijection.
+    assert [in_python(i, n, keys, inverse=True) for i in found] == index
+
+
+@pytest.mark.parametrize("n", [2**31 + 11, 2**32])
+def test_no_repeats_among_a_million_images(n):
+    # A run at the start, one at the ragged end, and a stride across.
+    stride = n // 500_000
+    index = np.unique(np.concatenate([np.arange(250_000), n - 1 - np.arange(250_000), np.arange(500_000) * stride]))
+    found = images(index, n)
+    assert len(index) > 999_000
+    assert len(np.unique(found)) == len(index)
+    assert found.max() < n
+
+
+@pytest.mark.parametrize("n", [1, 2, 27, 4999, 65537])
+def test_random_access(n):
+    index = np.random.default_rng(2).integers(0, n, 10)
+    np.testing.assert_array_equal(images(index, n), images(np.arange(n), n)[index])
+    assert images(index[3], n) == images(index, n)[3]
+
+
+def over_keys(n, count):
+    keys = np.random.default_rng(3).integers(0, 2**32, (4, count, 1), np.uint32)
+    return images(np.arange(n)[None], n, keys).T
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 7, 27])
+def test_every_image_is_equally_likely(n):
+    for image in over_keys(n, 2**16):
+        assert stats.chisquare(np.bincount(image, minlength=n)).pvalue > SMALLEST_P
+
+
+def test_pairs_of_images_of_five():
+    """The 20 images of a pair are all possible, but not equally likely.
+
+    Three rounds on a raster of 3 x 2 cells leave probabilities between 0.6 and 1.5 times 1/20; the
+    standard deviation of an estimate is here sqrt(20 / 2**18) = 0.9 % of 1/20, and the bounds leave 5.
+    """
+    found = over_keys(5, 2**18).astype(int)
+    for i in range(5):
+        for j in range(i):
+            counts = np.bincount(found[i] * 5 + found[j], minlength=25).reshape(5, 5)
+            shares = 20 * counts[~np.eye(5, dtype=bool)] / 2**18
+            assert shares.min() > 0.5
+            assert shares.max() < 1.5
+
+
+def test_three_have_rotations_only():
+    """One column, so that all rounds rotate it: 3 of the 6 orders. The scramble behind adds the others."""
+    orders = {tuple(order) for order in over_keys(3, 2**10).T.tolist()}
+    assert orders == {(0, 1, 2), (1, 2, 0), (2, 0, 1)}
+
+
+def test_keys_broadcast():
+    # Each group of a layout has keys of its own, whichever axis the groups lie along.
+    keys, index = np.random.default_rng(4).integers(0, 2**32, (4, 6, 1), np.uint32), np.arange(27)[None]
+    expected = [images(index[0], 27, keys[:, group, 0]) for group in range(6)]
+    np.testing.assert_array_equal(images(index, 27, keys), expected)
+    np.testing.assert_array_equal(images(index.T, 27, keys.transpose(0, 2, 1)).T, expected)
+
+
+def test_same_bits_in_every_mode():
+    index = jnp.arange(1009, dtype=jnp.uint32)
+    keys = tuple(map(jnp.uint32, KEYS))
+    expected = images(index, 1009)
+    np.testing.assert_array_equal(jax.jit(permute, static_argnums=1)(index, 1009, keys), expected)
+    np.testing.assert_array_equal(jax.vmap(lambda i: permute(i, 1009, keys))(index), expected)
+    with jax.enable_x64(True):
+        wide = permute(index, 1009, keys)
+    assert wide.dtype == jnp.uint32
+    np.testing.assert_array_equal(wide, expected)

@@ -1,0 +1,142 @@
+"""64-bit arithmetic on word pairs, against Python's integers."""
+
+import operator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qrjax._words._pairs import (
+    Pair,
+    add,
+    constant,
+    mulhi,
+    multiply,
+    reverse_bits,
+    shift_right,
+    where,
+    word,
+    xor,
+)
+
+WORD, PAIR = 2**32, 2**64
+# Carries and lost bits happen at these; Hypothesis alone finds them slowly.
+EDGES = sorted({n % PAIR for k in (0, 1, 31, 32, 33, 63, 64) for n in (2**k - 1, 2**k, 2**k + 1)})
+WORDS = st.integers(0, WORD - 1)
+PAIRS = st.sampled_from(EDGES) | st.integers(0, PAIR - 1)
+exact = settings(deadline=None, derandomize=True, max_examples=100)
+
+# (operation on pairs, the same on Python integers modulo 2**64)
+BINARY = [(add, operator.add), (multiply, operator.mul), (xor, operator.xor)]
+
+
+def integer(x):
+    return int(x.hi) << 32 | int(x.lo)
+
+
+def pairs_of(values):
+    """Python integers as one pair of vectors."""
+    hi, lo = zip(*(divmod(value, WORD) for value in values), strict=True)
+    return Pair(jnp.array(hi, jnp.uint32), jnp.array(lo, jnp.uint32))
+
+
+def integers_of(x):
+    return [int(hi) << 32 | int(lo) for hi, lo in zip(*map(np.asarray, x), strict=True)]
+
+
+@pytest.mark.parametrize(("operation", "reference"), BINARY, ids=lambda f: f.__name__)
+def test_binary_operations_on_all_edges(operation, reference):
+    x, y = zip(*[(a, b) for a in EDGES for b in EDGES], strict=True)
+    found = integers_of(operation(pairs_of(x), pairs_of(y)))
+    assert found == [reference(a, b) % PAIR for a, b in zip(x, y, strict=True)]
+
+
+@pytest.mark.parametrize(("operation", "reference"), BINARY, ids=lambda f: f.__name__)
+@given(x=PAIRS, y=PAIRS)
+@exact
+def test_binary_operations(operation, reference, x, y):
+    assert integer(operation(constant(x), constant(y))) == reference(x, y) % PAIR
+
+
+@given(x=PAIRS, count=st.integers(1, 31))
+@exact
+def test_shift_right(x, count):
+    assert integer(shift_right(constant(x), count)) == x >> count
+
+
+@given(x=WORDS, y=WORDS)
+@exact
+def test_mulhi(x, y):
+    assert int(mulhi(word(x), word(y))) == x * y >> 32
+
+
+@given(x=WORDS)
+@exact
+def test_reverse_bits(x):
+    assert int(reverse_bits(word(x))) == int(f"{x:032b}"[::-1], 2)
+
+
+@given(x=st.integers(-PAIR, 2 * PAIR))
+@exact
+def test_constant_wraps(x):
+    assert integer(constant(x)) == x % PAIR
+
+
+@given(x=PAIRS, y=PAIRS, z=PAIRS)
+@exact
+def test_ring_laws(x, y, z):
+    x, y, z = map(constant, (x, y, z))
+    assert integer(multiply(x, add(y, z))) == integer(add(multiply(x, y), multiply(x, z)))
+    assert integer(xor(xor(x, y), y)) == integer(x)
+
+
+def test_words_broadcast():
+    column, row = Pair(word(1), jnp.arange(3, dtype=jnp.uint32)[:, None]), Pair(word(2), word(WORD - 1)[None, None])
+    total = add(column, row)
+    assert total.lo.shape == (3, 1)
+    np.testing.assert_array_equal(total.hi[:, 0], [3, 4, 4])  # 0 + 0xFFFFFFFF does not carry, the others do
+
+
+@pytest.mark.parametrize("shapes", [((), (), ()), ((3, 1), (1, 2), (1, 1)), ((2,), (2,), (2,)), ((4,), (), ())])
+def test_where_is_numpys(shapes):
+    # Ranks may differ here, which strict rank promotion would refuse of jnp.where; scalars always may.
+    condition, x, y = (np.arange(np.prod(shape, dtype=int)).reshape(shape) for shape in shapes)
+    found = where(jnp.asarray(condition % 2 == 0), jnp.asarray(x, jnp.uint32), jnp.asarray(y + 10, jnp.uint32))
+    np.testing.assert_array_equal(found, np.where(condition % 2 == 0, x, y + 10))
+
+
+@pytest.mark.parametrize("value", [0, 1, WORD - 1, True, np.uint8(7), np.int64(5), np.uint64(WORD - 1)])
+def test_word_takes_integers(value):
+    found = word(value)
+    assert found.dtype == jnp.uint32
+    assert int(found) == int(value)
+
+
+@pytest.mark.parametrize("value", [1.0, 0.5, np.float32(1), np.zeros(2), 1j])
+def test_word_refuses_fractions(value):
+    with pytest.raises(TypeError, match=r"a word must be an integer, got .* of type (weak_)?(float|complex)"):
+        word(value)
+
+
+@pytest.mark.parametrize("value", [-1, WORD])
+def test_word_refuses_python_integers_out_of_range(value):
+    with pytest.raises(OverflowError, match="out of bounds for uint32"):
+        word(value)
+
+
+def test_same_bits_in_every_mode():
+    x, y = pairs_of(EDGES), pairs_of(EDGES[::-1])
+
+    def everything(x, y):
+        return multiply(add(x, y), xor(shift_right(x, 7), constant(0xBF58476D1CE4E5B9)))
+
+    expected = integers_of(everything(x, y))
+    assert integers_of(jax.jit(everything)(x, y)) == expected
+    assert integers_of(jax.vmap(everything)(x, y)) == expected
+    with jax.enable_x64(True):
+        wide = everything(x, y)
+    assert wide.hi.dtype == wide.lo.dtype == jnp.uint32
+    assert integers_of(wide) == expected
