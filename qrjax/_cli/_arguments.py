@@ -29,8 +29,9 @@ def output_path(*suffixes: str) -> Callable[[str], Path]:
 
     def parse(text: str) -> Path:
         if Path(text).suffix.lower() not in suffixes:
+            example = f"{Path(text).stem or 'picture'}{suffixes[0]}"
             raise argparse.ArgumentTypeError(
-                f"must end in {' or '.join(suffixes)}, got {text!r}; for example {Path(text).stem or 'demo'}{suffixes[0]}"
+                f"must end in {' or '.join(suffixes)}, got {text!r}; for example {example}"
             )
         try:
             return resolved_for_writing(text)

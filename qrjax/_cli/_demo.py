@@ -64,6 +64,7 @@ def run(args: argparse.Namespace) -> None:
         output.table(_summary.HEADINGS, _summary.rows(histories, output.plus_minus))
         for paragraph in _summary.remarks(histories, len(digits.test_labels), trainer.compilation_seconds):
             output.text(paragraph)
+            output.line("")
     finally:  # a reader that left after the first line still gets the picture
         _save(_picture.loss_curves(histories), args.out)
     output.line(f"The loss curves are in {args.out}")

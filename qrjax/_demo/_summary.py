@@ -12,8 +12,9 @@ from qrjax._demo._training import History
 
 HEADINGS = ("initializer", "test accuracy, %", "best", "worst", "epoch 1", "final loss", "seconds")
 LEGEND = (
-    "Best and worst are of the seeds, epoch 1 is their mean after one epoch. Final loss is the training loss, mean "
-    "over the last epoch. Seconds leave out the {compilation:.1f} s of compilation that all share."
+    "Best and worst: of the seeds. Epoch 1: mean test accuracy after one epoch. Final loss: training loss, mean over "
+    "the last epoch. Seconds include compiling the initializer, but not the {compilation:.1f} s of compiling the "
+    "training, which all share."
 )
 SCALE = (
     "Flax's default is lecun_normal, half the variance of he_normal: compare the two he_normal rows to see the "
@@ -26,12 +27,13 @@ LUCK = 0.05
 def title(digits: Digits, seeds: int, epochs: int) -> str:
     """The setting, in one sentence."""
     return (
-        f"Handwritten digits: {len(digits.train_labels)} training and {len(digits.test_labels)} test images of 8 x 8; "
-        f"a CNN of {parameters():,} weights, {counted(seeds, 'seed')} per initializer, {counted(epochs, 'epoch')} of Adam."
+        f"Handwritten digits: {len(digits.train_labels)} training and {len(digits.test_labels)} test images of 8 x 8, "
+        f"a CNN of {parameters():,} weights, {_counted(seeds, 'seed')} per initializer, "
+        f"{_counted(epochs, 'epoch')} of Adam."
     )
 
 
-def counted(number: int, noun: str) -> str:
+def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
@@ -72,7 +74,7 @@ def verdict(histories: Sequence[History], test_images: int) -> str:
 
 
 def chance(accuracies: np.ndarray) -> float:
-    """The share of random deals of the results, (initializers, seeds), whose means differ as much: a permutation test."""
+    """The share of random deals of the results (initializers, seeds) whose means differ as much: a permutation test."""
     deals = np.random.default_rng(0).permuted(np.tile(accuracies.ravel(), (DEALS, 1)), axis=1)
     # The means are of counts of images: anything far below one image absorbs rounding.
     return float((_gap(deals.reshape(DEALS, *accuracies.shape)) >= _gap(accuracies) - 1e-6).mean())

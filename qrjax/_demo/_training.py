@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array, lax
+from jax.typing import ArrayLike
 
 from qrjax._demo._data import Digits
 from qrjax._demo._model import Classifier, KernelInit
@@ -77,15 +78,20 @@ def _epoch(digits: Digits, state: State) -> tuple[State, tuple[Array, Array]]:
     steps = len(digits.train_labels) // BATCH
     order = jax.random.permutation(shuffle, len(digits.train_labels))[: steps * BATCH]
     state, losses = lax.scan(partial(_step, digits), state._replace(key=key), order.reshape(steps, BATCH))
-    hits = Classifier().apply(state.params, digits.test_images).argmax(-1) == digits.test_labels
+    hits = jnp.argmax(_logits(state.params, digits.test_images), -1) == digits.test_labels
     return state, (losses, hits.mean())
 
 
 def _step(digits: Digits, state: State, batch: Array) -> tuple[State, Array]:
     def loss(params: Any) -> Array:
-        logits = Classifier().apply(params, digits.train_images[batch])
+        logits = _logits(params, digits.train_images[batch])
         return optax.softmax_cross_entropy_with_integer_labels(logits, digits.train_labels[batch]).mean()
 
     value, gradients = jax.value_and_grad(loss)(state.params)
     updates, optimizer = OPTIMIZER.update(gradients, state.optimizer)
     return State(optax.apply_updates(state.params, updates), optimizer, state.key), value
+
+
+def _logits(params: Any, images: ArrayLike) -> Array:
+    # Any kernel_init: it is not used once there are parameters.
+    return jnp.asarray(Classifier().apply(params, images))

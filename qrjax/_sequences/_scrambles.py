@@ -60,6 +60,7 @@ def _lower_triangular(directions: Array, state: Pair) -> Array:
     """The directions, shape (32, ...), times random unit lower triangular matrices, one for each state."""
     digit = jnp.arange(32, dtype=jnp.uint32).reshape(32, *[1] * (directions.ndim - 1))
     diagonal = word(1) << (31 - digit)
+    state = Pair(*(jnp.expand_dims(w, 0) for w in state))
     # Row r gives digit r, counted from the top: itself, and a random choice of the digits above it.
     matrix = diagonal | output(state, digit).hi & ~(diagonal | diagonal - 1)
 

@@ -134,9 +134,9 @@ def test_square_root():
 
 def test_constants():
     # Rounded down or to nearest.
-    assert _complex.INVERSE_SQRT_TWO == pytest.approx(2**32 / math.sqrt(2), abs=1)
-    assert _complex.LOG_TWO == pytest.approx(2**32 * math.log(2), abs=1)
-    assert _complex.MASS_WITHIN_TWO == pytest.approx(2**32 * MASS, abs=1)
+    assert pytest.approx(2**32 / math.sqrt(2), abs=1) == _complex.INVERSE_SQRT_TWO
+    assert pytest.approx(2**32 * math.log(2), abs=1) == _complex.LOG_TWO
+    assert pytest.approx(2**32 * MASS, abs=1) == _complex.MASS_WITHIN_TWO
 
 
 @each_law

@@ -1,0 +1,186 @@
+"""Same bits everywhere: however a draw is compiled, mapped, sharded or run."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from members import EXACT, MEMBERS, digest, digests, named
+
+HERE = pathlib.Path(__file__).parent
+COMMITTED = json.loads((HERE / "digests.json").read_text())
+KEY = jax.random.key(11)
+
+
+def test_digests_are_the_committed_ones():
+    assert digests() == COMMITTED
+
+
+def run(code: str, flags: str = "", **environment: str) -> str:
+    """Runs code in a fresh process with XLA flags, and gives what it prints."""
+    env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(HERE), "JAX_PLATFORMS": "cpu"} | environment
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+PRINT_DIGESTS = "import json, members; print(json.dumps(members.digests()))"
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment"),
+    [
+        ("--xla_cpu_max_isa=SSE4_2", {}),
+        ("--xla_cpu_max_isa=AVX2", {}),
+        pytest.param("--xla_cpu_enable_fast_math=true", {}, marks=pytest.mark.slow),
+        pytest.param("--xla_cpu_max_isa=AVX2 --xla_cpu_enable_fast_math=true", {}, marks=pytest.mark.slow),
+        ("", {"JAX_ENABLE_X64": "1"}),
+        pytest.param("--xla_backend_optimization_level=0", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_digests_in_a_fresh_process(flags, environment):
+    assert json.loads(run(PRINT_DIGESTS, flags, **environment)) == COMMITTED
+
+
+@pytest.mark.parametrize("m", **named(EXACT))
+def test_eager_jitted_inside_a_larger_function_mapped_and_raw(m):
+    init = m.initializer
+    eager = np.asarray(init(KEY, m.shape))
+
+    @jax.jit
+    def larger(key, x):
+        weights = init(key, m.shape)
+        return weights, weights * 0.37 + 1.5, (x @ weights).sum() if weights.ndim == 2 else x
+
+    inside, scaled, _ = larger(KEY, jnp.ones((3, m.shape[0])))
+    np.testing.assert_array_equal(inside, eager)
+    # Not even the caller's own arithmetic depends on the compiler joining it with ours.
+    alone = np.asarray(jax.jit(lambda w: w * 0.37)(eager))
+    np.testing.assert_array_equal(jax.jit(lambda key: init(key, m.shape) * 0.37)(KEY), alone)
+    assert np.isfinite(scaled).all()
+    keys = jnp.stack([KEY, jax.random.key(1)])
+    np.testing.assert_array_equal(jax.vmap(lambda key: init(key, m.shape))(keys)[0], eager)
+    np.testing.assert_array_equal(init(jax.random.key_data(KEY), m.shape), eager)
+
+
+@pytest.mark.parametrize("m", **named(EXACT))
+def test_the_only_float_operations_are_one_conversion_and_one_exact_product(m):
+    jaxpr = jax.make_jaxpr(lambda key: m.initializer(key, m.shape))(KEY)
+    floats = [e for e in equations(jaxpr.jaxpr) if e.primitive.name not in ("jit", "pjit") and any(map(is_float, e.outvars))]
+    kinds = [e.primitive.name for e in floats if e.primitive.name != "broadcast_in_dim"]
+    assert kinds == ["convert_element_type", "mul"]
+    constant = floats[1].invars[1].val
+    assert np.frexp(np.float32(constant))[0] == 0.5  # a power of two: multiplying by it rounds nothing
+
+
+def is_float(variable) -> bool:
+    return jnp.issubdtype(variable.aval.dtype, jnp.floating)
+
+
+def equations(jaxpr):
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(list(equation.params.values()), is_leaf=lambda x: hasattr(x, "jaxpr")):
+            if hasattr(inner, "jaxpr"):
+                yield from equations(inner.jaxpr)
+
+
+SHARDED = """
+    import json, re, sys, warnings
+    import jax, numpy as np, qrjax
+    from jax.sharding import NamedSharding, PartitionSpec as P
+    warnings.simplefilter("ignore")
+    assert jax.device_count() == 8
+    key = jax.random.PRNGKey(3)
+    inits = {"hash": qrjax.he_normal_hash(), "complex": qrjax.he_uniform_qr(dtype="complex64")}
+    for layout in ("sequence", "shuffled", "outputs", "neurons", "points"):
+        inits[layout] = qrjax.he_normal_qr(layout=layout)
+    report = []
+    for name, init in inits.items():
+        for shape in ((64, 96), (40, 72), (3, 3, 16, 32)):
+            alone = np.asarray(init(key, shape))
+            for mesh_shape, names in (((8,), ("x",)), ((4, 2), ("x", "y"))):
+                mesh = jax.make_mesh(mesh_shape, names, axis_types=(jax.sharding.AxisType.Auto,) * len(names))
+                lead = [None] * (len(shape) - 2)
+                specs = [P(*lead, "x", None), P(*lead, None, "x")] + ([P(*lead, "x", "y")] if "y" in names else [])
+                for spec in specs:
+                    made = jax.jit(lambda k: init(k, shape), out_shardings=NamedSharding(mesh, spec)).lower(key).compile()
+                    found = re.findall(r"all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter", made.as_text())
+                    same = np.array_equal(np.asarray(made(key)), alone)
+                    report.append([name, shape, str(spec), same, sorted(set(found))])
+    print(json.dumps(report))
+"""
+
+
+def test_sharded_bits_are_equal_and_take_no_collective():
+    report = json.loads(run(SHARDED, "--xla_force_host_platform_device_count=8"))
+    assert len(report) == 7 * 3 * 5
+    assert [row for row in report if not row[3] or row[4]] == []
+
+
+EXPLICIT = """
+    import jax, numpy as np, qrjax
+    from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
+    init, key = qrjax.he_normal_qr(), jax.random.key(3)
+    alone = np.asarray(init(key, (64, 96)))
+    for kind in (AxisType.Explicit, AxisType.Auto):
+        mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(kind,) * 2)
+        made = init(key, (64, 96), out_sharding=NamedSharding(mesh, P("x", "y")))
+        assert made.sharding.spec == P("x", "y") and np.array_equal(np.asarray(made), alone)
+        with jax.set_mesh(mesh):
+            made = jax.jit(lambda k: init(k, (64, 96), out_sharding=P(None, "x")))(key)
+            assert made.sharding.spec == P(None, "x") and np.array_equal(np.asarray(made), alone)
+            assert qrjax.orthogonal_qr()(key, (16, 16), out_sharding=P("x", None)).sharding.spec == P("x", None)
+    shard = jax.make_array_from_callback((64, 96), NamedSharding(mesh, P("x", "y")), lambda i: init.at(key, (64, 96), i))
+    assert np.array_equal(np.asarray(shard), alone)
+    print("ok")
+"""
+
+
+def test_out_sharding_in_explicit_and_auto_mode_and_by_callback():
+    assert run(EXPLICIT, "--xla_force_host_platform_device_count=8") == "ok\n"
+
+
+@pytest.mark.parametrize("m", **named(EXACT))
+def test_temporaries_are_below_five_percent_of_a_large_tensor(m):
+    compiled = jax.jit(lambda key: m.initializer(key, (4096, 4096))).lower(KEY).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes <= 0.05 * 4096 * 4096 * 4
+
+
+@pytest.mark.parametrize("layout", ["sequence", "shuffled", "neurons", "points"])
+def test_temporaries_of_every_layout(layout):
+    import qrjax
+
+    init = qrjax.uniform_qr(layout=layout, dim=2)
+    with pytest.warns(qrjax.RankCollapseWarning) if layout == "sequence" else _nothing():
+        compiled = jax.jit(lambda key: init(key, (4096, 4096))).lower(KEY).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes <= 0.05 * 4096 * 4096 * 4
+
+
+def _nothing():
+    import contextlib
+
+    return contextlib.nullcontext()
+
+
+@pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
+@pytest.mark.parametrize("m", **named(MEMBERS))
+def test_every_builder_lowers_for_every_platform(m, platform):
+    text = export.export(jax.jit(lambda key: m.initializer(key, m.shape)), platforms=[platform])(
+        jax.random.key_data(KEY)
+    ).mlir_module()
+    if not m.orthogonal:
+        assert "ui64" not in text
+        assert "f64" not in text
+        assert "stablehlo.sort" not in text
+
+
+def test_digest_tells_bits_apart():
+    assert digest(np.float32(1.0)) != digest(np.nextafter(np.float32(1.0), np.float32(2.0)))

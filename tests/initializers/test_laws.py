@@ -1,0 +1,191 @@
+"""Laws that every builder keeps, run over the table of all builders."""
+
+import inspect
+import math
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.nn import initializers as jax_initializers
+from members import EXACT, LAYOUTS, MEMBERS, named
+
+import qrjax
+
+KEY = jax.random.key(5)
+LOW_PRECISION = ("bfloat16", "float16")
+
+
+def test_every_public_builder_is_in_the_table():
+    public = {name for name in qrjax.__all__ if name.endswith(("_qr", "_hash"))}
+    assert public == {m.name for m in MEMBERS}
+
+
+@pytest.mark.parametrize("m", **named([m for m in MEMBERS if m.twin]))
+def test_signature_is_jaxs_then_keyword_only_extras(m):
+    ours, theirs = (list(inspect.signature(f).parameters.values()) for f in (m.builder, m.twin))
+    assert [(p.name, p.kind) for p in ours[: len(theirs)]] == [(p.name, p.kind) for p in theirs]
+    assert [p.default for p in ours[: len(theirs)]] == [p.default for p in theirs]
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in ours[len(theirs) :])
+
+
+@pytest.mark.parametrize("m", **named(MEMBERS))
+def test_closure_signature_is_jaxs(m):
+    ours = inspect.signature(m.initializer).parameters.values()
+    theirs = inspect.signature(jax_initializers.he_normal()).parameters.values()
+    assert [(p.name, p.kind, p.default) for p in ours] == [(p.name, p.kind, p.default) for p in theirs]
+
+
+@pytest.mark.parametrize("m", **named(MEMBERS))
+def test_equal_when_configured_equally_and_repr_rebuilds_it(m):
+    init, twin, other = m.initializer, m.initializer, m.builder(*m.arguments, dtype="bfloat16")
+    assert init == twin
+    assert hash(init) == hash(twin)
+    assert init != other
+    for each in (init, other):
+        assert eval(repr(each), vars(qrjax).copy()) == each
+
+
+@pytest.mark.parametrize("m", **named(MEMBERS))
+def test_shape_dtype_and_protocol(m):
+    weights = m.initializer(KEY, m.shape, jnp.bfloat16)
+    assert (weights.shape, weights.dtype) == (m.shape, jnp.bfloat16)
+    assert isinstance(m.initializer, jax_initializers.Initializer)
+
+
+@pytest.mark.parametrize("m", **named(MEMBERS))
+def test_at_is_the_whole_tensors_entry(m):
+    init = m.initializer
+    whole = np.asarray(init(KEY, m.shape))
+    picks = [(2, 1), (-1, slice(3, 30, 4)), (Ellipsis, 5), (np.array([[1, 2], [0, 2]]), slice(None)), 1, slice(2, 0, -1)]
+    for index in picks:
+        np.testing.assert_array_equal(np.asarray(init.at(KEY, m.shape, index)), whole[index], err_msg=str(index))
+
+
+def test_at_takes_a_traced_index_and_clips_it():
+    init = qrjax.he_normal_qr()
+    whole = np.asarray(init(KEY, (48, 40)))
+    rows = jnp.array([0, -1, 47, 99])
+    picked = jax.jit(lambda rows: init.at(KEY, (48, 40), (rows, 3)))(rows)
+    np.testing.assert_array_equal(picked, whole[[0, -1, 47, 47], 3])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_at_agrees_in_every_layout_and_role(layout):
+    shape = (2, 3, 3, 8, 48)
+    init = qrjax.he_normal_qr(in_axis=-2, out_axis=-1, batch_axis=0, layout=layout)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", qrjax.RankCollapseWarning)
+        whole = np.asarray(init(KEY, shape))
+    index = (1, slice(None), 2, [0, 5, 7], slice(1, None, 7))
+    np.testing.assert_array_equal(np.asarray(init.at(KEY, shape, index)), whole[index])
+
+
+@pytest.mark.parametrize("m", **named(EXACT))
+@pytest.mark.parametrize("dtype", LOW_PRECISION)
+def test_low_precision_is_the_float32_draw_rounded_inside_the_bounds(m, dtype):
+    init = m.initializer
+    wide, narrow = (np.asarray(init(KEY, (64, 48), t)).astype(np.float64) for t in ("float32", dtype))
+    rounded = np.asarray(jnp.asarray(wide, "float32").astype(dtype)).astype(np.float64)
+    location, scale = init.scaling.location_and_scale((64, 48), init.distribution, jnp.dtype(dtype))
+    lower, upper = (location + scale * bound for bound in init.distribution.bounds)
+    assert (narrow > lower).all()
+    assert (narrow < upper).all()
+    inside = (rounded > lower) & (rounded < upper)
+    assert inside.mean() > 0.98
+    np.testing.assert_array_equal(narrow[inside], rounded[inside])
+
+
+@pytest.mark.parametrize("dtype", LOW_PRECISION)
+@pytest.mark.parametrize("name", ["uniform_qr", "uniform_hash", "random_uniform_qr", "truncated_normal_qr", "normal_hash"])
+def test_no_zero_one_infinity_or_excess_among_a_million_half_precision_draws(name, dtype):
+    init = getattr(qrjax, name)(**({"scale": 1.0} if name.startswith("uniform") else {}))
+    weights = np.asarray(init(KEY, (1000, 1000), dtype)).astype(np.float64)
+    location, scale = init.scaling.location_and_scale((1000, 1000), init.distribution, jnp.dtype(dtype))
+    lower, upper = (location + scale * bound for bound in init.distribution.bounds)
+    assert np.isfinite(weights).all()
+    assert (weights > lower).all()
+    assert (weights < upper).all()
+    if name.startswith("uniform"):
+        assert (weights != 0).all()
+        assert (weights != 1).all()
+
+
+def outcome(init, shape):
+    """The shape of what an initializer returns, or the type of error that it raises."""
+    try:
+        return init(KEY, shape).shape
+    except (ValueError, ZeroDivisionError) as error:
+        return type(error)
+
+
+@pytest.mark.parametrize("m", **named([m for m in MEMBERS if m.twin]))
+@pytest.mark.parametrize("shape", [(), (5,), (0,), (0, 5), (5, 0), (3, 0, 5), (1, 1), (2, 3, 4)])
+def test_degenerate_shapes_behave_as_in_jax(m, shape):
+    if "delta" in m.name and shape == (2, 3, 4):
+        shape = (3, 4, 4)
+    assert outcome(m.initializer, shape) == outcome(m.twin(*m.arguments), shape)
+
+
+SHAPES = [((1000, 1000), (-2, -1)), ((3, 3, 250, 444), (-2, -1)), ((500, 2000), (-1, -2)), ((20, 50, 1000), (0, (1, 2)))]
+
+
+@pytest.mark.parametrize("mode", ["fan_in", "fan_out", "fan_avg", "fan_geo_avg"])
+@pytest.mark.parametrize("law", ["truncated_normal", "normal", "uniform"])
+@pytest.mark.parametrize(("shape", "axes"), SHAPES)
+@pytest.mark.parametrize("source", ["qr", "hash"])
+def test_declared_variance_within_half_a_percent(mode, law, shape, axes, source):
+    build = getattr(qrjax, f"variance_scaling_{source}")
+    init = build(2.0, mode, law, *axes)
+    out = math.prod(shape[a] for a in np.atleast_1d(axes[1]))
+    inside = math.prod(shape[a] for a in np.atleast_1d(axes[0]))
+    field = math.prod(shape) / out / inside
+    n = {
+        "fan_in": inside * field,
+        "fan_out": out * field,
+        "fan_avg": (inside + out) * field / 2,
+        "fan_geo_avg": math.sqrt(inside * out) * field,
+    }[mode]
+    # 10**6 i.i.d. normal draws have a relative standard error of the variance of 0.14 %: 0.5 % is 3.5 sigma.
+    variance = np.asarray(init(KEY, shape), np.float64).var()
+    assert variance == pytest.approx(2.0 / n, rel=5e-3)
+
+
+@pytest.mark.parametrize("law", ["truncated_normal", "normal", "uniform"])
+@pytest.mark.parametrize("source", ["qr", "hash"])
+def test_declared_variance_of_complex_weights(law, source):
+    init = getattr(qrjax, f"variance_scaling_{source}")(1.0, "fan_in", law)
+    weights = np.asarray(init(KEY, (1000, 1000), jnp.complex64), np.complex128) * math.sqrt(1000)
+    assert (np.abs(weights) ** 2).mean() == pytest.approx(1.0, rel=5e-3)
+    assert abs(weights.mean()) < 4e-3  # 4 sigma
+    assert abs((weights**2).mean()) < 6e-3  # circular: 4 sigma for the normal law
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_groups_too_short_to_stratify_keep_the_declared_variance(layout):
+    init = qrjax.he_normal_qr(layout=layout)
+    weights = np.asarray(jax.jit(jax.vmap(lambda key: init(key, (20, 1))))(jax.random.split(KEY, 20_000)), np.float64)
+    # 400,000 weights; those of one tensor may depend on each other, so count 20,000 draws: 4 sigma.
+    assert weights.var() == pytest.approx(2 / 20, rel=4 * math.sqrt(1.4 / 20_000))
+    assert abs(weights.mean()) < 4 * math.sqrt(0.1 / 20_000)
+
+
+@pytest.mark.parametrize("m", **named([m for m in MEMBERS if m.orthogonal]))
+@pytest.mark.parametrize("dtype", ["float32", "complex64", "bfloat16"])
+def test_orthogonal_weights_are_orthonormal(m, dtype):
+    weights = np.asarray(m.initializer(KEY, m.shape, dtype).astype(jnp.complex64))
+    matrix = weights[1, 1] if "delta" in m.name else weights.reshape(-1, m.shape[-1])
+    gram = matrix.conj().T @ matrix if matrix.shape[0] >= matrix.shape[1] else matrix @ matrix.conj().T
+    np.testing.assert_allclose(gram, np.eye(len(gram)), atol=0.02 if dtype == "bfloat16" else 1e-5)
+    if "delta" in m.name:
+        assert np.count_nonzero(np.abs(weights).sum(axis=(2, 3))) == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_hash_values_do_not_depend_on_the_shape_and_layouts_differ(layout):
+    small, large = (np.asarray(qrjax.normal_hash(1.0)(KEY, shape)) for shape in ((7, 5), (70, 50)))
+    np.testing.assert_array_equal(small, large[:7, :5])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", qrjax.RankCollapseWarning)
+        assert (np.asarray(qrjax.normal_qr(1.0, layout=layout)(KEY, (70, 50))) != large).mean() > 0.99
