@@ -27,15 +27,17 @@ def whole_number(least: int, most: int, example: str) -> Callable[[str], int]:
 def output_path(*suffixes: str) -> Callable[[str], Path]:
     """Paths that end in one of `suffixes` and can be written, checked before any work is done."""
 
+    listed = f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"
+
     def parse(text: str) -> Path:
         if Path(text).suffix.lower() not in suffixes:
             example = f"{Path(text).stem or 'picture'}{suffixes[0]}"
-            raise argparse.ArgumentTypeError(
-                f"must end in {' or '.join(suffixes)}, got {text!r}; for example {example}"
-            )
+            raise argparse.ArgumentTypeError(f"must end in {listed}, got {text!r}; for example {example}")
         try:
             return resolved_for_writing(text)
         except OSError as error:
-            raise argparse.ArgumentTypeError(f"cannot write {text!r}: {error}") from None
+            raise argparse.ArgumentTypeError(
+                f"cannot write {text!r}: {error.strerror}; name a file in an existing folder you may write to"
+            ) from None
 
     return parse

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,20 +13,16 @@ def resolved_for_writing(text: str) -> Path:
     """`text` as an absolute path, links followed, which `replacing` can write.
 
     Raises:
-      OSError: if it cannot; its text says why and what to do.
+      OSError: if it cannot; its `strerror` says why.
     """
     path = Path(os.path.realpath(text))
     if path.is_dir():
-        raise OSError("it is a folder; name a file in it")
+        raise IsADirectoryError(errno.EISDIR, "it is a folder")
     if not path.parent.is_dir():
-        raise OSError(f"the folder {str(path.parent)!r} does not exist; create it, or choose another")
+        raise FileNotFoundError(errno.ENOENT, f"the folder {str(path.parent)!r} does not exist")
     trial = _beside(path)
-    try:
-        trial.touch()
-        trial.unlink()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise OSError(f"{reason} in {str(path.parent)!r}; choose a folder you may write in") from None
+    trial.touch()
+    trial.unlink()
     return path
 
 

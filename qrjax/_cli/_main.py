@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import qrjax
 from qrjax._cli import _demo
@@ -24,17 +25,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done; 1: a failure that the message on stderr says how to repair; 2: wrong arguments; 130:
     interrupted; 141: the reader of stdout went away.
     """
-    _escape_what_stdout_cannot_encode()
+    _escape_what_cannot_be_encoded()
     try:
         status = _run(argv)
-        _flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()  # while a failure to do so can still be reported
     except KeyboardInterrupt:
-        status = INTERRUPTED
+        _leave(INTERRUPTED)
     except BrokenPipeError:
         _discard_stdout()
         status = BROKEN_PIPE
-    except Failure as failure:
-        print(f"qrjax: error: {failure}", file=sys.stderr)
+    except (Failure, OSError) as error:
+        _discard_stdout()
+        print(f"qrjax: error: {error}", file=sys.stderr)
         status = FAILED
     return status
 
@@ -74,26 +77,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _escape_what_stdout_cannot_encode() -> None:
+def _escape_what_cannot_be_encoded() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # None, replaced by another object, or closed
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
-def _flush() -> None:
-    """Flushes stdout while a failure to do so can still be reported."""
-    if sys.stdout is None:
-        return
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _discard_stdout()
-        raise Failure(f"cannot write to stdout: {error.strerror}; send it elsewhere") from error
-
-
 def _discard_stdout() -> None:
-    # What is still buffered would fail again, with a message, when the interpreter shuts down.
+    """Flushes stdout if that works; what it still holds would otherwise fail again, loudly, when Python ends."""
     with contextlib.suppress(AttributeError, ValueError, OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _leave(status: int) -> NoReturn:
+    # Not by `return`: after an interrupted compilation jaxlib 0.10 crashes in the interpreter's shutdown.
+    _discard_stdout()
+    os._exit(status)

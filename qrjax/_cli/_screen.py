@@ -46,7 +46,8 @@ class Plain:
         print()
 
     def text(self, paragraph: str) -> None:
-        print(textwrap.fill(paragraph, WIDTH))
+        # In one piece and at once: a reader may leave after its first line.
+        print(textwrap.fill(paragraph, WIDTH) + "\n", end="", flush=True)
 
     def line(self, unbroken: str) -> None:
         print(unbroken)

@@ -85,7 +85,8 @@ def _one_per_axis(index: Any, shape: Shape) -> list[Any]:
 
 
 def _expand_mask(part: Any) -> list[Any]:
-    if isinstance(part, (np.ndarray, jax.Array, list)) and jnp.issubdtype(jnp.result_type(part), jnp.bool_):
+    part = np.asarray(part) if isinstance(part, list) else part
+    if isinstance(part, (np.ndarray, jax.Array)) and jnp.issubdtype(part.dtype, jnp.bool_):
         if isinstance(part, jax.core.Tracer):
             raise TypeError("`index` must not hold a traced boolean array: its number of True values is not known")
         return list(np.nonzero(np.asarray(part)))

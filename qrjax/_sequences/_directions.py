@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from qrjax._words._pairs import where, word, xor_all
+from qrjax._words._pairs import mulhi, where, word, xor_all
 
 SHA256 = "014b902f2d2ca13e9ad73516f633a135f24b3d28afdf67fcaeb637a482dc729d"
 DIMENSIONS = 21_201
@@ -83,7 +83,7 @@ def directions(dim: Any) -> Array:
 def compact_directions(fraction: Array) -> Array:
     """The direction numbers of one of the first 1,111 dimensions, chosen by a uniform uint32 word."""
     table = jnp.asarray(packed_directions()[:COMPACT_DIMENSIONS, :COMPACT_WORDS])
-    row = lax.mulhi(fraction, word(COMPACT_DIMENSIONS))
+    row = mulhi(fraction, word(COMPACT_DIMENSIONS))
     return expand(jnp.pad(table[row], (0, 6 - COMPACT_WORDS)))
 
 

