@@ -69,12 +69,13 @@ class Terminal:
         from rich import box
         from rich.table import Table
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for number, heading in enumerate(headings):
-            table.add_column(heading, justify="right" if number else "left", no_wrap=number == 0)
+            table.add_column(heading, justify="right" if number else "left")
         for row in rows:
             table.add_row(*row)
-        self._console.print(table)
+        # A terminal too narrow for it breaks its lines, where rich would leave out digits.
+        self._console.print(table, width=max(WIDTH, self._console.width), crop=False)
 
     def text(self, paragraph: str) -> None:
         self._console.print(paragraph, width=min(WIDTH, self._console.width))

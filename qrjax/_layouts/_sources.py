@@ -104,8 +104,9 @@ class Sobol:
 
     @property
     def _skip(self) -> int:
-        # The paper skips the first point, which unscrambled is the corner 0 of every dimension.
-        return int(self.scramble is None or self.layout == "sequence")
+        # The paper skips the first point, which is the corner 0 of every dimension. Scrambled it is as
+        # good as any, and a run of points from the first on is evenly spread for every length.
+        return int(self.scramble is None)
 
     def check_shape(self, shape: Shape) -> None:
         if self.layout in ("sequence", "shuffled") and size(shape, range(len(shape))) + self._skip > LARGEST_SEQUENCE:

@@ -26,7 +26,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -39,13 +39,16 @@ SHAPES = ((1024, 1024), (784, 64), (1000, 1000))
 KEYS = 3  # matrices a figure of rank or correlation is the mean of
 DEPTH, WIDTH, BATCH = 20, 256, 64
 ZERO_SUM_GAIN = math.sqrt(1 / (1 - 1 / math.pi))
+Settings = dict[str, dict[str, Any]]
 Fill = Callable[[jax.Array, tuple[int, int]], jax.Array]
 
 
 def members() -> dict[str, tuple[Fill, Fill]]:
     """For each row how it draws uniform weights, and how He-scaled normal ones."""
     theirs = jax.nn.initializers
-    sequences = {f"sequence, dim {dim}": {"layout": "sequence", "dim": dim, "scramble": "owen"} for dim in (1, 2, 3)}
+    sequences: Settings = {
+        f"sequence, dim {dim}": {"layout": "sequence", "dim": dim, "scramble": "owen"} for dim in (1, 2, 3)
+    }
     sequences["sequence, dim by key"] = {"layout": "sequence"}
     layouts = sequences | {name: {"layout": name} for name in ("shuffled", "outputs", "neurons", "points")}
     ours = {name: (qrjax.uniform_qr(1.0, **k), qrjax.he_normal_qr(**k)) for name, k in layouts.items()}
@@ -149,8 +152,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=40, help="networks a layout")
     options = parser.parse_args()
     warnings.simplefilter("ignore", qrjax.RankCollapseWarning)
-    table = members()
-    show([matrix_report(table), luck_report(table, options.seeds)], environment(), options.markdown)
+    facts, table = environment(), members()
+    show([matrix_report(table), luck_report(table, options.seeds)], facts, options.markdown)
 
 
 if __name__ == "__main__":

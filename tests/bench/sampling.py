@@ -21,7 +21,7 @@ import datetime
 import importlib.metadata
 import importlib.util
 import json
-import operator
+import math
 import os
 import platform
 import statistics
@@ -68,19 +68,19 @@ class Row:
 
     source: str
     law: str
-    traced: Callable[[jax.Array, Shape], jax.Array] | None = None
-    host: Callable[[int], Any] | None = None
+    draw: Callable[[jax.Array, Shape], Any]
+    compiles: bool = True  # by JAX; else `draw` runs as it is, and has a state of its own instead of the key
     seconds: list[float] = dataclasses.field(default_factory=list)
     compile_seconds: list[float] = dataclasses.field(default_factory=list)
-    temporaries: float | None = None  # as a share of the output
+    temporaries: float = 0.0  # as a share of the output
 
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
 
     @property
-    def compile_median(self) -> float | None:
-        return statistics.median(self.compile_seconds) if self.compile_seconds else None
+    def compile_median(self) -> float:
+        return statistics.median(self.compile_seconds)
 
 
 class Target(NamedTuple):
@@ -94,7 +94,7 @@ class Target(NamedTuple):
 
     @property
     def reached(self) -> bool:
-        return {">=": operator.ge, "<=": operator.le}[self.relation](self.measured, self.wanted)
+        return self.measured >= self.wanted if self.relation == ">=" else self.measured <= self.wanted
 
 
 class Report(NamedTuple):
@@ -107,7 +107,7 @@ class Report(NamedTuple):
 
 def rows() -> list[Row]:
     ours = [ours_row(source, law) for law in LAWS for source in (*SOURCES, HASH)]
-    return [Row(WRITING, "", traced=write), *map(theirs_row, LAWS), *ours, *host_rows()]
+    return [Row(WRITING, "", write), *map(theirs_row, LAWS), *ours, *host_rows()]
 
 
 def write(key: jax.Array, shape: Shape) -> jax.Array:
@@ -117,27 +117,28 @@ def write(key: jax.Array, shape: Shape) -> jax.Array:
 
 def theirs_row(law: str) -> Row:
     def draw(key: jax.Array, shape: Shape) -> jax.Array:
-        bounds = (-2.0, 2.0) if law == "truncated_normal" else ()
-        return getattr(jax.random, law)(key, *bounds, shape=shape)
+        if law == "truncated_normal":
+            return jax.random.truncated_normal(key, -2.0, 2.0, shape)
+        return jax.random.uniform(key, shape) if law == "uniform" else jax.random.normal(key, shape)
 
-    return Row(THEIRS, law, traced=draw)
+    return Row(THEIRS, law, draw)
 
 
 def ours_row(source: str, law: str) -> Row:
     builder = getattr(qrjax, f"{law}_{'hash' if source == HASH else 'qr'}")
-    return Row(source, law, traced=builder(1.0, **SOURCES.get(source, {})))
+    return Row(source, law, builder(1.0, **SOURCES.get(source, {})))
 
 
 def host_rows() -> list[Row]:
     generator = np.random.Generator(np.random.PCG64(0))
-    found = [
-        Row("scipy qmc.Sobol", "uniform", host=lambda n: qmc.Sobol(1, scramble=False, bits=32).random(n)),
-        Row("numpy PCG64", "uniform", host=lambda n: generator.random(n, dtype=np.float32)),
-        Row("numpy PCG64", "normal", host=lambda n: generator.standard_normal(n, dtype=np.float32)),
+    calls: list[tuple[str, str, Callable[[int], Any]]] = [
+        ("scipy qmc.Sobol", "uniform", lambda n: qmc.Sobol(1, scramble=False, bits=32).random(n)),
+        ("numpy PCG64", "uniform", lambda n: generator.random(n, dtype=np.float32)),
+        ("numpy PCG64", "normal", lambda n: generator.standard_normal(n, dtype=np.float32)),
     ]
     if importlib.util.find_spec("torch"):
-        found.insert(1, Row("torch SobolEngine", "uniform", host=torch_points))
-    return found
+        calls.insert(1, ("torch SobolEngine", "uniform", torch_points))
+    return [Row(source, law, lambda _, shape, f=f: f(math.prod(shape)), compiles=False) for source, law, f in calls]
 
 
 def torch_points(n: int) -> Any:
@@ -147,15 +148,16 @@ def torch_points(n: int) -> Any:
 
 
 def compiled(row: Row, shape: Shape) -> jax.stages.Compiled:
-    return jax.jit(lambda key: row.traced(key, shape)).lower(jax.random.key(0)).compile()
+    return jax.jit(lambda key: row.draw(key, shape)).lower(jax.random.key(0)).compile()
 
 
 def runner(row: Row, size: int) -> Callable[[jax.Array], Any]:
     """What a row does with a key; notes the temporaries of a compiled one."""
-    if row.host is not None:
-        return lambda _: row.host(size * size)
-    run = compiled(row, (size, size))
-    row.temporaries = run.memory_analysis().temp_size_in_bytes / (4 * size * size)
+    shape = (size, size)
+    if not row.compiles:
+        return lambda key: row.draw(key, shape)
+    run = compiled(row, shape)
+    row.temporaries = run.memory_analysis().temp_size_in_bytes / (4 * math.prod(shape))
     return run
 
 
@@ -178,7 +180,7 @@ def measure_compilation(table: Sequence[Row], clock: Callable[[], float]) -> Non
     order = np.random.default_rng(1)
     for shape in FRESH_SHAPES:
         for k in order.permutation(len(table)):
-            if table[k].host is None:
+            if table[k].compiles:
                 start = clock()
                 compiled(table[k], shape)
                 table[k].compile_seconds.append(clock() - start)
@@ -200,8 +202,8 @@ def targets(table: Sequence[Row], importing: float) -> list[Target]:
         return Target(f"{law.replace('_', ' ')}, {source}: speed over jax.random's", ratio, ">=", wanted)
 
     sequence = by_name[SEQUENCE, "uniform"].median
-    ours = [row for row in table if row.traced and row.source not in (WRITING, THEIRS)]
-    memory = 100 * max(row.temporaries or 0.0 for row in ours)
+    ours = [row for row in table if row.compiles and row.source not in (WRITING, THEIRS)]
+    memory = 100 * max(row.temporaries for row in ours)
     slowest = max(ours, key=lambda row: compile_ratio(row, by_name))
     return [
         speed(SEQUENCE, "uniform", 10),
@@ -241,9 +243,9 @@ def line(row: Row, by_name: dict[tuple[str, str], Row], count: int) -> list[str]
         f"{count / row.median:.2g}",
         f"{theirs.median / row.median:.2f}" if theirs else "",
         f"{writing.median / row.median:.2f}",
-        "" if row.temporaries is None else f"{100 * row.temporaries:.2g} %",
-        f"{row.compile_median:.3f}" if row.compile_median else "",
-        f"{row.compile_median / theirs.compile_median:.2f}" if theirs and row.compile_median else "",
+        f"{100 * row.temporaries:.2f} %" if row.compiles else "",
+        f"{row.compile_median:.3f}" if row.compiles else "",
+        f"{row.compile_median / theirs.compile_median:.2f}" if row.compiles and theirs else "",
     ]
 
 
@@ -256,11 +258,16 @@ def target_report(found: Sequence[Target]) -> Report:
 
 
 def environment() -> dict[str, str]:
-    """The machine, the versions and the date: what a figure is worth nothing without."""
-    found = {"processor": processor(), "cores": str(len(os.sched_getaffinity(0))), "system": platform.system()}
-    found |= {"backend": jax.default_backend(), "python": platform.python_version()}
-    found |= {name: version(name) for name in PACKAGES}
+    """The machine and what else it is doing, the versions and the date: figures are worth nothing without."""
+    found = {"processor": processor(), "cores": str(cores()), "system": platform.system()}
+    found |= {"load average": f"{os.getloadavg()[0]:.1f}", "backend": jax.default_backend()}
+    found |= {"python": platform.python_version()} | {name: version(name) for name in PACKAGES}
     return found | {"date": datetime.date.today().isoformat()}
+
+
+def cores() -> int:
+    """Those this process may use, where the system says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor() -> str:
@@ -318,7 +325,7 @@ def as_json(table: Sequence[Row], found: Sequence[Target], facts: dict[str, str]
         }
         for row in table
     ]
-    reached = [{**target._asdict(), "reached": bool(target.reached)} for target in found]
+    reached = [{**target._asdict(), "reached": target.reached} for target in found]
     content = {"environment": facts, "clock": timer, "fresh_shapes": FRESH_SHAPES, "rows": records, "targets": reached}
     return json.dumps(content, indent=1)
 
@@ -338,14 +345,13 @@ def main() -> None:
     timer = "processor time of all threads" if options.cpu_time else "wall-clock time"
     warnings.simplefilter("ignore", qrjax.RankCollapseWarning)
     clock = time.process_time if options.cpu_time else time.perf_counter
-    table = rows()
+    facts, table = environment(), rows()
     measure_speed(table, options.size, options.repeats, clock)
     measure_compilation(table, clock)
     found = targets(table, import_seconds())
-    facts = environment()
-    show([speed_report(table, options.size, timer), target_report(found)], facts, options.markdown)
     if options.json:
         options.json.write_text(as_json(table, found, facts, timer) + "\n")
+    show([speed_report(table, options.size, timer), target_report(found)], facts, options.markdown)
 
 
 if __name__ == "__main__":

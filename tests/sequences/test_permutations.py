@@ -12,7 +12,7 @@ from scipy import stats
 
 from qrjax._sequences._permutations import permute
 
-KEYS = np.random.default_rng(0).integers(0, 2**32, 4, np.uint32)
+KEYS = np.random.default_rng(0).integers(0, 2**32, 3, np.uint32)  # a round each
 SIZE = 5000  # one shape for all small n, so that nothing is compiled anew
 LENGTHS = [1009, 50257, 65536, 65537, 2**20]
 LARGE = [2**31 - 1, 2**31, 2**31 + 1, 2**31 + 11, 2**32 - 1, 2**32]
@@ -29,30 +29,24 @@ def hashed(x, key):
 
 
 def in_python(x, n, keys, inverse=False):
-    """The permutation, or its inverse, in Python integers: rotations of columns, rows, columns, all."""
+    """The permutation, or its inverse, in Python integers: columns turn, then rows, then columns again."""
     width = math.isqrt(n) | 1
     height, sign = -(-n // width), -1 if inverse else 1
-
-    def turned(position, key, length):
-        return (position + sign * (key * length >> 32)) % length
-
-    def rounds(x, turn):
+    last = n - (height - 1) * width
+    for turn in range(len(keys))[::sign]:
         row, column = divmod(x, width)
-        if turn == 1:
-            column = turned(column, hashed(row, keys[1]), width if row < height - 1 else n - (height - 1) * width)
+        if turn % 2:
+            length = width if row < height - 1 else last
+            column = (column + sign * (hashed(row, keys[turn]) * length >> 32)) % length
         else:
-            row = turned(row, hashed(column, keys[turn]), height - (column >= n - (height - 1) * width))
-        return row * width + column
-
-    if inverse and n <= 2**31:
-        x = turned(x, keys[3], n)
-    for turn in (0, 1, 2)[::sign]:
-        x = rounds(x, turn)
-    return turned(x, keys[3], n) if n <= 2**31 and not inverse else x
+            length = height if column < last else height - 1
+            row = (row + sign * (hashed(column, keys[turn]) * length >> 32)) % length
+        x = row * width + column
+    return x
 
 
-@given(n=st.integers(1, SIZE), keys=st.lists(st.integers(0, 2**32 - 1), min_size=4, max_size=4))
-@settings(deadline=None, derandomize=True, max_examples=150)
+@given(n=st.integers(1, SIZE), keys=st.lists(st.integers(0, 2**32 - 1), min_size=2, max_size=3))
+@settings(deadline=None, derandomize=True, max_examples=100)
 def test_bijective_for_small_lengths(n, keys):
     found = images(np.arange(SIZE) % n, n, keys)[:n]
     np.testing.assert_array_equal(np.sort(found), np.arange(n))
@@ -61,7 +55,7 @@ def test_bijective_for_small_lengths(n, keys):
 @pytest.mark.parametrize("n", range(1, 41))
 def test_bijective_for_the_smallest_lengths(n):
     # Every raster of a few cells: no row, one row, one column, a last row of one cell.
-    keys = np.random.default_rng(n).integers(0, 2**32, (4, 100, 1), np.uint32)
+    keys = np.random.default_rng(n).integers(0, 2**32, (3, 100, 1), np.uint32)
     found = images(np.arange(40)[None] % n, n, keys)[:, :n]
     assert (np.sort(found, axis=1) == np.arange(n)).all()
 
@@ -71,11 +65,12 @@ def test_bijective_for_large_lengths(n):
     np.testing.assert_array_equal(np.sort(images(np.arange(n), n)), np.arange(n))
 
 
+@pytest.mark.parametrize("rounds", [2, 3])
 @pytest.mark.parametrize("n", [*LENGTHS, *LARGE])
-def test_second_implementation_and_inverse(n):
+def test_second_implementation_and_inverse(n, rounds):
     index = [0, 1, n // 2, n - 2, n - 1, *np.random.default_rng(1).integers(0, n, 200).tolist()]
-    found = images(np.array(index), n).tolist()
-    keys = KEYS.tolist()
+    keys = KEYS[:rounds].tolist()
+    found = images(np.array(index), n, keys).tolist()
     assert found == [in_python(i, n, keys) for i in index]
     # A left inverse of a map from range(n) into itself is a proof that it is a bijection.
     assert [in_python(i, n, keys, inverse=True) for i in found] == index
@@ -92,37 +87,35 @@ def test_no_repeats_among_a_million_images(n):
     assert found.max() < n
 
 
-@pytest.mark.parametrize("n", [1, 2, 27, 4999, 65537])
+@pytest.mark.parametrize("n", [1, 2, 27, 4999])
 def test_random_access(n):
-    index = np.random.default_rng(2).integers(0, n, 10)
-    np.testing.assert_array_equal(images(index, n), images(np.arange(n), n)[index])
-    assert images(index[3], n) == images(index, n)[3]
+    # An image does not depend on which others are asked for, nor on how they are arranged.
+    index = np.random.default_rng(2).integers(0, n, (2, 5))
+    np.testing.assert_array_equal(images(index, n), images(np.arange(SIZE) % n, n)[index])
 
 
 def over_keys(n, count):
-    keys = np.random.default_rng(3).integers(0, 2**32, (4, count, 1), np.uint32)
-    return images(np.arange(n)[None], n, keys).T
+    keys = np.random.default_rng(3).integers(0, 2**32, (3, count, 1), np.uint32)
+    return np.asarray(jax.jit(permute, static_argnums=1)(np.arange(n, dtype=np.uint32)[None], n, tuple(keys))).T
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 7, 27])
 def test_every_image_is_equally_likely(n):
-    for image in over_keys(n, 2**16):
+    for image in over_keys(n, 2**15).astype(int):
         assert stats.chisquare(np.bincount(image, minlength=n)).pvalue > SMALLEST_P
 
 
 def test_pairs_of_images_of_five():
-    """The 20 images of a pair are all possible, but not equally likely.
+    """No two places of five have a pair of images that is three times as likely as 1 in 20.
 
-    Three rounds on a raster of 3 x 2 cells leave probabilities between 0.6 and 1.5 times 1/20; the
-    standard deviation of an estimate is here sqrt(20 / 2**18) = 0.9 % of 1/20, and the bounds leave 5.
+    Uniform it is not, nor is every pair possible: three rounds on a raster of 3 x 2 cells make some pairs
+    2.5 times as likely, and others never occur. A scramble of each group evens this out to correlations
+    within 0.05 of equal. The estimates' standard deviation is sqrt(20 / 2**16) = 1.7 % of 1/20.
     """
-    found = over_keys(5, 2**18).astype(int)
+    found = over_keys(5, 2**16).astype(int)
     for i in range(5):
         for j in range(i):
-            counts = np.bincount(found[i] * 5 + found[j], minlength=25).reshape(5, 5)
-            shares = 20 * counts[~np.eye(5, dtype=bool)] / 2**18
-            assert shares.min() > 0.5
-            assert shares.max() < 1.5
+            assert np.bincount(found[i] * 5 + found[j]).max() < 3 * 2**16 / 20
 
 
 def test_three_have_rotations_only():
@@ -133,7 +126,7 @@ def test_three_have_rotations_only():
 
 def test_keys_broadcast():
     # Each group of a layout has keys of its own, whichever axis the groups lie along.
-    keys, index = np.random.default_rng(4).integers(0, 2**32, (4, 6, 1), np.uint32), np.arange(27)[None]
+    keys, index = np.random.default_rng(4).integers(0, 2**32, (3, 6, 1), np.uint32), np.arange(27)[None]
     expected = [images(index[0], 27, keys[:, group, 0]) for group in range(6)]
     np.testing.assert_array_equal(images(index, 27, keys), expected)
     np.testing.assert_array_equal(images(index.T, 27, keys.transpose(0, 2, 1)).T, expected)

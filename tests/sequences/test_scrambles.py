@@ -20,9 +20,15 @@ KEY = jax.random.key(7)
 
 
 @functools.cache
+def compiled(scramble):
+    """2**12 points from a traced start in a traced dimension, so that there is one program a scramble."""
+    draw = functools.partial(sobol.bits_range, count=2**LARGEST, scramble=scramble, key=KEY)
+    return jax.jit(draw)
+
+
+@functools.cache
 def points(dim, scramble, start=0):
-    """2**12 points on the host."""
-    return np.asarray(sobol.bits_range(dim, start, 2**LARGEST, scramble=scramble, key=KEY))
+    return np.asarray(compiled(scramble)(dim, jnp.uint32(start)))
 
 
 def uniform(counts):

@@ -33,18 +33,20 @@ each_interval = pytest.mark.parametrize(("lower", "upper"), [*INTERVALS, *FAR])
 
 @functools.cache
 def lattice():
-    """Sorted words: every 9973rd, 2**14 at both ends, and a logarithmic sweep from both."""
-    sweep, ends = np.geomspace(1, LAST, 10_000).astype(np.int64), np.arange(2**14)
-    parts = [np.arange(0, 2**32, 9973), ends, LAST - ends, sweep, LAST - sweep]
+    """Sorted words: every 49,999th, 2**12 at both ends, and a logarithmic sweep from both."""
+    sweep, ends = np.geomspace(1, LAST, 10_000).astype(np.int64), np.arange(2**12)
+    parts = [np.arange(0, 2**32, 49_999), ends, LAST - ends, sweep, LAST - sweep]
     return np.unique(np.concatenate(parts)).astype(np.uint32)
 
 
 @functools.cache
 def draw(lower, upper):
     """The values on the lattice, exactly."""
-    drawn = jax.jit(lambda bits: truncated_normal_between(bits, float(lower), float(upper))[:2])(lattice())
-    negative, magnitude = map(np.asarray, drawn)
-    return np.where(negative, -1.0, 1.0) * magnitude.astype(float) / 2**28
+    return floats(truncated_normal_between(jnp.asarray(lattice()), float(lower), float(upper)))
+
+
+def floats(drawn):
+    return np.where(drawn.negative, -1.0, 1.0) * np.asarray(drawn.magnitude).astype(float) / 2**drawn.fraction
 
 
 def quantile(lower, upper, bits):
@@ -71,18 +73,18 @@ def test_accuracy(lower, upper):
 
 @pytest.mark.parametrize(("lower", "upper"), FAR)
 def test_accuracy_of_far_one_sided_tails(lower, upper):
-    """Within the contract of the quantile of some point less than one word away.
+    """Within the contract but for the last 2**13 words, and for those, of a point less than one word away.
 
-    64 bits of probability leave the last words of an interval beyond 4.5 few digits: 8 words of (5, inf)
-    miss the contract itself, and at most one in 1,000 of (6, inf).
+    64 bits of probability leave the last words few digits: 8 words of (5, inf) and 4,000 of (6, inf) miss
+    the contract, by up to 4e-5 and 1e-2 of their value.
     """
-    bits = lattice().astype(float)
-    bits = bits[(bits > 0) & (bits < LAST)]
+    bits = lattice()[1:-1].astype(float)
     found = draw(lower, upper)[1:-1]
     before, wanted, after = (quantile(lower, upper, bits + step) for step in (-0.9, 0, 0.9))
     assert (found >= before - contract(wanted)).all()
     assert (found <= after + contract(wanted)).all()
-    assert (np.abs(found - wanted)[::10] <= contract(wanted)[::10]).mean() > 0.98
+    inner = (bits > 2**13) & (bits < 2**32 - 2**13)
+    assert (np.abs(found - wanted) <= contract(wanted))[inner].all()
 
 
 @each_interval
@@ -92,8 +94,7 @@ def test_order(lower, upper):
 
 @each_interval
 def test_mirrored_intervals_mirror(lower, upper):
-    negative, magnitude, fraction = truncated_normal_between(jnp.asarray(~lattice()), -float(upper), -float(lower))
-    mirrored = np.where(negative, -1.0, 1.0) * np.asarray(magnitude).astype(float) / 2**fraction
+    mirrored = floats(truncated_normal_between(jnp.asarray(~lattice()), -float(upper), -float(lower)))
     # An interval that is its own mirror image is not evaluated from the other side: one unit.
     unit = 2**-28 if lower == -upper else 0
     np.testing.assert_allclose(draw(lower, upper), -mirrored, rtol=0, atol=unit)
@@ -118,16 +119,14 @@ def test_strictly_inside(lower, upper, dtype):
 def test_moments_are_scipys(lower, upper):
     """A midpoint rule of 2**16 words; the part it misses of a half-line's tail is below 1e-4 of the variance."""
     bits = (np.arange(2**16) * 2**16 + 2**15).astype(np.uint32)
-    negative, magnitude, fraction = truncated_normal_between(jnp.asarray(bits), float(lower), float(upper))
-    z = np.where(negative, -1.0, 1.0) * np.asarray(magnitude).astype(float) / 2**fraction
+    z = floats(truncated_normal_between(jnp.asarray(bits), float(lower), float(upper)))
     mean, variance = stats.truncnorm(lower, upper).stats("mv")
     assert z.mean() == pytest.approx(mean, abs=2e-6)
     assert z.var() == pytest.approx(variance, rel=1e-4)
 
 
 def test_the_default_interval_agrees_with_its_own_polynomials():
-    negative, magnitude, fraction = TruncatedNormal().draw(jnp.asarray(lattice()), False)
-    z = np.where(negative, -1.0, 1.0) * np.asarray(magnitude).astype(float) / 2**fraction
+    z = floats(TruncatedNormal().draw(jnp.asarray(lattice()), False))
     np.testing.assert_allclose(draw(-2, 2), z, rtol=0, atol=2.5e-7)
 
 
