@@ -67,6 +67,7 @@ class Terminal:
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         from rich import box
+        from rich.console import Console
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
@@ -75,7 +76,7 @@ class Terminal:
         for row in rows:
             table.add_row(*row)
         # A terminal too narrow for it breaks its lines, where rich would leave out digits.
-        self._console.print(table, width=max(WIDTH, self._console.width), crop=False)
+        Console(width=max(WIDTH, self._console.width)).print(table, crop=False)
 
     def text(self, paragraph: str) -> None:
         self._console.print(paragraph, width=min(WIDTH, self._console.width))

@@ -122,10 +122,13 @@ SHARDED = """
             for mesh_shape, names in (((8,), ("x",)), ((4, 2), ("x", "y"))):
                 mesh = jax.make_mesh(mesh_shape, names, axis_types=(jax.sharding.AxisType.Auto,) * len(names))
                 lead = [None] * (len(shape) - 2)
-                specs = [P(*lead, "x", None), P(*lead, None, "x")] + ([P(*lead, "x", "y")] if "y" in names else [])
+                specs = [P(*lead, "x", None), P(*lead, None, "x")] 
+                specs += [P(*lead, "x", "y")] if "y" in names else []
                 for spec in specs:
-                    made = jax.jit(lambda k: init(k, shape), out_shardings=NamedSharding(mesh, spec)).lower(key).compile()
-                    found = re.findall(r"all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter", made.as_text())
+                    sharding = NamedSharding(mesh, spec)
+                    made = jax.jit(lambda k: init(k, shape), out_shardings=sharding).lower(key).compile()
+                    collective = r"all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter"
+                    found = re.findall(collective, made.as_text())
                     same = np.array_equal(np.asarray(made(key)), alone)
                     report.append([name, shape, str(spec), same, sorted(set(found))])
     print(json.dumps(report))
@@ -152,7 +155,8 @@ EXPLICIT = """
             assert made.sharding.spec == P(None, "x") and np.array_equal(np.asarray(made), alone)
             square = qrjax.orthogonal_qr()(key, (16, 16), out_sharding=P("x", None))
             assert square.sharding.is_equivalent_to(NamedSharding(mesh, P("x", None)), 2)
-    shard = jax.make_array_from_callback((64, 96), NamedSharding(mesh, P("x", "y")), lambda i: init.at(key, (64, 96), i))
+    sharding = NamedSharding(mesh, P("x", "y"))
+    shard = jax.make_array_from_callback((64, 96), sharding, lambda i: init.at(key, (64, 96), i))
     assert np.array_equal(np.asarray(shard), alone)
     print("ok")
 """

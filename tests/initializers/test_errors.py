@@ -105,7 +105,7 @@ def test_shapes_that_do_not_fit(init, shape, message):
 
 
 def test_traced_settings_are_refused_with_the_remedy():
-    with pytest.raises(TypeError, match="`scale` must be static, got a traced value.*multiply the result"):
+    with pytest.raises(TypeError, match=r"`scale` must be static, got a traced value.*multiply the result"):
         jax.jit(lambda scale: qrjax.uniform_qr(scale)(KEY, (4, 4)))(1.0)
     with pytest.raises(TypeError, match="`dim` of an initializer must be static"):
         jax.jit(lambda dim: qrjax.he_normal_qr(dim=dim)(KEY, (4, 4)))(1)
@@ -115,5 +115,5 @@ def test_traced_settings_are_refused_with_the_remedy():
 
 def test_complex_weights_only_where_jax_has_them():
     for init in (qrjax.uniform_qr(), qrjax.truncated_normal_hash(), qrjax.random_normal_qr(0.5)):
-        with pytest.raises(ValueError, match="`dtype` must be a floating .*got complex64"):
+        with pytest.raises(ValueError, match=r"`dtype` must be a floating .*got complex64"):
             init(KEY, (4, 4), "complex64")

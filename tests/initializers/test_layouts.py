@@ -21,7 +21,8 @@ def uniform(shape, layout, seed=0, **options):
     build = qrjax.uniform_hash(2.0) if layout == "hash" else qrjax.uniform_qr(2.0, layout=layout, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", qrjax.RankCollapseWarning)
-        return np.asarray(build(jax.random.key(seed), shape), np.float64) - 1
+        with jax.enable_x64(True):  # float64, or a value next to an interval's end may round across it
+            return np.asarray(build(jax.random.key(seed), shape, "float64")) - 1
 
 
 def assert_stratified(group):
