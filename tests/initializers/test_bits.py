@@ -122,7 +122,7 @@ SHARDED = """
             for mesh_shape, names in (((8,), ("x",)), ((4, 2), ("x", "y"))):
                 mesh = jax.make_mesh(mesh_shape, names, axis_types=(jax.sharding.AxisType.Auto,) * len(names))
                 lead = [None] * (len(shape) - 2)
-                specs = [P(*lead, "x", None), P(*lead, None, "x")] 
+                specs = [P(*lead, "x", None), P(*lead, None, "x")]
                 specs += [P(*lead, "x", "y")] if "y" in names else []
                 for spec in specs:
                     sharding = NamedSharding(mesh, spec)
