@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import pytest
 from jax.nn import initializers as jax_initializers
 
 import qrjax
@@ -49,9 +50,16 @@ MEMBERS = [member(stem, source) for source in ("qr", "hash") for stem in STEMS]
 EXACT = [m for m in MEMBERS if not m.orthogonal and not m.name.startswith(("xavier", "kaiming"))]
 
 
-def named(members: list[Member]) -> dict[str, Any]:
-    """Keyword arguments of `pytest.mark.parametrize` for a list of members."""
-    return {"argvalues": members, "ids": [m.name for m in members]}
+def named(members: list[Member], sampled: bool = False) -> dict[str, Any]:
+    """Keyword arguments of `pytest.mark.parametrize` for a list of members.
+
+    `sampled`: for laws that compile a lot, the fan-scaled builders that differ by a constant alone wait
+    for the slow tests, but for two.
+    """
+    spared = [f"{family}_{source}" for family in FAMILIES for source in ("qr", "hash")]
+    spared = [name for name in spared if name not in ("he_normal_qr", "glorot_uniform_hash")]
+    marks = [pytest.mark.slow if sampled and m.name in spared else () for m in members]
+    return {"argvalues": [pytest.param(m, id=m.name, marks=k) for m, k in zip(members, marks, strict=True)]}
 
 
 def cases() -> dict[str, tuple[Any, tuple[int, ...], str]]:

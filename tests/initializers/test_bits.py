@@ -60,7 +60,7 @@ def test_all_digests_in_a_fresh_process(flags, without, environment):
     assert printed_digests(flags, 1, without, **environment) == expected
 
 
-@pytest.mark.parametrize("m", **named(EXACT))
+@pytest.mark.parametrize("m", **named(EXACT, sampled=True))
 def test_eager_jitted_inside_a_larger_function_mapped_and_raw(m):
     init = m.initializer
     eager = np.asarray(init(KEY, m.shape))
@@ -81,7 +81,7 @@ def test_eager_jitted_inside_a_larger_function_mapped_and_raw(m):
     np.testing.assert_array_equal(init(jax.random.key_data(KEY), m.shape), eager)
 
 
-@pytest.mark.parametrize("m", **named(EXACT))
+@pytest.mark.parametrize("m", **named(EXACT, sampled=True))
 def test_the_only_float_operations_are_one_conversion_and_one_exact_product(m):
     jaxpr = jax.make_jaxpr(lambda key: m.initializer(key, m.shape))(KEY)
     floats = [
@@ -166,7 +166,7 @@ def test_out_sharding_in_explicit_and_auto_mode_and_by_callback():
     assert run(EXPLICIT, "--xla_force_host_platform_device_count=8") == "ok\n"
 
 
-@pytest.mark.parametrize("m", **named(EXACT))
+@pytest.mark.parametrize("m", **named(EXACT, sampled=True))
 def test_temporaries_are_below_five_percent_of_a_large_tensor(m):
     compiled = jax.jit(lambda key: m.initializer(key, (4096, 4096))).lower(KEY).compile()
     assert compiled.memory_analysis().temp_size_in_bytes <= 0.05 * 4096 * 4096 * 4
@@ -189,7 +189,9 @@ def _nothing():
 
 
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
-@pytest.mark.parametrize("m", **named([m for m in MEMBERS if not m.name.startswith(("xavier", "kaiming"))]))
+@pytest.mark.parametrize(
+    "m", **named([m for m in MEMBERS if not m.name.startswith(("xavier", "kaiming"))], sampled=True)
+)
 def test_every_builder_lowers_for_every_platform(m, platform):
     text = export.export(jax.jit(lambda key: m.initializer(key, m.shape)), platforms=[platform])(
         jax.random.key_data(KEY)

@@ -60,7 +60,7 @@ def test_shape_dtype_and_protocol(m):
     assert isinstance(m.initializer, jax_initializers.Initializer)
 
 
-@pytest.mark.parametrize("m", **named([*EXACT, *(m for m in MEMBERS if m.orthogonal)]))
+@pytest.mark.parametrize("m", **named([*EXACT, *(m for m in MEMBERS if m.orthogonal)], sampled=True))
 def test_at_is_the_whole_tensors_entry(m):
     init = m.initializer
     whole = np.asarray(init(KEY, m.shape))
@@ -88,7 +88,7 @@ def test_at_agrees_in_every_layout_and_role(layout):
     np.testing.assert_array_equal(np.asarray(init.at(KEY, shape, index)), whole[index])
 
 
-@pytest.mark.parametrize("m", **named(EXACT))
+@pytest.mark.parametrize("m", **named(EXACT, sampled=True))
 @pytest.mark.parametrize("dtype", LOW_PRECISION)
 def test_low_precision_is_the_float32_draw_rounded_inside_the_bounds(m, dtype):
     init = m.initializer

@@ -12,7 +12,8 @@ from scipy.stats import qmc
 import qrjax
 
 KEY = jax.random.key(3)
-SPECTRUM_SHAPES = [(1024, 1024), (784, 64), (1000, 1000), (768, 768), (300, 100), (27, 64)]
+LARGE = [pytest.param(shape, marks=pytest.mark.slow) for shape in ((1024, 1024), (1000, 1000))]
+SPECTRUM_SHAPES = [*LARGE, (784, 64), (768, 768), (300, 100), (27, 64)]
 RANDOM = ("shuffled", "outputs", "neurons")
 
 

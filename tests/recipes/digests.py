@@ -2,7 +2,7 @@
 
     python tests/recipes/digests.py
 
-Run this only when a change of bits is meant; say so, and why, in the commit and the changelog.
+Run this only when a change of bits is meant; say so, and why, in the commit.
 """
 
 import json
