@@ -11,6 +11,7 @@ import math
 from typing import Any, Literal
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -133,6 +134,8 @@ def _words(
     shape = shape_of(shape)
     choice("source", source, SOURCES)
     check_scramble(scramble)
+    if isinstance(skip, np.integer):
+        skip = int(skip)
     if isinstance(skip, int) and not 0 <= skip <= 2**32 - math.prod(shape):
         raise ValueError(f"`skip` must be in [0, 2**32 - size], got {skip} for shape {shape}")
     if key is None and (source == "hash" or scramble is not None):

@@ -106,6 +106,7 @@ def bits_range(dim: Any, start: ArrayLike, count: int, *, scramble: Scramble = N
       >>> qrjax.sobol.bits_range(1, 1, 3) >> 28
       Array([ 8, 12,  4], dtype=uint32)
     """
+    start = int(start) if isinstance(start, np.integer) else start
     _check_count(start, count)
     scrambled, seed = _prepared(dim, scramble, key)
     first = start if isinstance(start, int) else word(start)

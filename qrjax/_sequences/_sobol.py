@@ -72,7 +72,8 @@ def raster_bits(directions: Array, rows: Array, columns: Array, shape: tuple[int
     column = columns + (start & (block - 1))
     low = point_bits(directions, column & (block - 1), block - 1)
     first = rows * word(odd) + (start >> (block.bit_length() - 1))
-    tables = [point_bits(directions, first + word(q), largest // block + 1, block) for q in range(pieces)]
+    wrap = word((2**32 // block) - 1)  # beyond it, block * index passes 2**32
+    tables = [point_bits(directions, first + word(q) & wrap, largest // block + 1, block) for q in range(pieces)]
     (low,), tables = materialized(low), materialized(*tables)
     high = tables[0]
     for q, table in enumerate(tables[1:], 1):

@@ -8,6 +8,7 @@ of it (contraction into an FMA, reassociation with the caller's constants, fast 
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import jax.numpy as jnp
@@ -34,7 +35,9 @@ def to_float(
       dtype: a real floating dtype.
     """
     exponent = unit_exponent(location, scale, extent)
-    multiplier = round(math.ldexp(scale, 32 - draw.fraction - exponent))
+    if exponent > 127 - 31 and dtype != np.dtype("float64"):
+        raise ValueError(f"the values reach 2**{exponent + 31}, which exceeds {dtype}; use a smaller scale")
+    multiplier = min(round(math.ldexp(scale, 32 - draw.fraction - exponent)), 2**32 - 1)
     offset = round(math.ldexp(location, -exponent))
     magnitude = mulhi(draw.magnitude, word(multiplier)).astype(jnp.int32)
     units = where(draw.negative, -magnitude, magnitude)
@@ -52,11 +55,32 @@ def unit_exponent(location: float, scale: float, extent: float) -> int:
     return max(math.frexp(largest)[1] - 31, SMALLEST_EXPONENT)
 
 
-def unit_bounds(bounds: tuple[float, float], exponent: int, dtype: Any) -> tuple[int, int]:
-    """The least and largest integers whose value in units of 2**exponent rounds to inside `bounds`."""
+def finite_bounds(bounds: tuple[float, float], dtype: Any) -> tuple[float, float]:
+    """The least and largest values of `dtype` strictly inside `bounds`.
+
+    Raises:
+      ValueError: if there is none.
+    """
     lower, upper = (neighbour(bound, toward, dtype) for bound, toward in zip(bounds, (np.inf, -np.inf), strict=True))
-    least = max(math.ceil(math.ldexp(lower, -exponent)), -INT32_MAX)
-    largest = min(math.floor(math.ldexp(upper, -exponent)), INT32_MAX)
+    if not (lower <= upper and math.isfinite(lower) and math.isfinite(upper)):
+        raise ValueError(f"no finite {dtype} lies strictly between {bounds[0]} and {bounds[1]}; widen the range")
+    return lower, upper
+
+
+def unit_bounds(bounds: tuple[float, float], exponent: int, dtype: Any) -> tuple[int, int]:
+    """The least and largest integers whose value in units of 2**exponent rounds to inside `bounds`.
+
+    Raises:
+      ValueError: if there is none.
+    """
+    lower, upper = finite_bounds(bounds, dtype)
+    unit = Fraction(2) ** exponent  # exact: the bounds of float64 overflow, and underflow, a float
+    least = max(math.ceil(Fraction(lower) / unit), -INT32_MAX)
+    largest = min(math.floor(Fraction(upper) / unit), INT32_MAX)
+    if least > largest:
+        raise ValueError(
+            f"too few {dtype} values lie between {bounds[0]} and {bounds[1]} to draw from; widen the range"
+        )
     return least, largest
 
 
