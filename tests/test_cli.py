@@ -131,6 +131,27 @@ class TestDemo:
         assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
         assert os.listdir(tmp_path) == []
 
+    def test_interrupt_that_python_drops_comes_again(self):
+        # As it drops those that arrive while it collects garbage: what finalizers raise goes nowhere.
+        program = """if True:
+            import signal, sys, time
+            from qrjax._cli import _main
+
+            class Deaf:
+                def __del__(self):
+                    signal.raise_signal(signal.SIGINT)
+
+            def run(_args):
+                Deaf()
+                for _ in range(1000):
+                    time.sleep(0.01)
+
+            _main._demo.run = run
+            sys.exit(_main.main(["demo"]))
+        """
+        finished = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=60, check=False)
+        assert (finished.returncode, finished.stdout, finished.stderr) == (128 + signal.SIGINT, b"", b"")
+
     @pytest.mark.slow
     def test_default_run_is_quick_and_accurate(self, tmp_path):
         start = time.monotonic()

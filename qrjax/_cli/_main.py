@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import _thread
 import argparse
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import qrjax
 from qrjax._cli import _demo
 from qrjax._cli._failure import Failure
+
+if TYPE_CHECKING:
+    from sys import UnraisableHookArgs
 
 # Each has NAME, HELP, DESCRIPTION, EXAMPLES, add_arguments(parser) and run(args).
 COMMANDS = (_demo,)
@@ -26,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     interrupted; 141: the reader of stdout went away.
     """
     _escape_what_cannot_be_encoded()
+    hook, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
         status = _run(argv)
         if sys.stdout is not None:
@@ -39,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _discard_stdout()
         print(f"qrjax: error: {error}", file=sys.stderr)
         status = FAILED
+    finally:
+        sys.unraisablehook = hook
     return status
 
 
@@ -81,6 +89,15 @@ def _escape_what_cannot_be_encoded() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # None, replaced by another object, or closed
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _interrupt_again(unraisable: UnraisableHookArgs) -> None:
+    # Python drops what is raised in finalizers and in callbacks of the garbage collector. jaxlib has one of
+    # these, where every interrupt lands that comes during a collection.
+    if unraisable.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(unraisable)
+    else:
+        threading.Timer(0.01, _thread.interrupt_main).start()  # when this callback is over
 
 
 def _discard_stdout() -> None:
