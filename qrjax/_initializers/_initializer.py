@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from qrjax._initializers._arguments import shape_of
@@ -116,7 +117,10 @@ class Initializer:
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("shape", "dtype"))
 def _fill(init: Initializer, words: Array, *, shape: Shape, dtype: np.dtype[Any]) -> Array:
     value = _weights(init, words, whole(shape), shape, dtype, is_whole=True)
-    return jnp.broadcast_to(value, shape)
+    # The law rides along for who reads the program without running it.
+    location, scale = init.scaling.location_and_scale(shape, init.distribution, dtype)
+    law = f"qrjax.initializer {type(init.distribution).__name__} {location!r} {scale * init.distribution.stddev!r}"
+    return checkpoint_name(jnp.broadcast_to(value, shape), law)
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("shape", "dtype"))

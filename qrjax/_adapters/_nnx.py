@@ -1,0 +1,95 @@
+"""NNX modules as models. The module itself is never written to."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from qrjax._adapters._trace import Arguments, abstract, law_of_array, named_inputs, named_outputs, split_arguments
+from qrjax._interpreter._model import Calls, Leaf, Model
+from qrjax._rules._registry import Value
+from qrjax._signals._signal import Signal
+
+
+def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, Any]) -> Model:
+    """The model of an NNX module, whose variables may be arrays or, from nnx.eval_shape, shapes."""
+    arrays, join = split_arguments(arguments)
+    graph, state = nnx.split(module)
+    flat = nnx.to_flat_state(state)
+    values, tree = jax.tree.flatten(state)
+    calls = Calls()
+    method = options.get("method") or "__call__"
+
+    def apply(values: Any, *inputs: Any) -> Any:
+        args, kwargs = join(inputs)
+        model = nnx.merge(graph, jax.tree.unflatten(tree, values))
+        _name_calls(model, calls)
+        call = method if callable(method) else getattr(type(model), method)
+        return call(model, *args, **kwargs)
+
+    shapes = [abstract(v) for v in values]
+    program = jax.make_jaxpr(apply)(shapes, *[abstract(a) for a in arrays])
+    return Model(
+        leaves=[leaf for path, variable in flat for leaf in _leaves(path, variable)],
+        laws=functools.cache(lambda: [_law(v) for v in values]),
+        program=program,
+        keys=0,
+        inputs=arrays,
+        calls=calls,
+        materialize=lambda _, needed: [_actual(v) for v, need in zip(values, needed, strict=True) if need],
+        rebuild=lambda new: nnx.merge(graph, jax.tree.unflatten(tree, new)),
+    )
+
+
+def with_variables(module: nnx.Module, variables: Any) -> nnx.Module:
+    """The module that holds these variables: a module itself, or a state for `module`."""
+    if variables is None:
+        return module
+    if isinstance(variables, nnx.Module):
+        return variables
+    result: nnx.Module = nnx.merge(nnx.split(module)[0], variables)
+    return result
+
+
+def _leaves(path: tuple[Any, ...], variable: Any) -> list[Leaf]:
+    name = "/".join(map(str, path))
+    arrays = jax.tree.leaves(variable)
+    trained = issubclass(getattr(variable, "type", type(variable)), nnx.Param)
+    names = [name] if len(arrays) == 1 else [f"{name}/{i}" for i in range(len(arrays))]
+    return [Leaf(n, tuple(a.shape), a.dtype, trained) for n, a in zip(names, arrays, strict=True)]
+
+
+def _law(value: Any) -> Value:
+    if isinstance(value, (jax.ShapeDtypeStruct, jax.core.Tracer)):
+        # Nothing is known of values that were never computed; zero is what biases start with.
+        return Signal.constant(0.0, tuple(value.shape), value.dtype)
+    return law_of_array(value)
+
+
+def _actual(value: Any) -> Any:
+    if isinstance(value, jax.ShapeDtypeStruct):
+        raise ValueError(
+            "`module` holds shapes instead of arrays, as nnx.eval_shape makes it, so its biases and scales have no "
+            "values to keep; create the module itself, under jax.jit if it is large"
+        )
+    return value
+
+
+def _name_calls(model: nnx.Module, calls: Calls) -> None:
+    """Gives the modules of a private copy of the model a class whose calls leave names in the program."""
+    for path, node in nnx.iter_graph(model):
+        kind = type(node)
+        if isinstance(node, nnx.Module) and callable(getattr(kind, "__call__", None)):
+            object.__setattr__(node, "__class__", _naming(kind, "/".join(map(str, path)), calls))
+
+
+def _naming(kind: type, path: str, calls: Calls) -> type:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        number, (args, kwargs) = named_inputs(calls, path, kind, (args, kwargs))
+        return named_outputs(number, kind.__call__(self, *args, **kwargs))  # type: ignore[operator]
+
+    return type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})

@@ -1,0 +1,204 @@
+"""`analyze`: the walk, and nothing drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from qrjax._interpreter._findings import findings
+from qrjax._interpreter._gains import Gains
+from qrjax._interpreter._model import Model, input_value
+from qrjax._interpreter._report import Report
+from qrjax._interpreter._walk import Walk
+from qrjax._rules._registry import Opaque, Value, described
+
+Selection = str | Sequence[str] | Callable[[str], bool] | None
+
+
+def model_of(
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], variables: Any = None, **options: Any
+) -> Model:
+    """The model of a Linen module, an NNX module or a pair of functions, with its variables if it has any yet.
+
+    Raises:
+      TypeError: if `module` is none of these.
+    """
+    arguments = (args, kwargs)
+    if isinstance(module, tuple) and len(module) == 2 and all(map(callable, module)):
+        from qrjax._adapters._functions import functions_model
+
+        return functions_model(module, arguments, variables)
+    import flax.linen
+
+    if isinstance(module, flax.linen.Module):
+        from qrjax._adapters._linen import linen_model
+
+        return linen_model(module, arguments, options, variables)
+    from flax import nnx
+
+    if isinstance(module, nnx.Module):
+        from qrjax._adapters._nnx import nnx_model, with_variables
+
+        return nnx_model(with_variables(module, variables), arguments, options)
+    raise TypeError(
+        f"`module` must be a flax.linen.Module, a flax.nnx.Module or a pair of functions (init, apply), got {module!r}"
+    )
+
+
+def selector(select: Selection, model: Model) -> Callable[[str], bool]:
+    """Which weights to touch, by path.
+
+    Raises:
+      ValueError: if nothing matches.
+      TypeError: if `select` is no pattern.
+    """
+    if select is None:
+        return lambda _: True
+    if callable(select):
+        chosen: Callable[[str], bool] = select
+    else:
+        import fnmatch
+
+        patterns = [select] if isinstance(select, str) else list(select)
+        if not all(isinstance(p, str) for p in patterns):
+            raise TypeError(f"`select` must be a pattern, patterns or a function of a path, got {select!r}")
+
+        def chosen(path: str) -> bool:
+            return any(fnmatch.fnmatchcase(path, p) for p in patterns)
+
+    paths = [leaf.path for leaf in model.leaves if leaf.trained]
+    if not any(chosen(path) for path in paths):
+        raise ValueError(
+            f"`select` {select!r} matches no parameter; paths: {', '.join(paths[:20])}"
+            f"{', ...' if len(paths) > 20 else ''}; a pattern may use *, as in '*/kernel'"
+        )
+    return chosen
+
+
+def check_target(target: Any) -> float:
+    """A positive finite number.
+
+    Raises:
+      TypeError, ValueError: if it is not.
+    """
+    if isinstance(target, bool) or not isinstance(target, (int, float, np.number)):
+        raise TypeError(f"`target` must be a number, the second moment of weights' outputs, got {target!r}")
+    if not (target > 0 and math.isfinite(target)):
+        raise ValueError(f"`target` is a second moment, so it must be positive and finite, got {target!r}")
+    return float(target)
+
+
+def input_values(model: Model, mean: Any, variance: Any) -> list[Value]:
+    """The laws of the inputs.
+
+    Raises:
+      ValueError: if an input holds NaN or infinities, or all are zero.
+    """
+    if variance is not None and not (float(variance) >= 0 and math.isfinite(variance)):
+        raise ValueError(f"`input_variance` must be finite and not negative, got {variance!r}")
+    if mean is not None and not math.isfinite(mean):
+        raise ValueError(f"`input_mean` must be finite, got {mean!r}")
+    for array in model.inputs:
+        if isinstance(array, (np.ndarray, jax.Array)) and not isinstance(array, jax.core.Tracer):
+            _check_finite(array)
+    values = [input_value(a, mean, variance) for a in model.inputs]
+    signals = [described(v) for v in values if not isinstance(v, Opaque)]
+    floating = [s for s in signals if jax.dtypes.issubdtype(s.dtype, np.floating) and s.size]
+    if floating and len(floating) == len(signals) and all(s.second_moment == 0 for s in floating):
+        raise ValueError(
+            "`sample_input` is zero everywhere, so no signal goes in; pass real data, or jax.ShapeDtypeStruct(shape, "
+            "dtype) for inputs of mean 0 and variance 1, or input_mean= and input_variance="
+        )
+    return values
+
+
+def _check_finite(array: Any) -> None:
+    if jax.dtypes.issubdtype(array.dtype, np.floating):
+        bad = int(np.size(array) - np.isfinite(np.asarray(array, np.float32)).sum())
+        if bad:
+            raise ValueError(
+                f"`sample_input` of shape {np.shape(array)} holds {bad} NaN or infinite values; "
+                "clean it, or pass jax.ShapeDtypeStruct(shape, dtype)"
+            )
+
+
+def walked(
+    model: Model, values: Sequence[Value], target: float, chosen: Callable[[str], bool] | None, zero_sum: bool = False
+) -> tuple[Walk, Report]:
+    """The walk and its report.
+
+    Raises:
+      ValueError: if the model has no weights.
+    """
+    walk, outputs = model.walked(Gains(target, chosen), values, zero_sum)
+    rows = walk.ledger.rows()
+    if not any(row.gain is not None for row in rows):
+        raise ValueError(
+            "the model has no weights: none of its parameters is multiplied with its input; parameters: "
+            + (", ".join(leaf.path for leaf in model.leaves if leaf.trained) or "none")
+        )
+    del outputs
+    return walk, Report(rows, findings(rows, walk.ledger, target), target)
+
+
+def analyze(
+    module: Any,
+    sample_input: Any,
+    *args: Any,
+    target: float = 1.0,
+    input_mean: float | None = None,
+    input_variance: float | None = None,
+    layout: str | None = None,
+    select: Selection = None,
+    method: Any = None,
+    rngs: Mapping[str, Any] | Sequence[str] | None = None,
+    mutable: Any = None,
+    weights: str = "autoinit",
+    **kwargs: Any,
+) -> Report:
+    """Predicts the mean and the variance of every layer's output, without drawing a weight.
+
+    Args:
+      module: a Linen module, an NNX module, or a pair of functions (init, apply).
+      sample_input, *args, **kwargs: what the module is called with: arrays, token ids, pytrees of them, or
+        jax.ShapeDtypeStruct; anything else is handed through as a setting.
+      target: the second moment that each weight's output is given; positive.
+      input_mean, input_variance: of the inputs that are real numbers; by default their own where they hold
+        numbers, else 0 and 1.
+      layout: as in `qrjax.autoinit`; "neurons" draws weights that sum to zero, which changes their gains.
+      select: which parameters are rescaled: a pattern such as "*/kernel", several, or a function of the path;
+        the others are taken as the module initializes them.
+      method, mutable: as in Linen's `init` and `apply`.
+      rngs: names of the random streams that the call needs, such as ("dropout",), or a dict with these names.
+      weights: "autoinit" for the gains that `qrjax.autoinit` gives, "module" for the module's own.
+
+    Returns:
+      A `qrjax.Report`, a sequence of rows in order of execution.
+
+    Raises:
+      ValueError: if there are no weights, the input is zero or not finite, the module is bound, `target` is not
+        positive, or `select` matches nothing.
+      TypeError: if an argument has the wrong type.
+
+    Example:
+      >>> import flax.linen as nn, jax.numpy as jnp, qrjax
+      >>> network = nn.Sequential([nn.Dense(256), nn.relu, nn.Dense(10)])
+      >>> report = qrjax.analyze(network, jax.ShapeDtypeStruct((32, 64), jnp.float32))
+      >>> [(row.path, round(row.gain, 4)) for row in report.weights]
+      [('layers_0', 0.125), ('layers_2', 0.0884)]
+
+    Reference:
+      Bingham and Miikkulainen, AutoInit: analytic signal-preserving weight initialization for neural networks,
+      AAAI 2023, arXiv 2109.08958.
+    """
+    if weights not in ("autoinit", "module"):
+        raise ValueError(f"`weights` must be 'autoinit' or 'module', got {weights!r}")
+    target = check_target(target)
+    model = model_of(module, (sample_input, *args), kwargs, method=method, rngs=rngs, mutable=mutable)
+    values = input_values(model, input_mean, input_variance)
+    chosen = None if weights == "module" else selector(select, model)
+    return walked(model, values, target, chosen, layout == "neurons")[1]

@@ -1,0 +1,230 @@
+"""`measure` and `calibrate`: the program on a real batch, with the walk's rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qrjax._autoinit._analyze import Selection, check_target, input_values, model_of, selector
+from qrjax._interpreter._findings import findings
+from qrjax._interpreter._gains import Given
+from qrjax._interpreter._ledger import Entry, Ledger
+from qrjax._interpreter._model import Model
+from qrjax._interpreter._replay import Moments, Path, Replay
+from qrjax._interpreter._report import Report, Row
+
+# Weights used several times are calibrated to this, in logarithms of their output's second moment.
+TOLERANCE = 2e-3
+ROUNDS = 40
+
+
+def measure(
+    module: Any,
+    variables: Any,
+    sample_input: Any,
+    *args: Any,
+    rngs: Mapping[str, Any] | Sequence[str] | None = None,
+    method: Any = None,
+    mutable: Any = None,
+    **kwargs: Any,
+) -> Report:
+    """Runs the model on a real batch and puts what it measures beside what the walk predicts for these variables.
+
+    Args:
+      module: a Linen module, an NNX module, or a pair of functions (init, apply).
+      variables: what `qrjax.autoinit` or the module's init returned; for NNX a module or a state.
+      sample_input, *args, **kwargs: what the module is called with; arrays of real numbers or ids.
+      rngs: the random streams that the call needs, names with keys or names alone.
+      method, mutable: as in Linen's `apply`.
+
+    Returns:
+      A `qrjax.Report` with the predicted and the measured moments; means over all elements of an output, and
+      over the steps of a recurrence.
+
+    Raises:
+      ValueError: if the model has no weights, is bound, or an input is missing or not finite.
+      TypeError: if `module` is none of the three kinds.
+
+    Example:
+      >>> import flax.linen as nn, jax, qrjax
+      >>> network, x = nn.Dense(256), jax.random.normal(jax.random.key(1), (32, 64))
+      >>> row = qrjax.measure(network, qrjax.autoinit(network, x), x)[0]
+      >>> abs(row.octaves) < 0.2
+      True
+    """
+    model = model_of(module, (sample_input, *args), kwargs, variables, method=method, rngs=rngs, mutable=mutable)
+    flat = list(model.materialize(None, [True] * len(model.leaves)))
+    ledger, rows = _rows_of(model, flat)
+    return _measured(model, flat, ledger, rows, _key(rngs))
+
+
+def _rows_of(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row]]:
+    """The walk for variables as they are."""
+    for array in model.inputs:
+        if isinstance(array, jax.ShapeDtypeStruct):
+            raise ValueError(f"`sample_input` must hold real numbers to be measured, got {array}")
+    values = input_values(model, None, None)
+    walk, _ = model.walked(Given(1.0, None, _variances(model, flat)), values)
+    rows = walk.ledger.rows()
+    if not any(row.gain is not None for row in rows):
+        raise ValueError("the model has no weights: none of its parameters is multiplied with its input")
+    return walk.ledger, rows
+
+
+def _variances(model: Model, flat: Sequence[Any]) -> dict[Any, float]:
+    """The variances of parameters that are centred, whole and by layer, in case they are stacked."""
+    result: dict[Any, float] = {}
+    for leaf, array in zip(model.leaves, flat, strict=True):
+        if not leaf.trained or len(leaf.shape) < 2 or not jax.dtypes.issubdtype(leaf.dtype, np.floating):
+            continue
+        layers = jnp.asarray(array, jnp.float32).reshape(leaf.shape[0], -1)
+        moments = np.asarray(jnp.mean(layers**2, 1), np.float64)
+        mean, moment = float(jnp.mean(layers)), float(moments.mean())
+        if moment > 0 and mean**2 < 0.01 * moment:
+            result[leaf.path, None] = moment
+            result |= {(leaf.path, i): float(m) for i, m in enumerate(moments)}
+    return result
+
+
+def _key(rngs: Any) -> Any:
+    if isinstance(rngs, Mapping):
+        return next(iter(rngs.values()), jax.random.key(0))
+    return jax.random.key(0)
+
+
+def _run(model: Model, replay: Replay, flat: Sequence[Any], key: Any) -> Moments:
+    arguments = [*flat, *[key] * model.keys, *model.inputs]
+    moments: Moments = jax.jit(lambda a: replay.run(model.program, a)[1])(arguments)
+    return moments
+
+
+def _measured(model: Model, flat: Sequence[Any], ledger: Ledger, rows: list[Row], key: Any, target: float = 1.0) -> Report:
+    places = frozenset(site[0] for site in ledger.entries)
+    moments = {p: np.asarray(m, np.float64) for p, m in _run(model, Replay(places, {}), flat, key).items()}
+    filled = [_filled(row, ledger.entries[row.site], moments) for row in rows]
+    return Report(filled, findings(filled, ledger, target), target)
+
+
+def _filled(row: Row, entry: Entry, moments: Mapping[Path, Any]) -> Row:
+    found = moments.get(row.site[0])
+    if found is None:
+        return row
+    mean, moment = _pooled(found, entry.kinds, row.site[1])[:2]
+    if math.isnan(mean):
+        return row
+    return dataclasses.replace(row, measured_mean=float(mean), measured_variance=max(0.0, float(moment - mean**2)))
+
+
+def _pooled(found: Any, kinds: Sequence[str], layers: Sequence[int]) -> Any:
+    """Moments of one row: a layer's own, the mean over steps in time."""
+    remaining = list(layers)
+    axis = 0
+    for kind in kinds[: found.ndim - 1]:
+        if kind == "layer":
+            found = np.take(found, remaining.pop(0), axis)
+        else:
+            axis += 1
+    return np.nanmean(found.reshape(-1, found.shape[-1]), 0)
+
+
+def calibrate(
+    module: Any,
+    variables: Any,
+    sample_input: Any,
+    *args: Any,
+    target: float = 1.0,
+    select: Selection = None,
+    rngs: Mapping[str, Any] | Sequence[str] | None = None,
+    method: Any = None,
+    mutable: Any = None,
+    **kwargs: Any,
+) -> Any:
+    """Rescales weights so that on this batch every weight's output has the target's second moment.
+
+    One sweep, layer by layer: each output is measured with all earlier ones corrected already. Weights that are
+    used several times, or at every step of a recurrence, are corrected until the mean over their uses fits, which
+    takes a few sweeps.
+
+    Args:
+      module, variables, sample_input, *args, rngs, method, mutable, **kwargs: as in `qrjax.measure`.
+      target: the second moment of each weight's output; positive.
+      select: which weights to rescale, as in `qrjax.autoinit`; by default all.
+
+    Returns:
+      New variables; all but the weights are the ones that came in.
+
+    Raises:
+      ValueError, TypeError: as `qrjax.measure` and `qrjax.autoinit`.
+
+    Example:
+      >>> import flax.linen as nn, jax, qrjax
+      >>> network, x = nn.Dense(256), jax.random.normal(jax.random.key(1), (32, 64))
+      >>> variables = qrjax.calibrate(network, network.init(jax.random.key(0), x), x)
+      >>> round(qrjax.measure(network, variables, x)[0].measured_second_moment, 4)
+      1.0
+
+    Reference:
+      Mishkin and Matas, All you need is a good init, ICLR 2016, arXiv 1511.06422, algorithm 1, without the
+      orthonormal start.
+    """
+    target = check_target(target)
+    model = model_of(module, (sample_input, *args), kwargs, variables, method=method, rngs=rngs, mutable=mutable)
+    chosen = selector(select, model)
+    flat = list(model.materialize(None, [True] * len(model.leaves)))
+    return model.rebuild(calibrated(model, flat, target, chosen, _key(rngs)))
+
+
+def calibrated(model: Model, flat: list[Any], target: float, chosen: Callable[[str], bool], key: Any) -> list[Any]:
+    """The variables with corrected weights."""
+    ledger, _ = _rows_of(model, flat)
+    weights: dict[str, list[tuple[Path, Entry]]] = {}
+    for site, entry in ledger.entries.items():
+        if entry.weight is not None and chosen(entry.weight.path):
+            places = weights.setdefault(entry.weight.path, [])
+            if site[0] not in [place for place, _ in places]:
+                places.append((site[0], entry))
+    shared = {p: uses for p, uses in weights.items() if len(uses) > 1 or "time" in uses[0][1].kinds}
+    gains = dict.fromkeys(shared, 1.0)
+    arguments = [*flat, *[key] * model.keys, *model.inputs]
+    places = frozenset(place for uses in weights.values() for place, _ in uses)
+
+    @jax.jit
+    def sweep(arguments: Any, gains: Any) -> Moments:
+        correct = {}
+        for path, uses in weights.items():
+            for place, _ in uses:
+                correct[place] = (lambda _, p=path: gains[p]) if path in shared else _to(target)
+        return Replay(places, correct).run(model.program, arguments)[1]
+
+    for _ in range(ROUNDS):
+        moments = {p: np.asarray(m, np.float64) for p, m in sweep(arguments, gains).items()}
+        error = 0.0
+        for path, uses in shared.items():
+            tables = [place for place, entry in uses if entry.op == "gather"]
+            pooled = np.mean([np.nanmean(moments[p][..., 1]) for p in tables or [p for p, _ in uses]])
+            if pooled > 0:
+                error = max(error, abs(math.log(target / pooled)))
+                gains[path] *= math.sqrt(target / pooled)
+        if error <= TOLERANCE:
+            break
+    factors = {path: moments[uses[0][0]][..., 2] if path not in shared else gains[path] for path, uses in weights.items()}
+    return [_times(array, factors.get(leaf.path)) for leaf, array in zip(model.leaves, flat, strict=True)]
+
+
+def _to(target: float) -> Callable[[Any], Any]:
+    """The gain that gives an output the target; an output that is zero has none."""
+    return lambda moment: jnp.where(moment > 0, jnp.sqrt(target / jnp.where(moment > 0, moment, 1)), 1.0)
+
+
+def _times(array: Any, factor: Any) -> Any:
+    if factor is None:
+        return array
+    factor = np.asarray(factor, np.float32)
+    shaped = factor.reshape(factor.shape + (1,) * (array.ndim - factor.ndim))
+    return (array.astype(jnp.promote_types(array.dtype, jnp.float32)) * shaped).astype(array.dtype)

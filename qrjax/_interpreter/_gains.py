@@ -1,0 +1,88 @@
+"""Which variance each weight gets, while the walk goes on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+from qrjax._signals._signal import Weight
+
+Key = tuple[str, int | None]
+# Weights used several times are settled to this, in logarithms of the variance.
+TOLERANCE = 2e-3
+SWEEPS = 24
+
+
+@dataclasses.dataclass
+class Gains:
+    """The variance of every weight.
+
+    A weight's output gets the target's second moment. Where a weight is used several times (a shared
+    layer, the steps of a recurrence), it is the mean of the second moments of all its outputs that
+    gets it; that takes a few walks. A table of embeddings is settled by its look-ups alone.
+
+    Attributes:
+      target: the second moment of outputs.
+      selected: whether a weight is touched, by its path; None to touch none.
+      variances: what has been decided.
+      uses: for each weight, its output's second moment at unit variance and how often it occurs.
+    """
+
+    target: float
+    selected: Callable[[str], bool] | None
+    variances: dict[Key, float] = dataclasses.field(default_factory=dict)
+    uses: dict[Key, list[tuple[float, float]]] = dataclasses.field(default_factory=dict)
+    tables: set[Key] = dataclasses.field(default_factory=set)
+    fans: dict[Key, float] = dataclasses.field(default_factory=dict)
+
+    def touches(self, weight: Weight) -> bool:
+        return self.selected is not None and self.selected(weight.path)
+
+    def variance(self, weight: Weight, unit: float, fan: float, count: float, table: bool = False) -> float:
+        """The variance of a weight at one of its uses, `count` times in the program."""
+        key = (weight.path, weight.index)
+        if table:
+            self.tables.add(key)
+            self.variances[key] = self.target / unit
+        elif key not in self.tables:
+            self.uses.setdefault(key, []).append((unit, count))
+            self.fans[key] = fan
+        if key not in self.variances:
+            # Nothing has come in yet, as at a recurrence's first step: the textbook's scale until the next walk.
+            self.variances[key] = self.target / unit if unit > 0 else 1 / fan
+        return self.variances[key]
+
+    def next_walk(self) -> bool:
+        """Settles the weights used several times; whether another walk is needed."""
+        shared: dict[Key, float] = {}
+        error = 0.0
+        for key, uses in self.uses.items():
+            if key in self.tables or len(uses) < 2:
+                continue
+            pooled = sum(unit * count for unit, count in uses) / sum(count for _, count in uses)
+            if pooled > 0 and math.isfinite(pooled):
+                shared[key] = self.target / pooled
+                error = max(error, abs(math.log(shared[key] / self.variances[key])))
+        if error <= TOLERANCE:
+            return False
+        self.variances = shared
+        self.uses = {}
+        return True
+
+
+@dataclasses.dataclass
+class Given(Gains):
+    """The variances that weights have."""
+
+    def touches(self, weight: Weight) -> bool:
+        return (weight.path, weight.index) in self.variances
+
+    def variance(self, weight: Weight, unit: float, fan: float, count: float, table: bool = False) -> float:
+        """What the weight has."""
+        del unit, fan, count, table
+        return self.variances[weight.path, weight.index]
+
+    def next_walk(self) -> bool:
+        """Nothing is left to settle."""
+        return False

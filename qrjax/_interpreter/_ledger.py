@@ -1,0 +1,121 @@
+"""The rows of a walk: steps in time add up in one row, layers under a scan have one each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from qrjax._interpreter._report import Row
+from qrjax._rules._registry import Equation
+from qrjax._signals._signal import Signal
+
+Place = tuple[tuple[int, ...], tuple[tuple[str, int, int], ...]]
+# Where a row is: the equation, nested, and which of the layers that share it.
+Site = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+@dataclasses.dataclass
+class Entry:
+    """A row in the making: moments summed over the steps that share it."""
+
+    path: str
+    op: str
+    fan: float | None = None
+    gain: float | None = None
+    weight: Any = None
+    count: float = 0.0
+    sums: list[float] = dataclasses.field(default_factory=lambda: [0.0] * 4)
+    notes: list[str] = dataclasses.field(default_factory=list)
+    kinds: tuple[str, ...] = ()
+    axes: tuple[int, ...] | None = None
+    output: Signal | None = None
+    input: Signal | None = None
+
+    def add(self, count: float, output: Signal, source: Signal | None, notes: list[str]) -> None:
+        """One more step, or `count` alike."""
+        self.count += count
+        of_input = (source.mean, source.second_moment) if source is not None else (0.0, 0.0)
+        for i, moment in enumerate((output.mean, output.second_moment, *of_input)):
+            self.sums[i] += count * moment
+        self.output, self.input = output, source
+        self.notes += [note for note in notes if note not in self.notes]
+
+
+@dataclasses.dataclass
+class Ledger:
+    """All rows of a walk, in order of execution."""
+
+    entries: dict[Site, Entry] = dataclasses.field(default_factory=dict)
+
+    def weight(
+        self, equation: Equation, place: Place, x: Signal | None, weight: Signal, fan: float, gain: float,
+        output: Signal, axes: Sequence[int], notes: list[str],
+    ) -> None:  # fmt: skip
+        """The output of a weight, which is summed over its `axes`."""
+        assert weight.weight is not None
+        path = weight.weight.path.rpartition("/")[0]
+        entry = self._entry(place, path, equation.name)
+        entry.fan, entry.gain, entry.weight = fan, gain, weight.weight
+        held = weight.weight.axes
+        entry.axes = None if held is None else tuple(sorted(held[a] for a in axes))
+        entry.add(_count(place), output, x, notes)
+
+    def module(self, place: Place, path: str, kind: str, output: Signal, notes: list[str]) -> None:
+        """The output of a module."""
+        self._entry(place, path, kind).add(_count(place), output, None, notes)
+
+    def _entry(self, place: Place, path: str, op: str) -> Entry:
+        layers = tuple(i for kind, i, _ in place[1] if kind == "layer")
+        site = (place[0], layers)
+        if site not in self.entries:
+            name = path + "".join(f"[{i}]" for i in layers)
+            self.entries[site] = Entry(name, op, kinds=tuple(kind for kind, _, _ in place[1]))
+        return self.entries[site]
+
+    def rows(self) -> list[Row]:
+        """The rows; a module that only hands on its own weight's output has none of its own."""
+        result: list[Row] = []
+        for site, entry in self.entries.items():
+            row = _row(site, entry)
+            before = result[-1] if result else None
+            if before is not None and entry.gain is None and _repeats(before, row):
+                continue
+            result.append(row)
+        return result
+
+
+def _count(place: Place) -> float:
+    count = 1.0
+    for kind, _, rest in place[1]:
+        if kind == "time":
+            count *= rest
+    return count
+
+
+def _repeats(before: Row, row: Row) -> bool:
+    same = before.path == row.path and before.gain is not None and before.shape == row.shape
+    near = 1e-9 * max(before.second_moment, 1e-300)
+    return same and abs(before.mean**2 - row.mean**2) <= near and abs(before.variance - row.variance) <= near
+
+
+def _row(site: Site, entry: Entry) -> Row:
+    mean, moment, input_mean, input_moment = (s / entry.count for s in entry.sums)
+    out = entry.output
+    assert out is not None
+    has_input = entry.input is not None
+    return Row(
+        path=entry.path,
+        op=entry.op,
+        shape=out.shape,
+        fan=entry.fan,
+        gain=entry.gain,
+        input_mean=input_mean if has_input else None,
+        input_variance=max(0.0, input_moment - input_mean**2) if has_input else None,
+        mean=mean,
+        variance=max(0.0, moment - mean**2),
+        correlation={a: round(out.axis_correlation(a), 4) for a, n in enumerate(out.shape) if n > 1},
+        notes=tuple(entry.notes),
+        weight=entry.weight.path if entry.weight is not None else None,
+        site=site,
+    )

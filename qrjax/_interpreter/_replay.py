@@ -1,0 +1,103 @@
+"""The program run on real arrays, with the moments of the rows taken on the way, and weights corrected if asked."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from qrjax._interpreter._binding import bind
+from qrjax._rules._control import CALLS
+
+Path = tuple[int, ...]
+# For each static place in the program: (mean, second moment, gain), one axis for each scan around it.
+Moments = dict[Path, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """One run.
+
+    Attributes:
+      places: where moments are taken.
+      correct: for a place with a weight, (output, its second moment) -> the gain for that weight; None to measure.
+    """
+
+    places: frozenset[Path]
+    correct: Mapping[Path, Callable[[Array], Array]]
+
+    def run(self, jaxpr: Any, arguments: Sequence[Any], place: Path = ()) -> tuple[list[Any], Moments]:
+        """The outputs and the moments."""
+        closed = hasattr(jaxpr, "consts")
+        body = jaxpr.jaxpr if closed else jaxpr
+        environment = dict(zip(body.constvars, jaxpr.consts if closed else (), strict=True))
+        environment.update(zip(body.invars, arguments, strict=True))
+
+        def read(variable: Any) -> Any:
+            return variable.val if hasattr(variable, "val") else environment[variable]
+
+        moments: Moments = {}
+        for number, equation in enumerate(body.eqns):
+            here = (*place, number)
+            results, inner = self._apply(equation, [read(v) for v in equation.invars], here)
+            moments |= inner
+            environment.update(zip(equation.outvars, results, strict=True))
+        return [read(v) for v in body.outvars], moments
+
+    def _apply(self, equation: Any, values: list[Any], here: Path) -> tuple[list[Any], Moments]:
+        name = equation.primitive.name
+        inside = any(place[: len(here)] == here and place != here for place in self.places)
+        if inside and name in CALLS:
+            body = next(equation.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in equation.params)
+            return self.run(body, values, here)
+        if inside and name == "scan":
+            return self._scan(equation.params, values, here)
+        if inside and name == "cond":
+            return self._cond(equation.params["branches"], values, here)
+        listed = bind(equation, values)
+        if here not in self.places:
+            return listed, {}
+        return self._taken(listed, here)
+
+    def _taken(self, results: list[Any], here: Path) -> tuple[list[Any], Moments]:
+        output = results[0].astype(jnp.promote_types(results[0].dtype, jnp.float32))
+        moment, gain = jnp.mean(jnp.square(output)), jnp.ones((), output.dtype)
+        if here in self.correct:
+            gain = self.correct[here](moment)
+            results = [(output * gain).astype(results[0].dtype), *results[1:]]
+        mean = jnp.mean(output) * gain
+        return results, {here: jnp.stack([mean, moment * gain * gain, gain]).astype(jnp.float32)}
+
+    def _scan(self, p: Mapping[str, Any], values: list[Any], here: Path) -> tuple[list[Any], Moments]:
+        consts, carried = p["num_consts"], p["num_carry"]
+        constants, carry, inputs = values[:consts], values[consts : consts + carried], values[consts + carried :]
+
+        def step(carry: Any, inputs: Any) -> Any:
+            results, moments = self.run(p["jaxpr"], [*constants, *carry, *inputs], here)
+            return results[:carried], (results[carried:], moments)
+
+        final, (outputs, moments) = lax.scan(step, carry, inputs, length=p["length"], reverse=p["reverse"])
+        return [*final, *outputs], moments
+
+    def _cond(self, branches: Sequence[Any], values: list[Any], here: Path) -> tuple[list[Any], Moments]:
+        index, *operands = values
+        runs = [lambda *a, b=branch: self.run(b, a, here) for branch in branches]
+        shapes: dict[Path, Any] = {}
+        for run in runs:
+            shapes |= jax.eval_shape(run, *operands)[1]
+
+        def complete(run: Callable[..., Any]) -> Callable[..., Any]:
+            def completed(*arguments: Any) -> Any:
+                results, moments = run(*arguments)
+                # Rows of branches that were not taken have no moments.
+                missing = {place: jnp.full(s.shape, jnp.nan, s.dtype) for place, s in shapes.items() if place not in moments}
+                return results, moments | missing
+
+            return completed
+
+        results: tuple[list[Any], Moments] = lax.switch(index.astype(jnp.int32), [complete(r) for r in runs], *operands)
+        return results

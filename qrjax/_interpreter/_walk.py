@@ -1,0 +1,203 @@
+"""The walk: a jaxpr's equations in order, with signals in the place of arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+# The rules register themselves by being imported.
+from qrjax._interpreter._binding import bind
+from qrjax._interpreter._gains import Gains
+from qrjax._interpreter._ledger import Ledger
+from qrjax._rules import _contractions, _control, _elementwise, _indexing, _randomness, _reductions, _structure  # noqa: F401
+from qrjax._rules._functions import numpy_form
+from qrjax._rules._registry import CUSTOM, KNOWN_SIZE, RULES, STRUCTURAL, Equation, Known, Opaque, Value, described
+from qrjax._rules._sampling import sample
+from qrjax._signals import _tables
+from qrjax._signals._signal import Signal
+
+Step = tuple[str, int, int]
+
+
+@dataclasses.dataclass(eq=False)
+class Walk:
+    """One walk.
+
+    Attributes:
+      gains: decides the variance of each weight.
+      ledger: takes down the rows.
+      names: what adapters named: for a name, what to do with the value.
+      started: for modules with a rule that have begun, their inputs.
+      zero_sum: whether the weights of a neuron sum to zero, as in the layout "neurons".
+    """
+
+    gains: Gains
+    ledger: Ledger
+    names: Callable[[Walk, str, Value], Value]
+    zero_sum: bool = False
+    started: dict[int, list[Value]] = dataclasses.field(default_factory=dict)
+    _site: list[int] = dataclasses.field(default_factory=list)
+    _steps: list[Step] = dataclasses.field(default_factory=list)
+    _notes: list[str] = dataclasses.field(default_factory=list)
+
+    # -- the equations -----------------------------------------------------------------------------------------
+
+    def walk(self, jaxpr: Any, values: Sequence[Value], step: Step | None = None) -> list[Value]:
+        """The outputs of a jaxpr, closed or open."""
+        closed = hasattr(jaxpr, "consts")
+        body = jaxpr.jaxpr if closed else jaxpr
+        environment: dict[Any, Value] = {}
+        for variable, constant in zip(body.constvars, jaxpr.consts if closed else (), strict=True):
+            environment[variable] = from_array(constant)
+        environment.update(zip(body.invars, values, strict=True))
+        if step is not None:
+            self._steps.append(step)
+        for number, equation in enumerate(body.eqns):
+            self._site.append(number)
+            results = self._apply(equation, [_read(environment, v) for v in equation.invars])
+            environment.update(zip(equation.outvars, results, strict=True))
+            self._site.pop()
+        if step is not None:
+            self._steps.pop()
+        return [_read(environment, v) for v in body.outvars]
+
+    def _apply(self, eqn: Any, values: list[Value]) -> list[Value]:
+        name = eqn.primitive.name
+        equation = Equation(name, eqn.params, [v.aval for v in eqn.outvars], _evaluation(eqn), self, id(eqn))
+        if name in CUSTOM:
+            return _listed(CUSTOM[name](equation, *map(described, values)))
+        if name in STRUCTURAL:
+            return _listed(STRUCTURAL[name](equation, *values))
+        if any(isinstance(v, Opaque) for v in values):
+            return [Opaque(tuple(o.shape)) for o in equation.outputs]
+        known = _known(equation, values)
+        if known is not None:
+            return known
+        if any("jaxpr" in key for key in eqn.params) and name not in RULES:
+            body = next(v for k, v in eqn.params.items() if "jaxpr" in k)
+            if len(getattr(body, "jaxpr", body).invars) == len(values):
+                return self.walk(body, values)
+        if name not in RULES:
+            return sample(equation, *values)
+        return _listed(RULES[name](equation, *map(described, values)))
+
+    # -- what rules ask ----------------------------------------------------------------------------------------
+
+    def contract(
+        self, equation: Equation, x: Signal, weight: Signal, axes: Sequence[int], fan: float,
+        make: Callable[[Signal], Signal],
+    ) -> Signal:  # fmt: skip
+        """The output of a weight, and its row."""
+        assert weight.weight is not None
+        tag = weight.weight
+        count = self._count()
+        if self.gains.touches(tag):
+            made = make(_unit(weight, axes, fan if self.zero_sum else None))
+            # Per unit of the parameter's own variance, whatever constant it was multiplied by.
+            unit = made.second_moment * tag.factor**2
+            variance = self.gains.variance(tag, unit, fan, count)
+            result = _scaled(made, math.sqrt(variance) * abs(tag.factor))
+        else:
+            variance = weight.variance / tag.factor**2
+            result = make(dataclasses.replace(weight, weight=None))
+        self.ledger.weight(equation, self._place(), x, weight, fan, math.sqrt(variance), result, axes, self._taken())
+        return result
+
+    def embed(self, equation: Equation, weight: Signal, make: Callable[[Signal], Signal]) -> Signal:
+        """Rows of a table, and their row."""
+        assert weight.weight is not None
+        tag = weight.weight
+        if self.gains.touches(tag):
+            variance = self.gains.variance(tag, tag.factor**2, 1.0, self._count(), table=True)
+            result = _scaled(make(_unit(weight, (), None)), math.sqrt(variance) * abs(tag.factor))
+        else:
+            variance = weight.variance / tag.factor**2
+            result = make(weight)
+        self.ledger.weight(equation, self._place(), None, weight, 1.0, math.sqrt(variance), result, (0,), self._taken())
+        return result
+
+    def note(self, text: str) -> None:
+        """A remark for the next row."""
+        if text not in self._notes:
+            self._notes.append(text)
+
+    def mark(self, name: str, value: Value) -> Value:
+        """A named value."""
+        return self.names(self, name, value)
+
+    def module(self, path: str, kind: str, value: Value) -> None:
+        """The row of a module's output."""
+        self.ledger.module(self._place(), path, kind, described(value), self._taken())
+
+    def _place(self) -> tuple[tuple[int, ...], tuple[Step, ...]]:
+        return tuple(self._site), tuple(self._steps)
+
+    def _count(self) -> float:
+        return float(math.prod(rest for kind, _, rest in self._steps if kind == "time"))
+
+    def _taken(self) -> list[str]:
+        notes, self._notes = self._notes, []
+        return notes
+
+
+def _unit(weight: Signal, axes: Sequence[int], zero_sum_over: float | None) -> Signal:
+    """The weight with unit variance: independent elements but along axes that it was broadcast over."""
+    assert weight.weight is not None
+    if weight.weight.equal:
+        return Signal.constant(1.0, weight.shape, weight.dtype)
+    rho = weight.rho if weight.source is not None else _tables.independent(weight.shape)
+    rho = np.where(rho >= 1.0, 1.0, 0.0)
+    if zero_sum_over is not None and zero_sum_over > 1:
+        for pattern in np.ndindex(rho.shape):
+            inside = any(pattern[a] for a in axes)
+            if inside and not any(p for a, p in enumerate(pattern) if a not in axes):
+                rho[pattern] = -1 / (zero_sum_over - 1)
+    return Signal.normal(weight.shape, dtype=weight.dtype, rho=rho)
+
+
+def _scaled(x: Signal, gain: float) -> Signal:
+    return x.fresh(values=x.values * gain) if not x.is_constant else Signal.constant(x.mean * gain, x.shape, x.dtype)
+
+
+def _listed(result: Any) -> list[Value]:
+    return list(result) if isinstance(result, (list, tuple)) else [result]
+
+
+def _read(environment: dict[Any, Value], variable: Any) -> Value:
+    return from_array(variable.val) if hasattr(variable, "val") else environment[variable]
+
+
+def from_array(array: Any) -> Value:
+    """A constant of the program."""
+    if jax.dtypes.issubdtype(getattr(array, "dtype", np.float32), jax.dtypes.prng_key):
+        return Opaque(tuple(array.shape))
+    return Known(np.asarray(array))
+
+
+def _evaluation(eqn: Any) -> Callable[..., list[NDArray[Any]]]:
+    def evaluate(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        with jax.ensure_compile_time_eval():
+            return [np.asarray(r) for r in bind(eqn, [jax.numpy.asarray(a) for a in arrays])]
+
+    return evaluate
+
+
+def _known(equation: Equation, values: list[Value]) -> list[Value] | None:
+    """The outputs as arrays, where every input is one and none is large."""
+    sizes = [math.prod(o.shape) for o in equation.outputs]
+    if max(sizes, default=0) > KNOWN_SIZE or not all(isinstance(v, Known) for v in values):
+        return None
+    arrays = [v.array for v in values if isinstance(v, Known)]
+    if sum(a.size for a in arrays) > 4 * KNOWN_SIZE:
+        return None
+    function = numpy_form(equation.name, equation.params, [a.dtype for a in arrays], np.dtype(equation.dtype))
+    if function is None or len(equation.outputs) > 1:
+        return [Known(array) for array in equation.evaluate(*arrays)]
+    with np.errstate(all="ignore"):
+        return [Known(np.asarray(function(*arrays)).astype(equation.dtype))]

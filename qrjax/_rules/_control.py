@@ -1,0 +1,181 @@
+"""Control flow: calls, scans, loops and branches are walked."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qrjax._rules._registry import Equation, Known, Opaque, Value, described, structural
+from qrjax._rules._structure import part
+from qrjax._signals import _tables
+from qrjax._signals._mixtures import chosen, stacked
+from qrjax._signals._quadrature import CDF, WEIGHTS
+from qrjax._signals._signal import Signal, relation
+
+# A recurrence is walked until its carry's moments repeat to this, at least so often, at most so often.
+STEADY = 1e-4
+LEAST, MOST = 4, 256
+# Known inputs of this many steps at most are taken step by step.
+UNROLLED = 512
+
+CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call",
+         "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin", "xla_call", "named_call")  # fmt: skip
+
+
+@structural(*CALLS)
+def call(equation: Equation, *values: Value) -> list[Value]:
+    """A call is its body."""
+    p = equation.params
+    drawn = _initializer(equation)
+    if drawn is not None:
+        return [drawn]
+    body = next(p[name] for name in ("jaxpr", "call_jaxpr", "fun_jaxpr") if name in p)
+    return equation.context.walk(body, values)
+
+
+def _initializer(equation: Equation) -> Signal | None:
+    """The law that one of our own initializers declares, whose integers would say nothing here."""
+    if equation.params.get("name") != "_fill":
+        return None
+    for inner in reversed(equation.params["jaxpr"].jaxpr.eqns):
+        if inner.primitive.name == "name" and inner.params["name"].startswith("qrjax.initializer "):
+            _, family, mean, stddev = inner.params["name"].split(" ")
+            law = Signal.normal(equation.shape, float(mean), float(stddev) ** 2, equation.dtype)
+            if family == "Uniform" and not law.is_constant:
+                return law.fresh(values=float(mean) + float(stddev) * math.sqrt(12) * (CDF - 0.5))
+            return law
+    return None
+
+
+@structural("scan")
+def scan(equation: Equation, *values: Value) -> list[Value]:
+    """Layers are walked one by one; steps in time until they repeat themselves."""
+    p = equation.params
+    consts, carried = p["num_consts"], p["num_carry"]
+    constants, carry, inputs = list(values[:consts]), list(values[consts : consts + carried]), values[consts + carried :]
+    length = int(p["length"])
+    layered = any(isinstance(v, Signal) and v.weight is not None and v.weight.index is None for v in inputs)
+    by_step = layered or length <= LEAST or any(isinstance(v, Known) and len(v.shape) == 1 for v in inputs) and length <= UNROLLED
+    order = range(length - 1, -1, -1) if p["reverse"] else range(length)
+    outputs: list[list[Value]] = []
+    counts: list[int] = []
+    for done, i in enumerate(order):
+        rest = 1
+        step = [_slice(v, i, keep_known=by_step) for v in inputs]
+        kind = "layer" if layered else "time"
+        if not by_step and done == MOST - 1:
+            rest = length - done
+        results = equation.context.walk(p["jaxpr"], [*constants, *carry, *step], (kind, i, rest))
+        following, emitted = results[:carried], results[carried:]
+        settled = not by_step and done + 1 >= LEAST and _repeats(carry, following)
+        carry = following
+        outputs.append(emitted)
+        counts.append(rest)
+        if rest > 1:
+            break
+        if settled and done + 1 < length:
+            # The steps that remain are like this one: walked once more, to be counted as often as they occur.
+            step = [_slice(v, order[done + 1], keep_known=False) for v in inputs]
+            rest = length - done - 1
+            results = equation.context.walk(p["jaxpr"], [*constants, *carry, *step], (kind, order[done + 1], rest))
+            carry = results[:carried]
+            outputs.append(results[carried:])
+            counts.append(rest)
+            break
+    return carry + [_stack([o[k] for o in outputs], counts, length, p["reverse"]) for k in range(len(equation.outputs) - carried)]
+
+
+def _slice(value: Value, i: int, keep_known: bool) -> Value:
+    shape = value.shape[1:]
+    if isinstance(value, Opaque):
+        return Opaque(shape)
+    if isinstance(value, Known):
+        if keep_known:
+            return Known(value.array[i])
+        value = value.signal
+    if value.weight is not None and value.weight.index is None:
+        axes = None if value.weight.axes is None else value.weight.axes[1:]
+        weight = dataclasses.replace(value.weight, index=i, axes=axes)
+        sliced = part(value, (1, *shape), ("slice", ((0, i, i + 1, 1),)), (0,))
+        return dataclasses.replace(sliced, shape=shape, rho=_tables.dropped(sliced.rho, [0]), weight=weight)
+    sliced = part(value, (1, *shape), ("slice", ((0, i, i + 1, 1),)), (0,))
+    return dataclasses.replace(sliced, shape=shape, rho=_tables.dropped(sliced.rho, [0]))
+
+
+def _repeats(before: Sequence[Value], after: Sequence[Value]) -> bool:
+    for a, b in zip(before, after, strict=True):
+        if isinstance(a, Opaque) or isinstance(b, Opaque):
+            continue
+        x, y = described(a), described(b)
+        scale = max(x.second_moment, y.second_moment, 1e-30)
+        if abs(x.variance - y.variance) > STEADY * scale or abs(x.mean - y.mean) > STEADY * math.sqrt(scale):
+            if x.dtype.kind in "iu":  # a counter does not settle, and need not
+                continue
+            return False
+    return True
+
+
+def _stack(steps: Sequence[Value], counts: Sequence[int], length: int, reverse: bool) -> Value:
+    if any(isinstance(s, Opaque) for s in steps):
+        return Opaque((length, *steps[0].shape))
+    if all(isinstance(s, Known) for s in steps) and len(steps) == length:
+        arrays = [s.array for s in steps if isinstance(s, Known)]
+        return Known(np.stack(arrays[::-1] if reverse else arrays))
+    parts = [described(s) for s in steps]
+    last, previous = parts[-1], parts[-2] if len(parts) > 1 else parts[-1]
+    lag = 0.0
+    if last.source is not None and previous.source is not None and last is not previous:
+        lag = relation(last.source, previous.source)
+    return stacked(parts, counts, _far(last), lag)
+
+
+def _far(x: Signal) -> Any:
+    """Two steps far apart are as alike as two examples of a batch: the weights are all that they share."""
+    if x.ndim == 0 or x.shape[0] == 1:
+        return np.minimum(x.rho, 0.0)
+    table = x.rho.copy()
+    table[0] = x.rho[1]
+    return table
+
+
+@structural("while")
+def while_loop(equation: Equation, *values: Value) -> list[Value]:
+    """A loop whose condition is known is walked as often as it runs, others until they repeat themselves."""
+    p = equation.params
+    a, b = p["cond_nconsts"], p["body_nconsts"]
+    conditions, constants, carry = list(values[:a]), list(values[a : a + b]), list(values[a + b :])
+    for i in range(UNROLLED):
+        (condition,) = equation.context.walk(p["cond_jaxpr"], [*conditions, *carry])
+        known = condition.array if isinstance(condition, Known) else None
+        if known is not None and not bool(known):
+            break
+        following = equation.context.walk(p["body_jaxpr"], [*constants, *carry], ("time", i, 1))
+        done = known is None and i >= LEAST and _repeats(carry, following)
+        carry = following
+        if done:
+            equation.context.note("a loop of unknown length: walked until its state repeats")
+            break
+    return carry
+
+
+@structural("cond")
+def cond(equation: Equation, index: Value, *values: Value) -> list[Value]:
+    """A known branch, or a mixture of all by how likely they are."""
+    branches = equation.params["branches"]
+    if isinstance(index, Known):
+        return equation.context.walk(branches[min(max(int(index.array), 0), len(branches) - 1)], values)
+    x = described(index)
+    shares = [float((np.round(x.values) == k) @ WEIGHTS) for k in range(len(branches))]
+    total = sum(shares)
+    shares = [s / total for s in shares] if total > 0 else [1 / len(branches)] * len(branches)
+    outcomes = [equation.context.walk(branch, values) for branch in branches]
+    equation.context.note("a branch that depends on data: a mixture of all")
+    return [_chosen(list(column), shares) for column in zip(*outcomes, strict=True)]
+
+
+def _chosen(parts: list[Value], shares: list[float]) -> Value:
+    return parts[0] if isinstance(parts[0], Opaque) else chosen([described(p) for p in parts], shares)

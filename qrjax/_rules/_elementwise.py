@@ -1,0 +1,67 @@
+"""Elementwise primitives: themselves, at the quadrature nodes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from qrjax._rules._functions import BITS, BY_JAX, SIMPLE, numpy_form
+from qrjax._rules._registry import Equation, signals
+from qrjax._signals._combine import combine
+from qrjax._signals._signal import Signal
+
+NAMES = frozenset(SIMPLE) | frozenset(BITS) | BY_JAX | {
+    "integer_pow", "convert_element_type", "round", "bitcast_convert_type",
+}  # fmt: skip
+# What leaves a weight a weight.
+TRANSPARENT = {"convert_element_type", "stop_gradient", "copy", "copy_p", "reduce_precision", "optimization_barrier",
+               "sharding_constraint", "device_put", "pvary"}  # fmt: skip
+
+
+@signals(*NAMES)
+def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
+    """The function at the nodes of its operands' sources."""
+    if equation.name in TRANSPARENT and _same_kind(equation.dtype, operands[0].dtype):
+        # A barrier or a transfer takes several arrays through as they are.
+        kept = [dataclasses.replace(x, dtype=np.dtype(o.dtype)) for x, o in zip(operands, equation.outputs, strict=True)]
+        return kept if len(kept) > 1 else kept[0]
+    dtypes = [operand.dtype for operand in operands]
+    function = numpy_form(equation.name, equation.params, dtypes, equation.dtype) or _by_jax(equation, dtypes)
+    result = combine(function, operands, equation.shape, equation.dtype)
+    return _weighted(equation, operands, result)
+
+
+def _same_kind(a: Any, b: Any) -> bool:
+    floating = [bool(jax.dtypes.issubdtype(dtype, np.floating)) for dtype in (a, b)]
+    return all(floating) or np.dtype(a) == np.dtype(b)
+
+
+def _by_jax(equation: Equation, dtypes: list[Any]) -> Any:
+    def call(*arrays: Any) -> Any:
+        shape = np.broadcast_shapes(*(np.shape(a) for a in arrays))
+        typed = [np.broadcast_to(np.asarray(a), shape).astype(t) for a, t in zip(arrays, dtypes, strict=True)]
+        return np.asarray(equation.evaluate(*typed)[0], np.float64)
+
+    return call
+
+
+def _weighted(equation: Equation, operands: tuple[Signal, ...], result: Signal) -> Signal:
+    """A weight times a constant is that weight with a factor."""
+    held = [x for x in operands if x.weight is not None]
+    if len(held) != 1 or held[0].shape != equation.shape or not all(x.is_constant or x is held[0] for x in operands):
+        return result
+    factor = None
+    if equation.name == "neg":
+        factor = -1.0
+    elif equation.name == "mul" and len(operands) == 2:
+        factor = next(x.mean for x in operands if x is not held[0])
+    elif equation.name == "div" and operands[0] is held[0]:
+        factor = 1 / operands[1].mean if operands[1].mean else None
+    if not factor:
+        return result
+    weight = held[0].weight
+    assert weight is not None
+    return dataclasses.replace(result, weight=dataclasses.replace(weight, factor=weight.factor * factor))

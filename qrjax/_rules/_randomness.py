@@ -1,0 +1,40 @@
+"""Random draws and the keys that they come from."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qrjax._rules._registry import Equation, Opaque, Value, described, structural
+from qrjax._signals import _tables
+from qrjax._signals._quadrature import CDF
+from qrjax._signals._signal import Signal, Source
+
+
+@structural("random_wrap", "random_unwrap", "random_seed", "random_split", "random_fold_in", "random_clone")
+def keys(equation: Equation, *_: Value) -> list[Value]:
+    """Keys have no law."""
+    return [Opaque(tuple(output.shape)) for output in equation.outputs]
+
+
+@structural("random_bits", "threefry2x32", "rng_bit_generator", "rng_uniform")
+def bits(equation: Equation, *_: Value) -> list[Value]:
+    """Independent uniform integers."""
+    return [_uniform_integers(tuple(output.shape), output.dtype) for output in equation.outputs]
+
+
+def _uniform_integers(shape: tuple[int, ...], dtype: np.dtype[np.uint32]) -> Value:
+    if not np.issubdtype(dtype, np.integer):
+        return Opaque(shape)
+    top = float(np.iinfo(dtype).max)
+    values = np.minimum(np.floor(CDF * (top + 1)), top)
+    return Signal(shape, np.dtype(dtype), values, Source(), _tables.independent(shape))
+
+
+@structural("random_gamma")
+def gamma(equation: Equation, _: Value, a: Value) -> Value:
+    """Gamma variates by their normal approximation in the cube root (Wilson and Hilferty)."""
+    shape = equation.shape
+    concentration = max(1e-3, described(a).mean)
+    normal = Signal.normal(shape, 1 - 1 / (9 * concentration), 1 / (9 * concentration), equation.dtype)
+    values = concentration * np.maximum(normal.values, 0.0) ** 3
+    return normal.fresh(values=values)

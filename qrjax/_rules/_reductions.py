@@ -1,0 +1,133 @@
+"""Reductions along axes and over windows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qrjax._rules._registry import Equation, signals
+from qrjax._signals import _tables
+from qrjax._signals._quadrature import CDF, NODES, correlation, hermite_squares, matched
+from qrjax._signals._reduce import extreme, extreme_values, shrunk, summed
+from qrjax._signals._signal import Signal, Source
+
+
+@signals("reduce_sum")
+def reduce_sum(equation: Equation, x: Signal) -> Signal:
+    """n * variance + n (n - 1) * covariance along the axes."""
+    return summed(x, equation.params["axes"])
+
+
+@signals("reduce_max", "reduce_or")
+def reduce_max(equation: Equation, x: Signal) -> Signal:
+    """The law of the largest of n elements with their correlation."""
+    return extreme(x, equation.params["axes"])
+
+
+@signals("reduce_min", "reduce_and")
+def reduce_min(equation: Equation, x: Signal) -> Signal:
+    """The law of the smallest of n elements with their correlation."""
+    return extreme(x, equation.params["axes"], largest=False)
+
+
+@signals("argmax", "argmin")
+def argmax(equation: Equation, x: Signal) -> Signal:
+    """Any position is as likely as another; two rows agree as far as their elements do."""
+    axes = equation.params["axes"]
+    n = math.prod(x.shape[axis] for axis in axes)
+    values = np.minimum(np.floor(CDF * n), n - 1.0)
+    shape = shrunk(x.shape, axes)
+    if n == 1 or x.is_constant:
+        return Signal.constant(0.0, shape, equation.dtype)
+    rho = _tables.settled(_tables.dropped(x.rho, axes), shape)
+    return Signal(shape, equation.dtype, values, Source(), rho)
+
+
+# -- windows ------------------------------------------------------------------------------------------------------
+
+
+def taps(size: int, window: int, stride: int, padding: tuple[int, int], holes: int = 1, dilation: int = 1) -> Any:
+    """Which taps of a window see an element: booleans of shape (positions of the output, taps).
+
+    `holes` is the spacing of the input's elements (a transposed convolution), `dilation` that of the taps.
+    """
+    length = (size - 1) * holes + 1 if size else 0
+    reach = (window - 1) * dilation + 1
+    positions = max(0, (length + sum(padding) - reach) // stride + 1)
+    places = np.arange(positions)[:, None] * stride - padding[0] + np.arange(window)[None, :] * dilation
+    return (places >= 0) & (places < length) & (places % holes == 0)
+
+
+def tap_moments(valid: Any) -> tuple[float, float, float]:
+    """E[k], E[k (k - 1)] and E[k k'] over pairs, for the number k of taps that see an element."""
+    counts = valid.sum(1).astype(np.float64)
+    return float(counts.mean()), float((counts * (counts - 1)).mean()), float(counts.mean() ** 2)
+
+
+@signals("reduce_window_sum")
+def reduce_window_sum(equation: Equation, x: Signal) -> Signal:
+    """Sums over windows, counting the taps that the padding leaves."""
+    if x.is_constant and x.mean == 0:
+        return Signal.constant(0.0, equation.shape, equation.dtype)
+    moments = _window_moments(equation, x.shape)
+    mean = x.mean * math.prod(first for first, _, _ in moments)
+    table = x.moments
+    for axis, (first, second, apart) in enumerate(moments):
+        same, other = table.take(0, axis), table.take(1, axis)
+        table = np.stack([first * same + second * other, apart * other], axis)
+    table = table - mean**2
+    variance = float(table.flat[0])
+    if variance <= 1e-12 * mean**2:
+        return Signal.constant(mean, equation.shape, equation.dtype)
+    values = summed_values(x, mean, variance, math.prod(first for first, _, _ in moments))
+    rho = correlation(hermite_squares(values), table)
+    rho.flat[0] = 1.0
+    return Signal(equation.shape, equation.dtype, values, Source(), _tables.settled(rho, equation.shape))
+
+
+def summed_values(x: Signal, mean: float, variance: float, n: float) -> Any:
+    """The law of a sum of about n elements like x, by the rule for sums along an axis."""
+    count = max(2, round(n))
+    rho = max(-1 / count, min(1.0, (variance / max(1e-300, x.variance * count) - 1) / max(1, count - 1)))
+    stand_in = Signal((count,), x.dtype, x.values, Source(), np.array([1.0, rho]))
+    return matched(summed(stand_in, (0,)).values, mean, variance) if not x.is_constant else mean + math.sqrt(variance) * NODES
+
+
+def _window_moments(equation: Equation, shape: Sequence[int]) -> list[tuple[float, float, float]]:
+    p = equation.params
+    return [
+        tap_moments(taps(*arguments))
+        for arguments in zip(
+            shape, p["window_dimensions"], p["window_strides"], p["padding"], p["base_dilation"], p["window_dilation"],
+            strict=True,
+        )  # fmt: skip
+    ]
+
+
+@signals("reduce_window_max", "reduce_window_min")
+def reduce_window_max(equation: Equation, x: Signal) -> Signal:
+    """Extremes over windows; what lies outside does not count."""
+    largest = equation.name.endswith("max")
+    if x.is_constant:
+        return Signal.constant(x.mean, equation.shape, equation.dtype)
+    moments = _window_moments(equation, x.shape)
+    n = math.prod(first for first, _, _ in moments)
+    axes = tuple(a for a, w in enumerate(equation.params["window_dimensions"]) if w > 1)
+    if not axes:
+        return x.fresh(shape=equation.shape, rho=_tables.settled(x.rho, equation.shape))
+    window = tuple(max(2, round(moments[a][0])) if a in axes else x.shape[a] for a in range(x.ndim))
+    stand_in = x.fresh(shape=window)
+    reduced = extreme(stand_in, axes, largest)
+    within = float(_tables.differing(x.covariances, axes, window).flat[0])
+    values = extreme_values(x.values, n, within, largest)
+    others = [a for a in range(x.ndim) if a not in axes]
+    table = _tables.broadcast(reduced.rho, others, x.ndim)
+    # Two windows along a pooled axis are taken to be as alike as their elements are.
+    pooled = np.zeros(table.shape, bool)
+    for axis in axes:
+        pooled |= (np.arange(2) > 0).reshape([2 if a == axis else 1 for a in range(x.ndim)])
+    rho = np.where(pooled, np.clip(x.rho, 0.0, 1.0), table)
+    return Signal(equation.shape, equation.dtype, values, Source(), _tables.settled(rho, equation.shape))

@@ -1,0 +1,208 @@
+"""Primitives that move elements without changing them. Known arrays stay known."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+from qrjax._rules._registry import KNOWN_SIZE, Equation, Known, Opaque, Value, described, structural
+from qrjax._signals import _tables
+from qrjax._signals._mixtures import concatenated, surrounded
+from qrjax._signals._signal import Signal
+
+
+def moved(x: Signal, shape: tuple[int, ...], rho: Any, order: tuple[int, ...] | None = None) -> Signal:
+    """The same elements in other places; `order` names the old axes, where each is still one axis."""
+    weight = x.weight
+    if weight is not None and weight.axes is not None:
+        axes = None if order is None else tuple(weight.axes[a] for a in order)
+        weight = dataclasses.replace(weight, axes=axes)
+    return dataclasses.replace(x, shape=shape, rho=_tables.settled(rho, shape), array=None, weight=weight)
+
+
+@structural("transpose")
+def transpose(equation: Equation, x: Value) -> Value:
+    """Permuted axes."""
+    order = tuple(equation.params["permutation"])
+    if isinstance(x, Known):
+        return Known(x.array.transpose(order))
+    if isinstance(x, Opaque):
+        return Opaque(equation.shape)
+    return moved(x, equation.shape, x.rho.transpose(order), order)
+
+
+@structural("reshape")
+def reshape(equation: Equation, x: Value) -> Value:
+    """Merged axes mix their correlations by their shares of pairs, split ones share theirs."""
+    if isinstance(x, Known):
+        return Known(x.array.reshape(equation.shape))
+    if isinstance(x, Opaque) or 0 in equation.shape:
+        return Opaque(equation.shape) if isinstance(x, Opaque) else Signal.constant(0.0, equation.shape, x.dtype)
+    return moved(x, equation.shape, _tables.reshaped(x.rho, x.shape, equation.shape))
+
+
+@structural("squeeze")
+def squeeze(equation: Equation, x: Value) -> Value:
+    """Axes of length 1 removed."""
+    axes = [d % len(x.shape) for d in equation.params["dimensions"]]
+    if isinstance(x, Known):
+        return Known(x.array.squeeze(tuple(axes)))
+    if isinstance(x, Opaque):
+        return Opaque(equation.shape)
+    kept = tuple(a for a in range(len(x.shape)) if a not in axes)
+    return moved(x, equation.shape, _tables.dropped(x.rho, axes), kept)
+
+
+@structural("broadcast_in_dim")
+def broadcast_in_dim(equation: Equation, x: Value, *_: Value) -> Value:
+    """New axes, along which nothing differs."""
+    dimensions, shape = equation.params["broadcast_dimensions"], equation.shape
+    if isinstance(x, Opaque):
+        return Opaque(shape)
+    if isinstance(x, Known):
+        if math.prod(shape) <= KNOWN_SIZE:
+            middle = [1] * len(shape)
+            for axis, place in enumerate(dimensions):
+                middle[place] = x.shape[axis]
+            return Known(np.broadcast_to(x.array.reshape(middle), shape))
+        x = x.signal
+    return moved(x, shape, _tables.broadcast(x.rho, dimensions, len(shape)))
+
+
+@structural("rev")
+def rev(equation: Equation, x: Value) -> Value:
+    """Reversed axes: other elements in the same places."""
+    axes = tuple(equation.params["dimensions"])
+    if isinstance(x, Known):
+        return Known(np.flip(x.array, axes))
+    if isinstance(x, Opaque):
+        return x
+    return part(x, equation.shape, ("rev", axes), axes)
+
+
+def part(x: Signal, shape: tuple[int, ...], which: Any, axes: tuple[int, ...]) -> Signal:
+    """A part of x, whose elements differ from those of x in the same places along the axes."""
+    result = moved(x, shape, x.rho, tuple(range(x.ndim)))
+    if x.source is None or not axes:
+        return result
+    differ = tuple(int(axis in axes) for axis in range(x.ndim))
+    source = x.source.part(which, float(x.rho[differ]))
+    if source is x.source:
+        return result
+    return dataclasses.replace(result, source=source, fiber=None, sample=None)
+
+
+@structural("slice")
+def slice_(equation: Equation, x: Value) -> Value:
+    """A static slice."""
+    starts, limits = equation.params["start_indices"], equation.params["limit_indices"]
+    strides = equation.params["strides"] or (1,) * len(starts)
+    if isinstance(x, Known):
+        return Known(x.array[tuple(slice(*s) for s in zip(starts, limits, strides, strict=True))])
+    if isinstance(x, Opaque):
+        return Opaque(equation.shape)
+    cut = tuple(a for a, n in enumerate(x.shape) if n != equation.shape[a])
+    which = ("slice", tuple((a, starts[a], limits[a], strides[a]) for a in cut))
+    return part(x, equation.shape, which, cut)
+
+
+@structural("split")
+def split(equation: Equation, x: Value) -> list[Value]:
+    """Consecutive slices."""
+    axis, results, start = equation.params["axis"], [], 0
+    for output in equation.outputs:
+        shape = tuple(output.shape)
+        stop = start + shape[axis]
+        if isinstance(x, Known):
+            results.append(Known(x.array[(slice(None),) * axis + (slice(start, stop),)]))
+        elif isinstance(x, Opaque):
+            results.append(Opaque(shape))
+        else:
+            results.append(part(x, shape, ("slice", ((axis, start, stop, 1),)), (axis,) if shape != x.shape else ()))
+        start = stop
+    return results
+
+
+@structural("dynamic_slice")
+def dynamic_slice(equation: Equation, x: Value, *starts: Value) -> Value:
+    """A slice at a place that may not be known: some other part of x."""
+    if isinstance(x, Opaque):
+        return Opaque(equation.shape)
+    if all(isinstance(s, Known) for s in starts):
+        at = [int(s.array) for s in starts if isinstance(s, Known)]
+        at = [min(max(0, s), n - m) for s, n, m in zip(at, x.shape, equation.shape, strict=True)]
+        if isinstance(x, Known):
+            return Known(x.array[tuple(slice(s, s + m) for s, m in zip(at, equation.shape, strict=True))])
+        which: Any = tuple((a, s, s + m, 1) for a, (s, m) in enumerate(zip(at, equation.shape, strict=True)) if m != x.shape[a])
+    else:
+        which = equation.key
+    x = described(x)
+    cut = tuple(a for a, n in enumerate(x.shape) if n != equation.shape[a])
+    return part(x, equation.shape, ("slice", which), cut)
+
+
+@structural("dynamic_update_slice")
+def dynamic_update_slice(equation: Equation, x: Value, update: Value, *starts: Value) -> Value:
+    """An array with a part replaced: by shares, a mixture."""
+    if isinstance(x, Opaque) or isinstance(update, Opaque):
+        return Opaque(equation.shape)
+    if isinstance(x, Known) and isinstance(update, Known) and all(isinstance(s, Known) for s in starts):
+        return Known(np.asarray(equation.evaluate(x.array, update.array, *(s.array for s in starts))[0]))  # type: ignore[union-attr]
+    x, update = described(x), described(update)
+    if update.shape == x.shape:
+        return update
+    result = x
+    axes = [a for a, n in enumerate(x.shape) if n != update.shape[a]]
+    if len(axes) == 1:
+        rest = list(x.shape)
+        rest[axes[0]] -= update.shape[axes[0]]
+        remainder = moved(x, tuple(rest), x.rho)
+        return concatenated([update, remainder], axes[0], x.shape, x.dtype)
+    equation.context.note("a part was overwritten: taken as unchanged")
+    return result
+
+
+@structural("concatenate")
+def concatenate(equation: Equation, *parts: Value) -> Value:
+    """Parts one after another: by their lengths, a mixture."""
+    axis = equation.params["dimension"]
+    if any(isinstance(p, Opaque) for p in parts):
+        return Opaque(equation.shape)
+    if all(isinstance(p, Known) for p in parts):
+        return Known(np.concatenate([p.array for p in parts if isinstance(p, Known)], axis))
+    return concatenated([described(p) for p in parts], axis, equation.shape, equation.dtype)
+
+
+@structural("pad")
+def pad(equation: Equation, x: Value, filler: Value) -> Value:
+    """Elements around, between, or cut away."""
+    config = equation.params["padding_config"]
+    if isinstance(x, Known) and isinstance(filler, Known) and math.prod(equation.shape) <= KNOWN_SIZE:
+        return Known(np.asarray(equation.evaluate(x.array, filler.array)[0]))
+    if isinstance(x, Opaque):
+        return Opaque(equation.shape)
+    inside = []
+    for n, total, (low, high, _) in zip(x.shape, equation.shape, config, strict=True):
+        kept = n - (max(0, -low) + max(0, -high))
+        inside.append((min(kept, total), total))
+    if all(own == total for own, total in inside):
+        return part(described(x), equation.shape, ("pad", tuple(config)), tuple(range(len(config))))
+    if 0 in equation.shape:
+        return Signal.constant(0.0, equation.shape, equation.dtype)
+    return surrounded(described(x), described(filler), inside, equation.shape)
+
+
+@structural("iota")
+def iota(equation: Equation) -> Value:
+    """Counting along one axis."""
+    shape, axis, dtype = equation.shape, equation.params["dimension"], equation.dtype
+    count = np.arange(shape[axis]).astype(dtype)
+    if math.prod(shape) <= KNOWN_SIZE:
+        middle = [1] * len(shape)
+        middle[axis] = shape[axis]
+        return Known(np.broadcast_to(count.reshape(middle), shape))
+    line = Signal.known(count)
+    return moved(line, shape, _tables.broadcast(line.rho, (axis,), len(shape)))

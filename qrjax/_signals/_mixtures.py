@@ -1,0 +1,124 @@
+"""Signals whose elements come from one of several others: concatenation, padding, branches, stacked steps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from qrjax._signals import _tables
+from qrjax._signals._quadrature import WEIGHTS, Floats, correlation, hermite_squares, quantiles
+from qrjax._signals._signal import Signal, Source, relation
+from qrjax._signals._tables import Shape
+
+# P(first element from part i, second from part j), for two elements that differ along these axes.
+Pairs = Callable[[tuple[int, ...]], Floats]
+
+
+def mixed(parts: Sequence[Signal], shares: Sequence[float], pairs: Pairs, shape: Shape, dtype: Any) -> Signal:
+    """The signal whose elements come from the parts in these shares; the parts have its rank."""
+    if all(part.is_constant and part.mean == parts[0].mean for part in parts):
+        return Signal.constant(parts[0].mean, shape, dtype)
+    weights = np.concatenate([share * WEIGHTS for share in shares])
+    values = quantiles(np.concatenate([part.values for part in parts]), weights)
+    mean = float(sum(share * part.mean for share, part in zip(shares, parts, strict=True)))
+    moments = np.empty((2,) * len(shape))
+    for pattern in itertools.product((0, 1), repeat=len(shape)):
+        moments[pattern] = float((pairs(pattern) * _cross_moments(parts, pattern)).sum())
+    rho = correlation(hermite_squares(values), moments - mean**2)
+    if all(part.is_constant or part.rho.min() >= 1.0 for part in parts):
+        rho = np.where(moments - mean**2 >= moments.flat[0] - mean**2 - 1e-12 * abs(moments.flat[0]), 1.0, rho)
+    rho.flat[0] = 1.0
+    return Signal(shape, np.dtype(dtype), values, _source(parts), _tables.settled(rho, shape))
+
+
+def _cross_moments(parts: Sequence[Signal], pattern: tuple[int, ...]) -> Floats:
+    means = np.array([part.mean for part in parts])
+    roots = np.sqrt(np.maximum([float(part.covariances[pattern]) for part in parts], 0.0))
+    ties = np.array([[_relation(a, b) for b in parts] for a in parts])
+    return means[:, None] * means[None, :] + ties * roots[:, None] * roots[None, :]
+
+
+def _relation(a: Signal, b: Signal) -> float:
+    return 0.0 if a.source is None or b.source is None else relation(a.source, b.source)
+
+
+def _source(parts: Sequence[Signal]) -> Source:
+    """A rearrangement of one array's own parts stays kin to it; other mixtures are new."""
+    bases = {part.source.base if part.source and part.source.base else part.source for part in parts}
+    base = next(iter(bases))
+    if len(bases) != 1 or base is None:
+        return Source()
+    shifts = [part.source.shift for part in parts if part.source is not None and part.source.base is base]
+    return Source(base=base, shift=min(shifts, default=1.0 - 1e-9))
+
+
+def along(axis: int, sizes: Sequence[int]) -> tuple[list[float], Pairs]:
+    """The shares and the pairs of parts laid one after another along an axis."""
+    n = float(sum(sizes))
+    shares = np.array(sizes) / n
+    both = np.outer(sizes, sizes) - np.diag(sizes)
+    other = both / max(1.0, n * (n - 1))
+
+    def pairs(pattern: tuple[int, ...]) -> Floats:
+        return other if pattern[axis] else np.diag(shares)
+
+    return list(shares), pairs
+
+
+def concatenated(parts: Sequence[Signal], axis: int, shape: Shape, dtype: Any) -> Signal:
+    """The parts one after another along the axis."""
+    parts = [part for part in parts if part.shape[axis] > 0]
+    sizes = [part.shape[axis] for part in parts]
+    shares, pairs = along(axis, sizes)
+    # Within a part of length 1 nothing differs along the axis, but a table must answer.
+    return mixed(parts, shares, pairs, shape, dtype)
+
+
+def surrounded(x: Signal, filler: Signal, inside: Sequence[tuple[int, int]], shape: Shape) -> Signal:
+    """`x` with the filler around or between its elements: along axis a, inside[a] = (own, total) positions."""
+    share = float(np.prod([own / total for own, total in inside]))
+
+    def pairs(pattern: tuple[int, ...]) -> Floats:
+        both = 1.0
+        for p, (own, total) in zip(pattern, inside, strict=True):
+            both *= own * (own - 1) / max(1, total * (total - 1)) if p else own / total
+        return np.array([[both, share - both], [share - both, 1 - 2 * share + both]])
+
+    whole = x.fresh(shape=shape)
+    around = Signal.constant(filler.mean, shape, x.dtype)
+    return mixed([whole, around], [share, 1 - share], pairs, shape, x.dtype)
+
+
+def chosen(parts: Sequence[Signal], shares: Sequence[float]) -> Signal:
+    """One of the parts for the whole array: the outcome of a branch that is not known."""
+    first = parts[0]
+    diagonal = np.diag(np.asarray(shares, np.float64))
+    return mixed(parts, shares, lambda _: diagonal, first.shape, first.dtype)
+
+
+def stacked(steps: Sequence[Signal], counts: Sequence[int], far: Floats, lag: float) -> Signal:
+    """Signals of successive steps as one with a leading axis.
+
+    Args:
+      steps: distinct steps, in order.
+      counts: how many steps each stands for.
+      far: the correlations between two steps far apart, over the steps' own axes.
+      lag: the correlation of the sources of two successive steps.
+    """
+    n = int(sum(counts))
+    first = steps[0]
+    shape = (n, *first.shape)
+    shares = np.array(counts) / n
+    within = mixed(steps, list(shares), lambda _: np.diag(shares), first.shape, first.dtype)
+    if within.is_constant:
+        return Signal.constant(within.mean, shape, first.dtype)
+    lag = min(max(lag, 0.0), 0.999)
+    k = np.arange(1, n)
+    near = float(((n - k) * lag**k).sum() * 2 / max(1, n * (n - 1)))
+    between = far + (within.rho - far) * near
+    return within.fresh(
+        shape=shape, rho=_tables.settled(np.stack([within.rho, between]), shape), source=Source()
+    )

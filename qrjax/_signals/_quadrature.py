@@ -1,0 +1,128 @@
+"""Expectations over a standard normal variable, by the trapezoid rule, and Hermite expansions.
+
+The trapezoid rule on [-8, 8] is spectrally accurate for smooth functions and of second order at kinks,
+where Gauss-Hermite rules of any affordable size lose digits (64 points miss E[relu] by 0.6 %).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+LIMIT = 8.0
+# The number of Hermite coefficients kept; what is left of the variance is given the next power.
+ORDERS = 32
+
+
+def nodes_and_weights(count: int) -> tuple[Floats, Floats]:
+    nodes = np.linspace(-LIMIT, LIMIT, count)
+    weights = np.exp(-0.5 * nodes**2)
+    return nodes, weights / weights.sum()
+
+
+def hermite(nodes: Floats, orders: int) -> Floats:
+    """The normalized probabilists' Hermite polynomials at the nodes, shape (orders, nodes)."""
+    rows = [np.ones_like(nodes), nodes]
+    for k in range(1, orders - 1):
+        rows.append((nodes * rows[k] - math.sqrt(k) * rows[k - 1]) / math.sqrt(k + 1))
+    return np.stack(rows[:orders])
+
+
+NODES, WEIGHTS = nodes_and_weights(513)
+# For pairs of sources, on their product grid.
+COARSE, COARSE_WEIGHTS = nodes_and_weights(97)
+_PROJECTION = hermite(NODES, ORDERS) * WEIGHTS
+PAIR_ORDERS = 16
+PAIR_PROJECTION = hermite(COARSE, PAIR_ORDERS) * COARSE_WEIGHTS
+
+_erf = np.frompyfunc(math.erf, 1, 1)
+_erfc = np.frompyfunc(math.erfc, 1, 1)
+# The distribution function at the nodes, from the side where it loses no digits.
+CDF: Floats = 0.5 * _erfc(-NODES / math.sqrt(2)).astype(np.float64)
+
+
+def phi(z: Floats) -> Floats:
+    """The standard normal distribution function, to 1e-6, fast."""
+    return np.interp(z, NODES, CDF)
+
+
+def phi_inverse(u: Floats) -> Floats:
+    """Its inverse, to 1e-4."""
+    return np.interp(u, CDF, NODES)
+
+
+def erf(x: Floats) -> Floats:
+    return np.asarray(_erf(x), np.float64)
+
+
+def erfc(x: Floats) -> Floats:
+    return np.asarray(_erfc(x), np.float64)
+
+
+def expectation(values: Floats) -> float:
+    """E f(Z) from f at the nodes; where f is not a number it is left out."""
+    total = float(values @ WEIGHTS)
+    if not math.isnan(total):
+        return total
+    known = ~np.isnan(values)
+    weight = WEIGHTS[known].sum()
+    return float(values[known] @ WEIGHTS[known] / weight) if weight > 0 else math.nan
+
+
+def hermite_squares(values: Floats) -> Floats:
+    """a_k^2 for k = 1 ... ORDERS - 1 and, last, the rest of the variance (Mehler's formula's coefficients)."""
+    centred = np.nan_to_num(values - expectation(values))
+    squares = (_PROJECTION @ centred)[1:] ** 2
+    rest = max(0.0, float((centred**2) @ WEIGHTS) - float(squares.sum()))
+    return np.append(squares, rest)
+
+
+def covariance(squares: Floats, rho: Floats) -> Floats:
+    """Cov(f(Z), f(Z')) for correlation rho between Z and Z': the sum of a_k^2 rho^k."""
+    result = np.zeros_like(rho)
+    for square in squares[::-1]:
+        result = (result + square) * rho
+    return result
+
+
+_RHO_GRID = np.concatenate([np.linspace(-1, 0.9, 96), np.linspace(0.902, 1, 50)])
+
+
+def correlation(squares: Floats, covariances: Floats) -> Floats:
+    """The inverse of `covariance` in rho, for a monotone f; clipped to what f can reach."""
+    if squares.sum() <= 0:
+        return np.ones_like(covariances)
+    reached = np.maximum.accumulate(covariance(squares, _RHO_GRID))
+    return np.interp(covariances, reached, _RHO_GRID)
+
+
+def quantiles(values: Floats, weights: Floats) -> Floats:
+    """The non-decreasing function of a standard normal with the law of the weighted values, at the nodes.
+
+    Mean and variance are those of the values exactly, by a final affine step.
+    """
+    order = np.argsort(values, axis=None, kind="stable")
+    values, weights = values.ravel()[order], weights.ravel()[order]
+    known = ~np.isnan(values)
+    values, weights = values[known], weights[known]
+    total = weights.sum()
+    if total <= 0:
+        return np.full_like(NODES, np.nan)
+    weights = weights / total
+    position = np.cumsum(weights) - weights / 2
+    result = np.interp(CDF, position, values)
+    mean = float(values @ weights)
+    return matched(result, mean, float((values - mean) ** 2 @ weights))
+
+
+def matched(values: Floats, mean: float, variance: float) -> Floats:
+    """The values shifted and scaled to the mean and the variance."""
+    own = expectation(values)
+    spread = math.sqrt(max(0.0, expectation((values - own) ** 2)))
+    if spread == 0 or variance <= 0:
+        return np.full_like(values, mean)
+    return mean + (values - own) * (math.sqrt(variance) / spread)

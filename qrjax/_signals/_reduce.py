@@ -1,0 +1,194 @@
+"""Sums, extremes and contractions of signals along axes, with the covariances that the axes have."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from qrjax._signals import _tables
+from qrjax._signals._combine import combine, copula
+from qrjax._signals._fibers import Fiber, fiber_of
+from qrjax._signals._quadrature import (
+    CDF,
+    COARSE_WEIGHTS,
+    NODES,
+    WEIGHTS,
+    Floats,
+    correlation,
+    hermite_squares,
+    matched,
+    quantiles,
+)
+from qrjax._signals._signal import Signal, Source, related, relation
+from qrjax._signals._tables import Shape
+
+# From so many summands on a sum is normal, or lognormal where its terms have one sign.
+MANY = 6
+
+
+def shrunk(shape: Shape, axes: Sequence[int]) -> Shape:
+    return tuple(n for axis, n in enumerate(shape) if axis not in axes)
+
+
+def summed(x: Signal, axes: Sequence[int]) -> Signal:
+    """The sum of the elements along the axes."""
+    axes = tuple(sorted(axes))
+    n = math.prod(x.shape[axis] for axis in axes)
+    shape = shrunk(x.shape, axes)
+    if x.is_constant or n == 0:
+        return Signal.constant(x.mean * n, shape, x.dtype)
+    if n == 1:
+        return x.fresh(shape=shape, rho=_tables.dropped(x.rho, axes), fiber=x.fiber, sample=x.sample)
+    fiber, sample = row_sample(x, axes, n)
+    rows = None if sample is None else n * sample.mean(1, keepdims=True)
+    table = _tables.pair_sums(x.covariances, axes, x.shape)
+    signed = x.values.min() >= 0 or x.values.max() <= 0
+    aggregate = _aggregate(n * x.mean, table, shape, x.dtype, signed, rows if n < MANY and not x.is_normal else None)
+    if aggregate.is_constant or rows is None:
+        return aggregate
+    assert fiber is not None
+    source = related([(fiber.parent, _tie(fiber, rows))])
+    return aggregate.fresh(source=source, fiber=fiber, sample=rows)
+
+
+def row_sample(x: Signal, axes: Sequence[int], n: int) -> tuple[Fiber | None, Floats | None]:
+    """The signal on the rows that it was last reduced along, if these are they, or else on new ones."""
+    assert x.source is not None
+    if x.sample is not None and x.sample.shape[1] > 1 and x.fiber.n == n:
+        return x.fiber, x.sample
+    rho = float(_tables.differing(x.rho, axes, x.shape).flat[0])
+    fiber = fiber_of(x.source, n, rho)
+    return fiber, fiber.values(x.values)
+
+
+def _tie(fiber: Fiber, rows: Floats) -> float:
+    """The correlation of an element's source with the aggregate of its row."""
+    centred = rows - rows.mean()
+    spread = math.sqrt(float((centred**2).mean()))
+    return 0.0 if spread == 0 else float((fiber.z.mean(1, keepdims=True) * centred).mean() / spread)
+
+
+def _aggregate(
+    mean: float, table: Floats, shape: Shape, dtype: Any, signed: bool, rows: Floats | None = None
+) -> Signal:
+    """The signal of a sum with this mean and these covariances."""
+    variance = float(table.flat[0])
+    if not variance > 1e-24 * mean * mean:
+        return Signal.constant(mean, shape, dtype)
+    if rows is not None:
+        values = matched(quantiles(rows, np.ones_like(rows)), mean, variance)
+    elif signed and mean != 0:
+        # A sum of non-negative terms stays away from 0, as a normal would not: its reciprocal exists.
+        width = math.sqrt(math.log1p(variance / mean**2))
+        values = matched(np.sign(mean) * np.exp(math.log(abs(mean)) - width**2 / 2 + width * NODES), mean, variance)
+    else:
+        values = mean + math.sqrt(variance) * NODES
+    if rows is None and not (signed and mean != 0):
+        rho = np.clip(table / variance, -1.0, 1.0)
+    else:
+        rho = correlation(hermite_squares(values), table)
+        rho[table >= variance * (1 - 1e-12)] = 1.0
+    return Signal(shape, np.dtype(dtype), values, Source(), _tables.settled(rho, shape))
+
+
+# -- extremes -----------------------------------------------------------------------------------------------------
+
+
+def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
+    """The largest, or smallest, element along the axes."""
+    axes = tuple(sorted(axes))
+    n = math.prod(x.shape[axis] for axis in axes)
+    shape = shrunk(x.shape, axes)
+    if x.is_constant:
+        return Signal.constant(x.mean, shape, x.dtype)
+    if n == 1:
+        return x.fresh(shape=shape, rho=_tables.dropped(x.rho, axes), fiber=x.fiber, sample=x.sample)
+    fiber, sample = row_sample(x, axes, n)
+    assert fiber is not None
+    assert sample is not None
+    within = float(_tables.differing(x.covariances, axes, x.shape).flat[0])
+    values = extreme_values(x.values, n, within, largest)
+    pick: Callable[..., Floats] = functools.partial(np.max if largest else np.min, axis=1, keepdims=True)
+    rho = _extreme_rho(x, fiber, pick, _tables.dropped(x.rho, axes), values)
+    if np.ptp(values) == 0:
+        return Signal.constant(values[0], shape, x.dtype)
+    rows = pick(sample)
+    source = related([(fiber.parent, _tie(fiber, rows))])
+    return Signal(shape, x.dtype, values, source, _tables.settled(rho, shape), fiber=fiber, sample=rows)
+
+
+def extreme_values(values: Floats, n: float, within: float, largest: bool) -> Floats:
+    """The quantile function of the extreme of n elements whose covariance is `within`."""
+    law = quantiles(values if largest else -values, WEIGHTS)
+    rho = float(correlation(hermite_squares(law), np.array([within]))[0])
+    below = COARSE_WEIGHTS @ copula(rho, NODES) ** n
+    found = np.interp(np.interp(CDF, below, NODES), NODES, law)
+    return found if largest else -found
+
+
+def _extreme_rho(x: Signal, fiber: Fiber, pick: Callable[..., Floats], table: Floats, values: Floats) -> Floats:
+    """The correlations between the extremes of two rows, from those between their elements, on a sample."""
+    squares = hermite_squares(values)
+    own = pick(fiber.values(x.values))
+    other_z = np.roll(np.roll(fiber.z, fiber.z.shape[0] // 2 + 1, 0), fiber.z.shape[1] // 2 + 1, 1)
+    result = np.ones_like(table)
+    for r in np.unique(table):
+        if r < 1.0:
+            partner = pick(np.interp(r * fiber.z + math.sqrt(1 - r * r) * other_z, NODES, x.values))
+            covariances = np.array([float((own * partner).mean() - own.mean() * partner.mean())])
+            result[table == r] = max(0.0, float(correlation(squares, covariances)[0])) if r > 0 else 0.0
+    return result
+
+
+# -- contractions -------------------------------------------------------------------------------------------------
+
+
+def contracted(
+    x: Signal, y: Signal, contract: tuple[Sequence[int], Sequence[int]], batch: tuple[Sequence[int], Sequence[int]],
+    dtype: Any,
+) -> Signal:  # fmt: skip
+    """The contraction of two signals; axes of the result as in `lax.dot_general`: batch, x's own, y's own."""
+    x_free = [a for a in range(x.ndim) if a not in contract[0] and a not in batch[0]]
+    y_free = [a for a in range(y.ndim) if a not in contract[1] and a not in batch[1]]
+    b, p, q, c = len(batch[0]), len(x_free), len(y_free), len(contract[0])
+    ndim = b + p + q + c
+    x_axes = [*batch[0], *x_free, *contract[0]]
+    y_axes = [*batch[1], *y_free, *contract[1]]
+    x_places = [*range(b), *range(b, b + p), *range(b + p + q, ndim)]
+    y_places = [*range(b), *range(b + p, b + p + q), *range(b + p + q, ndim)]
+    shape = tuple([x.shape[a] for a in [*batch[0], *x_free]] + [y.shape[a] for a in y_free])
+    inner = tuple(x.shape[a] for a in contract[0])
+    n = math.prod(inner)
+    left, right = _placed(x, x_axes, x_places, ndim), _placed(y, y_axes, y_places, ndim)
+    if n == 1 or x.is_constant or y.is_constant or (_kin(x, y) and not p and not q):
+        return _by_products(left, right, shape + inner, tuple(range(b + p + q, ndim)), dtype)
+    table = _tables.pair_sums(left.moments * right.moments, range(b + p + q, ndim), shape + inner)
+    mean = n * x.mean * y.mean
+    covariances = table - mean**2
+    if _kin(x, y) and x.source is y.source and x_free:
+        # Pairs of different rows of one signal: their mean product is the cross moment of two rows.
+        differ = tuple(int(a in x_free) for a in range(x.ndim))
+        mean = n * float(x.moments[differ])
+    signed = (x.values.min() >= 0 or x.values.max() <= 0) and (y.values.min() >= 0 or y.values.max() <= 0)
+    return _aggregate(mean, np.maximum(covariances, -covariances.flat[0]), shape, dtype, signed)
+
+
+def _kin(x: Signal, y: Signal) -> bool:
+    return x.source is not None and y.source is not None and abs(relation(x.source, y.source)) > 0.05
+
+
+def _placed(x: Signal, axes: Sequence[int], places: Sequence[int], ndim: int) -> Signal:
+    """The signal with its axes at these places among ndim, constant along the others."""
+    table = _tables.broadcast(x.rho.transpose(axes), places, ndim) if ndim else x.rho
+    shape = [1] * ndim
+    for axis, place in zip(axes, places, strict=True):
+        shape[place] = x.shape[axis]
+    return x.fresh(shape=tuple(shape), rho=table)
+
+
+def _by_products(x: Signal, y: Signal, shape: Shape, axes: tuple[int, ...], dtype: Any) -> Signal:
+    return summed(combine(np.multiply, [x, y], shape, dtype), axes)

@@ -1,0 +1,226 @@
+"""A random array, described by one typical element and how two elements are related."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qrjax._signals import _tables
+from qrjax._signals._quadrature import (
+    NODES,
+    Floats,
+    correlation,
+    covariance,
+    expectation,
+    hermite_squares,
+    quantiles,
+)
+from qrjax._signals._tables import Shape
+
+# Relations to older sources that a source remembers; signals meet their kin within a few operations.
+KIN = 8
+# Infinities become this, so that masked scores keep finite moments.
+HUGE = 1e30
+
+
+@dataclasses.dataclass(eq=False)
+class Source:
+    """One standard normal variable for each element: what makes two signals dependent is sharing it.
+
+    Attributes:
+      kin: correlations, element by element, with older sources.
+      base: the source of the array that this one is a part of, with other elements in the same places.
+      shift: the correlation between an element of `base` and the one that a part has in its place.
+    """
+
+    kin: dict[Source, float] = dataclasses.field(default_factory=dict)
+    base: Source | None = None
+    shift: float = 0.0
+    parts: dict[Any, Source] = dataclasses.field(default_factory=dict)
+    fibers: dict[Any, Any] = dataclasses.field(default_factory=dict)
+
+    def part(self, which: Any, shift: float) -> Source:
+        """The source of a part; asking twice for one part gives one source."""
+        if shift >= 1.0:
+            return self
+        if which not in self.parts:
+            self.parts[which] = Source(base=self, shift=shift)
+        return self.parts[which]
+
+
+def related(parents: list[tuple[Source, float]]) -> Source:
+    """A new source with these correlations to its parents and, through them, to their kin."""
+    kin: dict[Source, float] = {}
+    for parent, r in parents:
+        for older, s in parent.kin.items():
+            kin[older] = kin.get(older, 0.0) + r * s
+    for parent, r in parents:
+        kin[parent] = r
+    newest = list(kin.items())[-KIN:]
+    return Source(kin={source: r for source, r in newest if abs(r) > 1e-3})
+
+
+def relation(first: Source, second: Source) -> float:
+    """The correlation between two sources at the same place."""
+    if first is second:
+        return 1.0
+    if second in first.kin:
+        return first.kin[second]
+    if first in second.kin:
+        return second.kin[first]
+    if first.base is not None and second.base is not None and first.base is second.base:
+        return min(first.shift, second.shift)
+    if first.base is not None:
+        return first.shift * relation(first.base, second)
+    if second.base is not None:
+        return second.shift * relation(first, second.base)
+    return 0.0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weight:
+    """A parameter that only changed its shape and a constant factor since it was made.
+
+    Attributes:
+      path: its path in the variables, "encoder/Dense_0/kernel".
+      index: which slice of a stack of layers it is, None for the whole.
+      factor: what it was multiplied by.
+      equal: whether all its elements are one number, which is decided, instead of drawn around 0.
+      axes: for each of its axes the axis of the parameter that it is, None once they were regrouped.
+    """
+
+    path: str
+    index: int | None = None
+    factor: float = 1.0
+    equal: bool = False
+    axes: tuple[int, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Signal:
+    """A random array.
+
+    Attributes:
+      shape, dtype: those of the array.
+      values: f at the quadrature nodes, for a typical element f(Z).
+      source: the Z, None for an array that is everywhere the same number.
+      rho: the correlation of Z between two elements that differ along a subset of axes.
+      array: the array itself, where it is known and small.
+      weight: the untouched parameter that it is.
+      fiber, sample: a sample of fibers along reduced axes, and the values there (see `_fibers`).
+    """
+
+    shape: Shape
+    dtype: np.dtype[Any]
+    values: Floats
+    source: Source | None
+    rho: Floats
+    array: NDArray[Any] | None = None
+    weight: Weight | None = None
+    fiber: Any = None
+    sample: Floats | None = None
+
+    # -- makers ------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def constant(value: float, shape: Shape = (), dtype: Any = np.float32) -> Signal:
+        """An array that is everywhere `value`."""
+        values = np.full_like(NODES, min(max(float(value), -HUGE), HUGE))
+        return Signal(tuple(shape), np.dtype(dtype), values, None, _tables.constant(len(shape)))
+
+    @staticmethod
+    def normal(
+        shape: Shape, mean: float = 0.0, variance: float = 1.0, dtype: Any = np.float32, rho: Floats | None = None
+    ) -> Signal:
+        """A normal array; independent elements, unless `rho` says otherwise."""
+        shape = tuple(shape)
+        if variance <= 0:
+            return Signal.constant(mean, shape, dtype)
+        table = _tables.independent(shape) if rho is None else _tables.settled(rho, shape)
+        return Signal(shape, np.dtype(dtype), mean + math.sqrt(variance) * NODES, Source(), table)
+
+    @staticmethod
+    def known(array: NDArray[Any]) -> Signal:
+        """The law of the elements of an actual array, and of its pairs."""
+        numbers = np.nan_to_num(np.asarray(array, np.float64), nan=0.0, posinf=HUGE, neginf=-HUGE)
+        dtype = np.asarray(array).dtype
+        if numbers.size == 0 or np.ptp(numbers) == 0:
+            made = Signal.constant(float(numbers.flat[0]) if numbers.size else 0.0, array.shape, dtype)
+            return dataclasses.replace(made, array=array)
+        values = quantiles(numbers, np.ones_like(numbers))
+        moments = _tables.empirical(numbers - numbers.mean())
+        rho = correlation(hermite_squares(values), moments)
+        rho[(0,) * rho.ndim] = 1.0
+        return Signal(array.shape, dtype, values, Source(), _tables.settled(rho, array.shape), array=array)
+
+    def fresh(self, **changes: Any) -> Signal:
+        """The signal with changes, without what no longer holds: the array, the parameter, the fibers."""
+        dropped: dict[str, Any] = {"array": None, "weight": None, "fiber": None, "sample": None}
+        return dataclasses.replace(self, **(dropped | changes))
+
+    # -- moments -----------------------------------------------------------------------------------------------
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def is_constant(self) -> bool:
+        return self.source is None
+
+    @functools.cached_property
+    def mean(self) -> float:
+        return float(self.values[0]) if self.source is None else expectation(self.values)
+
+    @functools.cached_property
+    def variance(self) -> float:
+        return 0.0 if self.source is None else expectation((self.values - self.mean) ** 2)
+
+    @property
+    def second_moment(self) -> float:
+        return self.mean**2 + self.variance
+
+    @functools.cached_property
+    def squares(self) -> Floats:
+        """The squared Hermite coefficients of f."""
+        return hermite_squares(self.values)
+
+    @functools.cached_property
+    def covariances(self) -> Floats:
+        """Cov of two elements, by the axes along which they differ."""
+        if self.source is None:
+            return np.zeros_like(self.rho)
+        table = covariance(self.squares, self.rho)
+        table[self.rho >= 1.0] = self.variance
+        return table
+
+    @property
+    def moments(self) -> Floats:
+        """E[x x'] of two elements, by the axes along which they differ."""
+        return self.covariances + self.mean**2
+
+    @functools.cached_property
+    def is_normal(self) -> bool:
+        """Whether f is affine."""
+        if self.source is None:
+            return True
+        slope = (self.values[-1] - self.values[0]) / (NODES[-1] - NODES[0])
+        line = self.values[0] + slope * (NODES - NODES[0])
+        return bool(np.abs(self.values - line).max() <= 1e-9 * abs(slope) * 16 + 1e-300)
+
+    def axis_correlation(self, axis: int) -> float:
+        """The correlation between two elements that differ along one axis only."""
+        if self.variance <= 0:
+            return 1.0
+        index = [0] * self.ndim
+        index[axis] = 1
+        return float(self.covariances[tuple(index)] / self.variance)
