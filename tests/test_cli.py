@@ -1,4 +1,4 @@
-"""The command line, driven in subprocesses as a user drives it."""
+"""The command line, driven in subprocesses as a user drives it; its arguments also in this process."""
 
 import importlib.metadata
 import os
@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from qrjax._cli import main
 from qrjax._cli._files import replacing
 from qrjax._demo._model import convolution_by_matmul
 from qrjax._demo._summary import chance
@@ -33,6 +34,14 @@ def environment(tmp_path_factory):
     compiled = str(tmp_path_factory.mktemp("compiled"))
     settings = {"JAX_COMPILATION_CACHE_DIR": compiled, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     return os.environ | settings | {"TERM": "xterm-256color", "COLUMNS": "100"}
+
+
+@pytest.fixture
+def foreground():
+    """Children that heed SIGINT, even where these tests run in the background of a script and inherit its disregard."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
@@ -116,21 +125,16 @@ class TestDemo:
         assert process.returncode == 141
         assert picture.read_bytes().startswith(PNG)
 
+    @pytest.mark.usefixtures("foreground")
     def test_interrupt_is_quiet_and_restores_the_terminal(self, environment, tmp_path):
-        shown, status = in_terminal(
-            "demo",
-            "--epochs",
-            "1000",
-            "--out",
-            str(tmp_path / "curves.png"),
-            env=environment,
-            interrupt_at=b"compiling",
-        )
+        arguments = ("demo", "--epochs", "50", "--out", str(tmp_path / "curves.png"))
+        shown, status = in_terminal(*arguments, env=environment, interrupt_at=b"compiling")
         assert status == 128 + signal.SIGINT
         assert "Traceback" not in shown
         assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
         assert os.listdir(tmp_path) == []
 
+    @pytest.mark.usefixtures("foreground")
     def test_interrupt_that_python_drops_comes_again(self):
         # As it drops those that arrive while it collects garbage: what finalizers raise goes nowhere.
         program = """if True:
@@ -187,19 +191,24 @@ class TestWrongArguments:
         ],
         ids=["seeds", "epochs", "number", "suffix", "missing", "unwritable", "folder"],
     )
-    def test_are_explained_before_any_work(self, arguments, message, tmp_path):
+    def test_are_explained_before_any_work(self, arguments, message, tmp_path, monkeypatch, capsys):
         (tmp_path / "folder.png").mkdir()
-        finished = run("demo", *arguments, cwd=tmp_path)
-        assert finished.returncode == 2
-        assert re.search(message, finished.stderr)
-        assert "Traceback" not in finished.stderr
-        assert finished.stdout == ""
+        monkeypatch.chdir(tmp_path)
+        assert main(["demo", *arguments]) == 2
+        printed, complaint = capsys.readouterr()
+        assert re.search(message, complaint)
+        assert printed == ""
         assert os.listdir(tmp_path) == ["folder.png"]
 
-    def test_no_command_shows_the_help(self):
-        finished = run()
-        assert finished.returncode == 2
-        assert "demo" in finished.stderr
+    def test_end_a_process_with_status_2(self):
+        finished = run("demo", "--seeds", "0")
+        assert (finished.returncode, finished.stdout) == (2, "")
+        assert "argument --seeds: must be" in finished.stderr
+        assert "Traceback" not in finished.stderr
+
+    def test_no_command_shows_the_help(self, capsys):
+        assert main([]) == 2
+        assert "demo" in capsys.readouterr().err
 
 
 class TestFailures:
@@ -219,12 +228,11 @@ class TestFailures:
         assert "Traceback" not in finished.stderr
 
 
-def test_help_and_version():
+def test_help_and_version(capsys):
     assert run("--version").stdout == f"qrjax {importlib.metadata.version('qrjax')}\n"
     for arguments in ((), ("demo",)):
-        finished = run(*arguments, "--help")
-        assert finished.returncode == 0
-        assert re.search(r"examples?:\n  qrjax demo", finished.stdout)
+        assert main([*arguments, "--help"]) == 0
+        assert re.search(r"examples?:\n  qrjax demo", capsys.readouterr().out)
 
 
 def test_installed_command_is_main():
