@@ -18,6 +18,11 @@ SCRAMBLES = (None, "shift", "linear", "owen")
 ARGUMENTS = {"variance_scaling": (2.0, "fan_geo_avg", "normal"), "truncated_normal": (0.5,)}
 TWINS = ("uniform", "normal", "truncated_normal", "variance_scaling", "orthogonal", "delta_orthogonal", *FAMILIES)
 STEMS = (*TWINS, "random_uniform", "random_normal")
+# Each distribution from each source, a bound other than 0, and both kinds of orthogonal matrices.
+SAMPLE = (
+    "he_normal_qr", "truncated_normal_hash", "uniform_qr", "glorot_uniform_hash", "variance_scaling_qr", "normal_hash",
+    "random_uniform_qr", "orthogonal_qr", "delta_orthogonal_hash",
+)  # fmt: skip
 
 
 class Member(NamedTuple):
@@ -53,12 +58,9 @@ EXACT = [m for m in MEMBERS if not m.orthogonal and not m.name.startswith(("xavi
 def named(members: list[Member], sampled: bool = False) -> dict[str, Any]:
     """Keyword arguments of `pytest.mark.parametrize` for a list of members.
 
-    `sampled`: for laws that compile a lot, the fan-scaled builders that differ by a constant alone wait
-    for the slow tests, but for two.
+    `sampled`: for laws that compile a lot, builders outside the sample wait for the slow tests.
     """
-    spared = [f"{family}_{source}" for family in FAMILIES for source in ("qr", "hash")]
-    spared = [name for name in spared if name not in ("he_normal_qr", "glorot_uniform_hash")]
-    marks = [pytest.mark.slow if sampled and m.name in spared else () for m in members]
+    marks = [pytest.mark.slow if sampled and m.name not in SAMPLE else () for m in members]
     return {"argvalues": [pytest.param(m, id=m.name, marks=k) for m, k in zip(members, marks, strict=True)]}
 
 

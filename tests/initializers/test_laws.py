@@ -53,7 +53,7 @@ def test_equal_when_configured_equally_and_repr_rebuilds_it(m):
         assert eval(repr(each), vars(qrjax).copy()) == each
 
 
-@pytest.mark.parametrize("m", **named(MEMBERS))
+@pytest.mark.parametrize("m", **named(MEMBERS, sampled=True))
 def test_shape_dtype_and_protocol(m):
     weights = m.initializer(KEY, m.shape, jnp.bfloat16)
     assert (weights.shape, weights.dtype) == (m.shape, jnp.bfloat16)
@@ -130,7 +130,7 @@ def outcome(init, shape):
         return type(error)
 
 
-@pytest.mark.parametrize("m", **named([m for m in MEMBERS if m.twin]))
+@pytest.mark.parametrize("m", **named([m for m in MEMBERS if m.twin], sampled=True))
 @pytest.mark.parametrize("shape", [(), (5,), (0,), (0, 5), (5, 0), (3, 0, 5), (1, 1), (2, 3, 4)])
 def test_degenerate_shapes_behave_as_in_jax(m, shape):
     if "delta" in m.name and shape == (2, 3, 4):
@@ -149,7 +149,11 @@ SHAPES = [
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 LAWS = ("truncated_normal", "normal", "uniform")
 # Every mode with every law and every shape once; the full product adds time, not information.
-VARIANCES = [(mode, LAWS[(i + k) % 3], *SHAPES[(i + k) % 4]) for i, mode in enumerate(MODES) for k in range(4)]
+VARIANCES = [
+    pytest.param(mode, LAWS[(i + k) % 3], *SHAPES[(i + k) % 4], marks=pytest.mark.slow if k > 1 else ())
+    for i, mode in enumerate(MODES)
+    for k in range(4)
+]
 
 
 @pytest.mark.parametrize(("mode", "law", "shape", "axes"), VARIANCES)

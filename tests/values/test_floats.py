@@ -65,8 +65,15 @@ SHIFTS = st.just(0.0) | st.tuples(st.sampled_from([-1, 1]), st.floats(-3, 3)).ma
 DECADES = {"float16": (-6, 6), "bfloat16": (-30, 30), "float32": (-30, 30), "float64": (-30, 30)}
 
 
-@each_dtype
-@each_law
+# Every law and every dtype twice; the other half of the pairs with the slow tests.
+EACH = [
+    pytest.param(name, dtype, marks=pytest.mark.slow if (i + k) % 2 else ())
+    for i, name in enumerate(LAWS)
+    for k, dtype in enumerate(DTYPES)
+]
+
+
+@pytest.mark.parametrize(("name", "dtype"), EACH)
 @given(where=st.floats(0, 1), shift=SHIFTS)
 @example(where=0.5, shift=0.0)  # a scale of 1
 @example(where=0.5, shift=1.0)  # and bounds at 0
