@@ -91,7 +91,8 @@ def test_the_only_float_operations_are_one_conversion_and_one_exact_product(m):
     floats = [
         e for e in equations(jaxpr.jaxpr) if e.primitive.name not in ("jit", "pjit") and any(map(is_float, e.outvars))
     ]
-    kinds = [e.primitive.name for e in floats if e.primitive.name != "broadcast_in_dim"]
+    # "name" is the identity, with a label.
+    kinds = [e.primitive.name for e in floats if e.primitive.name not in ("broadcast_in_dim", "name")]
     assert kinds == ["convert_element_type", "mul"]
     constant = floats[1].invars[1].val
     assert np.frexp(np.float32(constant))[0] == 0.5  # a power of two: multiplying by it rounds nothing
@@ -138,7 +139,7 @@ SHARDED = """
 """
 
 
-@pytest.mark.parametrize(("every", "count"), [(4, 6), pytest.param(1, 7 * 3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("every", "count"), [(7, 3), pytest.param(1, 7 * 3, marks=pytest.mark.slow)])
 def test_sharded_bits_are_equal_and_take_no_collective(every, count):
     report = json.loads(run(SHARDED.replace("EVERY", str(every)), "--xla_force_host_platform_device_count=8"))
     assert len(report) == count * 5

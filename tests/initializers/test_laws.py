@@ -1,5 +1,6 @@
 """Laws that every builder keeps, run over the table of all builders."""
 
+import functools
 import inspect
 import math
 import warnings
@@ -122,10 +123,10 @@ def test_no_zero_one_infinity_or_excess_among_a_million_half_precision_draws(nam
         assert (weights != 1).all()
 
 
-def outcome(init, shape):
+def outcome(init, shape, run=lambda init, *arguments: init(*arguments)):
     """The shape of what an initializer returns, or the type of error that it raises."""
     try:
-        return init(KEY, shape).shape
+        return run(functools.partial(init, shape=shape), KEY).shape
     except (ValueError, ZeroDivisionError) as error:
         return type(error)
 
@@ -135,7 +136,8 @@ def outcome(init, shape):
 def test_degenerate_shapes_behave_as_in_jax(m, shape):
     if "delta" in m.name and shape == (2, 3, 4):
         shape = (3, 4, 4)
-    assert outcome(m.initializer, shape) == outcome(m.twin(*m.arguments), shape)
+    # JAX's draw is not compiled.
+    assert outcome(m.initializer, shape) == outcome(m.twin(*m.arguments), shape, jax.eval_shape)
 
 
 SHAPES = [
@@ -194,7 +196,7 @@ def test_groups_too_short_to_stratify_keep_the_declared_variance(layout):
     assert abs(weights.mean()) < 4 * math.sqrt(0.1 / 20_000)
 
 
-@pytest.mark.parametrize("m", **named([m for m in MEMBERS if m.orthogonal]))
+@pytest.mark.parametrize("m", **named([m for m in MEMBERS if m.orthogonal], sampled=True))
 @pytest.mark.parametrize("dtype", ["float32", "complex64", "bfloat16"])
 def test_orthogonal_weights_are_orthonormal(m, dtype):
     weights = np.asarray(m.initializer(KEY, m.shape, dtype).astype(jnp.complex64))

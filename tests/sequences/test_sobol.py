@@ -79,7 +79,9 @@ def test_point_bits_with_a_bound_and_a_scale(dim, scale):
     np.testing.assert_array_equal(found, gray_code(dim, index * np.uint32(scale)))
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    "width", [pytest.param(w, marks=pytest.mark.slow if w in (24, 48, 144) else ()) for w in WIDTHS]
+)
 def test_a_raster_is_its_points(width):
     @jax.jit  # one program: the starts as constants, and traced
     def everything(v, starts):
