@@ -115,6 +115,7 @@ class TestDemo:
         plain = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", shown)
         assert rows(plain) == rows(quiet[0].stdout)
 
+    @pytest.mark.slow
     def test_reader_that_leaves_early(self, environment, tmp_path):
         picture = tmp_path / "curves.png"
         command = [*QRJAX, *TINY, "--out", str(picture)]

@@ -48,9 +48,10 @@ FRESH = [
     ("--xla_backend_optimization_level=0", "nothing", {}),
     ("", "nothing", {"JAX_ENABLE_X64": "1"}),
 ]
+SAMPLED = [FRESH[0], ("--xla_cpu_enable_fast_math=true", "nothing", {"JAX_ENABLE_X64": "1"})]
 
 
-@pytest.mark.parametrize(("flags", "without", "environment"), [FRESH[0], FRESH[2], FRESH[4]])
+@pytest.mark.parametrize(("flags", "without", "environment"), SAMPLED)
 def test_a_sample_of_digests_in_a_fresh_process(flags, without, environment):
     found = printed_digests(flags, 13, without, **environment)
     assert len(found) >= 8

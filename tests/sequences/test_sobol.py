@@ -19,6 +19,10 @@ SAMPLE = (1, 2, 3, 12, 1111, 21201)
 WIDTHS, STARTS = (1, 16, 24, 48, 100, 144, 1024), (0, 1, 5, 16, LAST - 6)
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 KEY = jax.random.key(0)
+# Those between differ from these in the scramble alone, which test_scrambles.py tests.
+each_scramble = pytest.mark.parametrize(
+    "scramble", [None, "owen", *(pytest.param(name, marks=pytest.mark.slow) for name in ("shift", "linear"))]
+)
 
 
 def gray_code(dim, index):
@@ -55,7 +59,7 @@ def test_any_index_is_the_gray_code_points(dim):
     np.testing.assert_array_equal(sobol.bits(dim, index), gray_code(dim, index))
 
 
-@pytest.mark.parametrize("scramble", sobol.SCRAMBLES)
+@each_scramble
 def test_a_traced_dimension_is_the_static_one(scramble):
     dims, index = (1, 2, 21201), np.arange(9, 49)
     draw = functools.partial(sobol.bits, index=index, scramble=scramble, key=KEY)
@@ -147,7 +151,7 @@ def test_points_are_strictly_inside(dtype, scramble):
     assert found.max() < 1
 
 
-@pytest.mark.parametrize("scramble", sobol.SCRAMBLES)
+@each_scramble
 def test_ranges_are_runs_of_points(scramble):
     own = {"scramble": scramble, "key": KEY}
 

@@ -26,15 +26,16 @@ EXTREMES = {"uniform": (1 - 2.0**-30, 1.0), "normal": (6.22, 6.34), "truncated":
 TRUNCATED_DENSITY = np.exp(-2) / np.sqrt(2 * np.pi) / special.erf(np.sqrt(2))  # d, at either end
 
 each_law = pytest.mark.parametrize("name", LAWS)
+each_step = pytest.mark.parametrize("step", [4999, pytest.param(997, marks=pytest.mark.slow)])
 each_convention = pytest.mark.parametrize("exact", [False, True])
 
 
 @functools.cache
-def lattice():
-    """Sorted words: every 997th, 2**18 at both ends and around the middle, and a logarithmic sweep."""
+def lattice(step=4999):
+    """Sorted words: every `step`-th, 2**18 at both ends and around the middle, and a logarithmic sweep."""
     sweep = np.geomspace(1, LAST, 100_000).astype(np.int64)
     ends = np.arange(2**18)
-    parts = [np.arange(0, 2**32, 997), ends, LAST - ends, 2**31 - 2**17 + ends, sweep, LAST - sweep]
+    parts = [np.arange(0, 2**32, step), ends, LAST - ends, 2**31 - 2**17 + ends, sweep, LAST - sweep]
     return np.unique(np.concatenate(parts)).astype(np.uint32)
 
 
@@ -51,8 +52,8 @@ def draw(name, bits, exact):
 
 
 @functools.cache
-def on_lattice(name, exact):
-    return draw(name, lattice(), exact)
+def on_lattice(name, exact, step=4999):
+    return draw(name, lattice(step), exact)
 
 
 def quantile(name, bits, exact):
@@ -67,24 +68,26 @@ def quantile(name, bits, exact):
     return np.where(u < 0.5, inverse, -inverse)
 
 
+@each_step
 @each_convention
 @each_law
-def test_accuracy(name, exact):
-    wanted = quantile(name, lattice().astype(float), exact)
-    error = np.abs(on_lattice(name, exact) - wanted)
+def test_accuracy(name, exact, step):
+    wanted = quantile(name, lattice(step).astype(float), exact)
+    error = np.abs(on_lattice(name, exact, step) - wanted)
     contract = np.where(np.abs(wanted) <= 2.5, 1e-6, 2e-6 * np.abs(wanted))
     assert (error <= contract).all()
     assert error.max() <= MEASURED[name]
 
 
+@each_step
 @each_convention
 @each_law
-def test_order(name, exact):
+def test_order(name, exact, step):
     """Not one of the values is below its predecessor's, among neighbours and over the whole lattice.
 
     Pieces meet to within their fit's error of 1e-7, so that this is luck that a new fit may not have.
     """
-    assert (np.diff(on_lattice(name, exact)) >= 0).all()
+    assert (np.diff(on_lattice(name, exact, step)) >= 0).all()
 
 
 def piece_ends():
