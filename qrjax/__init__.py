@@ -1,6 +1,13 @@
 """Quasirandom, addressable, signal-preserving weight initialization for JAX and Flax."""
 
-from qrjax import random, sobol, splitmix
+from typing import Any
+
+from qrjax import plot, random, sobol, splitmix
+from qrjax._autoinit._analyze import analyze
+from qrjax._autoinit._centered import centered_unit_norm
+from qrjax._autoinit._initialize import autoinit
+from qrjax._autoinit._measure import calibrate, measure
+from qrjax._autoinit._rules import module_rule, rule
 from qrjax._initializers._builders import (
     delta_orthogonal_hash,
     delta_orthogonal_qr,
@@ -40,12 +47,22 @@ from qrjax._initializers._builders import (
     xavier_uniform_qr,
 )
 from qrjax._initializers._initializer import Initializer, RankCollapseWarning
+from qrjax._interpreter._report import Report, Row
+from qrjax._signals._signal import Signal
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Initializer",
     "RankCollapseWarning",
+    "Report",
+    "Row",
+    "Signal",
+    "WeightedSum",
+    "analyze",
+    "autoinit",
+    "calibrate",
+    "centered_unit_norm",
     "delta_orthogonal_hash",
     "delta_orthogonal_qr",
     "glorot_normal_hash",
@@ -64,15 +81,19 @@ __all__ = [
     "lecun_normal_qr",
     "lecun_uniform_hash",
     "lecun_uniform_qr",
+    "measure",
+    "module_rule",
     "normal_hash",
     "normal_qr",
     "orthogonal_hash",
     "orthogonal_qr",
+    "plot",
     "random",
     "random_normal_hash",
     "random_normal_qr",
     "random_uniform_hash",
     "random_uniform_qr",
+    "rule",
     "sobol",
     "splitmix",
     "truncated_normal_hash",
@@ -86,3 +107,12 @@ __all__ = [
     "xavier_uniform_hash",
     "xavier_uniform_qr",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    # Flax is loaded by those who use it.
+    if name == "WeightedSum":
+        from qrjax._adapters._weighted_sum import WeightedSum
+
+        return WeightedSum
+    raise AttributeError(f"module 'qrjax' has no attribute {name!r}")

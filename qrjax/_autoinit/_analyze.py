@@ -185,7 +185,7 @@ def analyze(
       TypeError: if an argument has the wrong type.
 
     Example:
-      >>> import flax.linen as nn, jax.numpy as jnp, qrjax
+      >>> import flax.linen as nn, jax, jax.numpy as jnp, qrjax
       >>> network = nn.Sequential([nn.Dense(256), nn.relu, nn.Dense(10)])
       >>> report = qrjax.analyze(network, jax.ShapeDtypeStruct((32, 64), jnp.float32))
       >>> [(row.path, round(row.gain, 4)) for row in report.weights]

@@ -155,8 +155,13 @@ def autoinit(
     values = input_values(model, input_mean, input_variance)
     zero_sum = layout == "neurons" and source == "sobol" and distribution != "orthogonal"
     walk, found = walked(model, values, target, chosen, zero_sum)
-    weights = {e.weight.path: e for e in walk.ledger.entries.values() if e.weight is not None and chosen(e.weight.path)}
-    flat = drawn(model, walk.gains, {p: (e.weight, e.axes) for p, e in weights.items()}, draw, key)
+    weights = {
+        path: (e.weight, e.axes)
+        for e in walk.ledger.entries.values()
+        if e.weight is not None and chosen(e.weight.path)
+        for path in (e.weight.path, *e.weight.also)
+    }
+    flat = drawn(model, walk.gains, weights, draw, key)
     if calibrate:
         from qrjax._autoinit._measure import calibrated
 

@@ -214,6 +214,8 @@ def calibrated(model: Model, flat: list[Any], target: float, chosen: Callable[[s
         if error <= TOLERANCE:
             break
     factors = {path: moments[uses[0][0]][..., 2] if path not in shared else gains[path] for path, uses in weights.items()}
+    for uses in weights.values():
+        factors |= {path: factors[uses[0][1].weight.path] for path in uses[0][1].weight.also}
     return [_times(array, factors.get(leaf.path)) for leaf, array in zip(model.leaves, flat, strict=True)]
 
 

@@ -51,6 +51,8 @@ class Gains:
         if key not in self.variances:
             # Nothing has come in yet, as at a recurrence's first step: the textbook's scale until the next walk.
             self.variances[key] = self.target / unit if unit > 0 else 1 / fan
+        for path in weight.also:
+            self.variances[path, weight.index] = self.variances[key]
         return self.variances[key]
 
     def next_walk(self) -> bool:

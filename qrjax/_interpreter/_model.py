@@ -12,7 +12,7 @@ import numpy as np
 from qrjax._interpreter._gains import SWEEPS, Gains
 from qrjax._interpreter._ledger import Ledger
 from qrjax._interpreter._walk import Walk, from_array
-from qrjax._rules._registry import Opaque, Value, described
+from qrjax._rules._registry import Known, Opaque, Value, described
 from qrjax._signals._quadrature import CDF
 from qrjax._signals._signal import Signal, Source, Weight
 
@@ -116,6 +116,8 @@ class Model:
         call = self.calls.calls[int(number)]
         if call.rule is not None:
             value = _ruled(call, walk.started.pop(int(number), []), value, int(leaf))
+        if isinstance(value, Known) or (isinstance(value, Signal) and value.weight is not None):
+            return value  # parameters that a module hands out have not met a signal yet
         path = call.path if int(leaves) == 1 else f"{call.path}[{leaf}]"
         walk.module(path, call.kind, value)
         return value

@@ -17,12 +17,14 @@ from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._ledger import Ledger
 from qrjax._rules import _contractions, _control, _elementwise, _indexing, _randomness, _reductions, _structure  # noqa: F401
 from qrjax._rules._functions import numpy_form
-from qrjax._rules._registry import CUSTOM, KNOWN_SIZE, RULES, STRUCTURAL, Equation, Known, Opaque, Value, described
+from qrjax._rules._registry import CUSTOM, KNOWN_SIZE, NEAR, RULES, STRUCTURAL, Equation, Known, Opaque, Value, described
 from qrjax._rules._sampling import sample
 from qrjax._signals import _tables
-from qrjax._signals._signal import Signal
+from qrjax._signals._signal import Signal, Source, Weight, related, relation
 
 Step = tuple[str, int, int]
+# Control flow carries its values' tables along by itself.
+FLOW = frozenset({*_control.CALLS, "scan", "while", "cond", "name"})
 
 
 @dataclasses.dataclass(eq=False)
@@ -33,6 +35,7 @@ class Walk:
       gains: decides the variance of each weight.
       ledger: takes down the rows.
       names: what adapters named: for a name, what to do with the value.
+      twin: which kind of pairs the tables are about just now, see `Signal.twins`.
       started: for modules with a rule that have begun, their inputs.
       zero_sum: whether the weights of a neuron sum to zero, as in the layout "neurons".
     """
@@ -42,6 +45,8 @@ class Walk:
     names: Callable[[Walk, str, Value], Value]
     zero_sum: bool = False
     started: dict[int, list[Value]] = dataclasses.field(default_factory=dict)
+    twin: Any = None
+    _used: dict[Any, tuple[Signal, Signal]] = dataclasses.field(default_factory=dict)
     _site: list[int] = dataclasses.field(default_factory=list)
     _steps: list[Step] = dataclasses.field(default_factory=list)
     _notes: list[str] = dataclasses.field(default_factory=list)
@@ -72,6 +77,13 @@ class Walk:
         equation = Equation(name, eqn.params, [v.aval for v in eqn.outvars], _evaluation(eqn), self, id(eqn))
         if name in CUSTOM:
             return _listed(CUSTOM[name](equation, *map(described, values)))
+        if name in FLOW:
+            return _listed(STRUCTURAL[name](equation, *values))
+        results = self._by_rule(equation, values, eqn)
+        return results if self.twin is not None else self._with_twins(equation, values, results, eqn)
+
+    def _by_rule(self, equation: Equation, values: list[Value], eqn: Any) -> list[Value]:
+        name = equation.name
         if name in STRUCTURAL:
             return _listed(STRUCTURAL[name](equation, *values))
         if any(isinstance(v, Opaque) for v in values):
@@ -87,6 +99,23 @@ class Walk:
             return sample(equation, *values)
         return _listed(RULES[name](equation, *map(described, values)))
 
+    def _with_twins(self, equation: Equation, values: list[Value], results: list[Value], eqn: Any) -> list[Value]:
+        """The results with the tables of special pairs, by the same rule."""
+        kinds = {kind for v in values if isinstance(v, Signal) for kind in v.twins}
+        if equation.name == "conv_general_dilated":
+            kinds.add(NEAR)
+        if not kinds or not any(isinstance(r, Signal) and not r.is_constant for r in results):
+            return results
+        if any(r is v for r in results for v in values):
+            return results
+        for kind in kinds:
+            turned = [_turned(v, kind) for v in values]
+            self.twin = kind
+            others = self._by_rule(equation, turned, eqn)
+            self.twin = None
+            results = [_paired(r, o, kind) for r, o in zip(results, others, strict=True)]
+        return results
+
     # -- what rules ask ----------------------------------------------------------------------------------------
 
     def contract(
@@ -97,6 +126,8 @@ class Walk:
         assert weight.weight is not None
         tag = weight.weight
         count = self._count()
+        if self.twin is not None:
+            return make(_unit(weight, axes, fan if self.zero_sum else None))
         if self.gains.touches(tag):
             made = make(_unit(weight, axes, fan if self.zero_sum else None))
             # Per unit of the parameter's own variance, whatever constant it was multiplied by.
@@ -106,13 +137,27 @@ class Walk:
         else:
             variance = weight.variance / tag.factor**2
             result = make(dataclasses.replace(weight, weight=None))
+        result = self._tied(tag, x, result)
         self.ledger.weight(equation, self._place(), x, weight, fan, math.sqrt(variance), result, axes, self._taken())
         return result
+
+    def _tied(self, tag: Weight, x: Signal, result: Signal) -> Signal:
+        """The output of a weight that was used before is as like its earlier output as its inputs are alike."""
+        key = (tag.path, tag.index)
+        before = self._used.get(key)
+        self._used[key] = (x, result)
+        if before is None or result.is_constant or before[1].is_constant or before[1].shape != result.shape:
+            return result
+        tied = replace_source(result, related([(before[1].source, _likeness(x, before[0]))]))  # type: ignore[list-item]
+        self._used[key] = (x, tied)
+        return tied
 
     def embed(self, equation: Equation, weight: Signal, make: Callable[[Signal], Signal]) -> Signal:
         """Rows of a table, and their row."""
         assert weight.weight is not None
         tag = weight.weight
+        if self.twin is not None:
+            return make(_unit(weight, (), None))
         if self.gains.touches(tag):
             variance = self.gains.variance(tag, tag.factor**2, 1.0, self._count(), table=True)
             result = _scaled(make(_unit(weight, (), None)), math.sqrt(variance) * abs(tag.factor))
@@ -124,7 +169,7 @@ class Walk:
 
     def note(self, text: str) -> None:
         """A remark for the next row."""
-        if text not in self._notes:
+        if self.twin is None and text not in self._notes:
             self._notes.append(text)
 
     def mark(self, name: str, value: Value) -> Value:
@@ -146,6 +191,35 @@ class Walk:
         return notes
 
 
+def replace_source(x: Signal, source: Source) -> Signal:
+    """The same law on another source."""
+    return dataclasses.replace(x, source=source, fiber=None, sample=None)
+
+
+def _likeness(x: Signal, y: Signal) -> float:
+    """E[x y] over the root of E[x^2] E[y^2], to the first order in their sources."""
+    scale = math.sqrt(x.second_moment * y.second_moment)
+    if scale == 0:
+        return 0.0
+    shared = 0.0 if x.source is None or y.source is None else relation(x.source, y.source)
+    value = (x.mean * y.mean + shared * math.sqrt(x.variance * y.variance)) / scale
+    return min(0.999, max(-0.999, value))
+
+
+def _turned(value: Value, kind: Any) -> Value:
+    if isinstance(value, Signal) and kind in value.twins and value.twins[kind].ndim == value.ndim:
+        return dataclasses.replace(value, rho=value.twins[kind], twins={})
+    return value
+
+
+def _paired(result: Value, other: Value, kind: Any) -> Value:
+    if not isinstance(result, Signal) or not isinstance(other, Signal) or result.is_constant or other.is_constant:
+        return result
+    if kind in result.twins or other.rho.shape != result.rho.shape or np.abs(result.rho - other.rho).max() < 1e-3:
+        return result
+    return dataclasses.replace(result, twins=result.twins | {kind: other.rho})
+
+
 def _unit(weight: Signal, axes: Sequence[int], zero_sum_over: float | None) -> Signal:
     """The weight with unit variance: independent elements but along axes that it was broadcast over."""
     assert weight.weight is not None
@@ -162,7 +236,9 @@ def _unit(weight: Signal, axes: Sequence[int], zero_sum_over: float | None) -> S
 
 
 def _scaled(x: Signal, gain: float) -> Signal:
-    return x.fresh(values=x.values * gain) if not x.is_constant else Signal.constant(x.mean * gain, x.shape, x.dtype)
+    if x.is_constant:
+        return Signal.constant(x.mean * gain, x.shape, x.dtype)
+    return x.fresh(values=x.values * gain, profiles=x.profiles)
 
 
 def _listed(result: Any) -> list[Value]:

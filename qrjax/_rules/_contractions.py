@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from qrjax._rules._reductions import tap_moments, taps
-from qrjax._rules._registry import Equation, signals
+from qrjax._rules._reductions import strengths, tap_moments, tap_profile, taps
+from qrjax._rules._registry import NEAR, Equation, signals
 from qrjax._signals import _tables
+from qrjax._signals._profiles import kept
 from qrjax._signals._reduce import contracted
 from qrjax._signals._signal import Signal
 
@@ -45,14 +46,17 @@ def convolution(equation: Equation, x: Signal, kernel: Signal) -> Signal:
     """A contraction over channels and taps; taps outside the image do not count."""
     numbers, p = equation.params["dimension_numbers"], equation.params
     valid = [
-        taps(x.shape[i], kernel.shape[k], stride, tuple(padding), holes, dilation)
+        strengths(
+            taps(x.shape[i], kernel.shape[k], stride, tuple(padding), holes, dilation),
+            x.shape[i], x.profiles.get(i), stride, padding[0], holes, dilation,
+        )  # fmt: skip
         for i, k, stride, padding, holes, dilation in zip(
             numbers.lhs_spec[2:], numbers.rhs_spec[2:], p["window_strides"], p["padding"], p["lhs_dilation"],
             p["rhs_dilation"], strict=True,
         )  # fmt: skip
     ]
     channels = kernel.shape[numbers.rhs_spec[1]]
-    fan = channels * math.prod(float(v.sum(1).mean()) for v in valid)
+    fan = channels * math.prod(float((v > 0).sum(1).mean()) for v in valid)
     if kernel.weight is None:
         return _convolved(equation, x, kernel, valid, channels, numbers)
     axes = tuple(numbers.rhs_spec[1:])
@@ -69,10 +73,10 @@ def _convolved(equation: Equation, x: Signal, kernel: Signal, valid: list[Any], 
     kernel_places = [1, 2 + spatial, *range(3 + spatial, ndim)]
     left = _tables.broadcast(x.moments.transpose(numbers.lhs_spec), x_places, ndim)
     right = _tables.broadcast(kernel.moments.transpose(numbers.rhs_spec), kernel_places, ndim)
-    table = _per_tap(left, right, valid, spatial)
+    table = _per_tap(left, right, valid, spatial, equation.context.twin == NEAR)
     n = float(channels)
     table = table.take(0, -1) * n + table.take(1, -1) * (n * (n - 1))
-    mean = n * math.prod(tap_moments(v)[0] for v in valid) * x.mean * kernel.mean
+    mean = n * math.prod(float(v.sum(1).mean()) for v in valid) * x.mean * kernel.mean
     if int(equation.params["feature_group_count"]) > 1:
         # Another group's channel sees another part of the input.
         table = np.stack([table.take(0, 1), _of_other_groups(x, kernel, table, numbers)], 1)
@@ -84,7 +88,9 @@ def _convolved(equation: Equation, x: Signal, kernel: Signal, valid: list[Any], 
     if not variance > 0:
         return Signal.constant(mean, equation.shape, equation.dtype)
     rho = _tables.settled(np.clip(covariances / variance, -1, 1), equation.shape)
-    return Signal.normal(equation.shape, mean, variance, equation.dtype, rho)
+    made = Signal.normal(equation.shape, mean, variance, equation.dtype, rho)
+    profiles = {numbers.out_spec[2 + s]: tap_profile(v) for s, v in enumerate(valid)}
+    return dataclasses.replace(made, profiles=kept(profiles))
 
 
 def _of_other_groups(x: Signal, kernel: Signal, table: Any, numbers: Any) -> Any:
@@ -97,27 +103,37 @@ def _of_other_groups(x: Signal, kernel: Signal, table: Any, numbers: Any) -> Any
     return table.take(0, 1) * ratio
 
 
-def _per_tap(left: Any, right: Any, valid: list[Any], spatial: int) -> Any:
+def _per_tap(left: Any, right: Any, valid: list[Any], spatial: int, near: bool) -> Any:
     """The product of the moments, summed over pairs of taps for each spatial axis in turn; taps are the last axes."""
     # Reduce the last tap axis first, so that the others keep their places.
     table = None
     for s in reversed(range(spatial)):
         tap = 3 + spatial + s
         first, second, _ = tap_moments(valid[s])
-        frequency = valid[s].mean(0)
-        both = float((frequency**2).sum())
-        all_pairs = float(frequency.sum() ** 2)
+        both, all_pairs = _shared_taps(valid[s], near)
         if table is None:
             table = _scaled_products(left, right)
         same, other = table.take(0, tap), table.take(1, tap)
-        near = first * same + second * other
+        here = first * same + second * other
         # Two places share the taps that are valid at both, on average over pairs of places.
-        apart = both * same + (all_pairs - both) * other
-        index0: list[Any] = [slice(None)] * near.ndim
+        # and of two places of unlike strength it is their correlation that counts, which profiles leave as it is.
+        roots = np.sqrt((valid[s] ** 2).sum(1) / max(1e-300, first))
+        unlike = float((roots[:-1] * roots[1:]).mean() if near and len(roots) > 1 else roots.mean() ** 2)
+        apart = (both * same + (all_pairs - both) * other) / unlike
+        index0: list[Any] = [slice(None)] * here.ndim
         index1 = list(index0)
         index0[2 + s], index1[2 + s] = 0, 1
-        table = np.stack([near[tuple(index0)], apart[tuple(index1)]], 2 + s)
+        table = np.stack([here[tuple(index0)], apart[tuple(index1)]], 2 + s)
     return left * right if table is None else table
+
+
+def _shared_taps(taken: Any, near: bool) -> tuple[float, float]:
+    """For two places, by strength: the taps that both have, and all pairs of taps."""
+    if near and len(taken) > 1:
+        first, second = taken[:-1], taken[1:]
+        return float((first * second).sum(1).mean()), float((first.sum(1) * second.sum(1)).mean())
+    frequency = taken.mean(0)
+    return float((frequency**2).sum()), float(frequency.sum() ** 2)
 
 
 def _scaled_products(left: Any, right: Any) -> Any:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qrjax._signals._quadrature import erf, erfc, phi_inverse
+from qrjax._signals._quadrature import NODES, erf, erfc, phi_inverse
 
 Function = Callable[..., Any]
 
@@ -20,6 +20,15 @@ class Linear:
 
     def __call__(self, *arrays: Any) -> Any:
         return self.function(*arrays)
+
+
+class Gate:
+    """A choice between two cases by a truth value."""
+
+    gate = True
+
+    def __call__(self, which: Any, *cases: Any) -> Any:
+        return _select(which, *cases)
 
 
 def _divide(x: Any, y: Any) -> Any:
@@ -35,12 +44,41 @@ def _logistic(x: Any) -> Any:
 
 def _select(which: Any, *cases: Any) -> Any:
     if len(cases) == 2:
-        return np.where(np.asarray(which) > 0.5, cases[1], cases[0])
+        which = np.asarray(which)
+        if which.dtype == bool:
+            return np.where(which, cases[1], cases[0])
+        # Between 0 and 1 where a comparison turns within the cell of a node: a mean of both.
+        part = which * np.nan_to_num(cases[1]) + (1 - which) * np.nan_to_num(cases[0])
+        return np.where(which >= 1, cases[1], np.where(which <= 0, cases[0], part))
     return np.select([np.round(which) == k for k in range(len(cases))], cases)
 
 
 def _clamp(low: Any, x: Any, high: Any) -> Any:
     return np.minimum(np.maximum(x, low), high)
+
+
+def _compare(holds: Function, sign: int) -> Function:
+    """A comparison; on the nodes, the share of each node's cell in which it holds."""
+
+    def call(x: Any, y: Any) -> Any:
+        x, y = np.asarray(x), np.asarray(y)
+        if np.broadcast_shapes(x.shape, y.shape) != NODES.shape or "f" not in (x.dtype.kind, y.dtype.kind):
+            return holds(x, y)
+        difference = sign * (np.asarray(x, np.float64) - y)
+        between = (difference[1:] + difference[:-1]) / 2
+        edges = np.concatenate([difference[:1], between, difference[-1:]])
+        left, right = edges[:-1], edges[1:]
+        with np.errstate(all="ignore"):
+            share = np.maximum(left, right) / np.abs(right - left)
+        turns = (left > 0) != (right > 0)
+        steady = np.abs(right - left) <= 0
+        return np.where(turns & ~steady, np.clip(share, 0, 1), holds(x, y).astype(np.float64))
+
+    return call
+
+
+def _both(x: Any, y: Any) -> Any:
+    return np.logical_and(x, y) if np.asarray(x).dtype == bool else np.bitwise_and(x, y)
 
 
 def _not(x: Any) -> Any:
@@ -95,11 +133,11 @@ SIMPLE: dict[str, Function] = {
     "square": np.square,
     "eq": np.equal,
     "ne": np.not_equal,
-    "lt": np.less,
-    "le": np.less_equal,
-    "gt": np.greater,
-    "ge": np.greater_equal,
-    "select_n": _select,
+    "lt": _compare(np.less, -1),
+    "le": _compare(np.less_equal, -1),
+    "gt": _compare(np.greater, 1),
+    "ge": _compare(np.greater_equal, 1),
+    "select_n": Gate(),
     "clamp": _clamp,
     "is_finite": np.isfinite,
     "nextafter": lambda x, _: x,
@@ -116,13 +154,21 @@ SIMPLE: dict[str, Function] = {
 
 # These act on the bits, so they need their own integer types.
 BITS: dict[str, Function] = {
-    "and": lambda x, y: np.logical_and(x, y) if np.asarray(x).dtype == bool else np.bitwise_and(x, y),
+    "and": _both,
     "or": lambda x, y: np.logical_or(x, y) if np.asarray(x).dtype == bool else np.bitwise_or(x, y),
     "xor": lambda x, y: np.logical_xor(x, y) if np.asarray(x).dtype == bool else np.bitwise_xor(x, y),
     "not": _not,
     "shift_left": np.left_shift,
     "shift_right_logical": np.right_shift,
     "shift_right_arithmetic": np.right_shift,
+}
+
+# On truth values, and on the shares of them that comparisons give.
+LOGICAL: dict[str, Function] = {
+    "and": lambda x, y: np.minimum(x, y),
+    "or": lambda x, y: np.maximum(x, y),
+    "xor": lambda x, y: np.abs(np.subtract(x, y, dtype=np.float64)),
+    "not": lambda x: 1.0 - np.asarray(x, np.float64),
 }
 
 # Primitives that are elementwise, without a NumPy form: evaluated by JAX itself at the nodes.
@@ -136,6 +182,8 @@ def numpy_form(name: str, params: Mapping[str, Any], dtypes: list[np.dtype[Any]]
     """The function of float64 or native arrays that the primitive is, None without one."""
     if name in SIMPLE:
         return SIMPLE[name]
+    if name in LOGICAL and all(dtype == bool for dtype in dtypes):
+        return LOGICAL[name]
     if name in BITS:
         return _native(BITS[name], dtypes)
     if name == "integer_pow":
@@ -170,7 +218,7 @@ def _cast(array: Any, dtype: np.dtype[Any]) -> Any:
 
 def _conversion(out: np.dtype[Any]) -> Function:
     if out == bool:
-        return lambda x: np.not_equal(x, 0)
+        return lambda x: np.not_equal(x, 0) if np.shape(x) != NODES.shape else np.not_equal(x, 0).astype(np.float64)
     if out.kind in "iu":
         return np.trunc
     return _identity

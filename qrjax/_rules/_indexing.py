@@ -15,6 +15,7 @@ from qrjax._rules._sampling import sample
 from qrjax._rules._structure import moved, part
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import surrounded
+from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._signal import Signal
 
 PAIRS = 4096
@@ -33,7 +34,10 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
         return Signal.constant(x.mean, equation.shape, equation.dtype)
     indexed = tuple(a for a in numbers.start_index_map if equation.params["slice_sizes"][a] != x.shape[a])
     table = _gathered_table(equation, x, indices, indexed, numbers)
-    result = moved(x, equation.shape, table)
+    result = _by_strength(x, moved(x, equation.shape, table), indices, indexed, numbers)
+    if isinstance(indices, Known) and len(indices.shape) == 2 and indexed and len(indices.array) > 1:
+        together = _gathered_table(equation, x, Known(np.zeros_like(indices.array)), indexed, numbers)
+        result = dataclasses.replace(result, twins=result.twins | {same_place(indices): together})
     one_place = math.prod(indices.shape[:-1]) == 1
     if x.weight is not None and x.ndim > 1 and not one_place and indexed:
         return equation.context.embed(
@@ -46,6 +50,23 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
     if source is x.source:
         return result
     return dataclasses.replace(result, source=source, fiber=None, sample=None)
+
+
+def same_place(indices: Known) -> tuple[str, int]:
+    """The kind of pairs that these indices bring together: entries that hold one index."""
+    return "same place", hash(indices.array.astype(np.int64).tobytes())
+
+
+def _by_strength(x: Signal, result: Signal, indices: Value, indexed: tuple[int, ...], numbers: Any) -> Signal:
+    """Where places differ in strength and the indices are known, some are met more often than others."""
+    known = isinstance(indices, Known) and len(indices.shape) == 2 and len(indexed) == 1 and indices.shape[-1] == 1
+    if not known or indexed[0] not in x.profiles or 0 in numbers.offset_dims:
+        return result
+    assert isinstance(indices, Known)
+    profile = x.profiles[indexed[0]]
+    taken = profile[np.clip(indices.array[:, 0], 0, len(profile) - 1)]
+    values = result.values * math.sqrt(float(taken.mean()))
+    return dataclasses.replace(result, values=values, profiles=kept({0: normalized(taken)}))
 
 
 def _gathered_table(equation: Equation, x: Signal, indices: Value, indexed: tuple[int, ...], numbers: Any) -> Any:
@@ -114,17 +135,25 @@ def scatter_add(equation: Equation, operand: Value, indices: Value, updates: Val
     assert isinstance(indices, Known)
     n = equation.shape[0]
     flat = indices.array.ravel()
-    counts = np.bincount(flat[(flat >= 0) & (flat < n)].astype(np.int64), minlength=n)[:n].astype(np.float64)
-    return _segments(added, counts, equation)
+    inside = (flat >= 0) & (flat < n)
+    roots = np.sqrt(added.profiles.get(0, np.ones(len(flat))))[inside]
+    places = flat[inside].astype(np.int64)
+    # The sums of strengths and of their roots take the place of the number of updates.
+    ones = np.bincount(places, weights=roots**2, minlength=n)[:n]
+    return _segments(added, ones, np.bincount(places, weights=roots, minlength=n)[:n] ** 2 - ones, same_place(indices), equation)
 
 
-def _segments(x: Signal, counts: NDArray[np.float64], equation: Equation) -> Value:
-    n = len(counts)
-    mean = float(counts.mean()) * x.mean
+def _segments(x: Signal, ones: NDArray[np.float64], twos: NDArray[np.float64], kind: Any, equation: Equation) -> Value:
+    n = len(ones)
+    roots = np.sqrt(ones + twos)
+    mean = float(roots.mean()) * x.mean
     same, other = x.moments.take(0, 0), x.moments.take(1, 0)
-    one, two = float(counts.mean()), float((counts * (counts - 1)).mean())
-    apart = (float(counts.sum()) ** 2 - float((counts**2).sum())) / max(1, n * (n - 1))
-    table = np.stack([one * same + two * other, apart * other], 0) - mean**2
+    together = dataclasses.replace(x, rho=x.twins[kind]).moments.take(1, 0) if kind in x.twins else other
+    apart = (float(roots.sum()) ** 2 - float((roots**2).sum())) / max(1, n * (n - 1))
+    near = ones * float(same.flat[0]) + twos * float(together.flat[0])
+    profile = normalized(near)
+    unlike = 1.0 if profile is None else float(np.sqrt(profile).mean() ** 2)
+    table = np.stack([float(ones.mean()) * same + float(twos.mean()) * together, apart * other / unlike], 0) - mean**2
     variance = float(table.flat[0])
     if variance <= 0:
         return Signal.constant(mean, equation.shape, equation.dtype)
@@ -132,8 +161,9 @@ def _segments(x: Signal, counts: NDArray[np.float64], equation: Equation) -> Val
     if x.values.min() >= 0 and mean > 0:
         width = math.sqrt(math.log1p(variance / mean**2))
         made = Signal.normal(equation.shape, math.log(mean) - width**2 / 2, width**2, equation.dtype, rho)
-        return dataclasses.replace(made, values=np.exp(made.values))
-    return Signal.normal(equation.shape, mean, variance, equation.dtype, rho)
+        return dataclasses.replace(made, values=np.exp(made.values), profiles=kept({0: profile}))
+    made = Signal.normal(equation.shape, mean, variance, equation.dtype, rho)
+    return dataclasses.replace(made, profiles=kept({0: profile}))
 
 
 @structural("scatter")

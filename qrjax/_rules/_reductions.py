@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from qrjax._rules._registry import Equation, signals
+from qrjax._rules._registry import NEAR, Equation, signals
 from qrjax._signals import _tables
+from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._quadrature import CDF, NODES, correlation, hermite_squares, matched
 from qrjax._signals._reduce import extreme, extreme_values, shrunk, summed
-from qrjax._signals._signal import Signal, Source
+from qrjax._signals._signal import Profiles, Signal, Source
 
 
 @signals("reduce_sum")
@@ -61,10 +63,23 @@ def taps(size: int, window: int, stride: int, padding: tuple[int, int], holes: i
     return (places >= 0) & (places < length) & (places % holes == 0)
 
 
-def tap_moments(valid: Any) -> tuple[float, float, float]:
-    """E[k], E[k (k - 1)] and E[k k'] over pairs, for the number k of taps that see an element."""
-    counts = valid.sum(1).astype(np.float64)
-    return float(counts.mean()), float((counts * (counts - 1)).mean()), float(counts.mean() ** 2)
+def strengths(valid: Any, size: int, profile: Any, stride: int, padding: int, holes: int, dilation: int) -> Any:
+    """The taps that see an element, each with the root of that element's relative second moment."""
+    if profile is None:
+        return valid.astype(np.float64)
+    places = np.arange(valid.shape[0])[:, None] * stride - padding + np.arange(valid.shape[1])[None, :] * dilation
+    return valid * np.sqrt(profile[np.clip(places // holes, 0, size - 1)])
+
+
+def tap_moments(taken: Any) -> tuple[float, float, float]:
+    """E[k], E[k (k - 1)] and E[k k'] over pairs, for the number k of taps that see an element, by strength."""
+    first = (taken**2).sum(1)
+    return float(first.mean()), float((taken.sum(1) ** 2 - first).mean()), float(taken.sum(1).mean() ** 2)
+
+
+def tap_profile(taken: Any) -> Any:
+    """The relative second moments of the positions of the output."""
+    return normalized((taken**2).sum(1))
 
 
 @signals("reduce_window_sum")
@@ -74,10 +89,14 @@ def reduce_window_sum(equation: Equation, x: Signal) -> Signal:
         return Signal.constant(0.0, equation.shape, equation.dtype)
     moments = _window_moments(equation, x.shape)
     mean = x.mean * math.prod(first for first, _, _ in moments)
-    table = x.moments
+    # Within a window neighbours meet, which are closer than most; windows are as far apart as any two places.
+    table, close = x.moments, dataclasses.replace(x, rho=x.twins.get(NEAR, x.rho)).moments
     for axis, (first, second, apart) in enumerate(moments):
         same, other = table.take(0, axis), table.take(1, axis)
+        near = first * close.take(0, axis) + second * close.take(1, axis)
         table = np.stack([first * same + second * other, apart * other], axis)
+        close = np.stack([near, apart * other], axis)
+    table.flat[0] = close.flat[0]
     table = table - mean**2
     variance = float(table.flat[0])
     if variance <= 1e-12 * mean**2:
@@ -85,7 +104,23 @@ def reduce_window_sum(equation: Equation, x: Signal) -> Signal:
     values = summed_values(x, mean, variance, math.prod(first for first, _, _ in moments))
     rho = correlation(hermite_squares(values), table)
     rho.flat[0] = 1.0
-    return Signal(equation.shape, equation.dtype, values, Source(), _tables.settled(rho, equation.shape))
+    made = Signal(equation.shape, equation.dtype, values, Source(), _tables.settled(rho, equation.shape))
+    return dataclasses.replace(made, profiles=_window_profiles(equation, x))
+
+
+def _window_profiles(equation: Equation, x: Signal) -> Profiles:
+    """Means over the windows of the profiles that come in."""
+    found = {}
+    p = equation.params
+    for axis, profile in x.profiles.items():
+        valid = taps(
+            x.shape[axis], p["window_dimensions"][axis], p["window_strides"][axis], p["padding"][axis],
+            p["base_dilation"][axis], p["window_dilation"][axis],
+        )  # fmt: skip
+        taken = strengths(valid, x.shape[axis], profile, p["window_strides"][axis], p["padding"][axis][0],
+                          p["base_dilation"][axis], p["window_dilation"][axis])  # fmt: skip
+        found[axis] = normalized((taken**2).sum(1) / np.maximum(1, valid.sum(1)))
+    return kept(found)
 
 
 def summed_values(x: Signal, mean: float, variance: float, n: float) -> Any:
@@ -99,7 +134,7 @@ def summed_values(x: Signal, mean: float, variance: float, n: float) -> Any:
 def _window_moments(equation: Equation, shape: Sequence[int]) -> list[tuple[float, float, float]]:
     p = equation.params
     return [
-        tap_moments(taps(*arguments))
+        tap_moments(taps(*arguments).astype(np.float64))
         for arguments in zip(
             shape, p["window_dimensions"], p["window_strides"], p["padding"], p["base_dilation"], p["window_dilation"],
             strict=True,
@@ -119,9 +154,9 @@ def reduce_window_max(equation: Equation, x: Signal) -> Signal:
     if not axes:
         return x.fresh(shape=equation.shape, rho=_tables.settled(x.rho, equation.shape))
     window = tuple(max(2, round(moments[a][0])) if a in axes else x.shape[a] for a in range(x.ndim))
-    stand_in = x.fresh(shape=window)
+    stand_in = x.fresh(shape=window, rho=x.twins.get(NEAR, x.rho))
     reduced = extreme(stand_in, axes, largest)
-    within = float(_tables.differing(x.covariances, axes, window).flat[0])
+    within = float(_tables.differing(stand_in.covariances, axes, window).flat[0])
     values = extreme_values(x.values, n, within, largest)
     others = [a for a in range(x.ndim) if a not in axes]
     table = _tables.broadcast(reduced.rho, others, x.ndim)
@@ -130,4 +165,5 @@ def reduce_window_max(equation: Equation, x: Signal) -> Signal:
     for axis in axes:
         pooled |= (np.arange(2) > 0).reshape([2 if a == axis else 1 for a in range(x.ndim)])
     rho = np.where(pooled, np.clip(x.rho, 0.0, 1.0), table)
-    return Signal(equation.shape, equation.dtype, values, Source(), _tables.settled(rho, equation.shape))
+    made = Signal(equation.shape, equation.dtype, values, Source(), _tables.settled(rho, equation.shape))
+    return dataclasses.replace(made, profiles=_window_profiles(equation, x))

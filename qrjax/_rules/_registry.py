@@ -53,6 +53,10 @@ class Context(Protocol):
     def embed(self, equation: Equation, weight: Signal, make: Callable[[Signal], Signal]) -> Signal:
         """Rows of a table of weights; `make` gives them from the table's signal."""
 
+    @property
+    def twin(self) -> Any:
+        """Which kind of pairs the tables are about: None for all, else a key of `Signal.twins`."""
+
     def walk(self, jaxpr: Any, values: Sequence[Value], step: tuple[str, int, int] | None = None) -> list[Value]:
         """The outputs of an inner jaxpr."""
 
@@ -94,6 +98,9 @@ class Equation:
 
 
 Rule: TypeAlias = Callable[..., "Value | list[Value]"]
+
+# Pairs of neighbours along the axes of an image.
+NEAR = "near"
 
 # Rules that take Signals; known inputs are described first.
 RULES: dict[str, Rule] = {}

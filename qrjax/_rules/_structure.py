@@ -11,7 +11,8 @@ import numpy as np
 from qrjax._rules._registry import KNOWN_SIZE, Equation, Known, Opaque, Value, described, structural
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import concatenated, surrounded
-from qrjax._signals._signal import Signal
+from qrjax._signals._profiles import renamed
+from qrjax._signals._signal import Profiles, Signal
 
 
 def moved(x: Signal, shape: tuple[int, ...], rho: Any, order: tuple[int, ...] | None = None) -> Signal:
@@ -20,7 +21,11 @@ def moved(x: Signal, shape: tuple[int, ...], rho: Any, order: tuple[int, ...] | 
     if weight is not None and weight.axes is not None:
         axes = None if order is None else tuple(weight.axes[a] for a in order)
         weight = dataclasses.replace(weight, axes=axes)
-    return dataclasses.replace(x, shape=shape, rho=_tables.settled(rho, shape), array=None, weight=weight)
+    profiles = {} if order is None else renamed(x.profiles, {a: i for i, a in enumerate(order)})
+    profiles = {a: p for a, p in profiles.items() if len(p) == shape[a]}
+    return dataclasses.replace(
+        x, shape=shape, rho=_tables.settled(rho, shape), array=None, weight=weight, profiles=profiles, twins={}
+    )
 
 
 @structural("transpose")
@@ -41,7 +46,19 @@ def reshape(equation: Equation, x: Value) -> Value:
         return Known(x.array.reshape(equation.shape))
     if isinstance(x, Opaque) or 0 in equation.shape:
         return Opaque(equation.shape) if isinstance(x, Opaque) else Signal.constant(0.0, equation.shape, x.dtype)
-    return moved(x, equation.shape, _tables.reshaped(x.rho, x.shape, equation.shape))
+    result = moved(x, equation.shape, _tables.reshaped(x.rho, x.shape, equation.shape))
+    return dataclasses.replace(result, profiles=_through_reshape(x, equation.shape)) if x.profiles else result
+
+
+def _through_reshape(x: Signal, shape: tuple[int, ...]) -> Profiles:
+    """The profiles of axes that a reshape leaves whole."""
+    i = j = 0
+    places = {}
+    for left, right in _tables.groups(x.shape, shape):
+        if left == right and len(left) == 1:
+            places[i] = j
+        i, j = i + len(left), j + len(right)
+    return renamed(x.profiles, places)
 
 
 @structural("squeeze")
@@ -69,7 +86,38 @@ def broadcast_in_dim(equation: Equation, x: Value, *_: Value) -> Value:
                 middle[place] = x.shape[axis]
             return Known(np.broadcast_to(x.array.reshape(middle), shape))
         x = x.signal
-    return moved(x, shape, _tables.broadcast(x.rho, dimensions, len(shape)))
+    result = moved(x, shape, _tables.broadcast(x.rho, dimensions, len(shape)))
+    places = {axis: place for axis, place in enumerate(dimensions) if shape[place] == x.shape[axis]}
+    return dataclasses.replace(result, profiles=renamed(x.profiles, places))
+
+
+@structural("stack")
+def stack(equation: Equation, *parts: Value) -> Value:
+    """Parts along a new axis."""
+    axis, shape = equation.params["axis"], equation.shape
+    if any(isinstance(p, Opaque) for p in parts):
+        return Opaque(shape)
+    if all(isinstance(p, Known) for p in parts):
+        return Known(np.stack([p.array for p in parts if isinstance(p, Known)], axis))
+    one = (*shape[:axis], 1, *shape[axis + 1 :])
+    places = [a for a in range(len(shape)) if a != axis]
+    lifted = [moved(x, one, _tables.broadcast(x.rho, places, len(shape))) for x in map(described, parts)]
+    return concatenated(lifted, axis, shape, equation.dtype)
+
+
+@structural("tile")
+def tile(equation: Equation, x: Value) -> Value:
+    """Copies along axes: two places of an axis hold the same element as often as copies meet."""
+    reps, shape = tuple(equation.params["reps"]), equation.shape
+    if isinstance(x, Opaque):
+        return Opaque(shape)
+    if isinstance(x, Known) and math.prod(shape) <= KNOWN_SIZE:
+        return Known(np.tile(x.array, reps))
+    x = described(x)
+    middle = tuple(n for pair in zip(reps, x.shape, strict=True) for n in pair)
+    places = [2 * a + 1 for a in range(x.ndim)]
+    table = _tables.settled(_tables.broadcast(x.rho, places, 2 * x.ndim), middle)
+    return moved(x, shape, _tables.reshaped(table, middle, shape))
 
 
 @structural("rev")
@@ -173,7 +221,18 @@ def concatenate(equation: Equation, *parts: Value) -> Value:
         return Opaque(equation.shape)
     if all(isinstance(p, Known) for p in parts):
         return Known(np.concatenate([p.array for p in parts if isinstance(p, Known)], axis))
-    return concatenated([described(p) for p in parts], axis, equation.shape, equation.dtype)
+    signals = [described(p) for p in parts]
+    return _joint(signals, concatenated(signals, axis, equation.shape, equation.dtype))
+
+
+def _joint(parts: list[Signal], result: Signal) -> Signal:
+    """Weights side by side are one weight: recurrent cells lay the kernels of their gates together."""
+    weights = [p.weight for p in parts if p.weight is not None]
+    if len(weights) != len(parts) or len({(w.index, w.factor, w.equal) for w in weights}) != 1:
+        return result
+    first, *rest = weights
+    also = tuple(path for w in rest for path in (w.path, *w.also) if path != first.path)
+    return dataclasses.replace(result, weight=dataclasses.replace(first, also=first.also + also, axes=None))
 
 
 @structural("pad")

@@ -4,6 +4,7 @@ two, on a lattice for more, and on a fiber where an aggregate meets its elements
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import numpy as np
 
 from qrjax._signals import _tables
 from qrjax._signals._fibers import Fiber, pair_covariance
+from qrjax._signals._profiles import combined
 from qrjax._signals._quadrature import (
     COARSE,
     COARSE_WEIGHTS,
@@ -22,7 +24,9 @@ from qrjax._signals._quadrature import (
     WEIGHTS,
     Floats,
     correlation,
+    cross_covariance,
     hermite_squares,
+    on_coarse,
     phi,
     phi_inverse,
     quantiles,
@@ -39,17 +43,29 @@ def combine(function: Function, operands: Sequence[Signal], shape: Shape, dtype:
     """The signal function(*operands), elementwise; operands of lower rank are scalars."""
     operands = [fitted(operand, shape) for operand in operands]
     sources = list(dict.fromkeys(o.source for o in operands if o.source is not None))
+    if not sources:
+        with np.errstate(all="ignore"):
+            value = float(_finite(function(*(o.values[:1] for o in operands)))[0])
+        return Signal.constant(value, shape, dtype)
     with np.errstate(all="ignore"):
-        if not sources:
-            return Signal.constant(float(_finite(function(*(o.values[:1] for o in operands)))[0]), shape, dtype)
-        if len(sources) == 1:
-            return _of_one(function, operands, sources[0], shape, dtype)
-        fiber = _shared_fiber(operands)
-        if fiber is not None:
-            return _on_fiber(function, operands, fiber, shape, dtype)
-        if len(sources) == 2:
-            return _of_two(function, operands, sources[0], sources[1], shape, dtype)
-        return _of_many(function, operands, sources, shape, dtype)
+        result = _combined(function, operands, sources, shape, dtype)
+    if not any(o.profiles for o in operands):
+        return result
+    linear = getattr(function, "linear", None) is not None
+    return dataclasses.replace(result, profiles=combined(function, operands, result, linear))
+
+
+def _combined(function: Function, operands: list[Signal], sources: list[Source], shape: Shape, dtype: Any) -> Signal:
+    if len(sources) == 1:
+        return _of_one(function, operands, sources[0], shape, dtype)
+    fiber = _shared_fiber(operands)
+    if fiber is not None:
+        return _on_fiber(function, operands, fiber, shape, dtype)
+    if getattr(function, "gate", False) and _is_independent_gate(operands):
+        return _gated(operands, shape, dtype)
+    if len(sources) == 2:
+        return _of_two(function, operands, sources[0], sources[1], shape, dtype)
+    return _of_many(function, operands, sources, shape, dtype)
 
 
 def fitted(operand: Signal, shape: Shape) -> Signal:
@@ -57,7 +73,8 @@ def fitted(operand: Signal, shape: Shape) -> Signal:
     if operand.shape == shape:
         return operand
     table = operand.rho if operand.ndim == len(shape) else _tables.constant(len(shape))
-    return operand.fresh(shape=shape, rho=table, fiber=operand.fiber, sample=operand.sample)
+    profiles = operand.profiles if operand.ndim == len(shape) else {}
+    return operand.fresh(shape=shape, rho=table, fiber=operand.fiber, sample=operand.sample, profiles=profiles)
 
 
 def _finite(values: Any) -> Floats:
@@ -96,8 +113,7 @@ def _of_two(
         mean, a, b = linear
         return _normal_sum(mean, a, b, r, tables, (first, second), shape, dtype)
     z1, z2 = COARSE[:, None], r * COARSE[:, None] + own * COARSE[None, :]
-    at = {first: z1, second: z2}
-    parts = [o.values[:1] if o.source is None else np.interp(at[o.source], NODES, o.values) for o in operands]
+    parts = [_on_grid(o, first, r, z2) for o in operands]
     grid = _finite(np.broadcast_to(function(*parts), (COARSE.size, COARSE.size)))
     weights = COARSE_WEIGHTS[:, None] * COARSE_WEIGHTS[None, :]
     values = quantiles(grid, weights)
@@ -110,6 +126,15 @@ def _of_two(
     if np.ptp(values) == 0:
         return Signal.constant(values[0], shape, dtype)
     return Signal(shape, np.dtype(dtype), values, source, _tables.settled(rho, shape))
+
+
+def _on_grid(operand: Signal, first: Source, r: float, z2: Floats) -> Floats:
+    if operand.source is None:
+        return operand.values[:1]
+    if operand.source is first:
+        return on_coarse(operand.values)[:, None]
+    values = on_coarse(operand.values)
+    return values[None, :] if r == 0 else np.interp(z2, COARSE, values)
 
 
 def _source_tables(operands: list[Signal], sources: list[Source]) -> list[Floats]:
@@ -180,6 +205,49 @@ def _normal_sum(
     spread = math.sqrt(variance)
     source = related([(sources[0], (a + r * b) / spread), (sources[1], (b + r * a) / spread)])
     return Signal(shape, np.dtype(dtype), mean + spread * NODES, source, _tables.settled(rho, shape))
+
+
+# -- gates --------------------------------------------------------------------------------------------------------
+
+
+def _is_independent_gate(operands: list[Signal]) -> bool:
+    """Whether a truth value, independent of both cases, chooses between functions of at most one source."""
+    gate, *cases = operands
+    others = {case.source for case in cases if case.source is not None}
+    return (
+        len(cases) == 2
+        and gate.source is not None
+        and len(others) == 1
+        and all(abs(relation(gate.source, other)) < 1e-2 for other in others)
+        and bool(((gate.values >= 0) & (gate.values <= 1)).all())
+    )
+
+
+def _gated(operands: list[Signal], shape: Shape, dtype: Any) -> Signal:
+    """A mixture of the cases, in the gate's exact shares; a step on the grid would round them."""
+    gate, off, on = operands
+    share = gate.mean
+    grid = np.stack([off.values, on.values])
+    weights = np.array([[1 - share], [share]]) * WEIGHTS[None, :]
+    values = quantiles(grid, weights)
+    if np.ptp(values) == 0:
+        return Signal.constant(values[0], shape, dtype)
+    both = np.clip(gate.moments, 0.0, share)
+    means = (1 - share) * off.mean + share * on.mean
+    cross = _cross_moments(off, on)
+    table = both * on.moments + (1 - 2 * share + both) * off.moments + 2 * (share - both) * cross - means**2
+    rho = correlation(hermite_squares(values), table)
+    rho[_same([o.rho for o in operands if o.source is not None])] = 1.0
+    source = next(o.source for o in (off, on) if o.source is not None)
+    ties = _ties(grid, weights, [(source, np.broadcast_to(NODES, grid.shape))])
+    return Signal(shape, np.dtype(dtype), values, related(ties), _tables.settled(rho, shape))
+
+
+def _cross_moments(a: Signal, b: Signal) -> Floats:
+    """E[a b'] of two functions of one source, or of a constant and one."""
+    if a.is_constant or b.is_constant:
+        return np.full_like(a.rho, a.mean * b.mean)
+    return cross_covariance(a.values, b.values, np.minimum(a.rho, b.rho)) + a.mean * b.mean
 
 
 # -- many sources -------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from qrjax._signals import _tables
+from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._quadrature import WEIGHTS, Floats, correlation, hermite_squares, quantiles
-from qrjax._signals._signal import Signal, Source, relation
+from qrjax._signals._signal import Profiles, Signal, Source, relation
 from qrjax._signals._tables import Shape
 
 # P(first element from part i, second from part j), for two elements that differ along these axes.
@@ -73,8 +75,22 @@ def concatenated(parts: Sequence[Signal], axis: int, shape: Shape, dtype: Any) -
     parts = [part for part in parts if part.shape[axis] > 0]
     sizes = [part.shape[axis] for part in parts]
     shares, pairs = along(axis, sizes)
-    # Within a part of length 1 nothing differs along the axis, but a table must answer.
-    return mixed(parts, shares, pairs, shape, dtype)
+    made = mixed(parts, shares, pairs, shape, dtype)
+    return dataclasses.replace(made, profiles=_side_by_side(parts, axis)) if any(p.profiles for p in parts) else made
+
+
+def _side_by_side(parts: Sequence[Signal], axis: int) -> Profiles:
+    """Profiles of other axes average by energy, those of the axis itself follow one another."""
+    found = {}
+    energies = [part.second_moment * part.shape[axis] for part in parts]
+    for a in {a for part in parts for a in part.profiles}:
+        if a == axis:
+            ones = [part.profiles.get(a, np.ones(part.shape[a])) * part.second_moment for part in parts]
+            found[a] = normalized(np.concatenate(ones))
+        else:
+            terms = [e * part.profiles.get(a, np.ones(1)) for e, part in zip(energies, parts, strict=True)]
+            found[a] = normalized(np.asarray(sum(terms)))
+    return kept(found)
 
 
 def surrounded(x: Signal, filler: Signal, inside: Sequence[tuple[int, int]], shape: Shape) -> Signal:

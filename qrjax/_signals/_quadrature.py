@@ -36,6 +36,8 @@ NODES, WEIGHTS = nodes_and_weights(513)
 # For pairs of sources, on their product grid.
 COARSE, COARSE_WEIGHTS = nodes_and_weights(97)
 _PROJECTION = hermite(NODES, ORDERS) * WEIGHTS
+_CELLS = np.abs(COARSE[:, None] - NODES[None, :]) <= (COARSE[1] - COARSE[0]) / 2
+_CELL_MEANS = _CELLS * WEIGHTS / (_CELLS * WEIGHTS).sum(1, keepdims=True)
 PAIR_ORDERS = 16
 PAIR_PROJECTION = hermite(COARSE, PAIR_ORDERS) * COARSE_WEIGHTS
 
@@ -73,6 +75,19 @@ def expectation(values: Floats) -> float:
     return float(values[known] @ WEIGHTS[known] / weight) if weight > 0 else math.nan
 
 
+def on_coarse(values: Floats) -> Floats:
+    """f on the coarse nodes; a step keeps the probability of its sides by being averaged over a node's cell."""
+    means: Floats = _CELL_MEANS @ values
+    if np.unique(values).size <= 6 or np.isnan(means).any():
+        return means
+    # Averages within cells have lost some variance; where a sign must stay, the mean alone is restored.
+    mean, own = expectation(values), float(means @ COARSE_WEIGHTS)
+    if values.min() >= 0 or values.max() <= 0:
+        return means * (mean / own) if own else means
+    spread, found = expectation((values - mean) ** 2), float((means - own) ** 2 @ COARSE_WEIGHTS)
+    return mean + (means - own) * math.sqrt(spread / found) if found > 0 else means
+
+
 def hermite_squares(values: Floats) -> Floats:
     """a_k^2 for k = 1 ... ORDERS - 1 and, last, the rest of the variance (Mehler's formula's coefficients)."""
     centred = np.nan_to_num(values - expectation(values))
@@ -87,6 +102,12 @@ def covariance(squares: Floats, rho: Floats) -> Floats:
     for square in squares[::-1]:
         result = (result + square) * rho
     return result
+
+
+def cross_covariance(f: Floats, g: Floats, rho: Floats) -> Floats:
+    """Cov(f(Z), g(Z')): the sum of a_k b_k rho^k."""
+    a, b = (_PROJECTION @ np.nan_to_num(values - expectation(values)) for values in (f, g))
+    return covariance((a * b)[1:], rho)
 
 
 _RHO_GRID = np.concatenate([np.linspace(-1, 0.9, 96), np.linspace(0.902, 1, 50)])

@@ -12,6 +12,7 @@ import numpy as np
 from qrjax._signals import _tables
 from qrjax._signals._combine import combine, copula
 from qrjax._signals._fibers import Fiber, fiber_of
+from qrjax._signals._profiles import kept, normalized, renamed
 from qrjax._signals._quadrature import (
     CDF,
     COARSE_WEIGHTS,
@@ -23,7 +24,7 @@ from qrjax._signals._quadrature import (
     matched,
     quantiles,
 )
-from qrjax._signals._signal import Signal, Source, related, relation
+from qrjax._signals._signal import Profiles, Signal, Source, related, relation
 from qrjax._signals._tables import Shape
 
 # From so many summands on a sum is normal, or lognormal where its terms have one sign.
@@ -45,14 +46,25 @@ def summed(x: Signal, axes: Sequence[int]) -> Signal:
         return x.fresh(shape=shape, rho=_tables.dropped(x.rho, axes), fiber=x.fiber, sample=x.sample)
     fiber, sample = row_sample(x, axes, n)
     rows = None if sample is None else n * sample.mean(1, keepdims=True)
-    table = _tables.pair_sums(x.covariances, axes, x.shape)
+    table = _tables.pair_sums(_weakened(x, axes), axes, x.shape)
     signed = x.values.min() >= 0 or x.values.max() <= 0
+    kept_axes = [a for a in range(x.ndim) if a not in axes]
+    profiles = renamed(x.profiles, {a: i for i, a in enumerate(kept_axes)})
     aggregate = _aggregate(n * x.mean, table, shape, x.dtype, signed, rows if n < MANY and not x.is_normal else None)
     if aggregate.is_constant or rows is None:
-        return aggregate
+        return aggregate.fresh(profiles=profiles)
     assert fiber is not None
     source = related([(fiber.parent, _tie(fiber, rows))])
-    return aggregate.fresh(source=source, fiber=fiber, sample=rows)
+    return aggregate.fresh(source=source, fiber=fiber, sample=rows, profiles=profiles)
+
+
+def _weakened(x: Signal, axes: Sequence[int]) -> Floats:
+    """The covariances where positions differ in strength: pairs have the product of their strengths' roots."""
+    table = x.covariances
+    for axis in set(axes) & set(x.profiles):
+        factor = float(np.sqrt(x.profiles[axis]).mean() ** 2)
+        table = np.stack([table.take(0, axis), table.take(1, axis) * factor], axis)
+    return table
 
 
 def row_sample(x: Signal, axes: Sequence[int], n: int) -> tuple[Fiber | None, Floats | None]:
@@ -174,7 +186,19 @@ def contracted(
         differ = tuple(int(a in x_free) for a in range(x.ndim))
         mean = n * float(x.moments[differ])
     signed = (x.values.min() >= 0 or x.values.max() <= 0) and (y.values.min() >= 0 or y.values.max() <= 0)
-    return _aggregate(mean, np.maximum(covariances, -covariances.flat[0]), shape, dtype, signed)
+    result = _aggregate(mean, np.maximum(covariances, -covariances.flat[0]), shape, dtype, signed)
+    places = [(x, dict(zip(x_axes, x_places, strict=True))), (y, dict(zip(y_axes, y_places, strict=True)))]
+    return result.fresh(profiles=_product_profiles(places, len(shape))) if x.profiles or y.profiles else result
+
+
+def _product_profiles(parts: Sequence[tuple[Signal, dict[int, int]]], ndim: int) -> Profiles:
+    """What is left of the operands' profiles along the result's axes."""
+    found: dict[int, Floats] = {}
+    for signal, places in parts:
+        for axis, profile in renamed(signal.profiles, places).items():
+            if axis < ndim:
+                found[axis] = profile * found.get(axis, np.ones(1))
+    return kept({axis: normalized(p) for axis, p in found.items()})
 
 
 def _kin(x: Signal, y: Signal) -> bool:
@@ -187,7 +211,8 @@ def _placed(x: Signal, axes: Sequence[int], places: Sequence[int], ndim: int) ->
     shape = [1] * ndim
     for axis, place in zip(axes, places, strict=True):
         shape[place] = x.shape[axis]
-    return x.fresh(shape=tuple(shape), rho=table)
+    profiles = renamed(x.profiles, dict(zip(axes, places, strict=True)))
+    return x.fresh(shape=tuple(shape), rho=table, profiles=profiles)
 
 
 def _by_products(x: Signal, y: Signal, shape: Shape, axes: tuple[int, ...], dtype: Any) -> Signal:

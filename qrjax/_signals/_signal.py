@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,8 @@ from qrjax._signals._quadrature import (
 from qrjax._signals._tables import Shape
 
 # Relations to older sources that a source remembers; signals meet their kin within a few operations.
-KIN = 8
+KIN = 20
+Profiles = dict[int, Floats]
 # Infinities become this, so that masked scores keep finite moments.
 HUGE = 1e30
 
@@ -49,7 +51,9 @@ class Source:
         if shift >= 1.0:
             return self
         if which not in self.parts:
-            self.parts[which] = Source(base=self, shift=shift)
+            # What the whole is kin to, the part is kin to the same part of.
+            kin = {older.part(which, min(shift, 0.999)): r for older, r in self.kin.items()}
+            self.parts[which] = Source(base=self, shift=shift, kin=kin)
         return self.parts[which]
 
 
@@ -61,8 +65,13 @@ def related(parents: list[tuple[Source, float]]) -> Source:
             kin[older] = kin.get(older, 0.0) + r * s
     for parent, r in parents:
         kin[parent] = r
-    newest = list(kin.items())[-KIN:]
-    return Source(kin={source: r for source, r in newest if abs(r) > 1e-3})
+    strongest = sorted(kin.items(), key=lambda item: abs(item[1]))[-KIN:]
+    return Source(kin={source: r for source, r in strongest if abs(r) > 5e-3})
+
+
+def _elder(source: Source, others: Any) -> bool:
+    """Whether another of them descends from this one, and so speaks for it."""
+    return any(source in other.kin for other in others if other is not source)
 
 
 def relation(first: Source, second: Source) -> float:
@@ -73,6 +82,10 @@ def relation(first: Source, second: Source) -> float:
         return first.kin[second]
     if first in second.kin:
         return second.kin[first]
+    common = first.kin.keys() & second.kin.keys()
+    if common:
+        # Siblings: through the older sources that both descend from, as if those were independent.
+        return max(-0.99, min(0.99, sum(first.kin[s] * second.kin[s] for s in common if not _elder(s, common))))
     if first.base is not None and second.base is not None and first.base is second.base:
         return min(first.shift, second.shift)
     if first.base is not None:
@@ -91,6 +104,7 @@ class Weight:
       index: which slice of a stack of layers it is, None for the whole.
       factor: what it was multiplied by.
       equal: whether all its elements are one number, which is decided, instead of drawn around 0.
+      also: other parameters that lie beside it in one array, and get the same gain.
       axes: for each of its axes the axis of the parameter that it is, None once they were regrouped.
     """
 
@@ -98,6 +112,7 @@ class Weight:
     index: int | None = None
     factor: float = 1.0
     equal: bool = False
+    also: tuple[str, ...] = ()
     axes: tuple[int, ...] | None = None
 
 
@@ -113,6 +128,9 @@ class Signal:
       array: the array itself, where it is known and small.
       weight: the untouched parameter that it is.
       fiber, sample: a sample of fibers along reduced axes, and the values there (see `_fibers`).
+      twins: other versions of `rho`, for pairs that are closer than most: neighbours in an image ("near"), edges
+        of a graph that end at one node; by what brings them together.
+      profiles: for an axis whose positions differ in strength, their second moments relative to the mean.
     """
 
     shape: Shape
@@ -124,6 +142,8 @@ class Signal:
     weight: Weight | None = None
     fiber: Any = None
     sample: Floats | None = None
+    profiles: Profiles = dataclasses.field(default_factory=dict)
+    twins: dict[Any, Floats] = dataclasses.field(default_factory=dict)
 
     # -- makers ------------------------------------------------------------------------------------------------
 
@@ -158,9 +178,29 @@ class Signal:
         rho[(0,) * rho.ndim] = 1.0
         return Signal(array.shape, dtype, values, Source(), _tables.settled(rho, array.shape), array=array)
 
+    def map(self, function: Callable[[Floats], Floats]) -> Signal:
+        """The signal after an elementwise function of NumPy arrays.
+
+        Args:
+          function: takes the float64 values at the quadrature nodes, and returns as many.
+        """
+        with np.errstate(all="ignore"):
+            values = np.clip(np.broadcast_to(function(self.values), NODES.shape).astype(np.float64), -HUGE, HUGE)
+        if self.source is None or np.ptp(values) == 0:
+            return Signal.constant(float(values[0]), self.shape, self.dtype)
+        sample = None if self.sample is None else np.asarray(function(self.sample), np.float64)
+        return self.fresh(values=values, fiber=self.fiber, sample=sample)
+
+    def with_shape(self, shape: Shape) -> Signal:
+        """A signal of the same law and another shape: old axes keep their correlations, from the last one back."""
+        kept = min(self.ndim, len(shape))
+        table = _tables.dropped(self.rho, range(self.ndim - kept))
+        table = _tables.broadcast(table, range(len(shape) - kept, len(shape)), len(shape))
+        return self.fresh(shape=tuple(shape), rho=_tables.settled(table, tuple(shape)))
+
     def fresh(self, **changes: Any) -> Signal:
         """The signal with changes, without what no longer holds: the array, the parameter, the fibers."""
-        dropped: dict[str, Any] = {"array": None, "weight": None, "fiber": None, "sample": None}
+        dropped: dict[str, Any] = {"array": None, "weight": None, "fiber": None, "sample": None, "profiles": {}, "twins": {}}
         return dataclasses.replace(self, **(dropped | changes))
 
     # -- moments -----------------------------------------------------------------------------------------------

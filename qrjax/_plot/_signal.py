@@ -1,0 +1,126 @@
+"""The signal through depth."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qrjax._interpreter._report import Report
+from qrjax._plot._curves import Curve, curves, summary
+from qrjax._plot._legend import legend
+from qrjax._plot._modules import groups, legible, shortened
+from qrjax._plot._panel import draw, mean_axis, variance_axis
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOMENTS = (
+    (variance_axis, operator.attrgetter("variance")),
+    (mean_axis, operator.attrgetter("mean")),
+)
+# Inches between the names of two modules.
+SPACE = 0.19
+# More modules than these are not shaded: stripes would hide the curves.
+STRIPES = 40
+
+
+def signal(report: Report, *, default: Report | None = None, ax: Any = None) -> Any:
+    """Draws the variance and the mean of every output against depth.
+
+    The upper panel holds the variances, on a logarithmic axis with the weights' target; the lower one the means,
+    linear, or logarithmic beyond the size of a typical output where a mean needs it. Predicted moments are joined
+    by a line, measured ones are markers: filled for a weight's output, open for a module's. A moment that the axis
+    cannot show, such as a variance of zero, is a marker on the edge.
+
+    Args:
+      report: from `qrjax.measure`, or with predictions alone from `qrjax.analyze` or `qrjax.autoinit`.
+      default: a report of the same model for comparison, usually of the module's own initialization:
+        `qrjax.analyze(module, x, weights="module")`, or `qrjax.measure(module, module.init(key, x), x)`. Its
+        measured moments are drawn if it has them, else the predicted.
+      ax: None for a new figure, a pair of matplotlib's Axes for both panels, or one of them for the variances alone.
+
+    Returns:
+      The Axes drawn on: one if `ax` is one, else (variances, means). `.figure.savefig(path)` keeps the picture.
+
+    Raises:
+      TypeError: if `report` or `default` is no report, or `ax` no Axes.
+      ValueError: if `report` has no rows, or `default` is of another model.
+      ImportError: if matplotlib is not installed.
+
+    Example:
+      >>> import flax.linen as nn, jax, jax.numpy as jnp, matplotlib, qrjax
+      >>> matplotlib.use("agg")
+      >>> network = nn.Sequential([nn.Dense(64), nn.relu] * 20 + [nn.Dense(10)])
+      >>> x = jax.ShapeDtypeStruct((32, 64), jnp.float32)
+      >>> default = qrjax.analyze(network, x, weights="module")
+      >>> variances, means = qrjax.plot.signal(qrjax.analyze(network, x), default=default)
+      >>> variances.get_yscale(), [text.get_text() for text in variances.get_legend().get_texts()][:2]
+      ('log', ['predicted', 'default initialization, predicted'])
+    """
+    _check(report, "report")
+    if default is not None:
+        _check(default, "default")
+    if not report.rows:
+        raise ValueError("`report` has no rows to draw; pass what qrjax.analyze(module, x) returns")
+    found = curves(report, default)
+    panels = _panels(ax, report, found)
+    for axes, (axis, moment) in zip(panels, MOMENTS, strict=False):
+        axis(axes, found, report.target)
+        draw(axes, report, found, moment)
+    _name_modules(panels, report)
+    legend(panels, report, found)
+    return panels if len(panels) > 1 else panels[0]
+
+
+def _check(report: Any, name: str) -> None:
+    if not isinstance(report, Report):
+        raise TypeError(
+            f"`{name}` must be a qrjax.Report, got {report!r}; qrjax.analyze, qrjax.measure and "
+            "qrjax.autoinit(..., report=True) return one"
+        )
+
+
+def _panels(ax: Any, report: Report, found: Sequence[Curve]) -> tuple[Axes, ...]:
+    """One panel or two, given or new."""
+    try:
+        import matplotlib  # noqa: F401
+        from matplotlib.axes import Axes
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise ImportError("pictures need matplotlib, which is not installed: pip install 'qrjax[plot]'") from error
+    if ax is None:
+        return _figure(len(report), summary(found))
+    panels = tuple(ax) if isinstance(ax, Iterable) else (ax,)
+    if len(panels) not in (1, 2) or not all(isinstance(axes, Axes) for axes in panels):
+        raise TypeError(f"`ax` must be one of matplotlib's Axes or a pair of them, got {ax!r}; None makes a figure")
+    return panels
+
+
+def _figure(rows: int, title: str) -> tuple[Axes, ...]:
+    import matplotlib.pyplot as plt
+
+    width = min(max(8.0, 4 + rows / 16), 14.0)
+    figure, panels = plt.subplots(2, 1, sharex=True, figsize=(width, 6), height_ratios=(2.2, 1), layout="constrained")
+    figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize="medium")
+    return tuple(panels)
+
+
+def _name_modules(panels: Sequence[Axes], report: Report) -> None:
+    """Names along the axis, as many as fit, and a shade behind every other module."""
+    parts = groups(report.rows)
+    inches = panels[-1].get_window_extent().width / panels[-1].figure.dpi
+    named = legible(parts, SPACE * len(report) / inches)
+    for axes in panels:
+        axes.set(xlim=(-0.8, len(report) - 0.2), xticks=[group.centre for group in named])
+        axes.tick_params(labelbottom=axes is panels[-1])
+        axes.grid(axis="y", alpha=0.3, linewidth=0.5)
+        axes.spines[["top", "right"]].set_visible(False)
+        for group in parts[::2] if len(parts) <= min(STRIPES, len(report) - 1) else ():
+            axes.axvspan(group.start - 0.5, group.stop - 0.5, color="#000000", alpha=0.04, linewidth=0, zorder=0)
+    panels[-1].set_xlabel("modules, in order of execution")
+    panels[-1].set_xticklabels(
+        [shortened(group.name) for group in named],
+        rotation=45, horizontalalignment="right", rotation_mode="anchor", fontsize="small",
+    )  # fmt: skip

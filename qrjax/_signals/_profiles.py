@@ -1,0 +1,77 @@
+"""Profiles: how the second moment varies along an axis, as at the borders of padded images or over the nodes of a graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from qrjax._signals._quadrature import Floats, expectation
+from qrjax._signals._signal import Profiles, Signal
+
+# Profiles flatter than this are dropped.
+FLAT = 1e-3
+
+
+def normalized(profile: Floats) -> Floats | None:
+    """The profile with mean 1; None if it is flat or empty."""
+    mean = float(profile.mean())
+    if not mean > 0 or np.ptp(profile) <= FLAT * mean:
+        return None
+    return profile / mean
+
+
+def kept(profiles: Mapping[int, Floats | None]) -> Profiles:
+    """The profiles that are not flat."""
+    return {axis: p for axis, p in profiles.items() if p is not None}
+
+
+def renamed(profiles: Profiles, places: Mapping[int, int]) -> Profiles:
+    """The profiles with their axes in other places; axes without a place lose theirs."""
+    return {places[axis]: p for axis, p in profiles.items() if axis in places}
+
+
+def combined(
+    function: Callable[..., Floats], operands: Sequence[Signal], result: Signal, linear: bool
+) -> Profiles:
+    """The profiles of an elementwise function's result."""
+    if not any(o.profiles for o in operands) or result.is_constant:
+        return {}
+    axes = {axis for o in operands for axis in o.profiles}
+    return kept({axis: normalized(_combined(function, operands, axis, linear)) for axis in axes})
+
+
+def _combined(function: Callable[..., Floats], operands: Sequence[Signal], axis: int, linear: bool) -> Floats:
+    if linear:
+        shares = [o.second_moment for o in operands]
+        parts = [share * o.profiles.get(axis, np.ones(1)) for share, o in zip(shares, operands, strict=True)]
+        return np.asarray(sum(parts), np.float64) / max(sum(shares), 1e-300)
+    profile = np.ones(1)
+    for i, operand in enumerate(operands):
+        if axis in operand.profiles:
+            profile = profile * operand.profiles[axis] ** _exponent(function, operands, i)
+    return np.asarray(profile)
+
+
+def _exponent(function: Callable[..., Floats], operands: Sequence[Signal], which: int) -> float:
+    """d log E[f^2] / d log E[x^2] as one operand is scaled, the others at their means' values."""
+    step = 1.2
+
+    def moment(scale: float) -> float:
+        parts = [o.values * scale if i == which else _typical(o, operands[which]) for i, o in enumerate(operands)]
+        values = np.nan_to_num(np.asarray(function(*parts), np.float64))
+        return float((values**2).mean()) if values.ndim == 0 else expectation(values**2)
+
+    with np.errstate(all="ignore"):
+        low, high = moment(1 / step), moment(step)
+    if not (low > 0 and high > 0 and math.isfinite(low) and math.isfinite(high)):
+        return 0.0
+    return min(4.0, max(0.0, math.log(high / low) / (4 * math.log(step))))
+
+
+def _typical(operand: Signal, varied: Signal) -> Floats:
+    """An operand's values: its own where it shares the source, else a number of its size."""
+    if operand.source is varied.source or operand.is_constant:
+        return operand.values
+    return np.asarray(math.sqrt(operand.second_moment))

@@ -1,0 +1,5 @@
+"""Pictures, drawn with matplotlib (extra `plot`), which is loaded when one is asked for."""
+
+from qrjax._plot._signal import signal
+
+__all__ = ["signal"]
