@@ -127,21 +127,21 @@ def _check_finite(array: Any) -> None:
 
 
 def walked(
-    model: Model, values: Sequence[Value], target: float, chosen: Callable[[str], bool] | None, zero_sum: bool = False
-) -> tuple[Walk, Report]:
+    model: Model, values: Sequence[Value], target: float, chosen: Callable[[str], bool] | None,
+    zero_sum: bool = False, correlated: bool = True,
+) -> tuple[Walk, Report]:  # fmt: skip
     """The walk and its report.
 
     Raises:
       ValueError: if the model has no weights.
     """
-    walk, outputs = model.walked(Gains(target, chosen), values, zero_sum)
+    walk, _ = model.walked(Gains(target, chosen), values, zero_sum, correlated)
     rows = walk.ledger.rows()
     if not any(row.gain is not None for row in rows):
         raise ValueError(
             "the model has no weights: none of its parameters is multiplied with its input; parameters: "
             + (", ".join(leaf.path for leaf in model.leaves if leaf.trained) or "none")
         )
-    del outputs
     return walk, Report(rows, findings(rows, walk.ledger, target), target)
 
 

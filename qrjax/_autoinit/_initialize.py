@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,8 +18,9 @@ from qrjax._initializers._arguments import choice
 from qrjax._initializers._builders import orthogonal_hash, orthogonal_qr
 from qrjax._initializers._initializer import Initializer
 from qrjax._initializers._scaling import Fixed
-from qrjax._interpreter._gains import Gains, Key
+from qrjax._interpreter._gains import Key
 from qrjax._interpreter._model import Leaf, Model
+from qrjax._interpreter._walk import Walk
 from qrjax._layouts._coordinates import Shape
 from qrjax._layouts._sources import Hash, Roles, Sobol
 from qrjax._signals._signal import Weight
@@ -155,13 +156,7 @@ def autoinit(
     values = input_values(model, input_mean, input_variance)
     zero_sum = layout == "neurons" and source == "sobol" and distribution != "orthogonal"
     walk, found = walked(model, values, target, chosen, zero_sum)
-    weights = {
-        path: (e.weight, e.axes)
-        for e in walk.ledger.entries.values()
-        if e.weight is not None and chosen(e.weight.path)
-        for path in (e.weight.path, *e.weight.also)
-    }
-    flat = drawn(model, walk.gains, weights, draw, key)
+    flat = drawn(model, walk, chosen, draw, key)
     if calibrate:
         from qrjax._autoinit._measure import calibrated
 
@@ -170,10 +165,14 @@ def autoinit(
     return (variables, found) if report else variables
 
 
-def drawn(
-    model: Model, gains: Gains, weights: Mapping[str, tuple[Weight, tuple[int, ...] | None]], draw: Draw, key: Array
-) -> list[Any]:
+def drawn(model: Model, walk: Walk, chosen: Callable[[str], bool], draw: Draw, key: Array) -> list[Any]:
     """All variables: weights by the walk, the rest by the module's own initialization."""
+    weights = {
+        path: (e.weight, e.axes)
+        for e in walk.ledger.entries.values()
+        if e.weight is not None and chosen(e.weight.path)
+        for path in (e.weight.path, *e.weight.also)
+    }
     needed = [leaf.path not in weights for leaf in model.leaves]
     own = iter(model.materialize(key, needed) if any(needed) else ())
     result = []
@@ -181,7 +180,7 @@ def drawn(
         if need:
             result.append(next(own))
         else:
-            result.append(_weight(leaf, gains.variances, *weights[leaf.path], draw, path_key(key, leaf.path)))
+            result.append(_weight(leaf, walk.gains.variances, *weights[leaf.path], draw, path_key(key, leaf.path)))
     return result
 
 

@@ -2,13 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 
-from qrjax._interpreter._ledger import Ledger
+import numpy as np
+
+from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._report import Row
+from qrjax._signals._quadrature import NODES, WEIGHTS, expectation
+from qrjax._signals._signal import Signal
+
+# Second moments so far from the target have vanished or exploded.
+FAR = 1e3
+# More zeros than this among a weight's inputs are dead units.
+DEAD = 0.95
+# Examples more alike than this are hardly told apart.
+ALIKE = 0.97
+# A chain of layers that multiplies deviations by more than this amplifies.
+AMPLIFIES = 2.0
+# Logits of a softmax with a wider spread put nearly all weight on one entry.
+WIDE = 5.0
+STEP = 1.05
 
 
 def findings(rows: Sequence[Row], ledger: Ledger, target: float) -> list[str]:
-    """Sentences for the report."""
-    del rows, ledger, target
-    return []
+    """Sentences on what a reader should look at, the most serious first."""
+    checks: list[Callable[[], Iterable[str]]] = [
+        lambda: _strength(rows, target),
+        lambda: _dead(rows, ledger),
+        lambda: amplification(rows, ledger),
+        lambda: _alike(rows),
+        lambda: _saturated(ledger),
+    ]
+    return [sentence for check in checks for sentence in check()]
+
+
+def _name(row: Row) -> str:
+    return row.path or "the whole model"
+
+
+def _strength(rows: Sequence[Row], target: float) -> Iterable[str]:
+    for predicted, word in ((True, "predicted"), (False, "measured")):
+        moments = [row.second_moment if predicted else row.measured_second_moment for row in rows]
+        weak = [(m, r) for m, r in zip(moments, rows, strict=True) if m is not None and m < target / FAR and r.gain is not None]
+        strong = [(m, r) for m, r in zip(moments, rows, strict=True) if m is not None and not m <= target * FAR]
+        if weak:
+            least, row = weak[0]
+            yield f"vanishing: the {word} second moment falls to {least:.2g} at {_name(row)}, {len(weak)} weights so or weaker"
+        if strong:
+            most, row = strong[0]
+            yield f"exploding: the {word} second moment rises to {most:.2g} at {_name(row)}, {len(strong)} rows so or stronger"
+
+
+def _dead(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
+    for row in rows:
+        source = ledger.entries[row.site].input
+        if source is None or row.gain is None:
+            continue
+        share = float((source.values == 0) @ WEIGHTS)
+        if share > DEAD:
+            yield f"dead units: {share:.0%} of what comes into {_name(row)} is zero, so its weights hardly learn"
+
+
+def _alike(rows: Sequence[Row]) -> Iterable[str]:
+    last = next((row for row in reversed(rows) if row.gain is not None and row.shape and row.shape[0] > 1), None)
+    if last is not None and last.correlation.get(0, 0.0) > ALIKE:
+        yield (
+            f"correlation tends to 1: the outputs of two examples correlate {last.correlation[0]:.3f} at {_name(last)}, "
+            "so the network hardly tells its inputs apart"
+        )
+
+
+def slope(entry: Entry) -> float | None:
+    """d log E[x^2] / d log s^2 for an input x = f(s z) that is a function of one weight's normal output."""
+    x = entry.input
+    if x is None or x.source is None or not _of_a_weight(x):
+        return None
+    wide, narrow = (expectation(np.interp(NODES * s, NODES, x.values) ** 2) for s in (STEP, 1 / STEP))
+    if not (wide > 0 and narrow > 0):
+        return None
+    return math.log(wide / narrow) / (4 * math.log(STEP))
+
+
+def _of_a_weight(x: Signal) -> bool:
+    """Outputs of weights and functions of one have a source without kin."""
+    return x.source is not None and not x.source.kin and x.source.base is None
+
+
+def amplification(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
+    """Chains of layers whose variance map has a slope above 1: they amplify every deviation, luck included."""
+    run: list[tuple[Row, float]] = []
+    for row in [*rows, None]:
+        found = None if row is None or row.gain is None else slope(ledger.entries[row.site])
+        if row is not None and (row.gain is None or (found is not None and found > 1.001)):
+            if found is not None and row.gain is not None:
+                run.append((row, found))
+            continue
+        total = math.prod(s for _, s in run)
+        if total > AMPLIFIES:
+            mean = total ** (1 / len(run))
+            yield (
+                f"the variance map has a slope of {mean:.3f} above 1 from {_name(run[0][0])} to {_name(run[-1][0])}: "
+                f"deviations of the second moment, finite width's among them, grow {total:.3g} times over "
+                f"{len(run)} layers; qrjax.calibrate corrects them on a batch"
+            )
+        run = []
+
+
+def _saturated(ledger: Ledger) -> Iterable[str]:
+    if ledger.logits:
+        spread, path = max(ledger.logits)
+        if spread > WIDE:
+            yield (
+                f"saturated softmax: logits with a standard deviation of {spread:.3g} near {path or 'the input'} "
+                "put nearly all weight on one entry"
+            )

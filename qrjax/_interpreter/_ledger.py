@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from qrjax._interpreter._report import Row
 from qrjax._rules._registry import Equation
+from qrjax._signals._quadrature import WEIGHTS
 from qrjax._signals._signal import Signal
+
+# Entries of a softmax below this are masked.
+MASKED = -1e4
 
 Place = tuple[tuple[int, ...], tuple[tuple[str, int, int], ...]]
 # Where a row is: the equation, nested, and which of the layers that share it.
@@ -47,6 +54,19 @@ class Ledger:
     """All rows of a walk, in order of execution."""
 
     entries: dict[Site, Entry] = dataclasses.field(default_factory=dict)
+    logits: list[tuple[float, str]] = dataclasses.field(default_factory=list)
+
+    def exponential(self, x: Signal) -> None:
+        """Takes down the spread of what a softmax exponentiates: numbers that end at 0."""
+        if x.is_constant or not -1e-2 < x.values.max() < 1e-2:
+            return
+        # Masked entries are far below all others, and not spread.
+        seen = np.where(x.values > MASKED, WEIGHTS, 0.0)
+        if seen.sum() > 0:
+            mean = float(x.values @ seen / seen.sum())
+            spread = math.sqrt(float((x.values - mean) ** 2 @ seen / seen.sum()))
+            last = next(reversed(self.entries.values()), None)
+            self.logits.append((spread, last.path if last is not None else ""))
 
     def weight(
         self, equation: Equation, place: Place, x: Signal | None, weight: Signal, fan: float, gain: float,

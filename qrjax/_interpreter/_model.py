@@ -82,11 +82,13 @@ class Model:
     materialize: Callable[[Any, Sequence[bool]], Sequence[Any]]
     rebuild: Callable[[Sequence[Any]], Any]
 
-    def walked(self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False) -> tuple[Walk, list[Value]]:
+    def walked(
+        self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False, correlated: bool = True
+    ) -> tuple[Walk, list[Value]]:
         """The walk of the program, repeated until weights used several times are settled, and its outputs."""
         variables = self._variables()
         for _ in range(SWEEPS):
-            walk = Walk(gains, Ledger(), self._named, zero_sum)
+            walk = Walk(gains, Ledger(), self._named, zero_sum, correlated=correlated)
             outputs = walk.walk(self.program, [*variables, *[Opaque(())] * self.keys, *inputs])
             if not gains.next_walk():
                 break

@@ -164,9 +164,9 @@ def _rendered(report: Report) -> str:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = ["module", "operation", "output", "fan", "gain", "in: E[x²]", "out: mean", "variance", "E[y²]"]
+    columns = ["module", "operation", "output", "fan", "gain", "in: E x²", "out: mean", "variance", "E y²"]
     if report.measured:
-        columns += ["measured E[y²]", "octaves"]
+        columns += ["measured E y²", "octaves"]
     columns += ["correlation along axes", "notes"]
     for name in columns:
         numeric = name not in {"module", "operation", "output", "correlation along axes", "notes"}

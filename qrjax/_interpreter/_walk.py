@@ -36,6 +36,7 @@ class Walk:
       ledger: takes down the rows.
       names: what adapters named: for a name, what to do with the value.
       twin: which kind of pairs the tables are about just now, see `Signal.twins`.
+      correlated: False to take all elements as independent, as AutoInit's authors did; for comparison only.
       started: for modules with a rule that have begun, their inputs.
       zero_sum: whether the weights of a neuron sum to zero, as in the layout "neurons".
     """
@@ -46,6 +47,7 @@ class Walk:
     zero_sum: bool = False
     started: dict[int, list[Value]] = dataclasses.field(default_factory=dict)
     twin: Any = None
+    correlated: bool = True
     _used: dict[Any, tuple[Signal, Signal]] = dataclasses.field(default_factory=dict)
     _site: list[int] = dataclasses.field(default_factory=list)
     _steps: list[Step] = dataclasses.field(default_factory=list)
@@ -80,6 +82,8 @@ class Walk:
         if name in FLOW:
             return _listed(STRUCTURAL[name](equation, *values))
         results = self._by_rule(equation, values, eqn)
+        if not self.correlated:
+            return [_alone(r) if isinstance(r, Signal) else r for r in results]
         return results if self.twin is not None else self._with_twins(equation, values, results, eqn)
 
     def _by_rule(self, equation: Equation, values: list[Value], eqn: Any) -> list[Value]:
@@ -97,6 +101,8 @@ class Walk:
                 return self.walk(body, values)
         if name not in RULES:
             return sample(equation, *values)
+        if name == "exp" and self.twin is None:
+            self.ledger.exponential(described(values[0]))
         return _listed(RULES[name](equation, *map(described, values)))
 
     def _with_twins(self, equation: Equation, values: list[Value], results: list[Value], eqn: Any) -> list[Value]:
@@ -189,6 +195,11 @@ class Walk:
     def _taken(self) -> list[str]:
         notes, self._notes = self._notes, []
         return notes
+
+
+def _alone(x: Signal) -> Signal:
+    """The signal with independent elements and no relations."""
+    return x if x.is_constant else dataclasses.replace(x.fresh(weight=x.weight), rho=_tables.independent(x.shape))
 
 
 def replace_source(x: Signal, source: Source) -> Signal:

@@ -28,7 +28,14 @@ class Known:
 
     @functools.cached_property
     def signal(self) -> Signal:
-        return Signal.known(self.array)
+        array = np.ascontiguousarray(self.array)
+        return _described(array.tobytes(), array.dtype, self.shape)
+
+
+@functools.lru_cache(maxsize=64)
+def _described(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Signal:
+    """The law of an array: masks and tables of positions come back in every layer."""
+    return Signal.known(np.frombuffer(data, dtype).reshape(shape))
 
 
 @dataclasses.dataclass(frozen=True)

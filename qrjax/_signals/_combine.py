@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qrjax._signals import _tables
 from qrjax._signals._fibers import Fiber, pair_covariance
@@ -116,13 +117,14 @@ def _of_two(
     parts = [_on_grid(o, first, r, z2) for o in operands]
     grid = _finite(np.broadcast_to(function(*parts), (COARSE.size, COARSE.size)))
     weights = COARSE_WEIGHTS[:, None] * COARSE_WEIGHTS[None, :]
-    values = quantiles(grid, weights)
+    order = np.argsort(grid, axis=None)
+    values = quantiles(grid, weights, order)
     mean = float((np.nan_to_num(grid) * weights).sum())
     table = _pair_covariances(grid - mean, tables[0], _remaining(tables[1], tables[0], r))
     squares = hermite_squares(values)
     rho = correlation(squares, table)
     rho[_same(tables)] = 1.0
-    source = related(_ties(grid, weights, [(first, z1), (second, z2)]))
+    source = related(_ties(grid, weights, [(first, z1), (second, z2)], order))
     if np.ptp(values) == 0:
         return Signal.constant(values[0], shape, dtype)
     return Signal(shape, np.dtype(dtype), values, source, _tables.settled(rho, shape))
@@ -164,9 +166,13 @@ def _pair_covariances(centred: Floats, first: Floats, second: Floats) -> Floats:
     return known + rest * (np.clip(first, 0, 1) * np.clip(second, 0, 1)) ** (PAIR_ORDERS // 2)
 
 
-def _ties(grid: Floats, weights: Floats, sources: list[tuple[Source, Floats]]) -> list[tuple[Source, float]]:
+def _ties(
+    grid: Floats, weights: Floats, sources: list[tuple[Source, Floats]], order: NDArray[np.intp] | None = None
+) -> list[tuple[Source, float]]:
     """The correlation of the new source, the normal score of the values, with the old ones."""
-    order = np.argsort(grid, axis=None, kind="stable")
+    if not sources:
+        return []
+    order = np.argsort(grid, axis=None) if order is None else order
     w = np.broadcast_to(weights, grid.shape).ravel()[order]
     score = phi_inverse((np.cumsum(w) - w / 2) / w.sum())
     found = []
@@ -326,7 +332,8 @@ def sampled(operand: Signal, fiber: Fiber) -> Floats:
 def _on_fiber(function: Function, operands: list[Signal], fiber: Fiber, shape: Shape, dtype: Any) -> Signal:
     parts = [sampled(o, fiber) for o in operands]
     sample = _finite(function(*parts))
-    values = quantiles(sample, np.ones_like(sample))
+    order = np.argsort(sample, axis=None)
+    values = quantiles(sample, np.ones_like(sample), order)
     if np.ptp(values) <= 1e-12 * max(1e-300, np.abs(values).max()):
         return Signal.constant(values[0], shape, dtype)
     elements = [o for o, part in zip(operands, parts, strict=True) if part.shape[1] > 1]
@@ -338,7 +345,7 @@ def _on_fiber(function: Function, operands: list[Signal], fiber: Fiber, shape: S
         rho = main.rho
         if aggregates or fiber.rho < 0:
             rho = _with_rows(rho, values, sample, fiber.n, _row_axes(aggregates, main, shape))
-    ties = _ties(sample, np.ones_like(sample), [(fiber.parent, fiber.z)] if elements else [])
+    ties = _ties(sample, np.ones_like(sample), [(fiber.parent, fiber.z)] if elements else [], order)
     source = related(ties)
     return Signal(shape, np.dtype(dtype), values, source, _tables.settled(rho, shape), fiber=fiber, sample=sample)
 

@@ -121,12 +121,12 @@ def correlation(squares: Floats, covariances: Floats) -> Floats:
     return np.interp(covariances, reached, _RHO_GRID)
 
 
-def quantiles(values: Floats, weights: Floats) -> Floats:
+def quantiles(values: Floats, weights: Floats, order: NDArray[np.intp] | None = None) -> Floats:
     """The non-decreasing function of a standard normal with the law of the weighted values, at the nodes.
 
-    Mean and variance are those of the values exactly, by a final affine step.
+    Mean and variance are those of the values exactly, by a final affine step. `order`: that of the values.
     """
-    order = np.argsort(values, axis=None, kind="stable")
+    order = np.argsort(values, axis=None) if order is None else order
     values, weights = values.ravel()[order], weights.ravel()[order]
     known = ~np.isnan(values)
     values, weights = values[known], weights[known]

@@ -1,0 +1,134 @@
+"""AutoInit's accuracy and speed on the zoo: the tables of the README.
+
+    python tests/bench/autoinit.py [--markdown] [--seeds 8] [names ...]
+
+Accuracy: for every network, weights for 8 seeds, each on a batch of its own; log2 of the measured over the predicted
+second moment at every weight's output and every module's output; the second moment of the network's own output, its
+mean over the seeds; and after calibration the largest deviation of a weight's output from the target. Beside it the
+same with the correlations along axes switched off, as AutoInit's authors have it.
+Speed: the walk alone, after tracing, and tracing; the least of three.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import functools
+import pathlib
+import platform
+import sys
+import time
+
+import jax
+import numpy as np
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+from zoo import HUGE, LARGE, NETWORKS
+
+from qrjax._autoinit._analyze import input_values, model_of, walked
+from qrjax._autoinit._initialize import Draw, drawn
+from qrjax._autoinit._measure import _filled, calibrated
+from qrjax._interpreter._replay import Replay
+
+DRAW = Draw("truncated_normal", "sobol", "outputs")
+
+
+def everything(_):
+    """Every weight is touched."""
+    return True
+
+
+def traced(network):
+    return model_of(network.build(), network.inputs(0), dict(network.kwargs), rngs=network.rngs or None)
+
+
+def run(model, places, flat, seed, inputs):
+    key = jax.random.key(seed)
+    moments = places(flat, [key] * model.keys, inputs)
+    return {place: np.asarray(m, np.float64) for place, m in moments.items()}
+
+
+def measured_rows(model, walk, report, seeds, network):
+    """For each seed the rows with what was measured, and the variables of the last."""
+    entries = walk.ledger.entries
+    replay = Replay(frozenset(site[0] for site in entries), {})
+    places = jax.jit(lambda flat, keys, inputs: replay.run(model.program, [*flat, *keys, *inputs])[1])
+    result = []
+    for seed in range(seeds):
+        flat = drawn(model, walk, everything, DRAW, jax.random.key(seed))
+        inputs = [leaf for leaf in jax.tree.leaves(network.inputs(seed)) if hasattr(leaf, "dtype")]
+        moments = run(model, places, flat, seed, inputs)
+        result.append([_filled(row, entries[row.site], moments) for row in report])
+    return result, functools.partial(run, model, places)
+
+
+def study(network, seeds, correlated):
+    model = traced(network)
+    walk, report = walked(model, input_values(model, None, None), 1.0, everything, correlated=correlated)
+    rows, again = measured_rows(model, walk, report, seeds, network)
+    octaves = np.array([[row.octaves for row in one if row.octaves is not None] for one in rows])
+    found = {
+        "rows": octaves.shape[1],
+        "median": float(np.median(np.abs(octaves))),
+        "p90": float(np.quantile(np.abs(octaves), 0.9)),
+        "output": float(np.mean([one[-1].measured_second_moment / report[-1].second_moment for one in rows])),
+        "amplifies": any("variance map" in finding for finding in report.findings),
+    }
+    if correlated:
+        flat = drawn(model, walk, everything, DRAW, jax.random.key(0))
+        flat = calibrated(model, flat, 1.0, everything, jax.random.key(0))
+        moments = again(flat, 0, [x for x in model.inputs])
+        after = [_filled(row, walk.ledger.entries[row.site], moments) for row in report.weights]
+        found["calibrated"] = max(abs(row.measured_second_moment - 1) for row in after)
+    return found
+
+
+def accuracy(names, seeds):
+    for name in names:
+        network = NETWORKS[name]
+        yield name, study(network, seeds, correlated=True), study(network, seeds, correlated=False)
+
+
+def timing(network):
+    started = time.perf_counter()
+    model = traced(network)
+    trace = time.perf_counter() - started
+    walks = []
+    for _ in range(3):
+        started = time.perf_counter()
+        fresh = dataclasses.replace(model, laws=model.laws)
+        walked(fresh, input_values(model, None, None), 1.0, everything)
+        walks.append(time.perf_counter() - started)
+    equations = sum(1 for _ in model.program.jaxpr.eqns)
+    parameters = sum(int(np.prod(leaf.shape)) for leaf in model.leaves if leaf.trained)
+    return parameters, equations, trace, min(walks)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="networks of the zoo; all by default")
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--only", choices=["accuracy", "speed"])
+    arguments = parser.parse_args()
+    everyone = {**NETWORKS, **LARGE, HUGE.name: HUGE}
+    names = arguments.names or list(everyone)
+    print(f"{platform.machine()}, jax {jax.__version__}, {datetime.date.today()}, {arguments.seeds} seeds\n")
+    if arguments.only != "speed":
+        print("| network | rows | median | 90th | output | calibrated | median, independent | 90th | output |")
+        print("|---|---|---|---|---|---|---|---|---|")
+        for name, ours, plain in accuracy([n for n in names if n in NETWORKS], arguments.seeds):
+            mark = " (announced)" if ours["amplifies"] else ""
+            print(
+                f"| {name}{mark} | {ours['rows']} | {ours['median']:.2f} | {ours['p90']:.2f} | {ours['output']:.2f} "
+                f"| {ours['calibrated']:.1e} | {plain['median']:.2f} | {plain['p90']:.2f} | {plain['output']:.3g} |",
+                flush=True,
+            )
+    if arguments.only != "accuracy":
+        print("\n| network | parameters | equations at top level | trace s | walk s |")
+        print("|---|---|---|---|---|")
+        for name in names:
+            parameters, equations, trace, walk = timing(everyone[name])
+            print(f"| {name} | {parameters / 1e6:,.1f} M | {equations} | {trace:.2f} | {walk:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
