@@ -38,7 +38,10 @@ def functions_model(pair: Pair, arguments: Arguments, variables: Any = None) -> 
     leaves = [Leaf("/".join(map(_step, path)), tuple(leaf.shape), leaf.dtype, True) for path, leaf in flat]
     if variables is not None:
         values = jax.tree.leaves(variables)
-        laws, materialize = functools.cache(functools.partial(laws_of_arrays, values)), functools.partial(chosen, values)
+        laws, materialize = (
+            functools.cache(functools.partial(laws_of_arrays, values)),
+            functools.partial(chosen, values),
+        )
     else:
         laws = functools.cache(functools.partial(_laws, program, inputs, len(leaves)))
         materialize = functools.partial(_initial, program, arrays)

@@ -24,9 +24,7 @@ from qrjax._interpreter._model import Calls, Leaf, Model, laws_of
 from qrjax._rules._registry import Opaque, Value
 
 
-def linen_model(
-    module: nn.Module, arguments: Arguments, options: Mapping[str, Any], variables: Any = None
-) -> Model:
+def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, Any], variables: Any = None) -> Model:
     """The model of a Linen module; `options`: method, rngs, mutable; with its variables, if there are any yet.
 
     Raises:
@@ -59,7 +57,7 @@ def linen_model(
 
     def apply(variables: Any, key: Any, *inputs: Any) -> Any:
         args, kwargs = join(inputs)
-        streams = {name: key for name in ("params", *names)}
+        streams = dict.fromkeys(("params", *names), key)
         mutable = nn.DenyList(("params",)) if options.get("mutable") is None else options["mutable"]
         with nn.intercept_methods(functools.partial(_named, calls)):
             return module.apply(variables, *args, rngs=streams, method=method, mutable=mutable, **kwargs)
@@ -114,11 +112,10 @@ def _leaf(path: str, leaf: Any) -> Leaf:
 
 def _laws(program: Any, inputs: Sequence[Any], count: int) -> list[Value]:
     part, used = part_of(program, [True] * count)
-    values: list[Value] = [Opaque(())] + [Opaque(tuple(a.shape)) for a in inputs]
+    values: list[Value] = [Opaque(()), *(Opaque(tuple(a.shape)) for a in inputs)]
     return laws_of(part, [v for v, use in zip(values, used, strict=True) if use])
 
 
 def _filled(arrays: Sequence[Any]) -> list[Any]:
     """Inputs for the initialization of variables; where only shapes are known, zeros, which it hardly ever reads."""
     return [jax.numpy.zeros(a.shape, a.dtype) if isinstance(a, jax.ShapeDtypeStruct) else a for a in arrays]
-

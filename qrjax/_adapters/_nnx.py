@@ -83,13 +83,13 @@ def _name_calls(model: nnx.Module, calls: Calls) -> None:
     """Gives the modules of a private copy of the model a class whose calls leave names in the program."""
     for path, node in nnx.iter_graph(model):
         kind = type(node)
-        if isinstance(node, nnx.Module) and callable(getattr(kind, "__call__", None)):
+        if isinstance(node, nnx.Module) and callable(node):
             object.__setattr__(node, "__class__", _naming(kind, "/".join(map(str, path)), calls))
 
 
 def _naming(kind: type, path: str, calls: Calls) -> type:
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         number, (args, kwargs) = named_inputs(calls, path, kind, (args, kwargs))
-        return named_outputs(number, kind.__call__(self, *args, **kwargs))  # type: ignore[operator]
+        return named_outputs(number, kind.__call__(self, *args, **kwargs))
 
     return type(kind.__name__, (kind,), {"__call__": call, "__module__": kind.__module__})

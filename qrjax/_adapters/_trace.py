@@ -66,7 +66,7 @@ def named_outputs(number: int, outputs: Any) -> Any:
 
 
 def _is_number(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and bool(jax.dtypes.issubdtype(leaf.dtype, np.floating))
+    return isinstance(leaf, jax.Array) and bool(jax.numpy.issubdtype(leaf.dtype, np.floating))
 
 
 def part_of(closed: Any, needed: Sequence[bool]) -> tuple[Any, list[bool]]:
@@ -97,7 +97,7 @@ def laws_of_arrays(values: Sequence[Any]) -> list[Value]:
 
 def law_of_array(value: Any) -> Value:
     """The law of an actual array: itself if it is small, else its mean and its variance, without a copy."""
-    if jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
         return Opaque(tuple(value.shape))
     if value.size <= KNOWN_SIZE:
         return Known(np.asarray(value))

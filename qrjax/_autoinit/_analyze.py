@@ -107,7 +107,7 @@ def input_values(model: Model, mean: Any, variance: Any) -> list[Value]:
             _check_finite(array)
     values = [input_value(a, mean, variance) for a in model.inputs]
     signals = [described(v) for v in values if not isinstance(v, Opaque)]
-    floating = [s for s in signals if jax.dtypes.issubdtype(s.dtype, np.floating) and s.size]
+    floating = [s for s in signals if jax.numpy.issubdtype(s.dtype, np.floating) and s.size]
     if floating and len(floating) == len(signals) and all(s.second_moment == 0 for s in floating):
         raise ValueError(
             "`sample_input` is zero everywhere, so no signal goes in; pass real data, or jax.ShapeDtypeStruct(shape, "
@@ -117,7 +117,7 @@ def input_values(model: Model, mean: Any, variance: Any) -> list[Value]:
 
 
 def _check_finite(array: Any) -> None:
-    if jax.dtypes.issubdtype(array.dtype, np.floating):
+    if jax.numpy.issubdtype(array.dtype, np.floating):
         bad = int(np.size(array) - np.isfinite(np.asarray(array, np.float32)).sum())
         if bad:
             raise ValueError(

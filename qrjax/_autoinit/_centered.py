@@ -20,9 +20,7 @@ def _weights(path: str, leaf: Any) -> bool:
     return leaf.ndim >= 2 and path.rpartition("/")[2] != "embedding"
 
 
-def centered_unit_norm(
-    select: Callable[[str, Any], bool] | None = None, axis: int = -1, eps: float = 1e-12
-) -> Any:
+def centered_unit_norm(select: Callable[[str, Any], bool] | None = None, axis: int = -1, eps: float = 1e-12) -> Any:
     """An optax transformation that keeps each neuron's weights centred and their root-mean-square as it was.
 
     Put it last in an `optax.chain`: it changes updates such that after `optax.apply_updates` every selected
@@ -57,7 +55,9 @@ def centered_unit_norm(
     chosen = select or _weights
 
     def init(params: Any) -> CenteredState:
-        return CenteredState(jax.tree_util.tree_map_with_path(lambda p, w: _norm(w) if chosen(_name(p), w) else None, params))
+        return CenteredState(
+            jax.tree_util.tree_map_with_path(lambda p, w: _norm(w) if chosen(_name(p), w) else None, params)
+        )
 
     def _norm(w: Array) -> Array:
         others = tuple(a for a in range(w.ndim) if a != axis % w.ndim)
@@ -75,7 +75,9 @@ def centered_unit_norm(
 
     def update(updates: Any, state: CenteredState, params: Any = None) -> tuple[Any, CenteredState]:
         if params is None:
-            raise ValueError("`params` must be given to the update of centered_unit_norm: it constrains their new values")
+            raise ValueError(
+                "`params` must be given to the update of centered_unit_norm: it constrains their new values"
+            )
         changed = jax.tree.map(constrain, state.norms, updates, params, is_leaf=lambda leaf: leaf is None)
         return changed, state
 

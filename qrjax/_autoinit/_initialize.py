@@ -70,7 +70,7 @@ class Draw:
         build = orthogonal_hash() if self.source == "hash" else orthogonal_qr(layout=self.layout)  # type: ignore[arg-type]
         matrix = build(key, (rows, columns), jnp.float32) * np.float32(math.sqrt(max(rows, columns)))
         ordered = matrix.reshape([shape[a] for a in (*inputs, *outputs)])
-        return jnp.transpose(ordered, np.argsort((*inputs, *outputs)))
+        return jnp.transpose(ordered, [int(a) for a in np.argsort((*inputs, *outputs))])
 
 
 def autoinit(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -81,7 +82,7 @@ def _variances(model: Model, flat: Sequence[Any]) -> dict[Any, float]:
     """The variances of parameters that are centred, whole and by layer, in case they are stacked."""
     result: dict[Any, float] = {}
     for leaf, array in zip(model.leaves, flat, strict=True):
-        if not leaf.trained or len(leaf.shape) < 2 or not jax.dtypes.issubdtype(leaf.dtype, np.floating):
+        if not leaf.trained or len(leaf.shape) < 2 or not jax.numpy.issubdtype(leaf.dtype, np.floating):
             continue
         layers = jnp.asarray(array, jnp.float32).reshape(leaf.shape[0], -1)
         moments = np.asarray(jnp.mean(layers**2, 1), np.float64)
@@ -104,7 +105,9 @@ def _run(model: Model, replay: Replay, flat: Sequence[Any], key: Any) -> Moments
     return moments
 
 
-def _measured(model: Model, flat: Sequence[Any], ledger: Ledger, rows: list[Row], key: Any, target: float = 1.0) -> Report:
+def _measured(
+    model: Model, flat: Sequence[Any], ledger: Ledger, rows: list[Row], key: Any, target: float = 1.0
+) -> Report:
     places = frozenset(site[0] for site in ledger.entries)
     moments = {p: np.asarray(m, np.float64) for p, m in _run(model, Replay(places, {}), flat, key).items()}
     filled = [_filled(row, ledger.entries[row.site], moments) for row in rows]
@@ -186,9 +189,9 @@ def calibrated(model: Model, flat: list[Any], target: float, chosen: Callable[[s
     weights: dict[str, list[tuple[Path, Entry]]] = {}
     for site, entry in ledger.entries.items():
         if entry.weight is not None and chosen(entry.weight.path):
-            places = weights.setdefault(entry.weight.path, [])
-            if site[0] not in [place for place, _ in places]:
-                places.append((site[0], entry))
+            uses = weights.setdefault(entry.weight.path, [])
+            if site[0] not in [place for place, _ in uses]:
+                uses.append((site[0], entry))
     shared = {p: uses for p, uses in weights.items() if len(uses) > 1 or "time" in uses[0][1].kinds}
     gains = dict.fromkeys(shared, 1.0)
     arguments = [*flat, *[key] * model.keys, *model.inputs]
@@ -199,7 +202,7 @@ def calibrated(model: Model, flat: list[Any], target: float, chosen: Callable[[s
         correct = {}
         for path, uses in weights.items():
             for place, _ in uses:
-                correct[place] = (lambda _, p=path: gains[p]) if path in shared else _to(target)
+                correct[place] = functools.partial(_given, gains[path]) if path in shared else _to(target)
         return Replay(places, correct).run(model.program, arguments)[1]
 
     for _ in range(ROUNDS):
@@ -213,10 +216,17 @@ def calibrated(model: Model, flat: list[Any], target: float, chosen: Callable[[s
                 gains[path] *= math.sqrt(target / pooled)
         if error <= TOLERANCE:
             break
-    factors = {path: moments[uses[0][0]][..., 2] if path not in shared else gains[path] for path, uses in weights.items()}
+    factors = {
+        path: moments[uses[0][0]][..., 2] if path not in shared else gains[path] for path, uses in weights.items()
+    }
     for uses in weights.values():
-        factors |= {path: factors[uses[0][1].weight.path] for path in uses[0][1].weight.also}
+        factors |= dict.fromkeys(uses[0][1].weight.also, factors[uses[0][1].weight.path])
     return [_times(array, factors.get(leaf.path)) for leaf, array in zip(model.leaves, flat, strict=True)]
+
+
+def _given(gain: Any, moment: Any) -> Any:
+    del moment
+    return gain
 
 
 def _to(target: float) -> Callable[[Any], Any]:

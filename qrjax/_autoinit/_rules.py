@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -45,7 +44,6 @@ def rule(primitive: Any) -> Callable[[Function], Function]:
         raise TypeError(f"`primitive` must be a JAX primitive or its name, got {primitive!r}")
 
     def register(function: Function) -> Function:
-        @functools.wraps(function)
         def apply(equation: Equation, *signals: Signal) -> list[Signal]:
             result = function(*signals, **equation.params)
             results = list(result) if isinstance(result, (list, tuple)) else [result]

@@ -1,4 +1,4 @@
-"""One equation on actual values, through JAX's own evaluation of programs."""
+"""One equation on actual values."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 
 def bind(equation: Any, values: Sequence[Any]) -> list[Any]:
-    """The equation's outputs. How primitives take their parameters differs between versions of JAX, programs do not."""
-    import jax.extend.core as core  # a third of the time that importing qrjax takes, so not before it is needed
-
-    chosen = {v: x for v, x in zip(equation.invars, values, strict=True) if not isinstance(v, core.Literal)}
-    program = core.Jaxpr(constvars=[], invars=list(chosen), outvars=list(equation.outvars), eqns=[equation])
-    return list(core.jaxpr_as_fun(core.ClosedJaxpr(program, []))(*chosen.values()))
+    """The equation's outputs."""
+    params = equation.primitive.get_bind_params(equation.params)
+    # Older versions of JAX give functions apart from the other parameters.
+    functions, params = params if isinstance(params, tuple) else ((), params)
+    results = equation.primitive.bind(*functions, *values, **params)
+    return list(results) if equation.primitive.multiple_results else [results]

@@ -44,14 +44,24 @@ def _name(row: Row) -> str:
 def _strength(rows: Sequence[Row], target: float) -> Iterable[str]:
     for predicted, word in ((True, "predicted"), (False, "measured")):
         moments = [row.second_moment if predicted else row.measured_second_moment for row in rows]
-        weak = [(m, r) for m, r in zip(moments, rows, strict=True) if m is not None and m < target / FAR and r.gain is not None]
+        weak = [
+            (m, r)
+            for m, r in zip(moments, rows, strict=True)
+            if m is not None and m < target / FAR and r.gain is not None
+        ]
         strong = [(m, r) for m, r in zip(moments, rows, strict=True) if m is not None and not m <= target * FAR]
         if weak:
             least, row = weak[0]
-            yield f"vanishing: the {word} second moment falls to {least:.2g} at {_name(row)}, {len(weak)} weights so or weaker"
+            yield (
+                f"vanishing: the {word} second moment falls to {least:.2g} at {_name(row)}, "
+                f"{len(weak)} weights so or weaker"
+            )
         if strong:
             most, row = strong[0]
-            yield f"exploding: the {word} second moment rises to {most:.2g} at {_name(row)}, {len(strong)} rows so or stronger"
+            yield (
+                f"exploding: the {word} second moment rises to {most:.2g} at {_name(row)}, "
+                f"{len(strong)} rows so or stronger"
+            )
 
 
 def _dead(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
@@ -68,8 +78,8 @@ def _alike(rows: Sequence[Row]) -> Iterable[str]:
     last = next((row for row in reversed(rows) if row.gain is not None and row.shape and row.shape[0] > 1), None)
     if last is not None and last.correlation.get(0, 0.0) > ALIKE:
         yield (
-            f"correlation tends to 1: the outputs of two examples correlate {last.correlation[0]:.3f} at {_name(last)}, "
-            "so the network hardly tells its inputs apart"
+            f"correlation tends to 1: the outputs of two examples correlate {last.correlation[0]:.3f} at "
+            f"{_name(last)}, so the network hardly tells its inputs apart"
         )
 
 

@@ -97,7 +97,7 @@ class Model:
     def _variables(self) -> list[Value]:
         result: list[Value] = []
         for leaf, law in zip(self.leaves, self.laws(), strict=True):
-            floating = jax.dtypes.issubdtype(leaf.dtype, np.floating)
+            floating = jax.numpy.issubdtype(leaf.dtype, np.floating)
             if leaf.trained and floating and leaf.shape and 0 not in leaf.shape:
                 result.append(_tagged(leaf, law))
             else:
@@ -117,8 +117,10 @@ class Model:
         _, number, leaf, leaves = name.split(" ")
         call = self.calls.calls[int(number)]
         if call.rule is not None:
+            walk.forget()
             value = _ruled(call, walk.started.pop(int(number), []), value, int(leaf))
-        if isinstance(value, Known) or (isinstance(value, Signal) and value.weight is not None):
+        fixed = isinstance(value, Known) and value.signal.is_constant
+        if fixed or (isinstance(value, Signal) and value.weight is not None):
             return value  # parameters that a module hands out have not met a signal yet
         path = call.path if int(leaves) == 1 else f"{call.path}[{leaf}]"
         walk.module(path, call.kind, value)
@@ -137,7 +139,9 @@ def _ruled(call: Call, inputs: list[Value], value: Value, leaf: int) -> Value:
     result = call.rule(*map(described, inputs))
     results = list(result) if isinstance(result, (list, tuple)) else [result]
     if leaf >= len(results):
-        raise ValueError(f"the module rule of {call.kind} at {call.path!r} gave {len(results)} signals, the module gives more")
+        raise ValueError(
+            f"the module rule of {call.kind} at {call.path!r} gave {len(results)} signals, the module gives more"
+        )
     return checked(results[leaf], described(value).shape, f"the module rule of {call.kind} at {call.path!r}")
 
 
@@ -170,7 +174,7 @@ def input_value(array: Any, mean: float | None, variance: float | None) -> Value
     if dtype is None:
         return Opaque(shape)
     abstract = isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer))
-    floating = jax.dtypes.issubdtype(dtype, np.floating)
+    floating = jax.numpy.issubdtype(dtype, np.floating)
     if floating and (abstract or mean is not None or variance is not None):
         own = None if abstract else Signal.known(np.asarray(array))
         mean = mean if mean is not None else own.mean if own else 0.0
@@ -179,11 +183,10 @@ def input_value(array: Any, mean: float | None, variance: float | None) -> Value
     if abstract:
         # Indices of unknown range: spread over a few, which every table has.
         spread = Signal.normal(shape, dtype=dtype)
-        top = 1 if dtype == bool else 15
+        top = 1 if dtype.kind == "b" else 15
         return Signal(shape, dtype, np.minimum(np.floor(CDF * (top + 1)), top), Source(), spread.rho)
     return from_array(array)
 
 
 def _is_key(array: Any) -> bool:
-    return bool(jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key))
-
+    return bool(jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key))

@@ -94,7 +94,9 @@ class Replay:
             def completed(*arguments: Any) -> Any:
                 results, moments = run(*arguments)
                 # Rows of branches that were not taken have no moments.
-                missing = {place: jnp.full(s.shape, jnp.nan, s.dtype) for place, s in shapes.items() if place not in moments}
+                missing = {
+                    place: jnp.full(s.shape, jnp.nan, s.dtype) for place, s in shapes.items() if place not in moments
+                }
                 return results, moments | missing
 
             return completed

@@ -81,7 +81,11 @@ class Row:
         named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "site"}
         named["correlation"] = {str(axis): rho for axis, rho in self.correlation.items()}
         moments = ("second_moment", "input_second_moment", "measured_second_moment")
-        return named | {name: getattr(self, name) for name in moments} | {"shape": list(self.shape), "notes": list(self.notes)}
+        return (
+            named
+            | {name: getattr(self, name) for name in moments}
+            | {"shape": list(self.shape), "notes": list(self.notes)}
+        )
 
 
 class Report(Sequence[Row]):
@@ -181,7 +185,7 @@ def _rendered(report: Report) -> str:
 
 
 def _cells(row: Row, measured: bool) -> list[str]:
-    cells = [row.path or "(whole)", row.op, "×".join(map(str, row.shape)), _number(row.fan), _number(row.gain)]
+    cells = [row.path or "(whole)", row.op, "x".join(map(str, row.shape)), _number(row.fan), _number(row.gain)]
     cells += [_number(v) for v in (row.input_second_moment, row.mean, row.variance, row.second_moment)]
     if measured:
         octaves = row.octaves

@@ -17,7 +17,18 @@ from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._ledger import Ledger
 from qrjax._rules import _contractions, _control, _elementwise, _indexing, _randomness, _reductions, _structure  # noqa: F401
 from qrjax._rules._functions import numpy_form
-from qrjax._rules._registry import CUSTOM, KNOWN_SIZE, NEAR, RULES, STRUCTURAL, Equation, Known, Opaque, Value, described
+from qrjax._rules._registry import (
+    CUSTOM,
+    KNOWN_SIZE,
+    NEAR,
+    RULES,
+    STRUCTURAL,
+    Equation,
+    Known,
+    Opaque,
+    Value,
+    described,
+)
 from qrjax._rules._sampling import sample
 from qrjax._signals import _tables
 from qrjax._signals._signal import Signal, Source, Weight, related, relation
@@ -178,6 +189,10 @@ class Walk:
         if self.twin is None and text not in self._notes:
             self._notes.append(text)
 
+    def forget(self) -> None:
+        """Drops remarks on what a rule of the user replaces."""
+        self._notes = []
+
     def mark(self, name: str, value: Value) -> Value:
         """A named value."""
         return self.names(self, name, value)
@@ -262,7 +277,7 @@ def _read(environment: dict[Any, Value], variable: Any) -> Value:
 
 def from_array(array: Any) -> Value:
     """A constant of the program."""
-    if jax.dtypes.issubdtype(getattr(array, "dtype", np.float32), jax.dtypes.prng_key):
+    if jax.numpy.issubdtype(getattr(array, "dtype", np.float32), jax.dtypes.prng_key):
         return Opaque(tuple(array.shape))
     return Known(np.asarray(array))
 

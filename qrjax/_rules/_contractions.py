@@ -38,7 +38,9 @@ def ragged_dot(equation: Equation, x: Signal, y: Signal, *_: Signal) -> Signal:
     one = dataclasses.replace(y, shape=y.shape[1:], rho=_tables.dropped(y.rho, [0]))
     contract = (((x.ndim - 1,), (0,)), ((), ()))
     inner = dataclasses.replace(equation, params={"dimension_numbers": contract})
-    return dot_general(inner, x, one)
+    result = dot_general(inner, x, one)
+    assert isinstance(result, Signal)
+    return result
 
 
 @signals("conv_general_dilated")
@@ -48,12 +50,22 @@ def convolution(equation: Equation, x: Signal, kernel: Signal) -> Signal:
     valid = [
         strengths(
             taps(x.shape[i], kernel.shape[k], stride, tuple(padding), holes, dilation),
-            x.shape[i], x.profiles.get(i), stride, padding[0], holes, dilation,
-        )  # fmt: skip
+            x.shape[i],
+            x.profiles.get(i),
+            stride,
+            padding[0],
+            holes,
+            dilation,
+        )
         for i, k, stride, padding, holes, dilation in zip(
-            numbers.lhs_spec[2:], numbers.rhs_spec[2:], p["window_strides"], p["padding"], p["lhs_dilation"],
-            p["rhs_dilation"], strict=True,
-        )  # fmt: skip
+            numbers.lhs_spec[2:],
+            numbers.rhs_spec[2:],
+            p["window_strides"],
+            p["padding"],
+            p["lhs_dilation"],
+            p["rhs_dilation"],
+            strict=True,
+        )
     ]
     channels = kernel.shape[numbers.rhs_spec[1]]
     fan = channels * math.prod(float((v > 0).sum(1).mean()) for v in valid)

@@ -56,10 +56,18 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
     """Layers are walked one by one; steps in time until they repeat themselves."""
     p = equation.params
     consts, carried = p["num_consts"], p["num_carry"]
-    constants, carry, inputs = list(values[:consts]), list(values[consts : consts + carried]), values[consts + carried :]
+    constants, carry, inputs = (
+        list(values[:consts]),
+        list(values[consts : consts + carried]),
+        values[consts + carried :],
+    )
     length = int(p["length"])
     layered = any(isinstance(v, Signal) and v.weight is not None and v.weight.index is None for v in inputs)
-    by_step = layered or length <= LEAST or any(isinstance(v, Known) and len(v.shape) == 1 for v in inputs) and length <= UNROLLED
+    by_step = (
+        layered
+        or length <= LEAST
+        or (any(isinstance(v, Known) and len(v.shape) == 1 for v in inputs) and length <= UNROLLED)
+    )
     order = range(length - 1, -1, -1) if p["reverse"] else range(length)
     outputs: list[list[Value]] = []
     counts: list[int] = []
@@ -86,7 +94,9 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
             outputs.append(results[carried:])
             counts.append(rest)
             break
-    return carry + [_stack([o[k] for o in outputs], counts, length, p["reverse"]) for k in range(len(equation.outputs) - carried)]
+    return carry + [
+        _stack([o[k] for o in outputs], counts, length, p["reverse"]) for k in range(len(equation.outputs) - carried)
+    ]
 
 
 def _slice(value: Value, i: int, keep_known: bool) -> Value:

@@ -26,7 +26,9 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     """The function at the nodes of its operands' sources."""
     if equation.name in TRANSPARENT and _same_kind(equation.dtype, operands[0].dtype):
         # A barrier or a transfer takes several arrays through as they are.
-        kept = [dataclasses.replace(x, dtype=np.dtype(o.dtype)) for x, o in zip(operands, equation.outputs, strict=True)]
+        kept = [
+            dataclasses.replace(x, dtype=np.dtype(o.dtype)) for x, o in zip(operands, equation.outputs, strict=True)
+        ]
         return kept if len(kept) > 1 else kept[0]
     dtypes = [operand.dtype for operand in operands]
     function = numpy_form(equation.name, equation.params, dtypes, equation.dtype) or _by_jax(equation, dtypes)
@@ -35,7 +37,7 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
 
 
 def _same_kind(a: Any, b: Any) -> bool:
-    floating = [bool(jax.dtypes.issubdtype(dtype, np.floating)) for dtype in (a, b)]
+    floating = [bool(jax.numpy.issubdtype(dtype, np.floating)) for dtype in (a, b)]
     return all(floating) or np.dtype(a) == np.dtype(b)
 
 

@@ -178,11 +178,13 @@ BY_JAX = frozenset(
 )  # fmt: skip
 
 
-def numpy_form(name: str, params: Mapping[str, Any], dtypes: list[np.dtype[Any]], out: np.dtype[Any]) -> Function | None:
+def numpy_form(
+    name: str, params: Mapping[str, Any], dtypes: list[np.dtype[Any]], out: np.dtype[Any]
+) -> Function | None:
     """The function of float64 or native arrays that the primitive is, None without one."""
     if name in SIMPLE:
         return SIMPLE[name]
-    if name in LOGICAL and all(dtype == bool for dtype in dtypes):
+    if name in LOGICAL and all(dtype.kind == "b" for dtype in dtypes):
         return LOGICAL[name]
     if name in BITS:
         return _native(BITS[name], dtypes)
@@ -208,7 +210,7 @@ def _native(function: Function, dtypes: list[np.dtype[Any]]) -> Function:
 def _cast(array: Any, dtype: np.dtype[Any]) -> Any:
     if array.dtype == dtype:
         return array
-    if dtype == bool:
+    if dtype.kind == "b":
         return array > 0.5
     if dtype.kind in "iu":
         bounds = np.iinfo(dtype)
@@ -217,7 +219,7 @@ def _cast(array: Any, dtype: np.dtype[Any]) -> Any:
 
 
 def _conversion(out: np.dtype[Any]) -> Function:
-    if out == bool:
+    if out.kind == "b":
         return lambda x: np.not_equal(x, 0) if np.shape(x) != NODES.shape else np.not_equal(x, 0).astype(np.float64)
     if out.kind in "iu":
         return np.trunc

@@ -71,7 +71,9 @@ def _by_strength(x: Signal, result: Signal, indices: Value, indexed: tuple[int, 
 
 def _gathered_table(equation: Equation, x: Signal, indices: Value, indexed: tuple[int, ...], numbers: Any) -> Any:
     ndim = len(equation.shape)
-    offsets = [a for a in range(x.ndim) if a not in numbers.collapsed_slice_dims and a not in numbers.operand_batching_dims]
+    offsets = [
+        a for a in range(x.ndim) if a not in numbers.collapsed_slice_dims and a not in numbers.operand_batching_dims
+    ]
     operand_axis = dict(zip(numbers.offset_dims, offsets, strict=True))
     batch_axes = [a for a in range(ndim) if a not in operand_axis]
     batching = {
@@ -139,8 +141,14 @@ def scatter_add(equation: Equation, operand: Value, indices: Value, updates: Val
     roots = np.sqrt(added.profiles.get(0, np.ones(len(flat))))[inside]
     places = flat[inside].astype(np.int64)
     # The sums of strengths and of their roots take the place of the number of updates.
-    ones = np.bincount(places, weights=roots**2, minlength=n)[:n]
-    return _segments(added, ones, np.bincount(places, weights=roots, minlength=n)[:n] ** 2 - ones, same_place(indices), equation)
+    ones = np.asarray(np.bincount(places, weights=roots**2, minlength=n)[:n], np.float64)
+    return _segments(
+        added,
+        ones,
+        np.asarray(np.bincount(places, weights=roots, minlength=n)[:n], np.float64) ** 2 - ones,
+        same_place(indices),
+        equation,
+    )
 
 
 def _segments(x: Signal, ones: NDArray[np.float64], twos: NDArray[np.float64], kind: Any, equation: Equation) -> Value:
@@ -181,4 +189,3 @@ def scatter(equation: Equation, operand: Value, indices: Value, updates: Value) 
         inside = [(round((1 - share) * x.shape[0]), x.shape[0])] + [(n, n) for n in x.shape[1:]]
         return surrounded(part(x, x.shape, ("scatter", equation.key), ()), update, inside, x.shape)
     return sample(equation, operand, indices, updates)[0]
-

@@ -128,7 +128,11 @@ def summed_values(x: Signal, mean: float, variance: float, n: float) -> Any:
     count = max(2, round(n))
     rho = max(-1 / count, min(1.0, (variance / max(1e-300, x.variance * count) - 1) / max(1, count - 1)))
     stand_in = Signal((count,), x.dtype, x.values, Source(), np.array([1.0, rho]))
-    return matched(summed(stand_in, (0,)).values, mean, variance) if not x.is_constant else mean + math.sqrt(variance) * NODES
+    return (
+        matched(summed(stand_in, (0,)).values, mean, variance)
+        if not x.is_constant
+        else mean + math.sqrt(variance) * NODES
+    )
 
 
 def _window_moments(equation: Equation, shape: Sequence[int]) -> list[tuple[float, float, float]]:
@@ -136,9 +140,14 @@ def _window_moments(equation: Equation, shape: Sequence[int]) -> list[tuple[floa
     return [
         tap_moments(taps(*arguments).astype(np.float64))
         for arguments in zip(
-            shape, p["window_dimensions"], p["window_strides"], p["padding"], p["base_dilation"], p["window_dilation"],
+            shape,
+            p["window_dimensions"],
+            p["window_strides"],
+            p["padding"],
+            p["base_dilation"],
+            p["window_dilation"],
             strict=True,
-        )  # fmt: skip
+        )
     ]
 
 

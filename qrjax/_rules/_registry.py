@@ -104,7 +104,7 @@ class Equation:
         return found
 
 
-Rule: TypeAlias = Callable[..., "Value | list[Value]"]
+Rule: TypeAlias = Callable[..., "Value | Sequence[Value]"]
 
 # Pairs of neighbours along the axes of an image.
 NEAR = "near"

@@ -45,7 +45,7 @@ def drawn(x: Signal, draws: dict[Source, NDArray[np.float64]]) -> NDArray[Any]:
 
 
 def _typed(values: NDArray[Any], dtype: Any) -> NDArray[Any]:
-    if dtype == bool:
+    if np.dtype(dtype).kind == "b":
         return values > 0.5
     if np.dtype(dtype).kind in "iu":
         bounds = np.iinfo(dtype)

@@ -160,7 +160,8 @@ def slice_(equation: Equation, x: Value) -> Value:
 @structural("split")
 def split(equation: Equation, x: Value) -> list[Value]:
     """Consecutive slices."""
-    axis, results, start = equation.params["axis"], [], 0
+    axis, start = equation.params["axis"], 0
+    results: list[Value] = []
     for output in equation.outputs:
         shape = tuple(output.shape)
         stop = start + shape[axis]
@@ -184,7 +185,9 @@ def dynamic_slice(equation: Equation, x: Value, *starts: Value) -> Value:
         at = [min(max(0, s), n - m) for s, n, m in zip(at, x.shape, equation.shape, strict=True)]
         if isinstance(x, Known):
             return Known(x.array[tuple(slice(s, s + m) for s, m in zip(at, equation.shape, strict=True))])
-        which: Any = tuple((a, s, s + m, 1) for a, (s, m) in enumerate(zip(at, equation.shape, strict=True)) if m != x.shape[a])
+        which: Any = tuple(
+            (a, s, s + m, 1) for a, (s, m) in enumerate(zip(at, equation.shape, strict=True)) if m != x.shape[a]
+        )
     else:
         which = equation.key
     x = described(x)

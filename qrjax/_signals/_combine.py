@@ -94,7 +94,11 @@ def _of_one(function: Function, operands: list[Signal], source: Source, shape: S
     sampled = next((o for o in operands if o.sample is not None), None)
     changes: dict[str, Any] = {}
     if sampled is not None:
-        parts = [o.sample if o.sample is not None else o.values[:1] for o in operands if o.is_constant or o.sample is not None]
+        parts = [
+            o.sample if o.sample is not None else o.values[:1]
+            for o in operands
+            if o.is_constant or o.sample is not None
+        ]
         if len(parts) == len(operands):
             changes = {"fiber": sampled.fiber, "sample": _finite(function(*parts))}
     return Signal(shape, np.dtype(dtype), values, source, rho, **changes)
@@ -109,7 +113,7 @@ def _of_two(
     r = relation(first, second)
     tables = _source_tables(operands, [first, second])
     own = math.sqrt(max(0.0, 1 - r * r))
-    linear = _sum_of_normals(function, operands, first, second, r)
+    linear = _sum_of_normals(function, operands, first, second)
     if linear is not None:
         mean, a, b = linear
         return _normal_sum(mean, a, b, r, tables, (first, second), shape, dtype)
@@ -183,7 +187,7 @@ def _ties(
 
 
 def _sum_of_normals(
-    function: Function, operands: list[Signal], first: Source, second: Source, r: float
+    function: Function, operands: list[Signal], first: Source, second: Source
 ) -> tuple[float, float, float] | None:
     """The mean and the two coefficients, where the function is a sum or difference of normal signals."""
     linear = getattr(function, "linear", None)
@@ -193,7 +197,9 @@ def _sum_of_normals(
     mean = 0.0
     for sign, operand in zip(linear, operands, strict=True):
         assert operand.source is not None
-        slopes[operand.source] += sign * math.copysign(math.sqrt(operand.variance), operand.values[-1] - operand.values[0])
+        slopes[operand.source] += sign * math.copysign(
+            math.sqrt(operand.variance), operand.values[-1] - operand.values[0]
+        )
         mean += sign * operand.mean
     return mean, slopes[first], slopes[second]
 
@@ -268,16 +274,16 @@ def _lattice(dimensions: int) -> Floats:
     for _ in range(64):  # the positive root of x^(d+1) = x + 1 gives the most even steps
         root = (1 + root) ** (1 / (dimensions + 1))
     steps = root ** -np.arange(1, dimensions + 1)
-    return phi_inverse((0.5 + steps[:, None] * np.arange(1, POINTS + 1)) % 1.0)
+    return phi_inverse(np.asarray((0.5 + steps[:, None] * np.arange(1, POINTS + 1)) % 1.0, np.float64))
 
 
 def _of_many(function: Function, operands: list[Signal], sources: list[Source], shape: Shape, dtype: Any) -> Signal:
-    z = {}
+    z: dict[Source, Floats] = {}
     for source, noise in zip(sources, _lattice(len(sources)), strict=True):
         # Kin by its nearest relative only: three-way relations do not occur in a network's formulas.
         kin = max(z, key=lambda other: abs(relation(source, other)), default=None)
         r = 0.0 if kin is None else relation(source, kin)
-        z[source] = noise if r == 0 else r * z[kin] + math.sqrt(max(0.0, 1 - r * r)) * noise
+        z[source] = noise if kin is None or r == 0 else r * z[kin] + math.sqrt(max(0.0, 1 - r * r)) * noise
     tables = _source_tables(operands, sources)
 
     def at(points: dict[Source, Floats]) -> Floats:
@@ -303,7 +309,9 @@ def _sampled_covariances(
     fresh = _lattice(2 * len(z))[len(z) :]
     found = []
     for row in combinations:
-        other = {s: r * zs + math.sqrt(max(0.0, 1 - r * r)) * e for (s, zs), r, e in zip(z.items(), row, fresh, strict=True)}
+        other = {
+            s: r * zs + math.sqrt(max(0.0, 1 - r * r)) * e for (s, zs), r, e in zip(z.items(), row, fresh, strict=True)
+        }
         partner = at(other)
         found.append(float(np.nanmean(values * partner) - np.nanmean(values) * np.nanmean(partner)))
     return np.array(found)[inverse.ravel()].reshape(tables[0].shape)

@@ -135,6 +135,4 @@ def stacked(steps: Sequence[Signal], counts: Sequence[int], far: Floats, lag: fl
     k = np.arange(1, n)
     near = float(((n - k) * lag**k).sum() * 2 / max(1, n * (n - 1)))
     between = far + (within.rho - far) * near
-    return within.fresh(
-        shape=shape, rho=_tables.settled(np.stack([within.rho, between]), shape), source=Source()
-    )
+    return within.fresh(shape=shape, rho=_tables.settled(np.stack([within.rho, between]), shape), source=Source())

@@ -1,4 +1,4 @@
-"""Profiles: how the second moment varies along an axis, as at the borders of padded images or over the nodes of a graph."""
+"""Profiles: how the second moment varies along an axis, as at the borders of images or over a graph's nodes."""
 
 from __future__ import annotations
 
@@ -32,9 +32,7 @@ def renamed(profiles: Profiles, places: Mapping[int, int]) -> Profiles:
     return {places[axis]: p for axis, p in profiles.items() if axis in places}
 
 
-def combined(
-    function: Callable[..., Floats], operands: Sequence[Signal], result: Signal, linear: bool
-) -> Profiles:
+def combined(function: Callable[..., Floats], operands: Sequence[Signal], result: Signal, linear: bool) -> Profiles:
     """The profiles of an elementwise function's result."""
     if not any(o.profiles for o in operands) or result.is_constant:
         return {}

@@ -44,7 +44,7 @@ PAIR_PROJECTION = hermite(COARSE, PAIR_ORDERS) * COARSE_WEIGHTS
 _erf = np.frompyfunc(math.erf, 1, 1)
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 # The distribution function at the nodes, from the side where it loses no digits.
-CDF: Floats = 0.5 * _erfc(-NODES / math.sqrt(2)).astype(np.float64)
+CDF: Floats = 0.5 * np.asarray(_erfc(-NODES / math.sqrt(2)), np.float64)
 
 
 def phi(z: Floats) -> Floats:

@@ -200,7 +200,14 @@ class Signal:
 
     def fresh(self, **changes: Any) -> Signal:
         """The signal with changes, without what no longer holds: the array, the parameter, the fibers."""
-        dropped: dict[str, Any] = {"array": None, "weight": None, "fiber": None, "sample": None, "profiles": {}, "twins": {}}
+        dropped: dict[str, Any] = {
+            "array": None,
+            "weight": None,
+            "fiber": None,
+            "sample": None,
+            "profiles": {},
+            "twins": {},
+        }
         return dataclasses.replace(self, **(dropped | changes))
 
     # -- moments -----------------------------------------------------------------------------------------------

@@ -41,18 +41,15 @@ def settled(table: Floats, shape: Shape) -> Floats:
     """The table with nothing to differ along axes of length 1."""
     for axis, size in enumerate(shape):
         if size == 1:
-            table = table.copy()
-            index = [slice(None)] * table.ndim
-            first = tuple([*index[:axis], 0])
-            second = tuple([*index[:axis], 1])
-            table[second] = table[first]
+            same = np.asarray(table.take(0, axis))
+            table = np.stack([same, same], axis)
     return table
 
 
 def broadcast(table: Floats, dimensions: Sequence[int], ndim: int) -> Floats:
     """The table of the array whose axis i becomes axis dimensions[i] of ndim; along the others it is constant."""
-    order = np.argsort(dimensions) if len(dimensions) else []
-    table = table.transpose(order) if len(dimensions) else table
+    if len(dimensions):
+        table = table.transpose(np.argsort(dimensions))
     shape = [2 if axis in set(dimensions) else 1 for axis in range(ndim)]
     return np.ascontiguousarray(np.broadcast_to(table.reshape(shape), (2,) * ndim))
 
@@ -60,7 +57,7 @@ def broadcast(table: Floats, dimensions: Sequence[int], ndim: int) -> Floats:
 def dropped(table: Floats, axes: Iterable[int]) -> Floats:
     """The table of one slice across the axes."""
     for axis in sorted(axes, reverse=True):
-        table = table.take(0, axis)
+        table = np.asarray(table.take(0, axis))
     return table
 
 
@@ -68,14 +65,14 @@ def pair_sums(table: Floats, axes: Iterable[int], shape: Shape) -> Floats:
     """The sum over pairs of positions in the axes: what a sum over the axes makes of a cross moment."""
     for axis in sorted(axes, reverse=True):
         n = shape[axis]
-        table = table.take(0, axis) * n + table.take(1, axis) * (n * (n - 1.0))
+        table = np.asarray(table.take(0, axis) * n + table.take(1, axis) * (n * (n - 1.0)))
     return table
 
 
 def diagonal_sums(table: Floats, axes: Iterable[int], shape: Shape) -> Floats:
     """The sum over equal positions only: for a contraction with independent weights."""
     for axis in sorted(axes, reverse=True):
-        table = table.take(0, axis) * shape[axis]
+        table = np.asarray(table.take(0, axis) * shape[axis])
     return table
 
 
@@ -143,12 +140,9 @@ def reshaped(table: Floats, old: Shape, new: Shape) -> Floats:
             axis += len(left)
             continue
         if len(left) != 1:
-            if left:
-                table = _merged(table, axis, left)
-            else:
-                table = np.stack([table, table], axis)
+            table = _merged(table, axis, left) if left else np.stack([table, table], axis)
         if len(right) != 1:
-            table = _split(table, axis, right) if right else table.take(0, axis)
+            table = _split(table, axis, right) if right else np.asarray(table.take(0, axis))
         axis += len(right)
     return settled(table, new)
 

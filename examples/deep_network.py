@@ -1,0 +1,200 @@
+"""A hundred layers without normalization or residuals: at chance by default, trained with `qrjax.autoinit`.
+
+    python examples/deep_network.py
+    python examples/deep_network.py --activation relu tanh gelu selu
+
+It needs the extra `demo` (`pip install 'qrjax[demo]'`), and under a minute for each activation on two CPU cores.
+Test accuracy in percent with seeds 0 and 1, where chance is 10:
+
+    activation   Flax default   qrjax.autoinit
+    relu              8.4, 8.4      85.6, 80.0
+    tanh            88.7, 93.3      20.7, 27.3
+    gelu              8.4, 8.4        9.3, 8.0
+    selu            91.1, 93.3      95.8, 96.2
+
+Relu is the default here since it shows what a lost signal costs: each of Flax's layers halves it. Constant variance
+is not all that depth asks for, though. Flax's tanh layers let the signal fade slowly and its gradient pass, which is
+right at this depth; holding the signal at 1 makes the gradient explode (its norm is thousands before training). With
+gelu no gain is stable: what lies above the fixed point grows, so small errors of the prediction do, and the logits
+explode. Selu has a stable fixed point, which Flax's scale meets already.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from rich.console import Console
+from rich.table import Table
+from sklearn.datasets import load_digits
+
+import qrjax
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "relu": nn.relu,
+    "tanh": nn.tanh,
+    "gelu": nn.gelu,
+    "selu": nn.selu,
+}
+CLASSES, BATCH, TRAINING_IMAGES = 10, 64, 1347
+# How often the test images are looked at.
+CHECKS = 20
+
+
+class Deep(nn.Module):
+    """Dense layers and nothing else."""
+
+    activation: str
+    depth: int
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Pixels to logits."""
+        for _ in range(self.depth - 1):
+            x = ACTIVATIONS[self.activation](nn.Dense(self.width)(x))
+        return nn.Dense(CLASSES)(x)
+
+
+class Digits(NamedTuple):
+    """Pixels of mean 0 and variance 1, and the digits that they show."""
+
+    images: jax.Array
+    labels: jax.Array
+    test_images: jax.Array
+    test_labels: jax.Array
+
+
+class Run(NamedTuple):
+    """One training."""
+
+    activation: str
+    name: str
+    second_moment: float  # of the logits before training
+    gradient: float  # its norm before training
+    losses: np.ndarray
+    checked: list[int]  # the steps after which the accuracy was measured
+    accuracies: list[float]
+
+
+def digits() -> Digits:
+    """Scikit-learn's handwritten digits, 1347 to train and 450 to test."""
+    images, labels = load_digits(return_X_y=True)
+    order = np.random.default_rng(0).permutation(len(labels))
+    images, labels = images[order], labels[order].astype(np.int32)
+    known = images[:TRAINING_IMAGES]
+    images = ((images - known.mean()) / known.std()).astype(np.float32)
+    halves = (slice(TRAINING_IMAGES), slice(TRAINING_IMAGES, None))
+    return Digits(*(jnp.asarray(array[half]) for half in halves for array in (images, labels)))
+
+
+def initializations(network: Deep, data: Digits, seed: int) -> dict[str, Any]:
+    """Flax's default and ours, which is the whole difference between the runs."""
+    return {
+        "Flax default": network.init(jax.random.key(seed), data.images[:1]),
+        "qrjax.autoinit": qrjax.autoinit(network, data.images, seed=seed),
+    }
+
+
+def trained(network: Deep, starts: dict[str, Any], data: Digits, steps: int, rate: float) -> list[Run]:
+    """Adam with a cosine decay from each start, on the same minibatches."""
+    optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
+
+    def loss(variables: Any, chosen: jax.Array) -> jax.Array:
+        logits = network.apply(variables, data.images[chosen])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, data.labels[chosen]).mean()
+
+    @jax.jit
+    def step(variables: Any, state: Any, chosen: jax.Array) -> tuple[Any, Any, jax.Array, jax.Array]:
+        value, gradient = jax.value_and_grad(loss)(variables, chosen)
+        updates, state = optimizer.update(gradient, state)
+        return optax.apply_updates(variables, updates), state, value, optax.tree.norm(gradient)
+
+    @jax.jit
+    def accuracy(variables: Any) -> jax.Array:
+        return (jnp.argmax(network.apply(variables, data.test_images), -1) == data.test_labels).mean()
+
+    def run(name: str, variables: Any) -> Run:
+        moment = float(jnp.square(network.apply(variables, data.images)).mean())
+        state, order = optimizer.init(variables), np.random.default_rng(1)
+        losses, gradients, checked, accuracies = [], [], [], []
+        for done in range(1, steps + 1):
+            chosen = order.choice(len(data.labels), BATCH, replace=False)
+            variables, state, value, gradient = step(variables, state, chosen)
+            losses.append(float(value))
+            gradients.append(float(gradient))
+            if done % max(1, steps // CHECKS) == 0 or done == steps:
+                checked.append(done)
+                accuracies.append(float(accuracy(variables)))
+        return Run(network.activation, name, moment, gradients[0], np.array(losses), checked, accuracies)
+
+    return [run(name, variables) for name, variables in starts.items()]
+
+
+def table(runs: Sequence[Run], depth: int) -> Table:
+    """What the runs came to."""
+    result = Table(box=None, header_style="bold", title=f"{depth} dense layers, handwritten digits; chance is 10 %")
+    for heading in ("activation", "initialization"):
+        result.add_column(heading)
+    for heading in ("E(logit²)", "gradient", "final loss", "accuracy, %"):
+        result.add_column(heading, justify="right")
+    for run in runs:
+        final = run.losses[-max(1, len(run.losses) // 10) :].mean()
+        start = (f"{run.second_moment:.1e}", f"{run.gradient:.1e}")
+        result.add_row(run.activation, run.name, *start, f"{final:.3f}", f"{100 * run.accuracies[-1]:.1f}")
+    return result
+
+
+def picture(runs: Sequence[Run], depth: int, path: str) -> None:
+    """Test accuracy against steps, both initializations in one panel, one panel for each activation."""
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(run.activation for run in runs))
+    figure = Figure(figsize=(3 + 3.5 * len(names), 4.2), dpi=150, layout="constrained")
+    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    looks = {"Flax default": ("#D55E00", "--", "v"), "qrjax.autoinit": ("#0072B2", "-", "o")}
+    for axes, name in zip(panels, names, strict=True):
+        for run in (run for run in runs if run.activation == name):
+            color, line, marker = looks[run.name]
+            percent = 100 * np.array(run.accuracies)
+            axes.plot(run.checked, percent, color=color, linestyle=line, marker=marker, label=run.name)
+        axes.axhline(100 / CLASSES, color="#555555", linestyle=":", label="chance")
+        axes.set(ylim=(0, 100), title=f"{depth} layers, {name}", xlabel="steps of training (minibatches of 64)")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("test accuracy on handwritten digits, %")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    figure.savefig(path)
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Run]:
+    """Trains, prints the table, saves the picture."""
+    parser = argparse.ArgumentParser(description="A deep network without normalization, initialized in two ways.")
+    parser.add_argument("--activation", nargs="+", choices=list(ACTIVATIONS), default=["relu"])
+    parser.add_argument("--depth", type=int, default=100, help="layers (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=128, help="neurons of a layer (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=800, help="minibatches of 64 (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=2e-4, help="Adam's first step size (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", default="deep_network.png", help="the picture (default: %(default)s)")
+    options = parser.parse_args(arguments)
+    data, runs = digits(), []
+    for activation in options.activation:
+        network = Deep(activation, options.depth, options.width)
+        starts = initializations(network, data, options.seed)
+        runs += trained(network, starts, data, options.steps, options.rate)
+    console = Console()
+    console.print(table(runs, options.depth))
+    picture(runs, options.depth, options.output)
+    console.print("E(logit²) and the gradient's norm are from before training, the accuracy is of test images.")
+    console.print(f"The curves are in {options.output}", highlight=False)
+    return runs
+
+
+if __name__ == "__main__":
+    main()

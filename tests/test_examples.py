@@ -1,0 +1,51 @@
+"""The examples run, at a small size."""
+
+import importlib
+import pathlib
+from unittest import mock
+
+import jax
+import pytest
+
+from qrjax._rules._modules import MODULES
+from qrjax._rules._registry import CUSTOM
+
+FOLDER = pathlib.Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture
+def example(monkeypatch):
+    """Imports an example by its name."""
+    monkeypatch.syspath_prepend(FOLDER)
+    return importlib.import_module
+
+
+def test_every_example_is_run_here():
+    assert {path.stem for path in FOLDER.glob("*.py")} == {"deep_network", "own_layer"}
+
+
+def test_deep_network(example, tmp_path, capsys):
+    path = tmp_path / "curves.png"
+    options = ["--depth", "20", "--width", "64", "--steps", "80", "--rate", "1e-3", "--output", str(path)]
+    with jax.numpy_dtype_promotion("standard"):  # optax's schedules raise a float to an integer's power
+        runs = example("deep_network").main(options)
+    assert [run.name for run in runs] == ["Flax default", "qrjax.autoinit"]
+    assert runs[0].second_moment < 0.01
+    assert 0.1 < runs[1].second_moment < 10
+    # Twenty layers are not yet too many for the default, but it is slower.
+    assert runs[1].accuracies[-1] > 0.6
+    assert runs[1].losses[-10:].mean() < runs[0].losses[-10:].mean() / 1.5
+    assert path.read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "20 dense layers" in printed
+    assert "qrjax.autoinit" in printed
+
+
+def test_own_layer(example, capsys):
+    with mock.patch.dict(CUSTOM), mock.patch.dict(MODULES):
+        before, after = example("own_layer").main()
+    assert any("bump by sampling" in row.notes for row in before)
+    assert not any("bump by sampling" in row.notes for row in after)
+    assert (after["Whiten_0"].mean, after["Whiten_0"].variance) == pytest.approx((0, 1), abs=1e-9)
+    assert all(abs(row.octaves) < 0.1 for row in (*before, *after))
+    assert "octaves" in capsys.readouterr().out
