@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from qrjax._signals import _tables
-from qrjax._signals._combine import combine, copula
+from qrjax._signals._combine import combine
 from qrjax._signals._fibers import Fiber, fiber_of
 from qrjax._signals._profiles import kept, normalized, renamed
 from qrjax._signals._quadrature import (
     CDF,
+    COARSE,
     COARSE_WEIGHTS,
     NODES,
     WEIGHTS,
@@ -22,6 +23,7 @@ from qrjax._signals._quadrature import (
     correlation,
     hermite_squares,
     matched,
+    phi,
     quantiles,
 )
 from qrjax._signals._signal import Profiles, Signal, Source, related, relation
@@ -217,3 +219,9 @@ def _placed(x: Signal, axes: Sequence[int], places: Sequence[int], ndim: int) ->
 
 def _by_products(x: Signal, y: Signal, shape: Shape, axes: tuple[int, ...], dtype: Any) -> Signal:
     return summed(combine(np.multiply, [x, y], shape, dtype), axes)
+
+
+def copula(rho: float, threshold: Floats) -> Floats:
+    """P(Z <= threshold | common part) on the coarse nodes of the common part, shape (common, thresholds)."""
+    rho = min(max(rho, 0.0), 1 - 1e-12)
+    return phi((threshold[None, :] - math.sqrt(rho) * COARSE[:, None]) / math.sqrt(1 - rho))

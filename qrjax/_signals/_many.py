@@ -1,0 +1,68 @@
+"""Functions of three sources and more, on a lattice."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from qrjax._signals import _tables
+from qrjax._signals._joint import Function, finite, same, source_tables, ties
+from qrjax._signals._quadrature import NODES, Floats, correlation, hermite_squares, phi_inverse, quantiles
+from qrjax._signals._signal import Signal, Source, related, relation
+from qrjax._signals._tables import Shape
+
+POINTS = 8192
+
+
+@functools.cache
+def _lattice(dimensions: int) -> Floats:
+    """Normal points of a Kronecker lattice, shape (dimensions, POINTS)."""
+    root = 2.0
+    for _ in range(64):  # the positive root of x^(d+1) = x + 1 gives the most even steps
+        root = (1 + root) ** (1 / (dimensions + 1))
+    steps = root ** -np.arange(1, dimensions + 1)
+    return phi_inverse(np.asarray((0.5 + steps[:, None] * np.arange(1, POINTS + 1)) % 1.0, np.float64))
+
+
+def of_many(function: Function, operands: list[Signal], sources: list[Source], shape: Shape, dtype: Any) -> Signal:
+    z: dict[Source, Floats] = {}
+    for source, noise in zip(sources, _lattice(len(sources)), strict=True):
+        # Kin by its nearest relative only: three-way relations do not occur in a network's formulas.
+        kin = max(z, key=lambda other: abs(relation(source, other)), default=None)
+        r = 0.0 if kin is None else relation(source, kin)
+        z[source] = noise if kin is None or r == 0 else r * z[kin] + math.sqrt(max(0.0, 1 - r * r)) * noise
+    tables = source_tables(operands, sources)
+
+    def at(points: dict[Source, Floats]) -> Floats:
+        parts = [o.values[:1] if o.source is None else np.interp(points[o.source], NODES, o.values) for o in operands]
+        return finite(np.broadcast_to(function(*parts), (POINTS,)))
+
+    values = at(z)
+    result = quantiles(values, np.ones_like(values))
+    rho = correlation(hermite_squares(result), _sampled_covariances(at, z, tables, values))
+    rho[same(tables)] = 1.0
+    kin = ties(values, np.ones_like(values), list(z.items()))
+    if np.ptp(result) == 0:
+        return Signal.constant(result[0], shape, dtype)
+    return Signal(shape, np.dtype(dtype), result, related(kin), _tables.settled(rho, shape))
+
+
+def _sampled_covariances(
+    at: Callable[[dict[Source, Floats]], Floats], z: dict[Source, Floats], tables: list[Floats], values: Floats
+) -> Floats:
+    """The covariance with a second element, for every combination of the sources' correlations."""
+    stacked = np.stack([table.ravel() for table in tables], 1)
+    combinations, inverse = np.unique(stacked.round(6), axis=0, return_inverse=True)
+    fresh = _lattice(2 * len(z))[len(z) :]
+    found = []
+    for row in combinations:
+        other = {
+            s: r * zs + math.sqrt(max(0.0, 1 - r * r)) * e for (s, zs), r, e in zip(z.items(), row, fresh, strict=True)
+        }
+        partner = at(other)
+        found.append(float(np.nanmean(values * partner) - np.nanmean(values) * np.nanmean(partner)))
+    return np.array(found)[inverse.ravel()].reshape(tables[0].shape)

@@ -1,0 +1,83 @@
+"""Functions of elements and of aggregates of their rows, on a fiber."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import numpy as np
+
+from qrjax._signals import _tables
+from qrjax._signals._fibers import Fiber, pair_covariance
+from qrjax._signals._joint import ONE, Function, finite, ties
+from qrjax._signals._quadrature import Floats, correlation, hermite_squares, quantiles
+from qrjax._signals._signal import Signal, related
+from qrjax._signals._tables import Shape
+
+
+def shared_fiber(operands: list[Signal]) -> Fiber | None:
+    """The fiber on which every operand that is not constant has values."""
+    fibers = list(dict.fromkeys(o.fiber for o in operands if o.fiber is not None))
+    for fiber in fibers:
+        if all(o.is_constant or o.fiber is fiber or o.source is fiber.parent for o in operands):
+            return fiber
+    return None
+
+
+def sampled(operand: Signal, fiber: Fiber) -> Floats:
+    if operand.is_constant:
+        return operand.values[:1].reshape(1, 1)
+    if operand.fiber is fiber and operand.sample is not None:
+        return operand.sample
+    return fiber.values(operand.values)
+
+
+def on_fiber(function: Function, operands: list[Signal], fiber: Fiber, shape: Shape, dtype: Any) -> Signal:
+    parts = [sampled(o, fiber) for o in operands]
+    sample = finite(function(*parts))
+    order = np.argsort(sample, axis=None)
+    values = quantiles(sample, np.ones_like(sample), order)
+    if np.ptp(values) <= 1e-12 * max(1e-300, np.abs(values).max()):
+        return Signal.constant(values[0], shape, dtype)
+    elements = [o for o, part in zip(operands, parts, strict=True) if part.shape[1] > 1]
+    aggregates = [o for o, part in zip(operands, parts, strict=True) if part.shape[1] == 1 and not o.is_constant]
+    if not elements:
+        rho = functools.reduce(np.minimum, (o.rho for o in aggregates))
+    else:
+        main = max(elements, key=lambda o: _likeness(sampled(o, fiber), sample))
+        rho = main.rho
+        if aggregates or fiber.rho < 0:
+            rho = _with_rows(rho, values, sample, fiber.n, _row_axes(aggregates, main, shape))
+    kin = ties(sample, np.ones_like(sample), [(fiber.parent, fiber.z)] if elements else [], order)
+    source = related(kin)
+    return Signal(shape, np.dtype(dtype), values, source, _tables.settled(rho, shape), fiber=fiber, sample=sample)
+
+
+def _likeness(a: Floats, b: Floats) -> float:
+    a, b = np.nan_to_num(a - a.mean()), np.nan_to_num(b - b.mean())
+    return float(abs((a * b).sum()) / math.sqrt((a * a).sum() * (b * b).sum() + 1e-300))
+
+
+def _row_axes(aggregates: list[Signal], main: Signal, shape: Shape) -> list[int]:
+    """The axes along which the aggregates are constant and the elements are not."""
+    found = []
+    for axis, size in enumerate(shape):
+        one = tuple(int(a == axis) for a in range(len(shape)))
+        if size > 1 and all(o.rho[one] >= ONE for o in aggregates) and main.rho[one] < ONE:
+            found.append(axis)
+    return found
+
+
+def _with_rows(rho: Floats, values: Floats, sample: Floats, n: int, axes: list[int]) -> Floats:
+    """The table with the sample's own correlation wherever two elements of one row are compared."""
+    if not axes or sample.shape[1] == 1:
+        return rho
+    within = float(correlation(hermite_squares(values), np.array([pair_covariance(sample, n)]))[0])
+    result = rho.copy()
+    rows = tuple(axes)
+    for index in np.ndindex(rho.shape):
+        if any(index[axis] for axis in rows):
+            outside = tuple(0 if axis in rows else i for axis, i in enumerate(index))
+            result[index] = within * rho[outside]
+    return result
