@@ -45,10 +45,10 @@ def of_many(function: Function, operands: list[Signal], sources: list[Source], s
     result = quantiles(values, np.ones_like(values))
     rho = correlation(hermite_squares(result), _sampled_covariances(at, z, tables, values))
     rho[same(tables)] = 1.0
-    kin = ties(values, np.ones_like(values), list(z.items()))
+    parents = ties(values, np.ones_like(values), list(z.items()))
     if np.ptp(result) == 0:
         return Signal.constant(result[0], shape, dtype)
-    return Signal(shape, np.dtype(dtype), result, related(kin), _tables.settled(rho, shape))
+    return Signal(shape, np.dtype(dtype), result, related(parents), _tables.settled(rho, shape))
 
 
 def _sampled_covariances(

@@ -76,7 +76,7 @@ def study(network, seeds, correlated):
     if correlated:
         flat = drawn(model, walk, everything, DRAW, jax.random.key(0))
         flat = calibrated(model, flat, 1.0, everything, jax.random.key(0))
-        moments = again(flat, 0, [x for x in model.inputs])
+        moments = again(flat, 0, list(model.inputs))
         after = [_filled(row, walk.ledger.entries[row.site], moments) for row in report.weights]
         found["calibrated"] = max(abs(row.measured_second_moment - 1) for row in after)
     return found
