@@ -67,6 +67,8 @@ class Ledger:
             spread = math.sqrt(float((x.values - mean) ** 2 @ seen / seen.sum()))
             last = next(reversed(self.entries.values()), None)
             self.logits.append((spread, last.path if last is not None else ""))
+            if x.fiber is not None:
+                x.fiber.spread.append(spread)
 
     def weight(
         self, equation: Equation, place: Place, x: Signal | None, weight: Signal, fan: float, gain: float,

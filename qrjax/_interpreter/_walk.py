@@ -154,18 +154,22 @@ class Walk:
         else:
             variance = weight.variance / tag.factor**2
             result = make(dataclasses.replace(weight, weight=None))
-        result = self._tied(tag, x, result)
+        result = self._tied(tag, x, result, fan)
         self.ledger.weight(equation, self._place(), x, weight, fan, math.sqrt(variance), result, axes, self._taken())
         return result
 
-    def _tied(self, tag: Weight, x: Signal, result: Signal) -> Signal:
+    def _tied(self, tag: Weight, x: Signal, result: Signal, fan: float) -> Signal:
         """The output of a weight that was used before is as like its earlier output as its inputs are alike."""
         key = (tag.path, tag.index)
+        if result.source is not None and x.source is not None:
+            result.source.born = (x.source, fan)
         before = self._used.get(key)
         self._used[key] = (x, result)
         if before is None or result.is_constant or before[1].is_constant or before[1].shape != result.shape:
             return result
         tied = replace_source(result, related([(before[1].source, _likeness(x, before[0]))]))  # type: ignore[list-item]
+        assert tied.source is not None
+        tied.source.born = None if x.source is None else (x.source, fan)
         self._used[key] = (x, tied)
         return tied
 
@@ -264,7 +268,9 @@ def _unit(weight: Signal, axes: Sequence[int], zero_sum_over: float | None) -> S
 def _scaled(x: Signal, gain: float) -> Signal:
     if x.is_constant:
         return Signal.constant(x.mean * gain, x.shape, x.dtype)
-    return x.fresh(values=x.values * gain, profiles=x.profiles)
+    inner = x.at
+    at = None if inner is None else lambda z: gain * inner(z)
+    return x.fresh(values=x.values * gain, profiles=x.profiles, at=at)
 
 
 def _listed(result: Any) -> list[Value]:

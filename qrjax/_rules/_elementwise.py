@@ -11,6 +11,7 @@ import numpy as np
 from qrjax._rules._functions import BITS, BY_JAX, SIMPLE, numpy_form
 from qrjax._rules._registry import Equation, signals
 from qrjax._signals._combine import combine
+from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._signal import Signal
 
 NAMES = frozenset(SIMPLE) | frozenset(BITS) | BY_JAX | {
@@ -33,7 +34,34 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     dtypes = [operand.dtype for operand in operands]
     function = numpy_form(equation.name, equation.params, dtypes, equation.dtype) or _by_jax(equation, dtypes)
     result = combine(function, operands, equation.shape, equation.dtype)
+    if equation.name in ("mul", "div") and any(x.profiles for x in operands):
+        result = _by_place(equation.name, operands, result)
     return _weighted(equation, operands, result)
+
+
+def _by_place(name: str, operands: tuple[Signal, ...], result: Signal) -> Signal:
+    """A signal whose strength depends on the place, times known numbers that do too, such as the counts of a pool."""
+    x, y = operands
+    if y.array is None or not x.profiles or result.is_constant or y.array.ndim != x.ndim:
+        return result
+    factors = np.asarray(y.array, np.float64) ** (2 if name == "mul" else -2)
+    profiles, ratio = {}, 1.0
+    for axis, profile in x.profiles.items():
+        others = tuple(a for a in range(x.ndim) if a != axis)
+        along = factors.mean(others) / factors.mean()
+        if along.size == profile.size:
+            ratio *= float((profile * along).mean())
+            profiles[axis] = normalized(profile * along)
+    if not (ratio > 0 and np.isfinite(ratio)):
+        return result
+    scaled = result.mean + (result.values - result.mean) * _stretch(result, ratio)
+    return dataclasses.replace(result, values=scaled, at=None, profiles=kept(profiles))
+
+
+def _stretch(x: Signal, ratio: float) -> float:
+    """The factor of the deviations with which the second moment grows by the ratio."""
+    wanted = x.second_moment * ratio - x.mean**2
+    return float(np.sqrt(max(wanted, 0.0) / x.variance)) if x.variance > 0 else 1.0
 
 
 def _same_kind(a: Any, b: Any) -> bool:

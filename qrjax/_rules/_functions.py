@@ -31,6 +31,15 @@ class Gate:
         return _select(which, *cases)
 
 
+class Product:
+    """A product, whose first two moments are known for independent factors."""
+
+    product = True
+
+    def __call__(self, x: Any, y: Any) -> Any:
+        return np.multiply(x, y)
+
+
 def _divide(x: Any, y: Any) -> Any:
     if np.asarray(x).dtype.kind in "iu":
         safe = np.where(np.equal(y, 0), 1, y)
@@ -94,7 +103,7 @@ SIMPLE: dict[str, Function] = {
     "add": Linear(np.add, (1.0, 1.0)),
     "add_any": Linear(np.add, (1.0, 1.0)),
     "sub": Linear(np.subtract, (1.0, -1.0)),
-    "mul": np.multiply,
+    "mul": Product(),
     "div": _divide,
     "rem": np.fmod,
     "pow": np.power,

@@ -66,7 +66,7 @@ def _by_strength(x: Signal, result: Signal, indices: Value, indexed: tuple[int, 
     profile = x.profiles[indexed[0]]
     taken = profile[np.clip(indices.array[:, 0], 0, len(profile) - 1)]
     values = result.values * math.sqrt(float(taken.mean()))
-    return dataclasses.replace(result, values=values, profiles=kept({0: normalized(taken)}))
+    return dataclasses.replace(result, values=values, at=None, profiles=kept({0: normalized(taken)}))
 
 
 def _gathered_table(equation: Equation, x: Signal, indices: Value, indexed: tuple[int, ...], numbers: Any) -> Any:
@@ -169,7 +169,7 @@ def _segments(x: Signal, ones: NDArray[np.float64], twos: NDArray[np.float64], k
     if x.values.min() >= 0 and mean > 0:
         width = math.sqrt(math.log1p(variance / mean**2))
         made = Signal.normal(equation.shape, math.log(mean) - width**2 / 2, width**2, equation.dtype, rho)
-        return dataclasses.replace(made, values=np.exp(made.values), profiles=kept({0: profile}))
+        return dataclasses.replace(made, values=np.exp(made.values), at=None, profiles=kept({0: profile}))
     made = Signal.normal(equation.shape, mean, variance, equation.dtype, rho)
     return dataclasses.replace(made, profiles=kept({0: profile}))
 

@@ -105,7 +105,25 @@ def reduce_window_sum(equation: Equation, x: Signal) -> Signal:
     rho = correlation(hermite_squares(values), table)
     rho.flat[0] = 1.0
     made = Signal(equation.shape, equation.dtype, values, Source(), _tables.settled(rho, equation.shape))
-    return dataclasses.replace(made, profiles=_window_profiles(equation, x))
+    profiles = _count_profiles(equation, x) | _window_profiles(equation, x)
+    return dataclasses.replace(made, profiles=profiles)
+
+
+def _count_profiles(equation: Equation, x: Signal) -> Profiles:
+    """The strength of sums over windows that a border cuts."""
+    p = equation.params
+    found = {}
+    close = dataclasses.replace(x, rho=x.twins.get(NEAR, x.rho)).moments
+    for axis, window in enumerate(p["window_dimensions"]):
+        if window > 1:
+            valid = taps(
+                x.shape[axis], window, p["window_strides"][axis], p["padding"][axis], p["base_dilation"][axis],
+                p["window_dilation"][axis],
+            )  # fmt: skip
+            k = valid.sum(1).astype(np.float64)
+            one = tuple(int(a == axis) for a in range(x.ndim))
+            found[axis] = normalized(k * float(close.flat[0]) + k * (k - 1) * float(close[one]))
+    return kept(found)
 
 
 def _window_profiles(equation: Equation, x: Signal) -> Profiles:

@@ -11,7 +11,7 @@ import numpy as np
 from qrjax._rules._registry import KNOWN_SIZE, Equation, Known, Opaque, Value, described, structural
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import concatenated, surrounded
-from qrjax._signals._profiles import renamed
+from qrjax._signals._profiles import normalized, renamed
 from qrjax._signals._signal import Profiles, Signal
 
 
@@ -248,13 +248,30 @@ def pad(equation: Equation, x: Value, filler: Value) -> Value:
         return Opaque(equation.shape)
     inside = []
     for n, total, (low, high, _) in zip(x.shape, equation.shape, config, strict=True):
-        kept = n - (max(0, -low) + max(0, -high))
-        inside.append((min(kept, total), total))
+        remain = n - (max(0, -low) + max(0, -high))
+        inside.append((min(remain, total), total))
     if all(own == total for own, total in inside):
         return part(described(x), equation.shape, ("pad", tuple(config)), tuple(range(len(config))))
     if 0 in equation.shape:
         return Signal.constant(0.0, equation.shape, equation.dtype)
-    return surrounded(described(x), described(filler), inside, equation.shape)
+    x, filler = described(x), described(filler)
+    made = surrounded(x, filler, inside, equation.shape)
+    if filler.mean != 0 or made.is_constant:
+        return made
+    # Where the zeros are is known: as places without strength, among which the others correlate as before.
+    profiles = {a: _placed(x, a, config[a], equation.shape[a]) for a in range(x.ndim) if inside[a][0] != inside[a][1]}
+    rest = {a: p for a, p in x.profiles.items() if a not in profiles}
+    return dataclasses.replace(made, rho=_tables.settled(x.rho, equation.shape), profiles=kept(profiles) | rest)
+
+
+def _placed(x: Signal, axis: int, config: tuple[int, int, int], total: int) -> Any:
+    """The profile along a padded axis."""
+    low, _, gap = config
+    result = np.zeros(total)
+    places = low + np.arange(x.shape[axis]) * (gap + 1)
+    inside = (places >= 0) & (places < total)
+    result[places[inside]] = x.profiles.get(axis, np.ones(x.shape[axis]))[inside]
+    return normalized(result)
 
 
 @structural("iota")

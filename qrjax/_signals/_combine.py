@@ -56,7 +56,9 @@ def fitted(operand: Signal, shape: Shape) -> Signal:
         return operand
     table = operand.rho if operand.ndim == len(shape) else _tables.constant(len(shape))
     profiles = operand.profiles if operand.ndim == len(shape) else {}
-    return operand.fresh(shape=shape, rho=table, fiber=operand.fiber, sample=operand.sample, profiles=profiles)
+    return operand.fresh(
+        shape=shape, rho=table, fiber=operand.fiber, sample=operand.sample, profiles=profiles, at=operand.at
+    )
 
 
 def _at_nodes(operand: Signal) -> Floats:
@@ -78,4 +80,31 @@ def _of_one(function: Function, operands: list[Signal], source: Source, shape: S
         ]
         if len(parts) == len(operands):
             changes = {"fiber": sampled.fiber, "sample": finite(function(*parts))}
-    return Signal(shape, np.dtype(dtype), values, source, rho, **changes)
+    at = _composed(function, operands)
+    return Signal(shape, np.dtype(dtype), values, source, rho, at=at, **changes)
+
+
+# Functions of functions of ... are followed so far; beyond, the values at the nodes must do.
+DEPTH = 48
+
+
+class Composed:
+    """A function of functions of z; each is evaluated once for each z, however often the formula uses it."""
+
+    def __init__(self, function: Function, operands: list[Signal], depth: int):
+        self.function, self.operands, self.depth = function, operands, depth
+        self.point: Floats | None = None
+        self.value: Floats | None = None
+
+    def __call__(self, z: Floats) -> Floats:
+        if self.point is not z or self.value is None:
+            parts = [o.values[:1] if o.at is None else o.at(z) for o in self.operands]
+            self.point, self.value = z, finite(np.broadcast_to(self.function(*parts), z.shape))
+        return self.value
+
+
+def _composed(function: Function, operands: list[Signal]) -> Composed | None:
+    if not all(o.at is not None or o.is_constant for o in operands):
+        return None
+    depth = 1 + max(getattr(o.at, "depth", 0) for o in operands)
+    return Composed(function, operands, depth) if depth <= DEPTH else None

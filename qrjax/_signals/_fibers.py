@@ -40,6 +40,8 @@ class Fiber:
     parent: Source
     n: int
     rho: float
+    # The standard deviation within a row of what a softmax exponentiates, once it has.
+    spread: list[float] = dataclasses.field(default_factory=list)
 
     @property
     def columns(self) -> int:

@@ -18,14 +18,18 @@ from qrjax._signals._tables import Shape
 POINTS = 8192
 
 
+# Their square roots make even steps (Richtmyer 1951).
+PRIMES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71)
+
+
 @functools.cache
 def _lattice(dimensions: int) -> Floats:
-    """Normal points of a Kronecker lattice, shape (dimensions, POINTS)."""
-    root = 2.0
-    for _ in range(64):  # the positive root of x^(d+1) = x + 1 gives the most even steps
-        root = (1 + root) ** (1 / (dimensions + 1))
-    steps = root ** -np.arange(1, dimensions + 1)
-    return phi_inverse(np.asarray((0.5 + steps[:, None] * np.arange(1, POINTS + 1)) % 1.0, np.float64))
+    """Uncorrelated normal points of a lattice, shape (dimensions, POINTS)."""
+    primes = np.array([PRIMES[d % len(PRIMES)] + d // len(PRIMES) * 72 for d in range(dimensions)])
+    points = phi_inverse(np.asarray((0.5 + np.sqrt(primes)[:, None] * np.arange(1, POINTS + 1)) % 1.0, np.float64))
+    points = points - points.mean(1, keepdims=True)
+    root = np.linalg.cholesky(np.cov(points, ddof=0).reshape(dimensions, -1))
+    return np.asarray(np.linalg.solve(root, points))
 
 
 def of_many(function: Function, operands: list[Signal], sources: list[Source], shape: Shape, dtype: Any) -> Signal:

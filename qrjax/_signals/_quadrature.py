@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 LIMIT = 8.0
+# Numbers this large are masks, not signals.
+MASKED = 1e12
 # The number of Hermite coefficients kept; what is left of the variance is given the next power.
 ORDERS = 32
 
@@ -83,9 +85,25 @@ def on_coarse(values: Floats) -> Floats:
     # Averages within cells have lost some variance; where a sign must stay, the mean alone is restored.
     mean, own = expectation(values), float(means @ COARSE_WEIGHTS)
     if values.min() >= 0 or values.max() <= 0:
-        return means * (mean / own) if own else means
+        return _powered(means, mean, expectation(values**2)) if own else means
     spread, found = expectation((values - mean) ** 2), float((means - own) ** 2 @ COARSE_WEIGHTS)
     return mean + (means - own) * math.sqrt(spread / found) if found > 0 else means
+
+
+def _powered(means: Floats, mean: float, moment: float) -> Floats:
+    """c * means^p with this mean and second moment."""
+    sign, size = math.copysign(1.0, mean), np.abs(means)
+    power, wanted = 1.0, moment / mean**2
+    for _ in range(6):
+        found, step = (
+            float(size ** (2 * p) @ COARSE_WEIGHTS) / float(size**p @ COARSE_WEIGHTS) ** 2
+            for p in (power, power + 1e-4)
+        )
+        if not step > found:
+            break
+        power = min(2.0, max(0.5, power + (wanted - found) / (step - found) * 1e-4))
+    powered = size**power
+    return powered * (sign * abs(mean) / float(powered @ COARSE_WEIGHTS))
 
 
 def hermite_squares(values: Floats) -> Floats:
@@ -118,7 +136,7 @@ def correlation(squares: Floats, covariances: Floats) -> Floats:
     if squares.sum() <= 0:
         return np.ones_like(covariances)
     reached = np.maximum.accumulate(covariance(squares, _RHO_GRID))
-    return np.interp(covariances, reached, _RHO_GRID)
+    return np.asarray(np.interp(covariances, reached, _RHO_GRID))
 
 
 def quantiles(values: Floats, weights: Floats, order: NDArray[np.intp] | None = None) -> Floats:
@@ -136,6 +154,8 @@ def quantiles(values: Floats, weights: Floats, order: NDArray[np.intp] | None = 
     weights = weights / total
     position = np.cumsum(weights) - weights / 2
     result = np.interp(CDF, position, values)
+    if max(-values[0], values[-1]) > MASKED:
+        return result  # a mask's huge numbers: their moments mean nothing, and shifting by them would erase the rest
     mean = float(values @ weights)
     return matched(result, mean, float((values - mean) ** 2 @ weights))
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qrjax._signals import _tables
+from qrjax._signals import _adaptive, _tables
 from qrjax._signals._quadrature import (
     NODES,
     Floats,
@@ -37,6 +37,8 @@ class Source:
     Attributes:
       kin: correlations, element by element, with older sources.
       base: the source of the array that this one is a part of, with other elements in the same places.
+      born: of a weight's output, the source of its input and the number of products summed.
+      scores: of a contraction of two weights' outputs, the sources of their inputs.
       shift: the correlation between an element of `base` and the one that a part has in its place.
     """
 
@@ -45,6 +47,8 @@ class Source:
     shift: float = 0.0
     parts: dict[Any, Source] = dataclasses.field(default_factory=dict)
     fibers: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    born: tuple[Source, float] | None = None
+    scores: frozenset[Source] = frozenset()
 
     def part(self, which: Any, shift: float) -> Source:
         """The source of a part; asking twice for one part gives one source."""
@@ -116,6 +120,10 @@ class Weight:
     axes: tuple[int, ...] | None = None
 
 
+def _line(mean: float, spread: float, z: Floats) -> Floats:
+    return mean + spread * z
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Signal:
     """A random array.
@@ -130,6 +138,7 @@ class Signal:
       fiber, sample: a sample of fibers along reduced axes, and the values there (see `_fibers`).
       twins: other versions of `rho`, for pairs that are closer than most: neighbours in an image ("near"), edges
         of a graph that end at one node; by what brings them together.
+      at: f itself, where it is known between the nodes too.
       profiles: for an axis whose positions differ in strength, their second moments relative to the mean.
     """
 
@@ -144,6 +153,7 @@ class Signal:
     sample: Floats | None = None
     profiles: Profiles = dataclasses.field(default_factory=dict)
     twins: dict[Any, Floats] = dataclasses.field(default_factory=dict)
+    at: Callable[[Floats], Floats] | None = None
 
     # -- makers ------------------------------------------------------------------------------------------------
 
@@ -162,7 +172,8 @@ class Signal:
         if variance <= 0:
             return Signal.constant(mean, shape, dtype)
         table = _tables.independent(shape) if rho is None else _tables.settled(rho, shape)
-        return Signal(shape, np.dtype(dtype), mean + math.sqrt(variance) * NODES, Source(), table)
+        line = functools.partial(_line, mean, math.sqrt(variance))
+        return Signal(shape, np.dtype(dtype), line(NODES), Source(), table, at=line)
 
     @staticmethod
     def known(array: NDArray[Any]) -> Signal:
@@ -189,7 +200,9 @@ class Signal:
         if self.source is None or np.ptp(values) == 0:
             return Signal.constant(float(values[0]), self.shape, self.dtype)
         sample = None if self.sample is None else np.asarray(function(self.sample), np.float64)
-        return self.fresh(values=values, fiber=self.fiber, sample=sample)
+        inner = self.at
+        at = None if inner is None else lambda z: function(inner(z))
+        return self.fresh(values=values, fiber=self.fiber, sample=sample, at=at)
 
     def with_shape(self, shape: Shape) -> Signal:
         """A signal of the same law and another shape: old axes keep their correlations, from the last one back."""
@@ -207,6 +220,7 @@ class Signal:
             "sample": None,
             "profiles": {},
             "twins": {},
+            "at": None,
         }
         return dataclasses.replace(self, **(dropped | changes))
 
@@ -225,12 +239,30 @@ class Signal:
         return self.source is None
 
     @functools.cached_property
+    def _refined(self) -> tuple[float, float] | None:
+        """Mean and variance where the nodes are too far apart for f."""
+        if self.at is None or self.source is None or not _adaptive.is_bent(self.values):
+            return None
+        with np.errstate(all="ignore"):
+            # Centred first, or the variance would be the small difference of large numbers.
+            about = expectation(self.values)
+            function = self.at
+            first, second = _adaptive.moments(lambda z: np.clip(function(z), -HUGE, HUGE) - about)
+        if not (math.isfinite(first) and math.isfinite(second)):
+            return None
+        return about + first, max(0.0, second - first**2)
+
+    @functools.cached_property
     def mean(self) -> float:
-        return float(self.values[0]) if self.source is None else expectation(self.values)
+        if self.source is None:
+            return float(self.values[0])
+        return expectation(self.values) if self._refined is None else self._refined[0]
 
     @functools.cached_property
     def variance(self) -> float:
-        return 0.0 if self.source is None else expectation((self.values - self.mean) ** 2)
+        if self.source is None:
+            return 0.0
+        return expectation((self.values - self.mean) ** 2) if self._refined is None else self._refined[1]
 
     @property
     def second_moment(self) -> float:

@@ -18,6 +18,7 @@ from qrjax._signals._quadrature import (
     Floats,
     correlation,
     hermite_squares,
+    matched,
     on_coarse,
     quantiles,
 )
@@ -41,6 +42,9 @@ def of_two(
     weights = COARSE_WEIGHTS[:, None] * COARSE_WEIGHTS[None, :]
     order = np.argsort(grid, axis=None)
     values = quantiles(grid, weights, order)
+    known = _exact(function, operands, r)
+    if known is not None:
+        values = matched(values, *known)
     mean = float((np.nan_to_num(grid) * weights).sum())
     table = _pair_covariances(grid - mean, tables[0], _remaining(tables[1], tables[0], r))
     squares = hermite_squares(values)
@@ -50,6 +54,20 @@ def of_two(
     if np.ptp(values) == 0:
         return Signal.constant(values[0], shape, dtype)
     return Signal(shape, np.dtype(dtype), values, source, _tables.settled(rho, shape))
+
+
+def _exact(function: Function, operands: list[Signal], r: float) -> tuple[float, float] | None:
+    """Mean and variance of a sum or product of two independent signals."""
+    if r != 0 or len(operands) != 2:
+        return None
+    x, y = operands
+    signs = getattr(function, "linear", None)
+    if signs is not None:
+        return signs[0] * x.mean + signs[1] * y.mean, x.variance + y.variance
+    if getattr(function, "product", False) or function is np.multiply:
+        mean = x.mean * y.mean
+        return mean, max(0.0, x.second_moment * y.second_moment - mean**2)
+    return None
 
 
 def _on_grid(operand: Signal, first: Source, r: float, z2: Floats) -> Floats:

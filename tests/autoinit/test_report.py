@@ -1,0 +1,151 @@
+"""The report: a table to read, JSON to keep, rows to iterate over and to look up."""
+
+import json
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qrjax
+
+
+class Twice(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        dense = nn.Dense(64, name="shared")
+        return nn.Dense(8, name="head")(nn.relu(dense(nn.relu(dense(x)))))
+
+
+SHAPE = jax.ShapeDtypeStruct((16, 64), jnp.float32)
+X = np.random.default_rng(0).standard_normal((16, 64), np.float32)
+
+
+@pytest.fixture(scope="module")
+def report():
+    return qrjax.analyze(Twice(), SHAPE)
+
+
+@pytest.fixture(scope="module")
+def measured():
+    return qrjax.measure(Twice(), Twice().init(jax.random.key(0), X), X)
+
+
+def test_rows_in_order_of_execution(report):
+    assert [row.path for row in report.weights] == ["shared", "shared", "head"]
+    assert [row.op for row in report.weights] == ["dot_general"] * 3
+    assert [row.weight for row in report.weights] == ["shared/kernel", "shared/kernel", "head/kernel"]
+    assert [row.fan for row in report.weights] == [64.0] * 3
+    assert report.rows[-1].shape == (16, 8)
+
+
+def test_a_sequence(report):
+    assert len(report) == len(list(report)) == len(report.rows)
+    assert report[0] is report.rows[0]
+    assert report[-1] is report.rows[-1]
+    assert list(report[1:]) == list(report.rows[1:])
+    assert report.rows[0] in report
+    assert list(reversed(report)) == list(report.rows)[::-1]
+    assert f"{len(report)} rows" in repr(report)
+
+
+def test_look_up_by_path(report):
+    assert report["head"].path == "head"
+    assert report["head"].gain is not None
+    assert len(report.at("shared")) >= 2
+    assert report["shared"] is report.at("shared")[0]
+    assert report.at("nowhere") == ()
+
+
+def test_a_path_that_is_not_there(report):
+    with pytest.raises(KeyError, match="no row has the path 'haed'; paths: shared, head"):
+        report["haed"]
+    with pytest.raises(IndexError, match="out of range"):
+        report[1000]
+
+
+def test_moments_of_a_row(report):
+    row = report["head"]
+    assert row.second_moment == row.mean**2 + row.variance
+    assert row.input_second_moment == row.input_mean**2 + row.input_variance
+    assert row.gain == pytest.approx((64 * row.input_second_moment) ** -0.5, rel=1e-3)
+    assert row.correlation.keys() == {0, 1}
+    assert row.correlation[1] == pytest.approx(0.0, abs=1e-3)
+    assert 0 < row.correlation[0] < 1  # relu's mean is common to the batch
+    assert (row.measured_mean, row.measured_variance, row.measured_second_moment, row.octaves) == (None,) * 4
+    assert not report.measured
+
+
+def test_measured_beside_predicted(measured):
+    assert measured.measured
+    for row in measured.weights:
+        assert row.measured_second_moment == row.measured_mean**2 + row.measured_variance
+        assert row.octaves == math.log2(row.measured_second_moment / row.second_moment)
+
+
+def test_octaves_of_nothing(report):
+    row = report["head"]
+    zeros = {"measured_mean": 0.0, "measured_variance": 0.0}
+    changed = type(row)(**{f: getattr(row, f) for f in row.__dataclass_fields__} | zeros)
+    assert changed.octaves == -math.inf
+    nothing = type(row)(**{f: getattr(changed, f) for f in row.__dataclass_fields__} | {"mean": 0.0, "variance": 0.0})
+    assert nothing.octaves == 0.0
+
+
+@pytest.mark.parametrize("which", ["report", "measured"])
+def test_a_readable_table(which, request):
+    found = request.getfixturevalue(which)
+    lines = str(found).splitlines()
+    for column in ("module", "operation", "output", "fan", "gain", "variance", "correlation", "notes"):
+        assert column in lines[0]
+    assert ("measured" in lines[0]) == (which == "measured")
+    assert len(lines) >= 1 + len(found)
+    for row, line in zip(found, lines[1:], strict=False):
+        assert line.startswith(row.path or "(whole)")
+        assert row.op in line
+        assert "x".join(map(str, row.shape)) in line
+    assert all(line == line.rstrip() for line in lines)
+    assert "\x1b" not in str(found)
+
+
+def test_the_whole_model_has_a_name():
+    # A module that ends in an activation has a row of its own.
+    found = qrjax.analyze(nn.Sequential([nn.Dense(8), nn.relu]), SHAPE)
+    assert found.rows[-1].path == ""
+    assert "(whole)" in str(found)
+    assert found[""].second_moment == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize("which", ["report", "measured"])
+def test_json(which, request):
+    found = request.getfixturevalue(which)
+    kept = json.loads(found.to_json())
+    assert kept.keys() == {"target", "findings", "rows"}
+    assert kept["target"] == 1.0
+    assert kept["findings"] == list(found.findings)
+    assert len(kept["rows"]) == len(found)
+    for row, stored in zip(found, kept["rows"], strict=True):
+        assert stored["path"] == row.path
+        assert stored["shape"] == list(row.shape)
+        assert stored["second_moment"] == row.second_moment
+        assert stored["measured_second_moment"] == row.measured_second_moment
+        assert stored["correlation"] == {str(axis): rho for axis, rho in row.correlation.items()}
+        assert "site" not in stored
+    assert json.loads(found.to_json(indent=2)) == kept
+    assert "\n" in found.to_json(indent=2)
+
+
+def test_json_has_no_infinities(report):
+    row = report["head"]
+    infinite = type(row)(**{f: getattr(row, f) for f in row.__dataclass_fields__} | {"variance": math.inf})
+    assert json.loads(qrjax.Report([infinite]).to_json())["rows"][0]["variance"] is None
+
+
+def test_findings_are_printed():
+    found = qrjax.Report([], ["the signal vanishes", "layer b is dead"])
+    assert str(found).splitlines()[-2:] == ["- the signal vanishes", "- layer b is dead"]
+    assert len(found) == 0
+    with pytest.raises(KeyError, match="paths: none"):
+        found["a"]
