@@ -11,7 +11,7 @@ import numpy as np
 from qrjax._rules._registry import KNOWN_SIZE, Equation, Known, Opaque, Value, described, structural
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import concatenated, surrounded
-from qrjax._signals._profiles import normalized, renamed
+from qrjax._signals._profiles import kept, normalized, renamed
 from qrjax._signals._signal import Profiles, Signal
 
 

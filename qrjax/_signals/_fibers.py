@@ -13,7 +13,7 @@ import functools
 
 import numpy as np
 
-from qrjax._signals._quadrature import NODES, Floats, phi_inverse
+from qrjax._signals._quadrature import MASKED, NODES, Floats, phi_inverse
 from qrjax._signals._signal import Source
 
 # Elements in a sample; rows are whole up to COLUMNS, or an element would weigh too much in its own sum.
@@ -61,7 +61,12 @@ class Fiber:
 
     def values(self, f: Floats) -> Floats:
         """f at the sampled source."""
-        return np.interp(self.z, NODES, f)
+        found = np.interp(self.z, NODES, f)
+        if f.min() < -MASKED < f.max():
+            # No row of a causal mask is masked all over, as a few of a random sample are.
+            empty = found.max(1) < -MASKED
+            found[empty, 0] = np.median(f[f > -MASKED])
+        return found
 
 
 def fiber_of(parent: Source, n: int, rho: float) -> Fiber:

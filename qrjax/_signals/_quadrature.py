@@ -15,7 +15,9 @@ Floats = NDArray[np.float64]
 
 LIMIT = 8.0
 # Numbers this large are masks, not signals.
-MASKED = 1e12
+MASKED = 1e8
+# Laws of fewer values than this are steps.
+FEW = 64
 # The number of Hermite coefficients kept; what is left of the variance is given the next power.
 ORDERS = 32
 
@@ -47,6 +49,10 @@ _erf = np.frompyfunc(math.erf, 1, 1)
 _erfc = np.frompyfunc(math.erfc, 1, 1)
 # The distribution function at the nodes, from the side where it loses no digits.
 CDF: Floats = 0.5 * np.asarray(_erfc(-NODES / math.sqrt(2)), np.float64)
+
+
+# The probabilities below the edges of the nodes' cells.
+_EDGES: Floats = np.concatenate([[0.0], np.cumsum(WEIGHTS)[:-1], [1.0]])
 
 
 def phi(z: Floats) -> Floats:
@@ -152,12 +158,26 @@ def quantiles(values: Floats, weights: Floats, order: NDArray[np.intp] | None = 
     if total <= 0:
         return np.full_like(NODES, np.nan)
     weights = weights / total
+    if np.count_nonzero(np.diff(values)) < FEW:
+        return _steps(values, weights)
     position = np.cumsum(weights) - weights / 2
     result = np.interp(CDF, position, values)
     if max(-values[0], values[-1]) > MASKED:
         return result  # a mask's huge numbers: their moments mean nothing, and shifting by them would erase the rest
     mean = float(values @ weights)
     return matched(result, mean, float((values - mean) ** 2 @ weights))
+
+
+def _steps(values: Floats, weights: Floats) -> Floats:
+    """The quantile function of few different values: each node has the mean over its cell, so no step moves."""
+    probability = np.concatenate([[0.0], np.cumsum(weights)])
+    integral = np.concatenate([[0.0], np.cumsum(values * weights)])
+    inner = np.interp(_EDGES, probability, integral)
+    means = np.diff(inner) / np.diff(_EDGES)
+    # Where a cell lies within one value, that value exactly: differences of large sums would blur it.
+    first = values[np.minimum(np.searchsorted(probability[1:], _EDGES[:-1], "right"), values.size - 1)]
+    last = values[np.minimum(np.searchsorted(probability[1:], _EDGES[1:], "left"), values.size - 1)]
+    return np.where(first == last, first, means)
 
 
 def matched(values: Floats, mean: float, variance: float) -> Floats:
