@@ -48,7 +48,7 @@ def on_fiber(function: Function, operands: list[Signal], fiber: Fiber, shape: Sh
         main = max(elements, key=lambda o: _likeness(sampled(o, fiber), sample))
         rho = main.rho
         if aggregates or fiber.rho < 0:
-            rho = _with_rows(rho, values, sample, fiber.n, _row_axes(aggregates, main, shape))
+            rho = _with_rows(main, sampled(main, fiber), values, sample, fiber.n, _row_axes(aggregates, main, shape))
     kin = ties(sample, np.ones_like(sample), [(fiber.parent, fiber.z)] if elements else [], order)
     source = related(kin)
     return Signal(shape, np.dtype(dtype), values, source, _tables.settled(rho, shape), fiber=fiber, sample=sample)
@@ -69,15 +69,24 @@ def _row_axes(aggregates: list[Signal], main: Signal, shape: Shape) -> list[int]
     return found
 
 
-def _with_rows(rho: Floats, values: Floats, sample: Floats, n: int, axes: list[int]) -> Floats:
-    """The table with the sample's own correlation wherever two elements of one row are compared."""
+def _within(values: Floats, sample: Floats, n: int) -> float:
+    """The correlation of the sources of two elements of a row, by the sample."""
+    return float(correlation(hermite_squares(values), np.array([pair_covariance(sample, n)]))[0])
+
+
+def _with_rows(main: Signal, before: Floats, values: Floats, sample: Floats, n: int, axes: list[int]) -> Floats:
+    """The main operand's table with the sample's own correlation between two elements of one row.
+
+    The sample knows one correlation for all pairs of a row. What sets pairs along some of the row's axes apart from
+    others, as the pixels of one channel from those of its group, is kept beside it.
+    """
+    rho = main.rho
     if not axes or sample.shape[1] == 1:
         return rho
-    within = float(correlation(hermite_squares(values), np.array([pair_covariance(sample, n)]))[0])
+    within, average = _within(values, sample, n), _within(main.values, before, n)
     result = rho.copy()
-    rows = tuple(axes)
     for index in np.ndindex(rho.shape):
-        if any(index[axis] for axis in rows):
-            outside = tuple(0 if axis in rows else i for axis, i in enumerate(index))
-            result[index] = within * rho[outside]
-    return result
+        if any(index[axis] for axis in axes):
+            outside = rho[tuple(0 if axis in axes else i for axis, i in enumerate(index))]
+            result[index] = within * outside + (rho[index] - average * outside) / max(1e-6, 1 - average)
+    return np.clip(result, -1.0, 1.0)

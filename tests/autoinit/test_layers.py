@@ -131,7 +131,8 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_layers_without_weights(name):
-    function_agrees(*FUNCTIONS[name], draws=32)
+    # The number of masked entries in a row goes through a normal copula, which has few rows of one entry.
+    function_agrees(*FUNCTIONS[name], draws=32, **({"within": 0.1} if name == "causal softmax" else {}))
 
 
 class Called(nn.Module):
