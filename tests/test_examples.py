@@ -21,7 +21,7 @@ def example(monkeypatch):
 
 
 def test_every_example_is_run_here():
-    assert {path.stem for path in FOLDER.glob("*.py")} == {"deep_network", "own_layer"}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {"deep_network", "own_layer", "plot_signal"}
 
 
 def test_deep_network(example, tmp_path, capsys):
@@ -49,3 +49,18 @@ def test_own_layer(example, capsys):
     assert (after["Whiten_0"].mean, after["Whiten_0"].variance) == pytest.approx((0, 1), abs=1e-9)
     assert all(abs(row.octaves) < 0.1 for row in (*before, *after))
     assert "octaves" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", ["vit", "mlp"])
+def test_plot_signal(example, tmp_path, capsys, model):
+    path = tmp_path / "signal.png"
+    found = example("plot_signal").main(["--model", model, "--depth", "small", "--output", str(path)])
+    # The ten logits are too few for a mean over them to be near what is expected.
+    assert all(abs(row.octaves) < 0.5 for row in found.measured if row.shape[-1] > 10)
+    assert [row.path for row in found.predicted] == [row.path for row in found.default]
+    last = found.measured[-1].measured_variance / found.default[-1].measured_variance
+    assert last > {"vit": 1, "mlp": 30}[model]
+    assert path.read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "Findings with Flax's default" in printed
+    assert "head" in printed

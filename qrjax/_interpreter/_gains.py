@@ -26,6 +26,7 @@ class Gains:
       target: the second moment of outputs.
       selected: whether a weight is touched, by its path; None to touch none.
       variances: what has been decided.
+      misses: by how much the last walk missed the target, in logarithms.
       uses: for each weight, its output's second moment at unit variance and how often it occurs.
     """
 
@@ -34,7 +35,7 @@ class Gains:
     variances: dict[Key, float] = dataclasses.field(default_factory=dict)
     uses: dict[Key, list[tuple[float, float]]] = dataclasses.field(default_factory=dict)
     tables: set[Key] = dataclasses.field(default_factory=set)
-    fans: dict[Key, float] = dataclasses.field(default_factory=dict)
+    misses: dict[Key, float] = dataclasses.field(default_factory=dict)
 
     def touches(self, weight: Weight) -> bool:
         return self.selected is not None and self.selected(weight.path)
@@ -47,7 +48,6 @@ class Gains:
             self.variances[key] = self.target / unit
         elif key not in self.tables:
             self.uses.setdefault(key, []).append((unit, count))
-            self.fans[key] = fan
         if key not in self.variances:
             # Nothing has come in yet, as at a recurrence's first step: the textbook's scale until the next walk.
             self.variances[key] = self.target / unit if unit > 0 else 1 / fan
@@ -64,8 +64,12 @@ class Gains:
                 continue
             pooled = sum(unit * count for unit, count in uses) / sum(count for _, count in uses)
             if pooled > 0 and math.isfinite(pooled):
-                shared[key] = self.target / pooled
-                error = max(error, abs(math.log(shared[key] / self.variances[key])))
+                miss = math.log(self.target / pooled / self.variances[key])
+                # A recurrence answers in part to its own gain: how much, the last two walks tell.
+                answer = min(0.5, max(-0.9, miss / self.misses[key])) if self.misses.get(key) else 0.0
+                self.misses[key] = miss
+                shared[key] = self.variances[key] * math.exp(miss / (1 - answer))
+                error = max(error, abs(miss))
         if error <= TOLERANCE:
             return False
         self.variances = shared

@@ -14,6 +14,8 @@ from qrjax._rules._registry import Equation
 from qrjax._signals._quadrature import WEIGHTS
 from qrjax._signals._signal import Signal
 
+# A mean below this share of the second moment is the rounding of zero.
+ROUNDING = 1e-20
 # Entries of a softmax below this are masked.
 MASKED = -1e4
 
@@ -125,6 +127,8 @@ def _row(site: Site, entry: Entry) -> Row:
     mean, moment, input_mean, input_moment = (s / entry.count for s in entry.sums)
     out = entry.output
     assert out is not None
+    if mean**2 < ROUNDING * moment:
+        mean = 0.0
     has_input = entry.input is not None
     return Row(
         path=entry.path,

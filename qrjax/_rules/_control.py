@@ -17,7 +17,7 @@ from qrjax._signals._quadrature import CDF, WEIGHTS
 from qrjax._signals._signal import Signal, relation
 
 # A recurrence is walked until its carry's moments repeat to this, at least so often, at most so often.
-STEADY = 1e-4
+STEADY = 5e-4
 LEAST, MOST = 4, 256
 # Known inputs of this many steps at most are taken step by step.
 UNROLLED = 512

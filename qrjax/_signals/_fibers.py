@@ -12,6 +12,7 @@ import dataclasses
 import functools
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qrjax._signals._quadrature import MASKED, NODES, Floats, phi_inverse
 from qrjax._signals._signal import Source
@@ -59,9 +60,17 @@ class Fiber:
         centred = (own - own.mean(1, keepdims=True)) * np.sqrt(k / max(1, k - 1))
         return np.sqrt(share) * centred + np.sqrt(1 - share) * np.roll(own, k // 2 + 1, 0)
 
+    @functools.cached_property
+    def _cells(self) -> tuple[NDArray[np.intp], Floats]:
+        """Between which nodes the sampled source lies, and where: the nodes are evenly spaced."""
+        place = np.clip((self.z - NODES[0]) / (NODES[1] - NODES[0]), 0, NODES.size - 1 - 1e-9)
+        cell = place.astype(np.intp)
+        return cell, place - cell
+
     def values(self, f: Floats) -> Floats:
         """f at the sampled source."""
-        found = np.interp(self.z, NODES, f)
+        cell, part = self._cells
+        found = f[cell] + (f[cell + 1] - f[cell]) * part
         if f.min() < -MASKED < f.max():
             # No row of a causal mask is masked all over, as a few of a random sample are.
             empty = found.max(1) < -MASKED

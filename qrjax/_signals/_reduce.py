@@ -31,6 +31,8 @@ from qrjax._signals._tables import Shape
 
 # From so many summands on a sum is normal, or lognormal where its terms have one sign.
 MANY = 6
+# Two rows' aggregates correlate at most by this.
+ALIKE = 1 - 1e-6
 
 
 def shrunk(shape: Shape, axes: Sequence[int]) -> Shape:
@@ -53,11 +55,18 @@ def summed(x: Signal, axes: Sequence[int]) -> Signal:
     kept_axes = [a for a in range(x.ndim) if a not in axes]
     profiles = renamed(x.profiles, {a: i for i, a in enumerate(kept_axes)})
     aggregate = _aggregate(n * x.mean, table, shape, x.dtype, signed, rows if n < MANY and not x.is_normal else None)
+    if not aggregate.is_constant:
+        aggregate = aggregate.fresh(rho=_told_apart(aggregate.rho, _tables.dropped(x.rho, axes)))
     if aggregate.is_constant or rows is None:
         return aggregate.fresh(profiles=profiles)
     assert fiber is not None
     source = related([(fiber.parent, _tie(fiber, rows))])
     return aggregate.fresh(source=source, fiber=fiber, sample=rows, profiles=profiles)
+
+
+def _told_apart(rho: Floats, elements: Floats) -> Floats:
+    """Aggregates of rows that differ are not one number, however alike; only along such axes is one broadcast."""
+    return np.where((elements < 1.0) & (rho > ALIKE), ALIKE, rho)
 
 
 def _weakened(x: Signal, axes: Sequence[int]) -> Floats:

@@ -48,7 +48,8 @@ def on_fiber(function: Function, operands: list[Signal], fiber: Fiber, shape: Sh
         main = max(elements, key=lambda o: _likeness(sampled(o, fiber), sample))
         rho = main.rho
         if aggregates or fiber.rho < 0:
-            rho = _with_rows(main, sampled(main, fiber), values, sample, fiber.n, _row_axes(aggregates, main, shape))
+            axes = _row_axes(aggregates, main, shape)
+            rho = _with_rows(main, sampled(main, fiber), values, sample, fiber.n, axes)
     kin = ties(sample, np.ones_like(sample), [(fiber.parent, fiber.z)] if elements else [], order)
     source = related(kin)
     return Signal(shape, np.dtype(dtype), values, source, _tables.settled(rho, shape), fiber=fiber, sample=sample)
@@ -84,9 +85,16 @@ def _with_rows(main: Signal, before: Floats, values: Floats, sample: Floats, n: 
     if not axes or sample.shape[1] == 1:
         return rho
     within, average = _within(values, sample, n), _within(main.values, before, n)
+    means = _tables.differing(rho, axes, main.shape)
+    if math.prod(main.shape[axis] for axis in axes) == n:
+        average = float(means.flat[0])
+    else:
+        # Part of the row lies along an axis that others share with it: the sample alone knows its mean.
+        means = average * _tables.dropped(rho, axes)
     result = rho.copy()
     for index in np.ndindex(rho.shape):
         if any(index[axis] for axis in axes):
-            outside = rho[tuple(0 if axis in axes else i for axis, i in enumerate(index))]
-            result[index] = within * outside + (rho[index] - average * outside) / max(1e-6, 1 - average)
+            outside = tuple(i for axis, i in enumerate(index) if axis not in axes)
+            same_row = tuple(0 if axis in axes else i for axis, i in enumerate(index))
+            result[index] = within * rho[same_row] + (rho[index] - means[outside]) / max(1e-6, 1 - average)
     return np.clip(result, -1.0, 1.0)

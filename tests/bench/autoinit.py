@@ -3,8 +3,9 @@
     python tests/bench/autoinit.py [--markdown] [--seeds 8] [names ...]
 
 Accuracy: for every network, weights for 8 seeds, each on a batch of its own; log2 of the measured over the predicted
-second moment at every weight's output and every module's output; the second moment of the network's own output, its
-mean over the seeds; and after calibration the largest deviation of a weight's output from the target. Beside it the
+second moment at every weight's output and every module's output; its standard deviation over the seeds ("luck", the
+median over rows), which no prediction can foresee; the second moment of the network's own output, its mean over the
+seeds; and after calibration the largest deviation of a weight's output from the target. Beside it the
 same with the correlations along axes switched off, as AutoInit's authors have it.
 Speed: the walk alone, after tracing, and tracing; the least of three.
 """
@@ -70,6 +71,7 @@ def study(network, seeds, correlated):
         "rows": octaves.shape[1],
         "median": float(np.median(np.abs(octaves))),
         "p90": float(np.quantile(np.abs(octaves), 0.9)),
+        "luck": float(np.median(octaves.std(0))),
         "output": float(np.mean([one[-1].measured_second_moment / report[-1].second_moment for one in rows])),
         "amplifies": any("variance map" in finding for finding in report.findings),
     }
@@ -113,18 +115,18 @@ def main():
     names = arguments.names or list(everyone)
     print(f"{platform.machine()}, jax {jax.__version__}, {datetime.date.today()}, {arguments.seeds} seeds\n")
     if arguments.only != "speed":
-        print("| network | rows | median | 90th | output | calibrated | median, independent | 90th | output |")
-        print("|---|---|---|---|---|---|---|---|---|")
+        print("| network | rows | median | 90th | luck | output | calibrated | independent: median | 90th | output |")
+        print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
         for name, ours, plain in accuracy([n for n in names if n in NETWORKS], arguments.seeds):
             mark = " (announced)" if ours["amplifies"] else ""
             print(
-                f"| {name}{mark} | {ours['rows']} | {ours['median']:.2f} | {ours['p90']:.2f} | {ours['output']:.2f} "
-                f"| {ours['calibrated']:.1e} | {plain['median']:.2f} | {plain['p90']:.2f} | {plain['output']:.3g} |",
+                f"| {name}{mark} | {ours['rows']} | {ours['median']:.2f} | {ours['p90']:.2f} | {ours['luck']:.2f} "
+                f"| {ours['output']:.2f} | {ours['calibrated']:.0e} | {plain['median']:.2f} | {plain['p90']:.2f} | {plain['output']:.3g} |",
                 flush=True,
             )
     if arguments.only != "accuracy":
         print("\n| network | parameters | equations at top level | trace s | walk s |")
-        print("|---|---|---|---|---|")
+        print("|---|---:|---:|---:|---:|")
         for name in names:
             parameters, equations, trace, walk = timing(everyone[name])
             print(f"| {name} | {parameters / 1e6:,.1f} M | {equations} | {trace:.2f} | {walk:.2f} |", flush=True)
