@@ -174,11 +174,11 @@ def _rendered(report: Report) -> str:
     columns += ["correlation along axes", "notes"]
     for name in columns:
         numeric = name not in {"module", "operation", "output", "correlation along axes", "notes"}
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=name == "module")
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=name != "notes")
     for row in report:
         table.add_row(*_cells(row, report.measured))
     stream = io.StringIO()
-    width = max((len(row.path) for row in report), default=0) + 150
+    width = max((len(row.path) + len(row.op) for row in report), default=0) + 200
     Console(file=stream, width=width, color_system=None, force_terminal=False).print(table)
     lines = [line.rstrip() for line in stream.getvalue().splitlines()]
     return "\n".join(lines + [""] * bool(report.findings) + [f"- {finding}" for finding in report.findings])

@@ -26,6 +26,8 @@ from qrjax._signals._tables import Shape
 # Relations to older sources that a source remembers; signals meet their kin within a few operations.
 KIN = 20
 Profiles = dict[int, Floats]
+# Larger arrays are described by a part of themselves.
+LARGE = 1 << 20
 # Infinities become this, so that masked scores keep finite moments.
 HUGE = 1e30
 
@@ -120,6 +122,14 @@ class Weight:
     axes: tuple[int, ...] | None = None
 
 
+def _thinned(array: NDArray[Any]) -> NDArray[Any]:
+    """Every other slice of the longest axis, until the array is small enough to be sorted in a moment."""
+    while array.size > LARGE:
+        axis = int(np.argmax(array.shape))
+        array = array[(slice(None),) * axis + (slice(None, None, 2),)]
+    return array
+
+
 def _line(mean: float, spread: float, z: Floats) -> Floats:
     return mean + spread * z
 
@@ -178,8 +188,8 @@ class Signal:
     @staticmethod
     def known(array: NDArray[Any]) -> Signal:
         """The law of the elements of an actual array, and of its pairs."""
-        numbers = np.nan_to_num(np.asarray(array, np.float64), nan=0.0, posinf=HUGE, neginf=-HUGE)
         dtype = np.asarray(array).dtype
+        numbers = np.nan_to_num(np.asarray(_thinned(array), np.float64), nan=0.0, posinf=HUGE, neginf=-HUGE)
         if numbers.size == 0 or np.ptp(numbers) == 0:
             made = Signal.constant(float(numbers.flat[0]) if numbers.size else 0.0, array.shape, dtype)
             return dataclasses.replace(made, array=array)

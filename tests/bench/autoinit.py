@@ -120,8 +120,10 @@ def main():
         for name, ours, plain in accuracy([n for n in names if n in NETWORKS], arguments.seeds):
             mark = " (announced)" if ours["amplifies"] else ""
             print(
-                f"| {name}{mark} | {ours['rows']} | {ours['median']:.2f} | {ours['p90']:.2f} | {ours['luck']:.2f} "
-                f"| {ours['output']:.2f} | {ours['calibrated']:.0e} | {plain['median']:.2f} | {plain['p90']:.2f} | {plain['output']:.3g} |",
+                f"| {name}{mark} | {ours['rows']} | {ours['median']:.2f} | {ours['p90']:.2f} | {ours['luck']:.2f} ",
+                f"| {ours['output']:.2f} | {ours['calibrated']:.0e} ",
+                f"| {plain['median']:.2f} | {plain['p90']:.2f} | {plain['output']:.3g} |",
+                sep="",
                 flush=True,
             )
     if arguments.only != "accuracy":

@@ -1,0 +1,43 @@
+"""Predicted against measured second moments on the zoo, by the benchmark that makes the README's table."""
+
+import pathlib
+import sys
+
+import pytest
+
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "bench"))
+import autoinit as bench
+from zoo import NETWORKS
+
+# Octaves: the median and the 90th percentile of |log2(measured / predicted)| over rows and seeds.
+MEDIAN, HIGH = 0.10, 0.35
+# Networks beyond these bounds, and why; the README's table has the figures.
+LUCK = "without normalization, finite width's luck adds up from layer to layer: its own spread is of this size"
+BEYOND = {
+    "mlp_relu": (0.45, 1.3, LUCK),
+    "mlp_gelu": (3.0, 8.0, "its report announces a variance map that amplifies luck a hundredfold"),
+    "nnx_mlp": (0.35, 1.2, "its report announces a variance map that amplifies luck"),
+    "resnet_free": (0.25, 0.7, LUCK),
+    "densenet_free": (0.3, 0.9, LUCK),
+    "highway": (0.15, 0.55, LUCK),
+    "vgg": (0.2, 0.7, LUCK),
+    "vae": (0.2, 0.45, LUCK),
+    "graph": (0.2, 0.9, LUCK),
+    "experts": (0.1, 1.0, "an expert's output is zero for the tokens that it was not given, which their gates know"),
+    "lstm": (0.3, 0.65, "gates of successive steps are more alike than their linear parts"),
+}
+FAST = ["mlp_tanh", "functions"]
+
+
+@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS])
+def test_predictions(name):
+    found = bench.study(NETWORKS[name], 4, correlated=True)
+    median, high, _ = BEYOND.get(name, (MEDIAN, HIGH, ""))
+    assert found["median"] <= median
+    assert found["p90"] <= high
+    assert found["calibrated"] <= 0.01
+
+
+def test_correlations_are_what_a_mean_pooling_transformer_needs():
+    independent = bench.study(NETWORKS["functions"], 2, correlated=False)
+    assert independent["output"] > 10 * bench.study(NETWORKS["functions"], 2, correlated=True)["output"]
