@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import flax.linen as nn
 import jax
+import numpy as np
 
 import qrjax
 
@@ -120,10 +121,9 @@ def reports(case: Case, seed: int) -> Outcome:
     """Predicted from the shape alone, then measured on noise with our initialization and with Flax's."""
     network = case.network
     predicted = qrjax.analyze(network, jax.ShapeDtypeStruct(case.batch, "float32"))
-    keys = jax.random.split(jax.random.key(seed))
-    x = jax.random.normal(keys[0], case.batch)
+    x = np.random.default_rng(seed).standard_normal(case.batch, np.float32)
     measured = qrjax.measure(network, qrjax.autoinit(network, x, seed=seed), x)
-    default = qrjax.measure(network, jax.jit(network.init)(keys[1], x), x)
+    default = qrjax.measure(network, jax.jit(network.init)(jax.random.key(seed), x), x)
     return Outcome(predicted, measured, default)
 
 

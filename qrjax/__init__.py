@@ -1,13 +1,9 @@
 """Quasirandom, addressable, signal-preserving weight initialization for JAX and Flax."""
 
-from typing import Any
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from qrjax import plot, random, sobol, splitmix
-from qrjax._autoinit._analyze import analyze
-from qrjax._autoinit._centered import centered_unit_norm
-from qrjax._autoinit._initialize import autoinit
-from qrjax._autoinit._measure import calibrate, measure
-from qrjax._autoinit._rules import module_rule, rule
+from qrjax import random, sobol, splitmix
 from qrjax._initializers._builders import (
     delta_orthogonal_hash,
     delta_orthogonal_qr,
@@ -47,8 +43,17 @@ from qrjax._initializers._builders import (
     xavier_uniform_qr,
 )
 from qrjax._initializers._initializer import Initializer, RankCollapseWarning
-from qrjax._interpreter._report import Report, Row
-from qrjax._signals._signal import Signal
+
+if TYPE_CHECKING:
+    from qrjax import plot
+    from qrjax._adapters._weighted_sum import WeightedSum
+    from qrjax._autoinit._analyze import analyze
+    from qrjax._autoinit._centered import centered_unit_norm
+    from qrjax._autoinit._initialize import autoinit
+    from qrjax._autoinit._measure import calibrate, measure
+    from qrjax._autoinit._rules import module_rule, rule
+    from qrjax._interpreter._report import Report, Row
+    from qrjax._signals._signal import Signal
 
 __version__ = "0.1.0"
 
@@ -109,10 +114,30 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # Flax is loaded by those who use it.
-    if name == "WeightedSum":
-        from qrjax._adapters._weighted_sum import WeightedSum
+# Loaded when they are asked for, so that importing the builders costs little more than importing JAX.
+_LATER = {
+    "Report": "qrjax._interpreter._report",
+    "Row": "qrjax._interpreter._report",
+    "Signal": "qrjax._signals._signal",
+    "WeightedSum": "qrjax._adapters._weighted_sum",
+    "analyze": "qrjax._autoinit._analyze",
+    "autoinit": "qrjax._autoinit._initialize",
+    "calibrate": "qrjax._autoinit._measure",
+    "centered_unit_norm": "qrjax._autoinit._centered",
+    "measure": "qrjax._autoinit._measure",
+    "module_rule": "qrjax._autoinit._rules",
+    "rule": "qrjax._autoinit._rules",
+}
 
-        return WeightedSum
-    raise AttributeError(f"module 'qrjax' has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    if name == "plot":
+        return importlib.import_module("qrjax.plot")
+    if name not in _LATER:
+        raise AttributeError(f"module 'qrjax' has no attribute {name!r}")
+    globals()[name] = value = getattr(importlib.import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER, "plot"})

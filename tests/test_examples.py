@@ -51,7 +51,7 @@ def test_own_layer(example, capsys):
     assert "octaves" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("model", ["vit", "mlp"])
+@pytest.mark.parametrize("model", ["mlp", "vit"])
 def test_plot_signal(example, tmp_path, capsys, model):
     path = tmp_path / "signal.png"
     found = example("plot_signal").main(["--model", model, "--depth", "small", "--output", str(path)])

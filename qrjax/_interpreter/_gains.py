@@ -12,6 +12,13 @@ Key = tuple[str, int | None]
 # Weights used several times are settled to this, in logarithms of the variance.
 TOLERANCE = 2e-3
 SWEEPS = 24
+BITS = 20
+
+
+def rounded(variance: float) -> float:
+    """The variance whose root, the gain, has 20 bits: what processors' libraries differ in is cut off."""
+    mantissa, exponent = math.frexp(math.sqrt(variance))
+    return math.ldexp(round(math.ldexp(mantissa, BITS)), exponent - BITS) ** 2
 
 
 @dataclasses.dataclass
@@ -45,12 +52,12 @@ class Gains:
         key = (weight.path, weight.index)
         if table:
             self.tables.add(key)
-            self.variances[key] = self.target / unit
+            self.variances[key] = rounded(self.target / unit)
         elif key not in self.tables:
             self.uses.setdefault(key, []).append((unit, count))
         if key not in self.variances:
             # Nothing has come in yet, as at a recurrence's first step: the textbook's scale until the next walk.
-            self.variances[key] = self.target / unit if unit > 0 else 1 / fan
+            self.variances[key] = rounded(self.target / unit if unit > 0 else 1 / fan)
         for path in weight.also:
             self.variances[path, weight.index] = self.variances[key]
         return self.variances[key]
@@ -68,7 +75,7 @@ class Gains:
                 # A recurrence answers in part to its own gain: how much, the last two walks tell.
                 answer = min(0.5, max(-0.9, miss / self.misses[key])) if self.misses.get(key) else 0.0
                 self.misses[key] = miss
-                shared[key] = self.variances[key] * math.exp(miss / (1 - answer))
+                shared[key] = rounded(self.variances[key] * math.exp(miss / (1 - answer)))
                 error = max(error, abs(miss))
         if error <= TOLERANCE:
             return False

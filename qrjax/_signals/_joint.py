@@ -36,7 +36,7 @@ def ties(
     """The correlation of the new source, the normal score of the values, with the old ones."""
     if not sources:
         return []
-    order = np.argsort(grid, axis=None) if order is None else order
+    order = np.argsort(grid, axis=None, kind="stable") if order is None else order
     w = np.broadcast_to(weights, grid.shape).ravel()[order]
     score = phi_inverse((np.cumsum(w) - w / 2) / w.sum())
     found = []

@@ -150,7 +150,7 @@ def quantiles(values: Floats, weights: Floats, order: NDArray[np.intp] | None = 
 
     Mean and variance are those of the values exactly, by a final affine step. `order`: that of the values.
     """
-    order = np.argsort(values, axis=None) if order is None else order
+    order = np.argsort(values, axis=None, kind="stable") if order is None else order
     values, weights = values.ravel()[order], weights.ravel()[order]
     known = ~np.isnan(values)
     values, weights = values[known], weights[known]

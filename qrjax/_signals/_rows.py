@@ -36,7 +36,7 @@ def sampled(operand: Signal, fiber: Fiber) -> Floats:
 def on_fiber(function: Function, operands: list[Signal], fiber: Fiber, shape: Shape, dtype: Any) -> Signal:
     parts = [sampled(o, fiber) for o in operands]
     sample = finite(function(*parts))
-    order = np.argsort(sample, axis=None)
+    order = np.argsort(sample, axis=None, kind="stable")
     values = quantiles(sample, np.ones_like(sample), order)
     if np.ptp(values) <= 1e-12 * max(1e-300, np.abs(values).max()):
         return Signal.constant(values[0], shape, dtype)

@@ -40,7 +40,7 @@ def of_two(
     parts = [_on_grid(o, first, r, z2) for o in operands]
     grid = finite(np.broadcast_to(function(*parts), (COARSE.size, COARSE.size)))
     weights = COARSE_WEIGHTS[:, None] * COARSE_WEIGHTS[None, :]
-    order = np.argsort(grid, axis=None)
+    order = np.argsort(grid, axis=None, kind="stable")
     values = quantiles(grid, weights, order)
     known = _exact(function, operands, r)
     if known is not None:
