@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
-from qrjax._adapters._linen import _initial, _laws, _step
-from qrjax._adapters._trace import Arguments, abstract, chosen, laws_of_arrays, split_arguments
+from qrjax._adapters._initialization import chosen, initial_laws, initial_values, laws_of_arrays, path_name
+from qrjax._adapters._trace import Arguments, abstract, split_arguments
 from qrjax._interpreter._model import Calls, Leaf, Model
 
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
@@ -35,7 +35,7 @@ def functions_model(pair: Pair, arguments: Arguments, variables: Any = None) -> 
     else:
         shapes = jax.tree.map(abstract, variables)
     flat, tree = jax.tree_util.tree_flatten_with_path(shapes)
-    leaves = [Leaf("/".join(map(_step, path)), tuple(leaf.shape), leaf.dtype, True) for path, leaf in flat]
+    leaves = [Leaf(path_name(path), tuple(leaf.shape), leaf.dtype, True) for path, leaf in flat]
     if variables is not None:
         values = jax.tree.leaves(variables)
         laws, materialize = (
@@ -43,8 +43,8 @@ def functions_model(pair: Pair, arguments: Arguments, variables: Any = None) -> 
             functools.partial(chosen, values),
         )
     else:
-        laws = functools.cache(functools.partial(_laws, program, inputs, len(leaves)))
-        materialize = functools.partial(_initial, program, arrays)
+        laws = functools.cache(functools.partial(initial_laws, program, inputs, len(leaves)))
+        materialize = functools.partial(initial_values, program, arrays)
     return Model(
         leaves=leaves,
         laws=laws,

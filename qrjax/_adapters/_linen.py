@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
 import jax
 
-from qrjax._adapters._trace import (
-    Arguments,
-    abstract,
-    chosen,
-    laws_of_arrays,
-    named_inputs,
-    named_outputs,
-    part_of,
-    run_part,
-    split_arguments,
-)
-from qrjax._interpreter._model import Calls, Leaf, Model, laws_of
-from qrjax._rules._registry import Opaque, Value
+from qrjax._adapters._initialization import chosen, initial_laws, initial_values, laws_of_arrays, path_name
+from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outputs, split_arguments
+from qrjax._interpreter._model import Calls, Leaf, Model
 
 
 def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, Any], variables: Any = None) -> Model:
@@ -67,8 +57,8 @@ def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, A
         flat = jax.tree.leaves(variables)
         laws, materialize = functools.cache(functools.partial(laws_of_arrays, flat)), functools.partial(chosen, flat)
     else:
-        laws = functools.cache(functools.partial(_laws, program, inputs, len(leaves)))
-        materialize = functools.partial(_initial, program, arrays)
+        laws = functools.cache(functools.partial(initial_laws, program, inputs, len(leaves)))
+        materialize = functools.partial(initial_values, program, arrays)
     return Model(
         leaves=[_leaf(path, leaf) for path, leaf in zip(_paths(shapes), leaves, strict=True)],
         laws=laws,
@@ -81,10 +71,6 @@ def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, A
     )
 
 
-def _initial(program: Any, arrays: Sequence[Any], key: Any, needed: Sequence[bool]) -> list[Any]:
-    return run_part(program, needed, [key, *_filled(arrays)])
-
-
 def _named(calls: Calls, following: Any, args: Any, kwargs: Any, context: Any) -> Any:
     """Around each call of a module: names for its outputs in the program."""
     if context.method_name != "__call__":
@@ -95,11 +81,7 @@ def _named(calls: Calls, following: Any, args: Any, kwargs: Any, context: Any) -
 
 
 def _paths(variables: Any) -> list[str]:
-    return ["/".join(map(_step, path)) for path, _ in jax.tree_util.tree_flatten_with_path(variables)[0]]
-
-
-def _step(entry: Any) -> str:
-    return str(getattr(entry, "key", getattr(entry, "name", getattr(entry, "idx", entry))))
+    return [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(variables)[0]]
 
 
 def _leaf(path: str, leaf: Any) -> Leaf:
@@ -108,14 +90,3 @@ def _leaf(path: str, leaf: Any) -> Leaf:
     rest = rest.removesuffix("/value")
     trained = collection == "params"
     return Leaf(rest if trained else f"{collection}/{rest}", tuple(leaf.shape), leaf.dtype, trained)
-
-
-def _laws(program: Any, inputs: Sequence[Any], count: int) -> list[Value]:
-    part, used = part_of(program, [True] * count)
-    values: list[Value] = [Opaque(()), *(Opaque(tuple(a.shape)) for a in inputs)]
-    return laws_of(part, [v for v, use in zip(values, used, strict=True) if use])
-
-
-def _filled(arrays: Sequence[Any]) -> list[Any]:
-    """Inputs for the initialization of variables; where only shapes are known, zeros, which it hardly ever reads."""
-    return [jax.numpy.zeros(a.shape, a.dtype) if isinstance(a, jax.ShapeDtypeStruct) else a for a in arrays]

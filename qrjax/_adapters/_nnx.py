@@ -9,7 +9,8 @@ from typing import Any
 import jax
 from flax import nnx
 
-from qrjax._adapters._trace import Arguments, abstract, law_of_array, named_inputs, named_outputs, split_arguments
+from qrjax._adapters._initialization import law_of_array
+from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outputs, split_arguments
 from qrjax._interpreter._model import Calls, Leaf, Model
 from qrjax._rules._registry import Value
 from qrjax._signals._signal import Signal

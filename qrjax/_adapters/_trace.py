@@ -6,16 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.extend
-import jax.numpy as jnp
 import numpy as np
 from jax.ad_checkpoint import checkpoint_name
-from jax.interpreters import partial_eval
 
 from qrjax._interpreter._model import INPUT, OUTPUT, Call, Calls
 from qrjax._rules._modules import rule_of
-from qrjax._rules._registry import KNOWN_SIZE, Known, Opaque, Value
-from qrjax._signals._signal import Signal
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -67,39 +62,3 @@ def named_outputs(number: int, outputs: Any) -> Any:
 
 def _is_number(leaf: Any) -> bool:
     return isinstance(leaf, jax.Array) and bool(jax.numpy.issubdtype(leaf.dtype, np.floating))
-
-
-def part_of(closed: Any, needed: Sequence[bool]) -> tuple[Any, list[bool]]:
-    """The program of the needed outputs alone, and which arguments it takes."""
-    body, used = partial_eval.dce_jaxpr(closed.jaxpr, list(needed))
-    constants = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
-    return jax.extend.core.ClosedJaxpr(body, [constants[v] for v in body.constvars]), used
-
-
-def run_part(closed: Any, needed: Sequence[bool], arguments: Sequence[Any]) -> list[Any]:
-    """The needed outputs, computed without the others."""
-    part, used = part_of(closed, needed)
-    kept = [a for a, use in zip(arguments, used, strict=True) if use]
-    run = jax.jit(jax.extend.core.jaxpr_as_fun(part))
-    return list(run(*kept))
-
-
-def chosen(values: Sequence[Any], key: Any, needed: Sequence[bool]) -> list[Any]:
-    """Variables that exist already."""
-    del key
-    return [value for value, need in zip(values, needed, strict=True) if need]
-
-
-def laws_of_arrays(values: Sequence[Any]) -> list[Value]:
-    """The laws of actual arrays."""
-    return [law_of_array(value) for value in values]
-
-
-def law_of_array(value: Any) -> Value:
-    """The law of an actual array: itself if it is small, else its mean and its variance, without a copy."""
-    if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
-        return Opaque(tuple(value.shape))
-    if value.size <= KNOWN_SIZE:
-        return Known(np.asarray(value))
-    mean, variance = float(jnp.mean(value, dtype=jnp.float32)), float(jnp.var(value.astype(jnp.float32)))
-    return Signal.normal(tuple(value.shape), mean, variance, np.dtype(value.dtype))

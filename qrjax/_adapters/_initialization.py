@@ -1,0 +1,74 @@
+"""Where variables come from: an initialization program, run in part or only walked, or arrays that exist already."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.extend
+import jax.numpy as jnp
+import numpy as np
+from jax.interpreters import partial_eval
+
+from qrjax._interpreter._model import laws_of
+from qrjax._rules._registry import KNOWN_SIZE, Known, Opaque, Value
+from qrjax._signals._signal import Signal
+
+
+def path_name(path: Sequence[Any]) -> str:
+    """A path of a pytree, "encoder/Dense_0/kernel"."""
+    return "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path)
+
+
+def part_of(closed: Any, needed: Sequence[bool]) -> tuple[Any, list[bool]]:
+    """The program of the needed outputs alone, and which arguments it takes."""
+    body, used = partial_eval.dce_jaxpr(closed.jaxpr, list(needed))
+    constants = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
+    return jax.extend.core.ClosedJaxpr(body, [constants[v] for v in body.constvars]), used
+
+
+def run_part(closed: Any, needed: Sequence[bool], arguments: Sequence[Any]) -> list[Any]:
+    """The needed outputs, computed without the others."""
+    part, used = part_of(closed, needed)
+    kept = [a for a, use in zip(arguments, used, strict=True) if use]
+    run = jax.jit(jax.extend.core.jaxpr_as_fun(part))
+    return list(run(*kept))
+
+
+def chosen(values: Sequence[Any], key: Any, needed: Sequence[bool]) -> list[Any]:
+    """Variables that exist already."""
+    del key
+    return [value for value, need in zip(values, needed, strict=True) if need]
+
+
+def laws_of_arrays(values: Sequence[Any]) -> list[Value]:
+    """The laws of actual arrays."""
+    return [law_of_array(value) for value in values]
+
+
+def law_of_array(value: Any) -> Value:
+    """The law of an actual array: itself if it is small, else its mean and its variance, without a copy."""
+    if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return Opaque(tuple(value.shape))
+    if value.size <= KNOWN_SIZE:
+        return Known(np.asarray(value))
+    mean, variance = float(jnp.mean(value, dtype=jnp.float32)), float(jnp.var(value.astype(jnp.float32)))
+    return Signal.normal(tuple(value.shape), mean, variance, np.dtype(value.dtype))
+
+
+def initial_laws(program: Any, inputs: Sequence[Any], count: int) -> list[Value]:
+    """The laws of the variables that an initialization program returns."""
+    part, used = part_of(program, [True] * count)
+    values: list[Value] = [Opaque(()), *(Opaque(tuple(a.shape)) for a in inputs)]
+    return laws_of(part, [v for v, use in zip(values, used, strict=True) if use])
+
+
+def _filled(arrays: Sequence[Any]) -> list[Any]:
+    """Inputs for the initialization of variables; where only shapes are known, zeros, which it hardly ever reads."""
+    return [jax.numpy.zeros(a.shape, a.dtype) if isinstance(a, jax.ShapeDtypeStruct) else a for a in arrays]
+
+
+def initial_values(program: Any, arrays: Sequence[Any], key: Any, needed: Sequence[bool]) -> list[Any]:
+    """The needed variables from an initialization program (key, inputs) -> variables."""
+    return run_part(program, needed, [key, *_filled(arrays)])
