@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.extend
@@ -11,9 +12,32 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import partial_eval
 
+from qrjax._adapters._trace import abstract
 from qrjax._interpreter._model import laws_of
 from qrjax._rules._registry import KNOWN_SIZE, Known, Opaque, Value
 from qrjax._signals._signal import Signal
+
+
+class Origin(NamedTuple):
+    """The variables' shapes, their laws, and how to compute some of them."""
+
+    shapes: Any
+    laws: Callable[[], list[Value]]
+    materialize: Callable[[Any, Sequence[bool]], list[Any]]
+
+
+def origin(init: Callable[..., Any], arrays: Sequence[Any], variables: Any) -> Origin:
+    """From variables that exist already or, where they are None, from init(key, *arrays), which is only traced."""
+    if variables is not None:
+        values = jax.tree.leaves(variables)
+        shapes = jax.tree.map(abstract, variables)
+        laws = functools.cache(lambda: [law_of_array(value) for value in values])
+        return Origin(shapes, laws, functools.partial(_chosen, values))
+    inputs = [abstract(a) for a in arrays]
+    program, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0), *inputs)
+    count = len(jax.tree.leaves(shapes))
+    laws = functools.cache(functools.partial(_initial_laws, program, inputs, count))
+    return Origin(shapes, laws, functools.partial(_initial_values, program, arrays))
 
 
 def path_name(path: Sequence[Any]) -> str:
@@ -36,15 +60,10 @@ def run_part(closed: Any, needed: Sequence[bool], arguments: Sequence[Any]) -> l
     return list(run(*kept))
 
 
-def chosen(values: Sequence[Any], key: Any, needed: Sequence[bool]) -> list[Any]:
+def _chosen(values: Sequence[Any], key: Any, needed: Sequence[bool]) -> list[Any]:
     """Variables that exist already."""
     del key
     return [value for value, need in zip(values, needed, strict=True) if need]
-
-
-def laws_of_arrays(values: Sequence[Any]) -> list[Value]:
-    """The laws of actual arrays."""
-    return [law_of_array(value) for value in values]
 
 
 def law_of_array(value: Any) -> Value:
@@ -57,7 +76,7 @@ def law_of_array(value: Any) -> Value:
     return Signal.normal(tuple(value.shape), mean, variance, np.dtype(value.dtype))
 
 
-def initial_laws(program: Any, inputs: Sequence[Any], count: int) -> list[Value]:
+def _initial_laws(program: Any, inputs: Sequence[Any], count: int) -> list[Value]:
     """The laws of the variables that an initialization program returns."""
     part, used = part_of(program, [True] * count)
     values: list[Value] = [Opaque(()), *(Opaque(tuple(a.shape)) for a in inputs)]
@@ -69,6 +88,6 @@ def _filled(arrays: Sequence[Any]) -> list[Any]:
     return [jax.numpy.zeros(a.shape, a.dtype) if isinstance(a, jax.ShapeDtypeStruct) else a for a in arrays]
 
 
-def initial_values(program: Any, arrays: Sequence[Any], key: Any, needed: Sequence[bool]) -> list[Any]:
+def _initial_values(program: Any, arrays: Sequence[Any], key: Any, needed: Sequence[bool]) -> list[Any]:
     """The needed variables from an initialization program (key, inputs) -> variables."""
     return run_part(program, needed, [key, *_filled(arrays)])

