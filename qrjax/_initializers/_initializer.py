@@ -17,6 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from qrjax._initializers._arguments import shape_of
 from qrjax._initializers._scaling import Scaling
+from qrjax._initializers._specification import KEY, Resolved, Specification
 from qrjax._layouts._coordinates import Coordinates, Shape, from_index, whole
 from qrjax._layouts._sources import Source, collapses
 from qrjax._values._distributions import Distribution, check_dtype, complex_values, values
@@ -91,6 +92,12 @@ class Initializer:
             return jnp.zeros(result, found)
         return jnp.broadcast_to(_evaluate(self, key_words(key), coordinates, shape=shape, dtype=found), result)
 
+    def specification(self, shape: Shape, dtype: np.dtype[Any]) -> Specification:
+        """What a tensor of this shape and dtype is, with nothing left to work out."""
+        location, scale = self.scaling.location_and_scale(shape, self.distribution, dtype)
+        resolved = Resolved(location, scale, *self.scaling.roles(shape))
+        return Specification(self.distribution, resolved, self.source, shape, dtype)
+
     def __repr__(self) -> str:
         return self.expression
 
@@ -116,11 +123,10 @@ class Initializer:
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("shape", "dtype"))
 def _fill(init: Initializer, words: Array, *, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    # What is drawn, and from which key, rides along for who reads the program without running it.
+    words = checkpoint_name(words, KEY)
     value = _weights(init, words, whole(shape), shape, dtype, is_whole=True)
-    # The law rides along for who reads the program without running it.
-    location, scale = init.scaling.location_and_scale(shape, init.distribution, dtype)
-    law = f"qrjax.initializer {type(init.distribution).__name__} {location!r} {scale * init.distribution.stddev!r}"
-    return checkpoint_name(jnp.broadcast_to(value, shape), law)
+    return checkpoint_name(jnp.broadcast_to(value, shape), init.specification(shape, dtype).label)
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("shape", "dtype"))

@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec
 
 from qrjax._initializers._arguments import shape_of
 from qrjax._initializers._initializer import Initializer, sharded
 from qrjax._initializers._scaling import Fixed
+from qrjax._initializers._specification import FACTOR, KEY, source_from_dict, source_to_dict
 from qrjax._layouts._coordinates import Shape, from_index
 from qrjax._layouts._sources import Source
 from qrjax._values._distributions import Normal, check_dtype
@@ -65,6 +69,17 @@ class Orthogonal:
         from_index(index, shape)  # raises where the index does not fit; indexing an array would clip in silence
         return self(key, shape, found)[index]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        source = source_to_dict(self.source)
+        return {"scale": self.scale, "column_axis": self.column_axis, "source": source, "delta": self.delta}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Orthogonal:
+        """The inverse of `to_dict`."""
+        source = source_from_dict(data["source"])
+        return cls(float(data["scale"]), int(data["column_axis"]), source, None, bool(data["delta"]), "orthogonal")
+
     def __repr__(self) -> str:
         return self.expression
 
@@ -86,10 +101,13 @@ class Orthogonal:
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("shape", "dtype"))
 def _kernel(init: Orthogonal, words: Array, *, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    words = checkpoint_name(words, KEY)
+    label = FACTOR + json.dumps(init.to_dict() | {"shape": shape, "dtype": dtype.name})
     if not init.delta:
-        return _matrix(init, words, shape, dtype)
+        return checkpoint_name(_matrix(init, words, shape, dtype), label)
     centre = tuple((n - 1) // 2 for n in shape[:-2])
-    return jnp.zeros(shape, dtype).at[centre].set(_matrix(init, words, shape[-2:], dtype))
+    matrix = _matrix(init, words, shape[-2:], dtype)
+    return checkpoint_name(jnp.zeros(shape, dtype).at[centre].set(matrix), label)
 
 
 def _matrix(init: Orthogonal, words: Array, shape: Shape, dtype: np.dtype[Any]) -> Array:

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from qrjax._initializers._specification import LABEL, Specification
 from qrjax._rules._registry import Equation, Known, Opaque, Value, described, structural
 from qrjax._rules._structure import part
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import chosen, stacked
 from qrjax._signals._quadrature import CDF, WEIGHTS
 from qrjax._signals._signal import Signal, relation
+from qrjax._values._distributions import Uniform
 
 # A recurrence is walked until its carry's moments repeat to this, at least so often, at most so often.
 STEADY = 5e-4
@@ -42,11 +44,11 @@ def _initializer(equation: Equation) -> Signal | None:
     if equation.params.get("name") != "_fill":
         return None
     for inner in reversed(equation.params["jaxpr"].jaxpr.eqns):
-        if inner.primitive.name == "name" and inner.params["name"].startswith("qrjax.initializer "):
-            _, family, mean, stddev = inner.params["name"].split(" ")
-            law = Signal.normal(equation.shape, float(mean), float(stddev) ** 2, equation.dtype)
-            if family == "Uniform" and not law.is_constant:
-                return law.fresh(values=float(mean) + float(stddev) * math.sqrt(12) * (CDF - 0.5))
+        if inner.primitive.name == "name" and inner.params["name"].startswith(LABEL):
+            drawn = Specification.from_label(inner.params["name"])
+            law = Signal.normal(equation.shape, drawn.mean, drawn.stddev**2, equation.dtype)
+            if isinstance(drawn.distribution, Uniform) and not law.is_constant:
+                return law.fresh(values=drawn.mean + drawn.stddev * math.sqrt(12) * (CDF - 0.5))
             return law
     return None
 

@@ -1,0 +1,130 @@
+"""What a drawn tensor is, resolved: no builder, no fans, nothing that a later version might read differently.
+
+An initialization program carries it as the name of an equation, so that who has the program knows how to draw
+any of its weights again without running it; a record keeps it as JSON.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from qrjax._initializers._scaling import Fixed
+from qrjax._layouts._coordinates import Shape
+from qrjax._layouts._sources import Hash, Roles, Sobol, Source
+from qrjax._values._distributions import Distribution, Normal, TruncatedNormal, Uniform
+
+LABEL = "qrjax.initializer "
+FACTOR = "qrjax.orthogonal "
+KEY = "qrjax.key"
+
+_DISTRIBUTIONS: dict[str, type[Distribution]] = {
+    "uniform": Uniform,
+    "normal": Normal,
+    "truncated_normal": TruncatedNormal,
+}
+_NAMES = {kind: name for name, kind in _DISTRIBUTIONS.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Resolved(Fixed):
+    """location + scale * standardized value, with the axes that a layout needs."""
+
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+
+    def roles(self, shape: Shape) -> Roles:
+        del shape
+        return Roles(self.inputs, self.outputs)
+
+    def location_and_scale(self, shape: Shape, distribution: Distribution, dtype: np.dtype[Any]) -> tuple[float, float]:
+        del shape, distribution, dtype  # what they decide was decided
+        return self.location, self.scale
+
+    def allows_complex(self, distribution: Distribution) -> bool:
+        del distribution
+        return True
+
+
+@dataclasses.dataclass(frozen=True)
+class Specification:
+    """One tensor of independent or quasirandom weights, but for its key."""
+
+    distribution: Distribution
+    scaling: Resolved
+    source: Source
+    shape: Shape
+    dtype: np.dtype[Any]
+
+    @property
+    def mean(self) -> float:
+        return self.scaling.location
+
+    @property
+    def stddev(self) -> float:
+        return self.scaling.scale * self.distribution.stddev
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        law: dict[str, Any] = {"name": _NAMES[type(self.distribution)]}
+        if isinstance(self.distribution, TruncatedNormal):
+            law |= {"lower": _plain(self.distribution.lower), "upper": _plain(self.distribution.upper)}
+        s = self.scaling
+        return {
+            "distribution": law,
+            "location": s.location,
+            "scale": s.scale,
+            "inputs": list(s.inputs),
+            "outputs": list(s.outputs),
+            "source": source_to_dict(self.source),
+            "shape": list(self.shape),
+            "dtype": self.dtype.name,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Specification:
+        """The inverse of `to_dict`."""
+        law = dict(data["distribution"])
+        kind = _DISTRIBUTIONS[law.pop("name")]
+        scaling = Resolved(
+            float(data["location"]), float(data["scale"]), tuple(map(int, data["inputs"])),
+            tuple(map(int, data["outputs"])),
+        )  # fmt: skip
+        return cls(
+            kind(**{name: float(value) for name, value in law.items()}),
+            scaling,
+            source_from_dict(data["source"]),
+            tuple(map(int, data["shape"])),
+            np.dtype(data["dtype"]),
+        )
+
+    @property
+    def label(self) -> str:
+        return LABEL + json.dumps(self.to_dict())
+
+    @classmethod
+    def from_label(cls, label: str) -> Specification:
+        return cls.from_dict(json.loads(label.removeprefix(LABEL)))
+
+
+def source_to_dict(source: Source) -> dict[str, Any]:
+    """Plain values, for JSON."""
+    if isinstance(source, Hash):
+        return {"name": "hash"}
+    return {"name": "sobol", "layout": source.layout, "dim": source.dim, "scramble": source.scramble}
+
+
+def source_from_dict(data: Mapping[str, Any]) -> Source:
+    """The inverse of `source_to_dict`."""
+    kinds: dict[str, type[Source]] = {"hash": Hash, "sobol": Sobol}
+    rest = dict(data)
+    return kinds[rest.pop("name")](**rest)
+
+
+def _plain(bound: float) -> float | str:
+    """JSON has no infinity; float("inf") reads this."""
+    return bound if np.isfinite(bound) else str(bound)
