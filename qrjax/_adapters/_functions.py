@@ -38,4 +38,5 @@ def functions_model(pair: Pair, arguments: Arguments, variables: Any = None) -> 
         calls=Calls(),
         materialize=begin.materialize,
         rebuild=lambda values: jax.tree.unflatten(tree, values),
+        initialization=begin.program,
     )

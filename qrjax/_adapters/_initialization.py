@@ -19,11 +19,12 @@ from qrjax._signals._signal import Signal
 
 
 class Origin(NamedTuple):
-    """The variables' shapes, their laws, and how to compute some of them."""
+    """The variables' shapes, their laws, how to compute some of them, and the program that does, if there is one."""
 
     shapes: Any
     laws: Callable[[], list[Value]]
     materialize: Callable[[Any, Sequence[bool]], list[Any]]
+    program: Any = None
 
 
 def origin(init: Callable[..., Any], arrays: Sequence[Any], variables: Any) -> Origin:
@@ -37,7 +38,7 @@ def origin(init: Callable[..., Any], arrays: Sequence[Any], variables: Any) -> O
     program, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0), *inputs)
     count = len(jax.tree.leaves(shapes))
     laws = functools.cache(functools.partial(_initial_laws, program, inputs, count))
-    return Origin(shapes, laws, functools.partial(_initial_values, program, arrays))
+    return Origin(shapes, laws, functools.partial(_initial_values, program, arrays), program)
 
 
 def path_name(path: Sequence[Any]) -> str:

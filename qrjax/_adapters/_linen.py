@@ -68,6 +68,7 @@ def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, A
         calls=call.calls,
         materialize=begin.materialize,
         rebuild=lambda values: jax.tree.unflatten(tree, values),
+        initialization=begin.program,
     )
 
 

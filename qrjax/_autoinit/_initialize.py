@@ -3,74 +3,63 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 from qrjax._autoinit._analyze import Selection, check_target, input_values, model_of, selector, walked
+from qrjax._autoinit._plan import SOURCES, Draw, Plan, plans
 from qrjax._initializers._arguments import choice
-from qrjax._initializers._builders import orthogonal_hash, orthogonal_qr
-from qrjax._initializers._initializer import Initializer
-from qrjax._initializers._scaling import Fixed
-from qrjax._interpreter._gains import Key
-from qrjax._interpreter._model import Leaf, Model
-from qrjax._interpreter._walk import Walk
-from qrjax._layouts._coordinates import Shape
-from qrjax._layouts._sources import Hash, Roles, Sobol
-from qrjax._signals._signal import Weight
-from qrjax._values._distributions import Distribution, Normal, TruncatedNormal, Uniform
-
-DISTRIBUTIONS: dict[str, Distribution] = {
-    "truncated_normal": TruncatedNormal(),
-    "normal": Normal(),
-    "uniform": Uniform(),
-}
-SOURCES = ("sobol", "hash")
+from qrjax._initializers._builders import DISTRIBUTIONS
+from qrjax._interpreter._model import Model
+from qrjax._interpreter._report import Report
+from qrjax._layouts._sources import LAYOUTS
 
 
-@dataclasses.dataclass(frozen=True)
-class Unit(Fixed):
-    """Mean 0 and variance 1, where the axes that a neuron sums over are known."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prepared:
+    """A model whose walk is done and whose weights are still to be drawn."""
 
-    inputs: tuple[int, ...]
+    model: Model
+    plans: Mapping[str, Plan]
+    report: Report
+    target: float
+    chosen: Callable[[str], bool]
 
-    def roles(self, shape: Shape) -> Roles:
-        """The neurons' own axes, found where the weight meets its input."""
-        return Roles(self.inputs, tuple(a for a in range(len(shape)) if a not in self.inputs))
+    def drawn(self, key: Array) -> list[Any]:
+        """All variables, in the order of the model's leaves."""
+        return drawn(self.model, self.plans, key)
 
 
-@dataclasses.dataclass(frozen=True)
-class Draw:
-    """How weights are drawn, but for their gains."""
+def drawn(model: Model, plans: Mapping[str, Plan], key: Array) -> list[Any]:
+    """All variables: weights by their plans, the rest by the module's own initialization."""
+    needed = [leaf.path not in plans for leaf in model.leaves]
+    own = iter(model.materialize(key, needed) if any(needed) else ())
+    return [
+        next(own) if need else plans[leaf.path].array(key) for leaf, need in zip(model.leaves, needed, strict=True)
+    ]
 
-    distribution: str
-    source: str
-    layout: str
 
-    def unit(self, key: Array, shape: Shape, inputs: tuple[int, ...]) -> Array:
-        """Weights of unit variance, float32."""
-        if self.distribution == "orthogonal":
-            return self._orthogonal(key, shape, inputs)
-        law = DISTRIBUTIONS[self.distribution]
-        source = Hash() if self.source == "hash" else Sobol(self.layout, None, "owen")  # type: ignore[arg-type]
-        scale = 1 / law.stddev
-        initializer = Initializer(law, Unit(0.0, scale, inputs), source, None, "autoinit")
-        return initializer(key, shape, jnp.float32)
-
-    def _orthogonal(self, key: Array, shape: Shape, inputs: tuple[int, ...]) -> Array:
-        outputs = tuple(a for a in range(len(shape)) if a not in inputs)
-        rows, columns = (math.prod(shape[a] for a in axes) for axes in (inputs, outputs))
-        # Entries of an orthonormal matrix have the variance 1 / (the longer side).
-        build = orthogonal_hash() if self.source == "hash" else orthogonal_qr(layout=self.layout)  # type: ignore[arg-type]
-        matrix = build(key, (rows, columns), jnp.float32) * np.float32(math.sqrt(max(rows, columns)))
-        ordered = matrix.reshape([shape[a] for a in (*inputs, *outputs)])
-        return jnp.transpose(ordered, [int(a) for a in np.argsort((*inputs, *outputs))])
+def prepare(
+    module: Any, arguments: tuple[tuple[Any, ...], dict[str, Any]], *, target: float = 1.0,
+    input_mean: float | None = None, input_variance: float | None = None, distribution: str = "truncated_normal",
+    source: str = "sobol", layout: str = "outputs", select: Selection = None, **options: Any,
+) -> Prepared:  # fmt: skip
+    """Checks the settings, traces the model and walks it; settings and errors as for `autoinit`."""
+    target = check_target(target)
+    draw = Draw(
+        choice("distribution", distribution, (*DISTRIBUTIONS, "orthogonal")),
+        choice("source", source, SOURCES),
+        choice("layout", layout, LAYOUTS),
+    )
+    model = model_of(module, *arguments, **options)
+    chosen = selector(select, model)
+    values = input_values(model, input_mean, input_variance)
+    zero_sum = layout == "neurons" and source == "sobol" and distribution != "orthogonal"
+    walk, report = walked(model, values, target, chosen, zero_sum)
+    return Prepared(model, plans(model, walk, chosen, draw), report, target, chosen)
 
 
 def autoinit(
@@ -143,72 +132,15 @@ def autoinit(
       Bingham and Miikkulainen, AutoInit: analytic signal-preserving weight initialization for neural networks,
       AAAI 2023, arXiv 2109.08958.
     """
-    target = check_target(target)
-    draw = Draw(
-        choice("distribution", distribution, (*DISTRIBUTIONS, "orthogonal")),
-        choice("source", source, SOURCES),
-        choice("layout", layout, ("outputs", "neurons", "shuffled", "points", "sequence")),
-    )
-    if key is None:
-        key = jax.random.key(seed)
-    model = model_of(module, (sample_input, *args), kwargs, method=method, rngs=rngs, mutable=mutable)
-    chosen = selector(select, model)
-    values = input_values(model, input_mean, input_variance)
-    zero_sum = layout == "neurons" and source == "sobol" and distribution != "orthogonal"
-    walk, found = walked(model, values, target, chosen, zero_sum)
-    flat = drawn(model, walk, chosen, draw, key)
+    prepared = prepare(
+        module, ((sample_input, *args), kwargs), target=target, input_mean=input_mean, input_variance=input_variance,
+        distribution=distribution, source=source, layout=layout, select=select, method=method, rngs=rngs,
+        mutable=mutable,
+    )  # fmt: skip
+    flat = prepared.drawn(jax.random.key(seed) if key is None else key)
     if calibrate:
         from qrjax._autoinit._measure import calibrated
 
-        flat = calibrated(model, flat, target, chosen, jax.random.key(0))
-    variables = model.rebuild(flat)
-    return (variables, found) if report else variables
-
-
-def drawn(model: Model, walk: Walk, chosen: Callable[[str], bool], draw: Draw, key: Array) -> list[Any]:
-    """All variables: weights by the walk, the rest by the module's own initialization."""
-    weights = {
-        path: (e.weight, e.axes)
-        for e in walk.ledger.entries.values()
-        if e.weight is not None and chosen(e.weight.path)
-        for path in (e.weight.path, *e.weight.also)
-    }
-    needed = [leaf.path not in weights for leaf in model.leaves]
-    own = iter(model.materialize(key, needed) if any(needed) else ())
-    result = []
-    for leaf, need in zip(model.leaves, needed, strict=True):
-        if need:
-            result.append(next(own))
-        else:
-            result.append(_weight(leaf, walk.gains.variances, *weights[leaf.path], draw, path_key(key, leaf.path)))
-    return result
-
-
-def path_key(key: Array, path: str) -> Array:
-    """The key of one parameter: it depends on the key and on the path, and on nothing else in the model."""
-    digest = hashlib.sha256(path.encode()).digest()
-    for start in (0, 4):
-        key = jax.random.fold_in(key, int.from_bytes(digest[start : start + 4], "little"))
-    return key
-
-
-def _weight(
-    leaf: Leaf, variances: Mapping[Key, float], weight: Weight, axes: tuple[int, ...] | None, draw: Draw, key: Array
-) -> Array:
-    if weight.index is None:
-        gain = np.float32(math.sqrt(variances[leaf.path, None]))
-        if weight.equal:
-            return jnp.full(leaf.shape, gain, leaf.dtype)
-        return (draw.unit(key, leaf.shape, _inputs(leaf.shape, axes)) * gain).astype(leaf.dtype)
-    layers = range(leaf.shape[0])
-    gains = np.sqrt([variances.get((leaf.path, i), 0.0) for i in layers]).astype(np.float32)
-    shape = leaf.shape[1:]
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(len(layers), dtype=jnp.uint32))
-    inputs = _inputs(shape, axes)
-    stacked = jax.vmap(lambda k: draw.unit(k, shape, inputs))(keys)
-    return (stacked * gains.reshape(-1, *[1] * len(shape))).astype(leaf.dtype)
-
-
-def _inputs(shape: Shape, axes: tuple[int, ...] | None) -> tuple[int, ...]:
-    """The axes that a neuron sums over; where the program regroups them, all but the last, as by convention."""
-    return tuple(range(len(shape) - 1)) if axes is None else axes
+        flat = calibrated(prepared.model, flat, prepared.target, prepared.chosen, jax.random.key(0))
+    variables = prepared.model.rebuild(flat)
+    return (variables, prepared.report) if report else variables

@@ -185,6 +185,14 @@ def calibrate(
 
 def calibrated(model: Model, flat: list[Any], target: float, chosen: Callable[[str], bool], key: Any) -> list[Any]:
     """The variables with corrected weights."""
+    factors = corrections(model, flat, target, chosen, key)
+    return [_times(array, factors.get(leaf.path)) for leaf, array in zip(model.leaves, flat, strict=True)]
+
+
+def corrections(
+    model: Model, flat: list[Any], target: float, chosen: Callable[[str], bool], key: Any
+) -> dict[str, np.ndarray]:
+    """What each weight is to be multiplied with, by path: a number, or one for each layer of a stack."""
     ledger, _ = _rows_of(model, flat)
     weights: dict[str, list[tuple[Path, Entry]]] = {}
     for site, entry in ledger.entries.items():
@@ -221,7 +229,7 @@ def calibrated(model: Model, flat: list[Any], target: float, chosen: Callable[[s
     }
     for uses in weights.values():
         factors |= dict.fromkeys(uses[0][1].weight.also, factors[uses[0][1].weight.path])
-    return [_times(array, factors.get(leaf.path)) for leaf, array in zip(model.leaves, flat, strict=True)]
+    return {path: np.asarray(factor, np.float32) for path, factor in factors.items()}
 
 
 def _given(gain: Any, moment: Any) -> Any:
@@ -234,9 +242,8 @@ def _to(target: float) -> Callable[[Any], Any]:
     return lambda moment: jnp.where(moment > 0, jnp.sqrt(target / jnp.where(moment > 0, moment, 1)), 1.0)
 
 
-def _times(array: Any, factor: Any) -> Any:
+def _times(array: Any, factor: np.ndarray | None) -> Any:
     if factor is None:
         return array
-    factor = np.asarray(factor, np.float32)
     shaped = factor.reshape(factor.shape + (1,) * (array.ndim - factor.ndim))
     return (array.astype(jnp.promote_types(array.dtype, jnp.float32)) * shaped).astype(array.dtype)

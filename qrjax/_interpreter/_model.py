@@ -71,6 +71,7 @@ class Model:
       calls: the modules' calls.
       materialize: (key, needed) -> the needed variables' own initial arrays.
       rebuild: arrays in the order of the leaves -> what the framework calls its variables.
+      initialization: a jaxpr (key, inputs) -> variables; None where they exist already.
     """
 
     leaves: Sequence[Leaf]
@@ -81,6 +82,7 @@ class Model:
     calls: Calls
     materialize: Callable[[Any, Sequence[bool]], Sequence[Any]]
     rebuild: Callable[[Sequence[Any]], Any]
+    initialization: Any = None
 
     def walked(
         self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False, correlated: bool = True

@@ -26,8 +26,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from zoo import HUGE, LARGE, NETWORKS
 
 from qrjax._autoinit._analyze import input_values, model_of, walked
-from qrjax._autoinit._initialize import Draw, drawn
+from qrjax._autoinit._initialize import drawn
 from qrjax._autoinit._measure import _filled, calibrated
+from qrjax._autoinit._plan import Draw, plans
 from qrjax._interpreter._replay import Replay
 
 DRAW = Draw("truncated_normal", "sobol", "outputs")
@@ -54,8 +55,9 @@ def measured_rows(model, walk, report, seeds, network):
     replay = Replay(frozenset(site[0] for site in entries), {})
     places = jax.jit(lambda flat, keys, inputs: replay.run(model.program, [*flat, *keys, *inputs])[1])
     result = []
+    planned = plans(model, walk, everything, DRAW)
     for seed in range(seeds):
-        flat = drawn(model, walk, everything, DRAW, jax.random.key(seed))
+        flat = drawn(model, planned, jax.random.key(seed))
         inputs = [leaf for leaf in jax.tree.leaves(network.inputs(seed)) if hasattr(leaf, "dtype")]
         moments = run(model, places, flat, seed, inputs)
         result.append([_filled(row, entries[row.site], moments) for row in report])
@@ -76,7 +78,7 @@ def study(network, seeds, correlated):
         "amplifies": any("variance map" in finding for finding in report.findings),
     }
     if correlated:
-        flat = drawn(model, walk, everything, DRAW, jax.random.key(0))
+        flat = drawn(model, plans(model, walk, everything, DRAW), jax.random.key(0))
         flat = calibrated(model, flat, 1.0, everything, jax.random.key(0))
         moments = again(flat, 0, list(model.inputs))
         after = [_filled(row, walk.ledger.entries[row.site], moments) for row in report.weights]
