@@ -52,22 +52,39 @@ if TYPE_CHECKING:
     from qrjax._autoinit._initialize import autoinit
     from qrjax._autoinit._measure import calibrate, measure
     from qrjax._autoinit._rules import module_rule, rule
+    from qrjax._blocks._block import BlockWarning, block
+    from qrjax._blocks._stream import next_key, set_seed
     from qrjax._interpreter._report import Report, Row
+    from qrjax._records._make import record
+    from qrjax._records._record import Record
     from qrjax._signals._signal import Signal
+    from qrjax._tracking._changes import Change, Changes, changes
+    from qrjax._tracking._masks import awakened, prune
+    from qrjax._tracking._pruned import pruned
+    from qrjax._tracking._search import max_sparsity
+    from qrjax._words._block_key import block_key
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BlockWarning",
+    "Change",
+    "Changes",
     "Initializer",
     "RankCollapseWarning",
+    "Record",
     "Report",
     "Row",
     "Signal",
     "WeightedSum",
     "analyze",
     "autoinit",
+    "awakened",
+    "block",
+    "block_key",
     "calibrate",
     "centered_unit_norm",
+    "changes",
     "delta_orthogonal_hash",
     "delta_orthogonal_qr",
     "glorot_normal_hash",
@@ -86,19 +103,25 @@ __all__ = [
     "lecun_normal_qr",
     "lecun_uniform_hash",
     "lecun_uniform_qr",
+    "max_sparsity",
     "measure",
     "module_rule",
+    "next_key",
     "normal_hash",
     "normal_qr",
     "orthogonal_hash",
     "orthogonal_qr",
     "plot",
+    "prune",
+    "pruned",
     "random",
     "random_normal_hash",
     "random_normal_qr",
     "random_uniform_hash",
     "random_uniform_qr",
+    "record",
     "rule",
+    "set_seed",
     "sobol",
     "splitmix",
     "truncated_normal_hash",
@@ -116,17 +139,31 @@ __all__ = [
 
 # Loaded when they are asked for, so that importing the builders costs little more than importing JAX.
 _LATER = {
+    "BlockWarning": "qrjax._blocks._block",
+    "Change": "qrjax._tracking._changes",
+    "Changes": "qrjax._tracking._changes",
+    "Record": "qrjax._records._record",
     "Report": "qrjax._interpreter._report",
     "Row": "qrjax._interpreter._report",
     "Signal": "qrjax._signals._signal",
     "WeightedSum": "qrjax._adapters._weighted_sum",
     "analyze": "qrjax._autoinit._analyze",
     "autoinit": "qrjax._autoinit._initialize",
+    "awakened": "qrjax._tracking._masks",
+    "block": "qrjax._blocks._block",
+    "block_key": "qrjax._words._block_key",
     "calibrate": "qrjax._autoinit._measure",
     "centered_unit_norm": "qrjax._autoinit._centered",
+    "changes": "qrjax._tracking._changes",
+    "max_sparsity": "qrjax._tracking._search",
     "measure": "qrjax._autoinit._measure",
     "module_rule": "qrjax._autoinit._rules",
+    "next_key": "qrjax._blocks._stream",
+    "prune": "qrjax._tracking._masks",
+    "pruned": "qrjax._tracking._pruned",
+    "record": "qrjax._records._make",
     "rule": "qrjax._autoinit._rules",
+    "set_seed": "qrjax._blocks._stream",
 }
 
 

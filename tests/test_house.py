@@ -17,7 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the ground up; a file imports only from its own layer and those before it.
 LAYERS = [
     "_words", "_sequences", "_values", "_layouts", "_initializers", "_signals", "_rules", "_interpreter", "_adapters",
-    "_autoinit", "_plot", "public", "_demo", "_cli",
+    "_autoinit", "_records", "_tracking", "_blocks", "_plot", "public", "_demo", "_cli",
 ]  # fmt: skip
 
 

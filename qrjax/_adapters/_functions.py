@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 
-from qrjax._adapters._initialization import origin, path_name
+from qrjax._adapters._initialization import origin
 from qrjax._adapters._trace import Arguments, abstract, split_arguments
-from qrjax._interpreter._model import Calls, Leaf, Model
+from qrjax._adapters._variables import plain_leaves
+from qrjax._interpreter._model import Calls, Model
 
 Pair = tuple[Callable[..., Any], Callable[..., Any]]
 
@@ -28,9 +29,9 @@ def functions_model(pair: Pair, arguments: Arguments, variables: Any = None) -> 
         return apply(params, *args, **kwargs)
 
     begin = origin(initialize, arrays, variables)
-    flat, tree = jax.tree_util.tree_flatten_with_path(begin.shapes)
+    tree = jax.tree.structure(begin.shapes)
     return Model(
-        leaves=[Leaf(path_name(path), tuple(leaf.shape), leaf.dtype, True) for path, leaf in flat],
+        leaves=plain_leaves(begin.shapes),
         laws=begin.laws,
         program=jax.make_jaxpr(forward)(begin.shapes, *[abstract(a) for a in arrays]),
         keys=0,

@@ -41,11 +41,6 @@ def origin(init: Callable[..., Any], arrays: Sequence[Any], variables: Any) -> O
     return Origin(shapes, laws, functools.partial(_initial_values, program, arrays), program)
 
 
-def path_name(path: Sequence[Any]) -> str:
-    """A path of a pytree, "encoder/Dense_0/kernel"."""
-    return "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path)
-
-
 def part_of(closed: Any, needed: Sequence[bool]) -> tuple[Any, list[bool]]:
     """The program of the needed outputs alone, and which arguments it takes."""
     body, used = partial_eval.dce_jaxpr(closed.jaxpr, list(needed))

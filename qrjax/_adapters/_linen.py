@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
-from qrjax._adapters._initialization import origin, path_name
+from qrjax._adapters._initialization import origin
 from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outputs, split_arguments
-from qrjax._interpreter._model import Calls, Leaf, Model
+from qrjax._adapters._variables import linen_leaves
+from qrjax._interpreter._model import Calls, Model
 
 
 class Call(NamedTuple):
@@ -60,7 +61,7 @@ def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, A
     begin = origin(call.init, arrays, variables)
     tree = jax.tree.structure(begin.shapes)
     return Model(
-        leaves=[_leaf(path, leaf) for path, leaf in jax.tree_util.tree_flatten_with_path(begin.shapes)[0]],
+        leaves=linen_leaves(begin.shapes),
         laws=begin.laws,
         program=jax.make_jaxpr(call.apply)(begin.shapes, jax.random.key(0), *[abstract(a) for a in arrays]),
         keys=1,
@@ -79,11 +80,3 @@ def _named(calls: Calls, following: Any, args: Any, kwargs: Any, context: Any) -
     path = "/".join(context.module.path)
     number, (args, kwargs) = named_inputs(calls, path, type(context.module), (args, kwargs))
     return named_outputs(number, following(*args, **kwargs))
-
-
-def _leaf(path: Sequence[Any], leaf: Any) -> Leaf:
-    collection, _, rest = path_name(path).partition("/")
-    # Boxes such as nn.Partitioned add a step of their own below the parameter's name.
-    rest = rest.removesuffix("/value")
-    trained = collection == "params"
-    return Leaf(rest if trained else f"{collection}/{rest}", tuple(leaf.shape), leaf.dtype, trained)

@@ -11,7 +11,8 @@ from flax import nnx
 
 from qrjax._adapters._initialization import law_of_array
 from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outputs, split_arguments
-from qrjax._interpreter._model import Calls, Leaf, Model
+from qrjax._adapters._variables import nnx_leaves
+from qrjax._interpreter._model import Calls, Model
 from qrjax._rules._registry import Value
 from qrjax._signals._signal import Signal
 
@@ -20,7 +21,6 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
     """The model of an NNX module, whose variables may be arrays or, from nnx.eval_shape, shapes."""
     arrays, join = split_arguments(arguments)
     graph, state = nnx.split(module)
-    flat = nnx.to_flat_state(state)
     values, tree = jax.tree.flatten(state)
     calls = Calls()
     method = options.get("method") or "__call__"
@@ -35,7 +35,7 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
     shapes = [abstract(v) for v in values]
     program = jax.make_jaxpr(apply)(shapes, *[abstract(a) for a in arrays])
     return Model(
-        leaves=[leaf for path, variable in flat for leaf in _leaves(path, variable)],
+        leaves=nnx_leaves(state),
         laws=functools.cache(lambda: [_law(v) for v in values]),
         program=program,
         keys=0,
@@ -54,14 +54,6 @@ def with_variables(module: nnx.Module, variables: Any) -> nnx.Module:
         return variables
     result: nnx.Module = nnx.merge(nnx.split(module)[0], variables)
     return result
-
-
-def _leaves(path: tuple[Any, ...], variable: Any) -> list[Leaf]:
-    name = "/".join(map(str, path))
-    arrays = jax.tree.leaves(variable)
-    trained = issubclass(getattr(variable, "type", type(variable)), nnx.Param)
-    names = [name] if len(arrays) == 1 else [f"{name}/{i}" for i in range(len(arrays))]
-    return [Leaf(n, tuple(a.shape), a.dtype, trained) for n, a in zip(names, arrays, strict=True)]
 
 
 def _law(value: Any) -> Value:

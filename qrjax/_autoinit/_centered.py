@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from qrjax._adapters._initialization import path_name
+from qrjax._adapters._variables import path_name
 
 
 class CenteredState(NamedTuple):

@@ -37,9 +37,7 @@ def drawn(model: Model, plans: Mapping[str, Plan], key: Array) -> list[Any]:
     """All variables: weights by their plans, the rest by the module's own initialization."""
     needed = [leaf.path not in plans for leaf in model.leaves]
     own = iter(model.materialize(key, needed) if any(needed) else ())
-    return [
-        next(own) if need else plans[leaf.path].array(key) for leaf, need in zip(model.leaves, needed, strict=True)
-    ]
+    return [next(own) if need else plans[leaf.path].array(key) for leaf, need in zip(model.leaves, needed, strict=True)]
 
 
 def prepare(

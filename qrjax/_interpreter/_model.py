@@ -29,12 +29,14 @@ class Leaf:
       path: "encoder/Dense_0/kernel"; for other collections than the parameters with their name before it.
       shape, dtype: those of the array.
       trained: whether it is a parameter, and so may be a weight.
+      steps: the way to it in what the framework calls its variables: a key, an index or a name each.
     """
 
     path: str
     shape: tuple[int, ...]
     dtype: Any
     trained: bool
+    steps: tuple[Any, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,121 @@
+"""One entry of a record for every variable: from autoinit's plans, an initialization program, or arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.extend
+import numpy as np
+from jax import Array
+
+from qrjax._adapters._initialization import part_of
+from qrjax._autoinit._plan import Arranged, Plan
+from qrjax._initializers._orthogonal import Orthogonal
+from qrjax._initializers._specification import FACTOR, Specification
+from qrjax._interpreter._model import Leaf
+from qrjax._layouts._coordinates import Shape
+from qrjax._records._follow import Found, found
+from qrjax._records._origins import Built, Constant, Drawn, Factored, Keys, Origin, Stored
+from qrjax._records._regions import regroups
+from qrjax._words._keys import key_words
+
+# Values that are no constant and no builder of ours are kept up to this many; beyond, their builder is run.
+FEW = 64
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Entry:
+    """A variable and where its initial values come from."""
+
+    leaf: Leaf
+    origin: Origin
+
+
+def planned(plan: Plan, key: Array, correction: np.ndarray | None) -> Origin:
+    """The origin of a weight that `autoinit` draws."""
+    leaf, gains = plan.leaf, plan.gains
+    if plan.equal:
+        value = np.asarray(gains).astype(leaf.dtype)
+        return Constant(leaf.shape, leaf.dtype, value)
+    keys = plan.keys(key)
+    words = np.asarray(key_words(keys) if not gains.ndim else jax.random.key_data(keys))
+    factors = (gains,) if correction is None else (gains, correction)
+    if plan.draw.distribution == "orthogonal":
+        a = Arranged.of(plan.draw, plan.shape, plan.inputs)
+        return Factored(leaf.shape, leaf.dtype, a.build, a.matrix, np.dtype("float32"), words, a.axes, factors)
+    drawn = plan.draw.initializer(plan.inputs).specification(plan.shape, np.dtype("float32"))
+    return Drawn(leaf.shape, leaf.dtype, drawn, words, factors)
+
+
+def programmed(program: Any, leaves: Sequence[Leaf], needed: Sequence[bool], arguments: Sequence[Any]) -> list[Any]:
+    """The origins of the needed outputs of an initialization program (key, inputs) -> variables; None elsewhere."""
+    places = [found(program, i) if need else None for i, need in enumerate(needed)]
+    known = [place for place in places if place is not None]
+    words = iter(jax.jit(lambda arguments: [place.words(arguments) for place in known])(list(arguments)))
+    result: list[Any] = []
+    for i, (leaf, place) in enumerate(zip(leaves, places, strict=True)):
+        origin = None if place is None else _drawn(leaf, place, np.asarray(next(words)))
+        result.append((origin or _other(program, leaf, i, arguments)) if needed[i] else None)
+    return result
+
+
+def _drawn(leaf: Leaf, place: Found, words: np.ndarray) -> Origin | None:
+    """What the name says, if the variable is that and nothing was done to it but a reshape and one conversion."""
+    conversions = sum(a != b for a, b in itertools.pairwise(place.dtypes))
+    if conversions > 1 or place.dtypes[-1] != leaf.dtype:
+        return None
+    layers = len(words.shape) - 1
+    if leaf.shape[:layers] != words.shape[:-1]:
+        return None
+    shape = leaf.shape[layers:]
+    if place.label.startswith(FACTOR):
+        return _factored(leaf, json.loads(place.label.removeprefix(FACTOR)), words, shape)
+    drawn = Specification.from_label(place.label)
+    if not regroups(shape, drawn.shape) or drawn.dtype != place.dtypes[0]:
+        return None
+    return Drawn(leaf.shape, leaf.dtype, drawn, words)
+
+
+def _factored(leaf: Leaf, data: Mapping[str, Any], words: np.ndarray, shape: Shape) -> Origin | None:
+    drawn, dtype = tuple(data["shape"]), np.dtype(data["dtype"])
+    if int(np.prod(drawn)) != int(np.prod(shape)):
+        return None
+    return Factored(leaf.shape, leaf.dtype, Orthogonal.from_dict(data), drawn, dtype, words)
+
+
+def _other(program: Any, leaf: Leaf, number: int, arguments: Sequence[Any]) -> Origin:
+    """A constant where the output depends on nothing; else the part of the program that computes it."""
+    needed = [i == number for i in range(len(program.jaxpr.outvars))]
+    run = functools.partial(_run, program, needed, list(arguments))
+    fixed = not any(part_of(program, needed)[1])
+    is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return (kept(leaf, run()) if fixed or is_key else None) or Built(leaf.shape, leaf.dtype, run)
+
+
+def _run(program: Any, needed: Sequence[bool], arguments: Sequence[Any]) -> Any:
+    # Not jitted, since JAX's own builders change bits under jit, and module.init is seldom called so.
+    part, used = part_of(program, needed)
+    return jax.extend.core.jaxpr_as_fun(part)(*[a for a, use in zip(arguments, used, strict=True) if use])[0]
+
+
+def kept(leaf: Leaf, array: Any) -> Origin | None:
+    """A constant, or a few values; None if there are too many."""
+    if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return Keys(leaf.shape, leaf.dtype, np.asarray(jax.random.key_data(array)))
+    values = np.asarray(array)
+    first = values.reshape(-1)[:1]
+    # As bytes, so that 0 and -0 differ and NaN is itself.
+    if values.size and values.tobytes() == first.tobytes() * values.size:
+        return Constant(leaf.shape, leaf.dtype, first.reshape(()))
+    return Stored(leaf.shape, leaf.dtype, values) if values.size <= FEW else None
+
+
+def held(leaf: Leaf, array: Any) -> Origin:
+    """The origin of an array that exists already."""
+    return Built(leaf.shape, leaf.dtype, lambda: array)

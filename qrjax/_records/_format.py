@@ -1,0 +1,103 @@
+"""The JSON of a record: its version, its checks, and files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from qrjax._interpreter._model import Leaf
+from qrjax._records._entries import Entry
+from qrjax._records._origins import KINDS, implementation
+
+FORMAT = "qrjax.record"
+VERSION = 1
+
+
+def to_dict(entries: Sequence[Entry], made: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain values."""
+    leaves = [_leaf_to_dict(entry) for entry in entries]
+    return {"format": FORMAT, "version": VERSION, "made": dict(made), "sha256": _digest(leaves), "leaves": leaves}
+
+
+def from_dict(data: Any) -> tuple[tuple[Entry, ...], Mapping[str, Any]]:
+    """The inverse of `to_dict`.
+
+    Raises:
+      ValueError: if this is no record, was altered, or has a later format.
+    """
+    if not isinstance(data, Mapping) or data.get("format") != FORMAT:
+        raise ValueError(f"this is no record: its `format` is not {FORMAT!r}")
+    version = data.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise ValueError(
+            f"the record's `version` is {version}, and this qrjax reads up to {VERSION}; install a later one"
+        )
+    leaves = data.get("leaves")
+    if not isinstance(version, int) or version < 1 or not isinstance(leaves, Sequence):
+        raise ValueError("the record is incomplete: `version` and `leaves` are missing or of the wrong type")
+    if data.get("sha256") != _digest(leaves):
+        raise ValueError("the record was altered after it was written: its `sha256` does not fit its `leaves`")
+    try:
+        return tuple(map(_entry, leaves)), dict(data.get("made", {}))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"the record's `leaves` are not what version {version} has: {error!r}") from error
+
+
+def write(file: str | os.PathLike[str], text: str) -> None:
+    """Writes a text file whole or not at all."""
+    path = os.path.realpath(file)
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".qrjax-", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as opened:
+            opened.write(text + "\n")
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _digest(leaves: Any) -> str:
+    return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()
+
+
+def _leaf_to_dict(entry: Entry) -> dict[str, Any]:
+    leaf = entry.leaf
+    return {
+        "path": leaf.path,
+        "steps": list(leaf.steps),
+        "shape": list(leaf.shape),
+        "dtype": _dtype_name(leaf.dtype),
+        "trained": leaf.trained,
+        "origin": {"kind": entry.origin.kind} | entry.origin.to_dict(),
+    }
+
+
+def _entry(data: Mapping[str, Any]) -> Entry:
+    dtype = _dtype_of(data["dtype"])
+    leaf = Leaf(data["path"], tuple(map(int, data["shape"])), dtype, bool(data["trained"]), tuple(data["steps"]))
+    origin = KINDS[data["origin"]["kind"]].from_dict(leaf.shape, leaf.dtype, data["origin"])
+    return Entry(leaf, origin)
+
+
+def _dtype_name(dtype: Any) -> str:
+    return str(dtype) if jax.numpy.issubdtype(dtype, jax.dtypes.prng_key) else np.dtype(dtype).name
+
+
+def _dtype_of(name: str) -> Any:
+    if name.startswith("key<"):
+        return jax.random.key(0, impl=implementation(name)).dtype
+    return np.dtype(name)

@@ -1,0 +1,181 @@
+"""`record`: how autoinit, or a module's own initialization, makes variables."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import Array
+
+from qrjax._autoinit._analyze import model_of
+from qrjax._autoinit._initialize import Prepared, drawn, prepare
+from qrjax._interpreter._model import Leaf, Model
+from qrjax._records._entries import Entry, held, kept, planned, programmed
+from qrjax._records._origins import Built, Origin
+from qrjax._records._record import Record, check_leaves
+from qrjax._words._keys import key_words
+
+
+def record(
+    module: Any,
+    sample_input: Any = None,
+    *args: Any,
+    by: str = "autoinit",
+    seed: int = 0,
+    key: Array | None = None,
+    calibrate: bool = False,
+    **options: Any,
+) -> Record:
+    """How `qrjax.autoinit`, or a plain `module.init`, makes the variables of a model.
+
+    Nothing of the model's size is drawn or stored: a Record holds, for every variable, the distribution, the
+    scale, the key and the address rule, so that any weight can be computed again by itself.
+
+    Args:
+      module, sample_input, *args, **options: as in `qrjax.autoinit`, with its options. With by="init" the module
+        may also be a function of a key that returns variables or an NNX module, such as
+        lambda key: Network(rngs=nnx.Rngs(key)); it takes no sample input.
+      by: "autoinit"; or "init" for variables from `module.init(key, sample_input)`. Builders that are not
+        qrjax's may be among the module's: constants are recorded, others are run when asked for.
+      seed, key: as in `qrjax.autoinit`, with the same default; not traced. With by="init" the key of `module.init`.
+      calibrate: as in `qrjax.autoinit`; this draws the model once, to measure it.
+
+    Returns:
+      A `qrjax.Record`.
+
+    Raises:
+      ValueError, TypeError: as `qrjax.autoinit`; and if `by` is neither, or the key is traced.
+
+    Example:
+      >>> import flax.linen as nn, jax, jax.numpy as jnp, qrjax
+      >>> x, key = jnp.ones((1, 28, 28, 1)), jax.random.key(3)
+      >>> layer = nn.Conv(32, (3, 3), kernel_init=qrjax.he_normal_hash())
+      >>> record = qrjax.record(layer, x, by="init", key=key)
+      >>> kernel = layer.init(key, x)["params"]["kernel"]
+      >>> bool((record.weight("kernel", (..., 5)) == kernel[..., 5]).all())
+      True
+    """
+    if by not in ("autoinit", "init"):
+        raise ValueError(f"`by` must be 'autoinit' or 'init', got {by!r}")
+    key = jax.random.key(seed) if key is None else key
+    if isinstance(key, jax.core.Tracer):
+        raise TypeError("`key` (or `seed`) of a record must not be traced: it is written down")
+    made = {"by": by, "key": _described(key), "qrjax": importlib.metadata.version("qrjax"), "jax": jax.__version__}
+    if by == "init":
+        if calibrate:
+            raise ValueError("`calibrate` belongs to by='autoinit'; qrjax.calibrate changes weights after their record")
+        entries, rebuild = _initialized(module, sample_input, args, options, key)
+    else:
+        prepared = prepare(module, ((sample_input, *args), _rest(options)), **_settings(options))
+        entries, rebuild = _automatic(prepared, key, calibrate), prepared.model.rebuild
+    return Record(tuple(entries), made, rebuild)
+
+
+OPTIONS = ("target", "input_mean", "input_variance", "distribution", "source", "layout", "select")
+FRAMEWORK = ("method", "rngs", "mutable")
+
+
+def _settings(options: dict[str, Any]) -> dict[str, Any]:
+    defaults: dict[str, Any] = dict.fromkeys(FRAMEWORK)
+    return defaults | {name: options[name] for name in (*OPTIONS, *FRAMEWORK) if name in options}
+
+
+def _rest(options: dict[str, Any]) -> dict[str, Any]:
+    """What is the module's own."""
+    return {name: value for name, value in options.items() if name not in (*OPTIONS, *FRAMEWORK)}
+
+
+def _automatic(prepared: Prepared, key: Array, calibrate: bool) -> list[Entry]:
+    model, plans = prepared.model, prepared.plans
+    corrections = {}
+    if calibrate:
+        from qrjax._autoinit._measure import corrections as measured
+
+        flat = drawn(model, plans, key)
+        corrections = measured(model, flat, prepared.target, prepared.chosen, jax.random.key(0))
+    others = iter(_others(model, [leaf.path not in plans for leaf in model.leaves], key))
+    return [
+        Entry(leaf, planned(plans[leaf.path], key, corrections.get(leaf.path)) if leaf.path in plans else next(others))
+        for leaf in model.leaves
+    ]
+
+
+def _others(model: Model, needed: Sequence[bool], key: Array) -> list[Origin]:
+    """The origins of the needed variables: from the model's own initialization, or the arrays that it holds."""
+    if model.initialization is not None:
+        found = programmed(model.initialization, model.leaves, needed, _arguments(model, key))
+        return [origin for origin in found if origin is not None]
+    leaves = [leaf for leaf, need in zip(model.leaves, needed, strict=True) if need]
+    arrays = model.materialize(key, needed)
+    return [kept(leaf, array) or held(leaf, array) for leaf, array in zip(leaves, arrays, strict=True)]
+
+
+def _arguments(model: Model, key: Array) -> list[Any]:
+    """Of the initialization; inputs of which only shapes are known as zeros, which it hardly ever reads."""
+    shapes = [jax.numpy.zeros(a.shape, a.dtype) if isinstance(a, jax.ShapeDtypeStruct) else a for a in model.inputs]
+    return [key, *shapes]
+
+
+def _initialized(
+    module: Any, sample_input: Any, args: tuple[Any, ...], options: dict[str, Any], key: Array
+) -> tuple[list[Entry], Callable[[Sequence[Any]], Any]]:
+    if sample_input is None and not args:
+        return _constructed(module, key)
+    unknown = [name for name in OPTIONS if name in options]
+    if unknown:
+        raise ValueError(f"`{unknown[0]}` belongs to by='autoinit'; a module's own initialization does not read it")
+    framework = {name: options.get(name) for name in FRAMEWORK}
+    model = model_of(module, (sample_input, *args), _rest(options), **framework)
+    if model.initialization is None:
+        raise TypeError(
+            "`module` holds its variables already, so their key is not known; pass the function that makes it: "
+            "qrjax.record(lambda key: Network(rngs=nnx.Rngs(key)), key=key, by='init')"
+        )
+    origins = programmed(model.initialization, model.leaves, [True] * len(model.leaves), _arguments(model, key))
+    return [Entry(leaf, origin) for leaf, origin in zip(model.leaves, origins, strict=True)], model.rebuild
+
+
+def _constructed(make: Any, key: Array) -> tuple[list[Entry], Callable[[Sequence[Any]], Any]]:
+    """From a function of a key."""
+    from qrjax._adapters._variables import leaves_of, traced_variables
+
+    if not callable(make):
+        raise TypeError(
+            f"`module` must be a module, or a function of a key where no sample input is given, got {make!r}"
+        )
+    program, shapes, rebuild = traced_variables(make, key)
+    leaves: list[Leaf] = leaves_of(shapes)
+    origins = programmed(program, leaves, [True] * len(leaves), [key])
+    return [Entry(leaf, origin) for leaf, origin in zip(leaves, origins, strict=True)], rebuild
+
+
+def attached(
+    record: Record, module: Any, sample_input: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: Array | None
+) -> Record:
+    """A record with the code of its model, for builders that are not ours."""
+    key = _key_of(record) if key is None else key
+    rest = {name: value for name, value in kwargs.items() if name not in OPTIONS}
+    if sample_input is None and not args:
+        entries, rebuild = _constructed(module, key)
+    else:
+        model = model_of(module, (sample_input, *args), _rest(rest), **{n: rest.get(n) for n in FRAMEWORK})
+        needed = [True] * len(model.leaves)
+        entries = [Entry(*pair) for pair in zip(model.leaves, _others(model, needed, key), strict=True)]
+        rebuild = model.rebuild
+    check_leaves([e.leaf for e in record.entries], [e.leaf for e in entries])
+    own = {entry.leaf.path: entry for entry in entries}
+    chosen = [own[e.leaf.path] if isinstance(e.origin, Built) else e for e in record.entries]
+    return Record(tuple(chosen), record.made, rebuild)
+
+
+def _described(key: Array) -> dict[str, Any]:
+    typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return {"words": key_words(key).tolist(), "impl": str(jax.random.key_impl(key)) if typed else None}
+
+
+def _key_of(record: Record) -> Array:
+    words = jax.numpy.asarray(record.made["key"]["words"], jax.numpy.uint32)
+    impl = record.made["key"]["impl"]
+    return words if impl is None else jax.random.wrap_key_data(words, impl=impl)

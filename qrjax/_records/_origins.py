@@ -1,0 +1,314 @@
+"""Where one tensor of initial values comes from."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from qrjax._initializers._orthogonal import Orthogonal
+from qrjax._initializers._specification import Specification
+from qrjax._layouts._coordinates import Shape, from_index
+from qrjax._records._regions import box, multiplied, points
+
+
+class Origin(Protocol):
+    """What every origin can do for a tensor of its shape and dtype."""
+
+    kind: ClassVar[str]
+
+    def box(self, starts: Sequence[int], extent: Shape) -> Array:
+        """The values of the box [starts, starts + extent)."""
+
+    def at(self, index: Any) -> Array:
+        """The values at an index, with NumPy's rules."""
+
+    def array(self) -> Array:
+        """All values."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Drawn:
+    """Weights that one of the builders draws, each by itself.
+
+    Attributes:
+      shape, dtype: of the tensor.
+      drawn: what was drawn; of one layer where layers are stacked.
+      keys: uint32, the words of the key along the last axis; the others are the layers'.
+      factors: float32, what the weights were multiplied with: scalars, or of the layers' shape.
+    """
+
+    kind: ClassVar[str] = "drawn"
+    shape: Shape
+    dtype: Any
+    drawn: Specification
+    keys: np.ndarray
+    factors: tuple[np.ndarray, ...] = ()
+
+    @property
+    def layers(self) -> Shape:
+        """The axes in front, along which each tensor has a key of its own."""
+        return self.keys.shape[:-1]
+
+    def box(self, starts: Sequence[int], extent: Shape) -> Array:
+        """As `Origin.box`, for one layer at a time."""
+        depth = len(self.layers)
+        layer = tuple(map(int, starts[:depth]))
+        factors = [f[layer] if f.ndim else f[()] for f in self.factors]
+        value = box(
+            self.keys[layer], factors, np.asarray(starts[depth:], np.uint32), drawn=self.drawn,
+            shape=self.shape[depth:], extent=tuple(extent[depth:]), dtype=self.dtype,
+        )  # fmt: skip
+        return value.reshape(extent)
+
+    def at(self, index: Any) -> Array:
+        """As `Origin.at`; the cost is that of the values asked for."""
+        coordinates, result = from_index(index, self.shape)
+        if 0 in result:
+            return jnp.zeros(result, self.dtype)
+        flat = [np.asarray(c).astype(np.uint32) for c in np.broadcast_arrays(*map(np.asarray, coordinates))] or []
+        flat = [np.broadcast_to(c, result).reshape(-1) for c in flat]
+        depth = len(self.layers)
+        layer = tuple(flat[:depth])
+        count = math.prod(result)
+        words = np.broadcast_to(self.keys[layer], (count, self.keys.shape[-1]))
+        factors = [np.broadcast_to(f[layer] if f.ndim else f, (count,)) for f in self.factors]
+        found = points(
+            words, factors, tuple(flat[depth:]), drawn=self.drawn, shape=self.shape[depth:], dtype=self.dtype
+        )
+        return found.reshape(result)
+
+    def array(self) -> Array:
+        """As `Origin.array`."""
+        if 0 in self.shape:
+            return jnp.zeros(self.shape, self.dtype)
+        depth, one = len(self.layers), (1,) * len(self.layers)
+        boxes = [
+            self.box((*layer, *[0] * (len(self.shape) - depth)), (*one, *self.shape[depth:]))
+            for layer in np.ndindex(*self.layers)
+        ]
+        return boxes[0] if not depth else jnp.concatenate(boxes).reshape(self.shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Origin.to_dict`."""
+        factors = [f.tolist() for f in self.factors]
+        return {"drawn": self.drawn.to_dict(), "keys": self.keys.tolist(), "factors": factors}
+
+    @classmethod
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Drawn:
+        """The inverse of `to_dict`."""
+        factors = tuple(np.asarray(f, np.float32) for f in data["factors"])
+        return cls(shape, dtype, Specification.from_dict(data["drawn"]), np.asarray(data["keys"], np.uint32), factors)
+
+
+class _Whole:
+    """Boxes and points of what is only known as a whole."""
+
+    @functools.cached_property
+    def _values(self) -> Array:
+        return self.array()
+
+    def array(self) -> Array:
+        raise NotImplementedError
+
+    def box(self, starts: Sequence[int], extent: Shape) -> Array:
+        return self._values[tuple(slice(s, s + n) for s, n in zip(starts, extent, strict=True))]
+
+    def at(self, index: Any) -> Array:
+        from_index(index, self._values.shape)  # raises where the index does not fit
+        return self._values[index]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Factored(_Whole):
+    """An orthogonal matrix: none of its entries is known before all are.
+
+    `axes`: the matrix, of unit variance, was reshaped to these axes of the tensor and transposed back; None
+    where it is the builder's own tensor.
+    """
+
+    kind: ClassVar[str] = "orthogonal"
+    shape: Shape
+    dtype: Any
+    build: Orthogonal
+    drawn_shape: Shape
+    drawn_dtype: Any
+    keys: np.ndarray
+    axes: tuple[int, ...] | None = None
+    factors: tuple[np.ndarray, ...] = ()
+
+    def array(self) -> Array:
+        """As `Origin.array`."""
+        tensors = [self._one(layer) for layer in np.ndindex(*self.keys.shape[:-1])]
+        return jnp.stack(tensors).reshape(self.shape)
+
+    def _one(self, layer: tuple[int, ...]) -> Array:
+        value = self.build(jnp.asarray(self.keys[layer]), self.drawn_shape, self.drawn_dtype)
+        shape = self.shape[len(layer) :]
+        if self.axes is None:
+            value = value.reshape(shape)
+        else:
+            value = value * np.float32(math.sqrt(max(self.drawn_shape)))
+            value = jnp.transpose(value.reshape([shape[a] for a in self.axes]), np.argsort(self.axes).tolist())
+        return multiplied(value, [f[layer] if f.ndim else f[()] for f in self.factors], self.dtype)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Origin.to_dict`."""
+        return {
+            "build": self.build.to_dict(),
+            "shape": list(self.drawn_shape),
+            "dtype": np.dtype(self.drawn_dtype).name,
+            "keys": self.keys.tolist(),
+            "axes": None if self.axes is None else list(self.axes),
+            "factors": [f.tolist() for f in self.factors],
+        }
+
+    @classmethod
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Factored:
+        """The inverse of `to_dict`."""
+        axes = None if data["axes"] is None else tuple(map(int, data["axes"]))
+        return cls(
+            shape, dtype, Orthogonal.from_dict(data["build"]), tuple(map(int, data["shape"])), np.dtype(data["dtype"]),
+            np.asarray(data["keys"], np.uint32), axes, tuple(np.asarray(f, np.float32) for f in data["factors"]),
+        )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Constant:
+    """One value everywhere."""
+
+    kind: ClassVar[str] = "constant"
+    shape: Shape
+    dtype: Any
+    value: np.ndarray
+
+    def box(self, starts: Sequence[int], extent: Shape) -> Array:
+        """As `Origin.box`."""
+        del starts
+        return jnp.full(extent, self.value, self.dtype)
+
+    def at(self, index: Any) -> Array:
+        """As `Origin.at`."""
+        return self.box((), from_index(index, self.shape)[1])
+
+    def array(self) -> Array:
+        """As `Origin.array`."""
+        return self.box((), self.shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Origin.to_dict`; the value in words too, for who reads."""
+        return {"bytes": _encoded(self.value), "value": str(self.value)}
+
+    @classmethod
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Constant:
+        """The inverse of `to_dict`."""
+        return cls(shape, dtype, _decoded(data["bytes"], dtype, ()))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stored(_Whole):
+    """A few values, kept."""
+
+    kind: ClassVar[str] = "stored"
+    shape: Shape
+    dtype: Any
+    values: np.ndarray
+
+    def array(self) -> Array:
+        """As `Origin.array`."""
+        return jnp.asarray(self.values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Origin.to_dict`."""
+        return {"bytes": _encoded(self.values)}
+
+    @classmethod
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Stored:
+        """The inverse of `to_dict`."""
+        return cls(shape, dtype, _decoded(data["bytes"], dtype, shape))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Keys(_Whole):
+    """Typed JAX keys, such as those of NNX's random streams."""
+
+    kind: ClassVar[str] = "keys"
+    shape: Shape
+    dtype: Any
+    words: np.ndarray
+
+    def array(self) -> Array:
+        """As `Origin.array`."""
+        return jax.random.wrap_key_data(jnp.asarray(self.words), impl=implementation(str(self.dtype)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Origin.to_dict`."""
+        return {"words": self.words.tolist()}
+
+    @classmethod
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Keys:
+        """The inverse of `to_dict`."""
+        return cls(shape, dtype, np.asarray(data["words"], np.uint32))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Built(_Whole):
+    """Values from a builder that is not ours: it is run, which needs the model's code."""
+
+    kind: ClassVar[str] = "model"
+    shape: Shape
+    dtype: Any
+    run: Callable[[], Array] | None = None
+
+    def array(self) -> Array:
+        """As `Origin.array`."""
+        if self.run is None:
+            raise LookupError("the values come from a builder of the model's own")
+        return self.run()
+
+    def box(self, starts: Sequence[int], extent: Shape) -> Array:
+        """As `Origin.box`; kept by nobody, as it may be large."""
+        return self.array()[tuple(slice(s, s + n) for s, n in zip(starts, extent, strict=True))]
+
+    def at(self, index: Any) -> Array:
+        """As `Origin.at`."""
+        from_index(index, self.shape)
+        return self.array()[index]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `Origin.to_dict`."""
+        return {}
+
+    @classmethod
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Built:
+        """The inverse of `to_dict`, but for the code."""
+        del data
+        return cls(shape, dtype)
+
+
+KINDS: dict[str, Any] = {kind.kind: kind for kind in (Drawn, Factored, Constant, Stored, Keys, Built)}
+
+
+def _encoded(values: np.ndarray) -> str:
+    return base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()
+
+
+def _decoded(data: str, dtype: Any, shape: Shape) -> np.ndarray:
+    return np.frombuffer(base64.b64decode(data), dtype).reshape(shape)
+
+
+def implementation(dtype: str) -> str:
+    """Of a key's dtype: "key<fry>" is threefry2x32."""
+    tag = dtype[4:-1]
+    return {"fry": "threefry2x32", "urbg": "unsafe_rbg"}.get(tag, tag)

@@ -1,0 +1,225 @@
+"""A record: how a set of variables came to be."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jax import Array
+
+from qrjax._adapters._variables import leaves_of
+from qrjax._interpreter._model import Leaf
+from qrjax._records import _format
+from qrjax._records._entries import Entry
+from qrjax._records._origins import Built
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Record:
+    """How a set of variables came to be; any initial weight from it, exactly, without the model's code.
+
+    Made by `qrjax.record`, kept with `save` or inside a checkpoint's metadata (`to_dict`).
+
+    Attributes:
+      entries: one for every variable, in the order of `jax.tree.leaves`.
+      made: by what, from which key and with which versions.
+    """
+
+    entries: tuple[Entry, ...]
+    made: Mapping[str, Any]
+    rebuild: Callable[[Sequence[Any]], Any] | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The variables' paths; those of Linen's parameters begin below "params"."""
+        return tuple(entry.leaf.path for entry in self.entries)
+
+    def weight(self, path: str, index: Any) -> Array:
+        """Initial weights at an index of one variable, and nothing else computed.
+
+        Args:
+          path: "encoder/Dense_0/kernel"; for other collections than the parameters with their name before it.
+          index: integers, slices, an Ellipsis or integer arrays, or a tuple of these, as in NumPy.
+
+        Returns:
+          What the variable's array had at that index at the start, bit for bit.
+
+        Raises:
+          KeyError: if there is no such path.
+          IndexError, TypeError: if the index does not fit the shape, or is none.
+          LookupError: if the values come from a builder that is not qrjax's and the record was loaded without the
+            model; see `with_model`.
+
+        Example:
+          >>> import flax.linen as nn, jax, jax.numpy as jnp, qrjax
+          >>> record = qrjax.record(nn.Dense(64), jax.ShapeDtypeStruct((8, 32), jnp.float32), seed=7)
+          >>> variables = qrjax.autoinit(nn.Dense(64), jax.ShapeDtypeStruct((8, 32), jnp.float32), seed=7)
+          >>> bool(record.weight("kernel", (5, 10)) == variables["params"]["kernel"][5, 10])
+          True
+        """
+        return self.entry(path).origin.at(index)
+
+    def initial(self, path: str | None = None) -> Any:
+        """The initial array of one variable, or, without a path, of all.
+
+        Returns:
+          An array; or what the framework calls variables: as `module.init` or `qrjax.autoinit` returned it while
+          the record knows the model, else nested dicts and lists with the same keys.
+
+        Raises:
+          KeyError, LookupError: as `weight`.
+        """
+        if path is not None:
+            return self.entry(path).origin.array()
+        arrays = [self.initial(entry.leaf.path) for entry in self.entries]
+        if self.rebuild is not None:
+            return self.rebuild(arrays)
+        return nested([entry.leaf for entry in self.entries], arrays)
+
+    def entry(self, path: str) -> Entry:
+        """The entry of one variable; errors as `weight`."""
+        for entry in self.entries:
+            if entry.leaf.path == path:
+                if isinstance(entry.origin, Built) and entry.origin.run is None:
+                    raise LookupError(
+                        f"the initial values of {path!r} come from a builder of the model's own, so they need its "
+                        "code: record.with_model(module, sample_input)"
+                    )
+                return entry
+        raise KeyError(f"no variable has the path {path!r}; paths: {_listed(self.paths)}")
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def with_model(
+        self, module: Any, sample_input: Any = None, *args: Any, key: Array | None = None, **kwargs: Any
+    ) -> Record:
+        """This record with the model's code, for variables whose builders are not qrjax's.
+
+        Args:
+          module, sample_input, *args, **kwargs: as in `qrjax.record`.
+          key: the key that initialized the model; by default the one in the record.
+
+        Raises:
+          ValueError: if the model has other variables than the record; the first that differs is named.
+        """
+        from qrjax._records._make import attached
+
+        return attached(self, module, sample_input, args, kwargs, key)
+
+    def check(self, variables: Any) -> None:
+        """Nothing, if the trained variables have the record's paths, shapes and dtypes.
+
+        Raises:
+          ValueError: otherwise; the first that differs is named.
+        """
+        check_leaves([e.leaf for e in self.entries if e.leaf.trained], [v for v in leaves_of(variables) if v.trained])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: what `to_json` writes, for metadata that is JSON itself."""
+        return _format.to_dict(self.entries, self.made)
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The record as JSON."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Record:
+        """The inverse of `to_dict`.
+
+        Raises:
+          ValueError: if this is no record, was altered, or has a later format.
+        """
+        return cls(*_format.from_dict(data))
+
+    @classmethod
+    def from_json(cls, text: str) -> Record:
+        """The inverse of `to_json`; errors as `from_dict`."""
+        try:
+            data = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"the record is no JSON ({error}); save it again") from None
+        return cls.from_dict(data)
+
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Writes the record; the file appears whole or not at all.
+
+        Raises:
+          OSError: if it cannot be written.
+        """
+        _format.write(file, self.to_json(indent=1))
+
+    @classmethod
+    def load(cls, file: str | os.PathLike[str]) -> Record:
+        """Reads a record that `save` wrote.
+
+        Raises:
+          ValueError: as `from_dict`, with the file's name.
+          OSError: if it cannot be read.
+        """
+        with open(file, encoding="utf-8") as opened:
+            try:
+                return cls.from_json(opened.read())
+            except ValueError as error:
+                raise ValueError(f"{os.fspath(file)}: {error}") from None
+
+    def __repr__(self) -> str:
+        return f"<Record: {len(self.entries)} variables, by {self.made.get('by')}>"
+
+
+def nested(leaves: Sequence[Leaf], arrays: Sequence[Any]) -> Any:
+    """Arrays in dicts by the leaves' steps; dicts whose keys are 0, 1, ... become lists."""
+    root: dict[Any, Any] = {}
+    for leaf, array in zip(leaves, arrays, strict=True):
+        if not leaf.steps:
+            return array
+        place = root
+        for step in leaf.steps[:-1]:
+            place = place.setdefault(step, {})
+        place[leaf.steps[-1]] = array
+    return _listed_where_numbered(root)
+
+
+def _listed_where_numbered(tree: Any) -> Any:
+    if not isinstance(tree, dict):
+        return tree
+    below = {key: _listed_where_numbered(value) for key, value in tree.items()}
+    return list(below.values()) if below and list(below) == list(range(len(below))) else below
+
+
+def check_leaves(expected: Sequence[Leaf], given: Sequence[Leaf]) -> None:
+    """Nothing, if paths, shapes and dtypes are the same in the same order.
+
+    Raises:
+      ValueError: otherwise.
+    """
+    there, here = ({leaf.path: leaf for leaf in leaves} for leaves in (expected, given))
+    for path, leaf in there.items():
+        if path not in here:
+            raise ValueError(
+                f"the variables lack {path!r} of shape {leaf.shape}, which the record has; is this another model's "
+                f"record? their paths: {_listed(tuple(here))}"
+            )
+        if here[path].shape != leaf.shape:
+            raise ValueError(
+                f"{path!r} has the shape {here[path].shape}, and in the record {leaf.shape}; "
+                "is this another model's record?"
+            )
+        if here[path].dtype != leaf.dtype:
+            raise ValueError(
+                f"{path!r} has the dtype {here[path].dtype}, in the record {leaf.dtype}; convert it back, as "
+                "rounding would pass for training"
+            )
+    for path, leaf in here.items():
+        if path not in there:
+            raise ValueError(
+                f"the variables have {path!r} of shape {leaf.shape}, which the record lacks; is this another model's "
+                f"record? its paths: {_listed(tuple(there))}"
+            )
+
+
+def _listed(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:20]) + (", ..." if len(paths) > 20 else "") if paths else "none"

@@ -1,0 +1,1 @@
+"""Which weights training moved, how far, and which can go."""

@@ -1,0 +1,192 @@
+"""`changes`: how far training moved each variable."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, overload
+
+from qrjax._tracking._pairs import pairs
+from qrjax._tracking._statistics import Sums, sums
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """One variable, or all together.
+
+    Attributes:
+      path: of the variable; "total" for all together.
+      shape: of the array; None for all together.
+      weights: how many there are.
+      changed: how many moved by more than the threshold.
+      sleeping: how many did not.
+      not_finite: how many are NaN or infinite now; they are neither, and no figure below counts them.
+      mean_change, max_change, rms_change: mean, maximum and root-mean-square of |current - initial|.
+      cosine: between the initial and the current weights; None where one of them is zero.
+      sign_flips: how many went from one side of zero to the other.
+    """
+
+    path: str
+    shape: tuple[int, ...] | None
+    weights: int
+    changed: int
+    sleeping: int
+    not_finite: int
+    mean_change: float
+    max_change: float
+    rms_change: float
+    cosine: float | None
+    sign_flips: int
+
+    @property
+    def changed_percent(self) -> float:
+        """Of all weights; 0 where there are none."""
+        return 100 * self.changed / self.weights if self.weights else 0.0
+
+    @property
+    def sleeping_percent(self) -> float:
+        """Of all weights; 0 where there are none."""
+        return 100 * self.sleeping / self.weights if self.weights else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain values."""
+        own = dataclasses.asdict(self) | {"shape": None if self.shape is None else list(self.shape)}
+        return own | {"changed_percent": self.changed_percent, "sleeping_percent": self.sleeping_percent}
+
+
+class Changes(Sequence[Change]):
+    """One `Change` for every variable, in the order of the params, and their total.
+
+    Iterate over it, index it by number or by path, print it, or keep it with `to_json`.
+
+    Attributes:
+      rows: the variables.
+      total: all together.
+      threshold: beyond which a weight counts as changed.
+    """
+
+    def __init__(self, rows: Sequence[Change], total: Change, threshold: float):
+        self.rows, self.total, self.threshold = tuple(rows), total, threshold
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Change]:
+        return iter(self.rows)
+
+    @overload
+    def __getitem__(self, which: int | str) -> Change: ...
+    @overload
+    def __getitem__(self, which: slice) -> Sequence[Change]: ...
+
+    def __getitem__(self, which: int | str | slice) -> Change | Sequence[Change]:
+        if not isinstance(which, str):
+            return self.rows[which]
+        for row in self.rows:
+            if row.path == which:
+                return row
+        raise KeyError(f"no variable has the path {which!r}; paths: {', '.join(row.path for row in self.rows)}")
+
+    def to_json(self, indent: int | None = None) -> str:
+        """The figures as JSON: {"threshold", "total", "rows": [...]}."""
+        rows = [row.to_dict() for row in self.rows]
+        data = {"threshold": self.threshold, "total": self.total.to_dict(), "rows": rows}
+        return json.dumps(data, indent=indent, allow_nan=False)
+
+    def __repr__(self) -> str:
+        return f"<Changes: {self.total.changed} of {self.total.weights} weights in {len(self.rows)} variables>"
+
+    def __str__(self) -> str:
+        return _rendered(self)
+
+
+def changes(record_or_init_fn: Any, params: Any, threshold: float = 0.0) -> Changes:
+    """How far training moved each variable from its initial values.
+
+    These are computed as the reduction needs them, a few hundred thousand at a time: no copy of them is stored or
+    made. Sharded arrays are read where they lie.
+
+    Args:
+      record_or_init_fn: a `qrjax.Record`; or a function without arguments that returns the initial variables, such
+        as functools.partial(module.init, key, x), which is traced, not run, where its builders are qrjax's; or the
+        initial variables.
+      params: the trained variables, or their "params" alone; an NNX module or its state.
+      threshold: a weight counts as changed if it moved by more; with 0 if its bits changed (0 and -0 are equal).
+
+    Returns:
+      A `qrjax.Changes`.
+
+    Raises:
+      ValueError: if `threshold` is negative or NaN, or the params have other paths, shapes or dtypes.
+      LookupError: if values come from a builder that is not qrjax's and the record knows no model.
+
+    Example:
+      >>> import flax.linen as nn, functools, jax, jax.numpy as jnp, qrjax
+      >>> layer, key = nn.Dense(4, kernel_init=qrjax.he_normal_hash()), jax.random.key(0)
+      >>> init = functools.partial(layer.init, key, jnp.ones((1, 3)))
+      >>> params = init()["params"]
+      >>> found = qrjax.changes(init, params | {"bias": params["bias"].at[0].add(1.0)})
+      >>> found.total.changed, found.total.weights, found["bias"].rms_change
+      (1, 16, 0.5)
+    """
+    threshold = check_threshold(threshold)
+    rows, total = [], Sums()
+    for pair in pairs(record_or_init_fn, params):
+        own = sums(pair, threshold)
+        rows.append(_row(pair.leaf.path, pair.leaf.shape, own))
+        total = total.plus(own)
+    return Changes(rows, _row("total", None, total), threshold)
+
+
+def check_threshold(threshold: Any) -> float:
+    """A number that is not negative.
+
+    Raises:
+      TypeError, ValueError: if it is not.
+    """
+    try:
+        value = float(threshold)
+    except (TypeError, ValueError):
+        raise TypeError(f"`threshold` must be a number, got {threshold!r}") from None
+    if not value >= 0:
+        raise ValueError(f"`threshold` must not be negative or NaN, got {threshold!r}")
+    return value
+
+
+def _row(path: str, shape: tuple[int, ...] | None, s: Sums) -> Change:
+    n = max(s.finite, 1.0)
+    norm = math.sqrt(s.initial) * math.sqrt(s.current)
+    cosine = max(-1.0, min(1.0, s.product / norm)) if norm > 0 else None
+    return Change(
+        path, shape, round(s.weights), round(s.changed), round(s.finite - s.changed), round(s.weights - s.finite),
+        s.absolute / n, s.largest, math.sqrt(s.squared / n), cosine, round(s.flips),
+    )  # fmt: skip
+
+
+def _rendered(found: Changes) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("variable", no_wrap=True)
+    numbers = ("weights", "changed", "sleeping", "mean |Δ|", "rms |Δ|", "max |Δ|", "cosine", "sign flips")
+    broken = any(row.not_finite for row in found)
+    for name in (*numbers, *(["NaN or inf"] if broken else [])):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in (*found, found.total):
+        if row is found.total:
+            table.add_section()
+        cells = [f"{row.weights:,}", f"{row.changed_percent:.1f} %", f"{row.sleeping_percent:.1f} %"]
+        cells += [f"{v:.3g}" for v in (row.mean_change, row.rms_change, row.max_change)]
+        cells += ["-" if row.cosine is None else f"{row.cosine:.4f}", f"{row.sign_flips:,}"]
+        table.add_row(row.path, *cells, *([f"{row.not_finite:,}"] if broken else []))
+    width = max(len(row.path) for row in (*found, found.total)) + 120
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console.print(table)
+    text: str = console.file.getvalue()  # type: ignore[attr-defined]
+    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    return "\n".join([*lines, f"changed: moved by more than {found.threshold:g}"])

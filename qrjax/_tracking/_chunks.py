@@ -1,0 +1,63 @@
+"""An array in pieces that fit a cache, and a sharded one piece by piece where each lies."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from qrjax._layouts._coordinates import Shape
+
+# Elements at once: initial weights, which are computed and forgotten, take so much memory and no more.
+LARGEST = {"cpu": 2**19, "gpu": 2**22, "tpu": 2**22}
+
+Box = tuple[tuple[int, ...], Shape]
+
+
+def boxes(shape: Shape, depth: int, largest: int) -> Iterator[Box]:
+    """Boxes (starts, extent) that cover an array, each of at most `largest` elements and 1 along `depth` axes."""
+    if 0 in shape:
+        return
+    axis = len(shape)
+    while axis > depth and math.prod(shape[axis - 1 :]) <= largest:
+        axis -= 1
+    # Axes before `axis` are taken one index at a time, but for the last, which is cut into runs.
+    cut = axis - 1 if axis > depth else None
+    below = math.prod(shape[axis:])
+    run = max(1, largest // below) if cut is not None else 0
+    singles = shape[: axis if cut is None else cut]
+    for place in itertools.product(*map(range, singles)):
+        ones = (1,) * len(place)
+        if cut is None:
+            yield (*place, *[0] * (len(shape) - axis)), (*ones, *shape[axis:])
+            continue
+        for start in range(0, shape[cut], run):
+            length = min(run, shape[cut] - start)
+            yield (*place, start, *[0] * (len(shape) - axis)), (*ones, length, *shape[axis:])
+
+
+def parts(array: Any) -> Iterator[tuple[Any, tuple[int, ...], contextlib.AbstractContextManager[Any]]]:
+    """What of an array lies here: (data, its starts in the whole, where to compute), each element once."""
+    if not isinstance(array, jax.Array) or len(array.sharding.device_set) == 1:
+        device = None if not isinstance(array, jax.Array) else next(iter(array.sharding.device_set))
+        yield array, (0,) * array.ndim, _on(device)
+        return
+    for shard in array.addressable_shards:
+        if shard.replica_id == 0:
+            yield shard.data, tuple(s.start or 0 for s in shard.index), _on(shard.device)
+
+
+def _on(device: Any) -> contextlib.AbstractContextManager[Any]:
+    return contextlib.nullcontext() if device is None else jax.default_device(device)
+
+
+def largest_for(array: Any) -> int:
+    """How many elements to take at once on the array's device."""
+    if not isinstance(array, jax.Array):
+        return LARGEST["cpu"]
+    device: Any = next(iter(array.sharding.device_set))
+    return LARGEST.get(device.platform, LARGEST["gpu"])

@@ -1,0 +1,88 @@
+"""Trained weights beside where their initial values come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from qrjax._adapters._variables import leaves_of, traced_variables, values_of
+from qrjax._interpreter._model import Leaf
+from qrjax._records._entries import Entry, held, programmed
+from qrjax._records._origins import Built, Drawn, Origin
+from qrjax._records._record import Record, check_leaves
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pair:
+    """One trained variable: its leaf, its array now, and its initial values."""
+
+    leaf: Leaf
+    array: Any
+    origin: Origin
+
+
+def pairs(initial: Any, params: Any) -> list[Pair]:
+    """Every trained floating-point variable with its origin.
+
+    Args:
+      initial: a Record, a function without arguments that returns variables, or variables.
+      params: variables, or their "params" alone.
+
+    Raises:
+      ValueError: if paths, shapes or dtypes differ; the first that does is named.
+      TypeError: if `initial` is none of these.
+    """
+    entries = {entry.leaf.path: entry for entry in _entries(initial)}
+    given = list(trained(params))
+    check_leaves([e.leaf for e in entries.values() if _counts(e.leaf)], [leaf for leaf, _ in given])
+    return [Pair(leaf, array, _ready(entries[leaf.path])) for leaf, array in given]
+
+
+def trained(params: Any) -> Iterator[tuple[Leaf, Any]]:
+    """The trained floating-point variables."""
+    leaves = leaves_of(params)
+    for leaf, array in zip(leaves, values_of(params), strict=True):
+        if _counts(leaf):
+            yield leaf, array
+
+
+def _counts(leaf: Leaf) -> bool:
+    return leaf.trained and bool(jax.numpy.issubdtype(leaf.dtype, np.inexact))
+
+
+def _entries(initial: Any) -> list[Entry]:
+    if isinstance(initial, Record):
+        return list(initial.entries)
+    if callable(initial) and not _is_module(initial):
+        program, shapes, _ = traced_variables(lambda _: initial(), jax.random.key(0))
+        leaves = leaves_of(shapes)
+        origins = programmed(program, leaves, [True] * len(leaves), [jax.random.key(0)])
+        return [Entry(leaf, origin) for leaf, origin in zip(leaves, origins, strict=True)]
+    if initial is None or isinstance(initial, (str, bytes)):
+        raise TypeError(f"a qrjax.Record, a function () -> variables, or variables are needed, got {initial!r}")
+    return [Entry(leaf, held(leaf, a)) for leaf, a in zip(leaves_of(initial), values_of(initial), strict=True)]
+
+
+def _is_module(value: Any) -> bool:
+    """Whether a callable is a module, which holds variables, rather than a function."""
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(value, nnx.Module)
+
+
+def _ready(entry: Entry) -> Origin:
+    if isinstance(entry.origin, Built) and entry.origin.run is None:
+        raise LookupError(
+            f"the initial values of {entry.leaf.path!r} come from a builder of the model's own, so they need its "
+            "code: record.with_model(module, sample_input)"
+        )
+    return entry.origin
+
+
+def depth(origin: Origin) -> int:
+    """How many axes in front are layers, each drawn by itself."""
+    return len(origin.layers) if isinstance(origin, Drawn) else 0

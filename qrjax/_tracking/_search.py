@@ -1,0 +1,113 @@
+"""The largest sparsity that a loss allows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from jax import Array
+
+from qrjax._tracking._criteria import Criterion
+from qrjax._tracking._masks import Selection, awakened, prune
+
+
+class Sparsest(NamedTuple):
+    """What `max_sparsity` found.
+
+    Attributes:
+      sparsity: the fraction of the prunable weights that goes.
+      mask: True for those that stay.
+      params: the pruned params.
+      loss: with them.
+      baseline: the loss before.
+    """
+
+    sparsity: float
+    mask: Any
+    params: Any
+    loss: float
+    baseline: float
+
+
+def max_sparsity(
+    loss_fn: Callable[[Any], Any],
+    record_or_init_fn: Any,
+    params: Any,
+    tolerance: float,
+    *,
+    criterion: Criterion = "change",
+    to: Literal["zero", "initial"] = "zero",
+    scope: Literal["layer", "global"] = "layer",
+    select: Selection = None,
+    keep: Selection = None,
+    key: Array | None = None,
+    steps: int = 10,
+    progress: bool = True,
+) -> Sparsest:
+    """The largest sparsity at which a loss rises by at most a tolerance, by bisection.
+
+    The loss need not rise evenly with the sparsity; what is found satisfies the tolerance, and 1 / 2**steps more
+    does not. Further up another sparsity may satisfy it again.
+
+    Args:
+      loss_fn: params -> a number, on a batch of your choice; jit it.
+      record_or_init_fn, params, criterion, scope, select, keep, key: as in `qrjax.awakened`.
+      tolerance: by how much the loss may rise; not negative.
+      to: what pruned weights become, as in `qrjax.prune`.
+      steps: how often the interval is halved.
+      progress: whether to show a bar.
+
+    Returns:
+      A named tuple (sparsity, mask, params, loss, baseline).
+
+    Raises:
+      ValueError: if `tolerance` is negative or NaN, `steps` is below 1, or the loss is not finite to begin with;
+        and as `qrjax.awakened`.
+
+    Example:
+      >>> import jax.numpy as jnp, qrjax
+      >>> params = {"w": jnp.diag(jnp.array([3.0, 2.0, 1e-4, 1e-5]))}
+      >>> loss = lambda p: float(((p["w"] - params["w"]) ** 2).sum())
+      >>> found = qrjax.max_sparsity(loss, None, params, 0.01, criterion="magnitude", progress=False)
+      >>> int(found.mask["w"].sum())
+      2
+    """
+    if not (isinstance(tolerance, (int, float)) and tolerance >= 0):
+        raise ValueError(f"`tolerance` is by how much the loss may rise, not negative and not NaN, got {tolerance!r}")
+    if not (isinstance(steps, int) and steps >= 1):
+        raise ValueError(f"`steps` must be a positive integer, got {steps!r}")
+    baseline = float(loss_fn(params))
+    if not math.isfinite(baseline):
+        raise ValueError(f"the loss is {baseline} before anything is pruned, so nothing can be compared with it")
+
+    def attempt(sparsity: float) -> Sparsest:
+        mask = awakened(
+            record_or_init_fn, params, criterion=criterion, sparsity=sparsity, scope=scope, select=select, keep=keep,
+            key=key,
+        )  # fmt: skip
+        new = prune(params, mask, to, record_or_init_fn)
+        return Sparsest(sparsity, mask, new, float(loss_fn(new)), baseline)
+
+    return _bisected(attempt, baseline + float(tolerance), steps, progress)
+
+
+def _bisected(attempt: Callable[[float], Sparsest], limit: float, steps: int, progress: bool) -> Sparsest:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+        task = bar.add_task("sparsity", total=steps + 1)
+        best, top = attempt(0.0), attempt(1.0)
+        bar.advance(task)
+        if top.loss <= limit:
+            return top
+        low, high = 0.0, 1.0
+        for _ in range(steps):
+            middle = attempt((low + high) / 2)
+            if middle.loss <= limit:
+                best, low = middle, middle.sparsity
+            else:
+                high = middle.sparsity
+            bar.update(task, advance=1, description=f"sparsity {low:.3f}")
+    return best
