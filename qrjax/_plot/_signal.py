@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qrjax._interpreter._report import Report
 from qrjax._plot._curves import Curve, curves, summary
 from qrjax._plot._legend import legend
+from qrjax._plot._matplotlib import required
 from qrjax._plot._modules import groups, legible, shortened
 from qrjax._plot._panel import draw, mean_axis, variance_axis
 
@@ -83,17 +84,11 @@ def _check(report: Any, name: str) -> None:
 
 def _panels(ax: Any, report: Report, found: Sequence[Curve]) -> tuple[Axes, ...]:
     """One panel or two, given or new."""
-    try:
-        import matplotlib  # noqa: F401
-        from matplotlib.axes import Axes
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        raise ImportError("pictures need matplotlib, which is not installed: pip install 'qrjax[plot]'") from error
+    axes_type = required().axes.Axes
     if ax is None:
         return _figure(len(report), summary(found))
     panels = tuple(ax) if isinstance(ax, Iterable) else (ax,)
-    if len(panels) not in (1, 2) or not all(isinstance(axes, Axes) for axes in panels):
+    if len(panels) not in (1, 2) or not all(isinstance(axes, axes_type) for axes in panels):
         raise TypeError(f"`ax` must be one of matplotlib's Axes or a pair of them, got {ax!r}; None makes a figure")
     return panels
 

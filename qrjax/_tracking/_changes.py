@@ -9,7 +9,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
-from qrjax._tracking._pairs import pairs
+import jax.numpy as jnp
+from jax import Array
+
+from qrjax._tracking._pairs import Pair, pairs
 from qrjax._tracking._statistics import Sums, sums
 
 
@@ -68,8 +71,20 @@ class Changes(Sequence[Change]):
       threshold: beyond which a weight counts as changed.
     """
 
-    def __init__(self, rows: Sequence[Change], total: Change, threshold: float):
+    def __init__(self, rows: Sequence[Change], total: Change, threshold: float, pairs: Sequence[Pair] = ()):
         self.rows, self.total, self.threshold = tuple(rows), total, threshold
+        self._pairs = {pair.leaf.path: pair for pair in pairs}
+
+    def delta(self, path: str) -> Array:
+        """Current minus initial weights of one variable, computed now, float32 for lower precision.
+
+        Raises:
+          KeyError: if there is no variable of that path.
+        """
+        self[path]
+        pair = self._pairs[path]
+        wide = jnp.promote_types(pair.leaf.dtype, jnp.float32)
+        return jnp.asarray(pair.array, wide) - pair.origin.array().astype(wide)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -134,11 +149,12 @@ def changes(record_or_init_fn: Any, params: Any, threshold: float = 0.0) -> Chan
     """
     threshold = check_threshold(threshold)
     rows, total = [], Sums()
-    for pair in pairs(record_or_init_fn, params):
+    found = pairs(record_or_init_fn, params)
+    for pair in found:
         own = sums(pair, threshold)
         rows.append(_row(pair.leaf.path, pair.leaf.shape, own))
         total = total.plus(own)
-    return Changes(rows, _row("total", None, total), threshold)
+    return Changes(rows, _row("total", None, total), threshold, found)
 
 
 def check_threshold(threshold: Any) -> float:
@@ -171,7 +187,7 @@ def _rendered(found: Changes) -> str:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
     table.add_column("variable", no_wrap=True)
     numbers = ("weights", "changed", "sleeping", "mean |Δ|", "rms |Δ|", "max |Δ|", "cosine", "sign flips")
     broken = any(row.not_finite for row in found)
