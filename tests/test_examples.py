@@ -21,7 +21,14 @@ def example(monkeypatch):
 
 
 def test_every_example_is_run_here():
-    assert {path.stem for path in FOLDER.glob("*.py")} == {"deep_network", "own_layer", "plot_signal"}
+    assert {path.stem for path in FOLDER.glob("*.py")} == {
+        "deep_network",
+        "own_layer",
+        "plot_signal",
+        "record_in_checkpoint",
+        "two_blocks",
+        "which_weights_learned",
+    }
 
 
 def test_deep_network(example, tmp_path, capsys):
@@ -64,3 +71,32 @@ def test_plot_signal(example, tmp_path, capsys, model):
     printed = capsys.readouterr().out
     assert "Findings with Flax's default" in printed
     assert "head" in printed
+
+
+def test_two_blocks(example, capsys):
+    found = example("two_blocks").main()
+    assert found == {
+        "plain Linen": [3, 2, 2, 2],
+        "plain NNX": [3, 0, 0, 0],
+        "Linen with qrjax.block": [3, 3, 3, 3],
+        "NNX with qrjax.block": [3, 3, 3, 3],
+    }
+    assert "3 of 3" in capsys.readouterr().out
+
+
+def test_which_weights_learned(example, tmp_path, capsys):
+    path = tmp_path / "changes.png"
+    options = ["--seeds", "2", "--steps", "300", "--width", "64", "--sparsity", "0.5", "--output", str(path)]
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer's power
+        outcomes = example("which_weights_learned").main(options)
+    for found in outcomes:
+        assert found.accuracy > 90
+        # What moved least is not what matters least, unless it goes back to where it began.
+        assert found.pruned["change", 0.5, "initial"] > found.accuracy - 3
+        assert found.pruned["change", 0.5, "initial"] > found.pruned["change", 0.5, "zero"]
+        assert found.pruned["magnitude", 0.5, "zero"] > found.pruned["random", 0.5, "zero"]
+        assert found.pruned["change", 0.5, "zero, retrained"] > found.accuracy - 3
+    assert path.read_bytes().startswith(b"\x89PNG")
+    printed = capsys.readouterr().out
+    assert "Dense_1/kernel" in printed
+    assert "pruned weights to initial:" in printed
