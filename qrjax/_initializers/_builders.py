@@ -37,6 +37,8 @@ def _call(name: str, source: Source, dtype: Any, **arguments: Any) -> str:
         arguments["dtype"] = str(check_dtype(dtype))
     if isinstance(source, Sobol) and source != Sobol("outputs", None, "owen"):
         arguments |= {"layout": source.layout, "dim": source.dim, "scramble": source.scramble}
+    if source == Hash(zero_mean=True):
+        arguments["zero_mean"] = True
     return f"{name}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
 
 
@@ -112,8 +114,8 @@ def uniform_qr(
 
 
 @documented("hash", "Builds an initializer of uniform values in (0, scale).", range=_UNIT_RANGE, scale=_SCALE)
-def uniform_hash(scale: float = 1e-2, dtype: Any = None) -> Initializer:
-    return _uniform("uniform_hash", Hash(), scale, dtype)
+def uniform_hash(scale: float = 1e-2, dtype: Any = None, *, zero_mean: bool = False) -> Initializer:
+    return _uniform("uniform_hash", Hash(zero_mean), scale, dtype)
 
 
 @documented("qr", "Builds an initializer of normal values with mean 0.", range=_NORMAL_RANGE)
@@ -125,8 +127,8 @@ def normal_qr(
 
 
 @documented("hash", "Builds an initializer of normal values with mean 0.", range=_NORMAL_RANGE)
-def normal_hash(stddev: float = 1e-2, dtype: Any = None) -> Initializer:
-    return _normal("normal_hash", Hash(), stddev, dtype)
+def normal_hash(stddev: float = 1e-2, dtype: Any = None, *, zero_mean: bool = False) -> Initializer:
+    return _normal("normal_hash", Hash(zero_mean), stddev, dtype)
 
 
 @documented("qr", "Builds an initializer of truncated normal values.", range=_TRUNCATED_RANGE)
@@ -139,9 +141,9 @@ def truncated_normal_qr(
 
 @documented("hash", "Builds an initializer of truncated normal values.", range=_TRUNCATED_RANGE)
 def truncated_normal_hash(
-    stddev: float = 1e-2, dtype: Any = None, lower: float = -2.0, upper: float = 2.0
+    stddev: float = 1e-2, dtype: Any = None, lower: float = -2.0, upper: float = 2.0, *, zero_mean: bool = False
 ) -> Initializer:
-    return _truncated_normal("truncated_normal_hash", Hash(), stddev, dtype, lower, upper)
+    return _truncated_normal("truncated_normal_hash", Hash(zero_mean), stddev, dtype, lower, upper)
 
 
 @documented("qr", "Builds an initializer of uniform values, in Keras's form.", range=_VALUE_RANGE)
@@ -153,8 +155,10 @@ def random_uniform_qr(
 
 
 @documented("hash", "Builds an initializer of uniform values, in Keras's form.", range=_VALUE_RANGE)
-def random_uniform_hash(minval: float = -0.05, maxval: float = 0.05, dtype: Any = None) -> Initializer:
-    return _random_uniform("random_uniform_hash", Hash(), minval, maxval, dtype)
+def random_uniform_hash(
+    minval: float = -0.05, maxval: float = 0.05, dtype: Any = None, *, zero_mean: bool = False
+) -> Initializer:
+    return _random_uniform("random_uniform_hash", Hash(zero_mean), minval, maxval, dtype)
 
 
 @documented("qr", "Builds an initializer of normal values, in Keras's form.", range=_NORMAL_RANGE)
@@ -166,8 +170,10 @@ def random_normal_qr(
 
 
 @documented("hash", "Builds an initializer of normal values, in Keras's form.", range=_NORMAL_RANGE)
-def random_normal_hash(mean: float = 0.0, stddev: float = 0.05, dtype: Any = None) -> Initializer:
-    return _random_normal("random_normal_hash", Hash(), mean, stddev, dtype)
+def random_normal_hash(
+    mean: float = 0.0, stddev: float = 0.05, dtype: Any = None, *, zero_mean: bool = False
+) -> Initializer:
+    return _random_normal("random_normal_hash", Hash(zero_mean), mean, stddev, dtype)
 
 
 _EXAMPLE = "(1.0, 'fan_avg', 'uniform')"
@@ -189,11 +195,11 @@ def variance_scaling_qr(
             scale=_SCALING, call="variance_scaling_hash" + _EXAMPLE)  # fmt: skip
 def variance_scaling_hash(
     scale: float, mode: Mode, distribution: Literal["truncated_normal", "normal", "uniform"], in_axis: Axes = -2,
-    out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None,
+    out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None, *, zero_mean: bool = False,
 ) -> Initializer:  # fmt: skip
     scaled, roles = (scale, mode, distribution), (in_axis, out_axis, batch_axis)
     shown = {"scale": scale, "mode": mode, "distribution": distribution}
-    return _variance_scaling("variance_scaling_hash", Hash(), scaled, roles, dtype, **shown)
+    return _variance_scaling("variance_scaling_hash", Hash(zero_mean), scaled, roles, dtype, **shown)
 
 
 _ORTHOGONAL = "Builds an initializer of orthogonal matrices."
@@ -240,8 +246,9 @@ class FamilyHash(Protocol):
     """The signature of the ten fan-scaled `_hash` builders."""
 
     def __call__(
-        self, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None
-    ) -> Initializer: ...
+        self, in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None, *,
+        zero_mean: bool = False,
+    ) -> Initializer: ...  # fmt: skip
 
 
 def _named(
@@ -264,8 +271,11 @@ def _family(stem: str, title: str, scale: float, mode: str, distribution: str) -
         source = Sobol(layout, dim, scramble)
         return _variance_scaling(f"{stem}_qr", source, scaled, (in_axis, out_axis, batch_axis), dtype)
 
-    def hashed(in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None) -> Initializer:
-        return _variance_scaling(f"{stem}_hash", Hash(), scaled, (in_axis, out_axis, batch_axis), dtype)
+    def hashed(
+        in_axis: Axes = -2, out_axis: Axes = -1, batch_axis: Axes = (), dtype: Any = None, *, zero_mean: bool = False
+    ) -> Initializer:
+        source = Hash(zero_mean)
+        return _variance_scaling(f"{stem}_hash", source, scaled, (in_axis, out_axis, batch_axis), dtype)
 
     return _named(qr, f"{stem}_qr", "qr", scaled, title), _named(hashed, f"{stem}_hash", "hash", scaled, title)
 

@@ -16,7 +16,8 @@ Args:
 
 Returns:
   An initializer `init(key, shape, dtype=None, out_sharding=None)`; {range}. `init.at(key, shape, index)`
-  computes single weights. Initializers built with equal arguments are equal.
+  computes single weights; `init.stream('query')` is one like it that draws other weights from the same key.
+  Initializers built with equal arguments are equal.
 
 Raises:
   TypeError: for an argument of a wrong type.
@@ -41,7 +42,9 @@ SOURCES = {
     ),
     "hash": (
         "Every value is the SplitMix64 hash of the key and the weight's coordinates: it does not depend on the "
-        "shape,\nscale aside.",
+        "shape,\nscale aside. So a tensor that grows along any axis keeps its old weights as its corner: exactly where "
+        "the\nscale is fixed or its fan stays, else up to the ratio of the scales. With `zero_mean` this holds for the "
+        "axes\nof outputs and batches.",
         "Steele, Lea, Flood 2014, OOPSLA, figure 17 (SplitMix64)",
     ),
 }
@@ -67,6 +70,11 @@ ARGUMENTS = {
     "    which collapses the rank of matrices).",
     "dim": "dim: Sobol' dimension in [1, 21201]; the first one for 'points'. None: chosen by the key for\n"
     "    'sequence', else 1.",
+    "zero_mean": "zero_mean: whether the n weights of every filter, those that one output sums over, cancel exactly:\n"
+    "    they come in random pairs w, -w, and of an odd number one is 0, for which the others' scale and bounds\n"
+    "    are sqrt(n / (n - 1)) times as large. Needs values symmetric about 0, and n > 1. A filter of zero mean\n"
+    "    does not see the mean of its inputs: behind a ReLU textbook scales are too small by a factor of\n"
+    "    1 - 1 / pi, so that deep ReLU networks want 2 / (1 - 1 / pi) = 2.93 in place of He's 2.",
     "scramble": "scramble: 'owen', 'linear', 'shift' or, for 'sequence', 'shuffled' and 'points', None.",
 }
 

@@ -15,13 +15,15 @@ from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from qrjax._initializers._antithetic import is_symmetric, paired
 from qrjax._initializers._arguments import shape_of
-from qrjax._initializers._scaling import Scaling
+from qrjax._initializers._scaling import Fixed, Scaling
 from qrjax._initializers._specification import KEY, Resolved, Specification
+from qrjax._initializers._streams import Component, Streams
 from qrjax._layouts._coordinates import Coordinates, Shape, from_index, whole
-from qrjax._layouts._sources import Source, collapses
+from qrjax._layouts._sources import Hash, Source, collapses
 from qrjax._values._distributions import Distribution, check_dtype, complex_values, values
-from qrjax._words._keys import from_key, key_words
+from qrjax._words._keys import from_key
 from qrjax._words._splitmix import absorb
 
 # Absorbed into the state for the second word of a complex weight.
@@ -33,7 +35,7 @@ class RankCollapseWarning(UserWarning):
 
 
 @dataclasses.dataclass(frozen=True)
-class Initializer:
+class Initializer(Streams):
     """`init(key, shape, dtype=None, out_sharding=None)`, and `init.at` for single weights.
 
     Made by the builders, such as `qrjax.he_normal_qr()`. Two made with equal arguments are equal, so
@@ -45,7 +47,17 @@ class Initializer:
     source: Source
     dtype: np.dtype[Any] | None
     expression: str = dataclasses.field(compare=False)
+    path: tuple[Component, ...] = ()
     _warned: set[Shape] = dataclasses.field(default_factory=set, compare=False, repr=False)
+    __repr__ = Streams.__repr__  # a dataclass would write its own
+
+    def __post_init__(self) -> None:
+        location = self.scaling.location if isinstance(self.scaling, Fixed) else 0.0
+        if isinstance(self.source, Hash) and self.source.zero_mean and not is_symmetric(self.distribution, location):
+            raise ValueError(
+                f"`zero_mean` needs values that are symmetric about 0, got {self.expression}; give it a mean of 0 "
+                "and opposite bounds, as in random_uniform_hash(-0.01, 0.01, zero_mean=True)"
+            )
 
     def __call__(
         self,
@@ -71,8 +83,8 @@ class Initializer:
         if 0 in shape:
             return jnp.zeros(shape, found, out_sharding=out_sharding)
         self._warn_of_collapse(shape)
-        fill = functools.partial(_fill, self, shape=shape, dtype=found)
-        return sharded(fill, out_sharding)(key_words(key))
+        fill = functools.partial(_fill, self._without_path(), shape=shape, dtype=found)
+        return sharded(fill, out_sharding)(self._words(key))
 
     def at(self, key: Array, shape: Any, index: Any, dtype: Any = None) -> Array:
         """`init(key, shape, dtype)[index]`, bit for bit, computing those weights alone.
@@ -90,7 +102,8 @@ class Initializer:
         coordinates, result = from_index(index, shape)
         if 0 in result:
             return jnp.zeros(result, found)
-        return jnp.broadcast_to(_evaluate(self, key_words(key), coordinates, shape=shape, dtype=found), result)
+        weights = _evaluate(self._without_path(), self._words(key), coordinates, shape=shape, dtype=found)
+        return jnp.broadcast_to(weights, result)
 
     def specification(self, shape: Shape, dtype: np.dtype[Any]) -> Specification:
         """What a tensor of this shape and dtype is, with nothing left to work out."""
@@ -98,15 +111,12 @@ class Initializer:
         resolved = Resolved(location, scale, *self.scaling.roles(shape))
         return Specification(self.distribution, resolved, self.source, shape, dtype)
 
-    def __repr__(self) -> str:
-        return self.expression
-
     def _checked(self, shape: Any, dtype: Any) -> tuple[Shape, np.dtype[Any]]:
         shape = shape_of(shape)
         allow_complex = self.scaling.allows_complex(self.distribution)
         found = check_dtype(self.dtype if dtype is None else dtype, allow_complex=allow_complex)
         self.scaling.location_and_scale(shape, self.distribution, found)  # raises where they do not exist
-        self.source.check_shape(shape)
+        self.source.check_shape(shape, self.scaling.roles(shape))
         return shape, found
 
     def _warn_of_collapse(self, shape: Shape) -> None:
@@ -140,15 +150,16 @@ def _weights(
     init: Initializer, words: Array, coordinates: Coordinates, shape: Shape, dtype: np.dtype[Any], is_whole: bool
 ) -> Array:
     """The weights at the coordinates; everything random comes from `words`, the data of the key."""
-    state = from_key(words)
-    draw = functools.partial(
-        init.source.words, shape=shape, coordinates=coordinates, roles=init.scaling.roles(shape), whole=is_whole
-    )
-    location, scale = init.scaling.location_and_scale(shape, init.distribution, dtype)
+    state, roles, law = from_key(words), init.scaling.roles(shape), init.distribution
+    location, scale = init.scaling.location_and_scale(shape, law, dtype)
+    pairs = init.source.antithetic(state, shape, coordinates, roles)
+    if pairs is not None:
+        coordinates, scale, law = pairs.coordinates, scale * pairs.stretch, paired(law, pairs)
+    draw = functools.partial(init.source.words, shape=shape, coordinates=coordinates, roles=roles, whole=is_whole)
     bits = draw(state)
     if dtype.kind != "c":
-        return values(init.distribution, bits, location, scale, dtype, init.source.exact)
-    return complex_values(init.distribution, bits, draw(absorb(state, SECOND)), scale, dtype)
+        return values(law, bits, location, scale, dtype, init.source.exact)
+    return complex_values(law, bits, draw(absorb(state, SECOND)), scale, dtype)
 
 
 def sharded(

@@ -23,14 +23,14 @@ from qrjax._initializers._arguments import shape_of
 from qrjax._initializers._initializer import Initializer, sharded
 from qrjax._initializers._scaling import Fixed
 from qrjax._initializers._specification import FACTOR, KEY, source_from_dict, source_to_dict
+from qrjax._initializers._streams import Component, Streams
 from qrjax._layouts._coordinates import Shape, from_index
 from qrjax._layouts._sources import Source
 from qrjax._values._distributions import Normal, check_dtype
-from qrjax._words._keys import key_words
 
 
 @dataclasses.dataclass(frozen=True)
-class Orthogonal:
+class Orthogonal(Streams):
     """`init(key, shape, dtype=None, out_sharding=None)`: orthonormal rows or columns, times a scale.
 
     `delta`: only the centre of a convolution kernel's receptive field is not zero.
@@ -42,6 +42,8 @@ class Orthogonal:
     dtype: np.dtype[Any] | None
     delta: bool
     expression: str = dataclasses.field(compare=False)
+    path: tuple[Component, ...] = ()
+    __repr__ = Streams.__repr__  # a dataclass would write its own
 
     def __call__(
         self,
@@ -60,8 +62,8 @@ class Orthogonal:
         shape, found = self._checked(shape, dtype)
         if 0 in shape:
             return jnp.zeros(shape, found, out_sharding=out_sharding)
-        kernel = functools.partial(_kernel, self, shape=shape, dtype=found)
-        return sharded(kernel, out_sharding)(key_words(key))
+        kernel = functools.partial(_kernel, self._without_path(), shape=shape, dtype=found)
+        return sharded(kernel, out_sharding)(self._words(key))
 
     def at(self, key: Array, shape: Any, index: Any, dtype: Any = None) -> Array:
         """`init(key, shape, dtype)[index]`. No entry of a QR factor is known before all are: costs the whole."""
@@ -70,7 +72,7 @@ class Orthogonal:
         return self(key, shape, found)[index]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
+        """Plain values, for JSON. Without the path: what is recorded draws from a key that has absorbed it."""
         source = source_to_dict(self.source)
         return {"scale": self.scale, "column_axis": self.column_axis, "source": source, "delta": self.delta}
 
@@ -79,9 +81,6 @@ class Orthogonal:
         """The inverse of `to_dict`."""
         source = source_from_dict(data["source"])
         return cls(float(data["scale"]), int(data["column_axis"]), source, None, bool(data["delta"]), "orthogonal")
-
-    def __repr__(self) -> str:
-        return self.expression
 
     def _checked(self, shape: Any, dtype: Any) -> tuple[Shape, np.dtype[Any]]:
         shape = shape_of(shape)

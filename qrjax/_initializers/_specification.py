@@ -32,7 +32,10 @@ _NAMES = {kind: name for name, kind in _DISTRIBUTIONS.items()}
 
 @dataclasses.dataclass(frozen=True)
 class Resolved(Fixed):
-    """location + scale * standardized value, with the axes that a layout needs."""
+    """location + scale * standardized value, with the axes that a layout needs.
+
+    The scale is the declared one: where a zero-mean source sets a weight to 0, it stretches the others itself.
+    """
 
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -114,7 +117,8 @@ class Specification:
 def source_to_dict(source: Source) -> dict[str, Any]:
     """Plain values, for JSON."""
     if isinstance(source, Hash):
-        return {"name": "hash"}
+        # What a record without zero-mean weights says must not change: written ones are compared with it.
+        return {"name": "hash"} | ({"zero_mean": True} if source.zero_mean else {})
     return {"name": "sobol", "layout": source.layout, "dim": source.dim, "scramble": source.scramble}
 
 

@@ -7,6 +7,7 @@ by element, in integers; neither knows what the words become.
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -33,7 +34,7 @@ LAYOUTS = ("sequence", "shuffled", "outputs", "neurons", "points")
 LARGEST_SEQUENCE = 2**32
 
 # What is drawn from a tensor's state, kept apart by the first word absorbed.
-WORDS, MATRIX, GROUPS, HASH = range(4)
+WORDS, MATRIX, GROUPS, HASH, PAIRS, ORDER = range(6)
 SHARED = 2**32 - 1  # no group's number; for what the groups of a batch have in common
 
 
@@ -44,13 +45,55 @@ class Roles(NamedTuple):
     outputs: tuple[int, ...]
 
 
+class Antithetic(NamedTuple):
+    """The members of pairs w, -w.
+
+    Attributes:
+      coordinates: of the pair that a weight belongs to; what is drawn is drawn there.
+      negated: whether the weight is the pair's second member.
+      alone: whether it has no partner and is 0; None where all have one.
+      stretch: what the others' scale is multiplied by, for the zeros.
+    """
+
+    coordinates: Coordinates
+    negated: Array
+    alone: Array | None
+    stretch: float
+
+
 @dataclasses.dataclass(frozen=True)
 class Hash:
-    """Every weight is the SplitMix64 hash of its coordinates; the shape has no influence."""
+    """Every weight is the SplitMix64 hash of its coordinates; the shape has no influence.
+
+    Attributes:
+      zero_mean: weights of one filter, those that one output sums over, come in random pairs w, -w.
+        Then the number of inputs has an influence, as it decides who is whose partner.
+    """
+
+    zero_mean: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.zero_mean, bool):
+            raise TypeError(f"`zero_mean` must be True or False, got {self.zero_mean!r}")
+
+    def antithetic(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles) -> Antithetic | None:
+        if not self.zero_mean:
+            return None
+        n = size(shape, roles.inputs)
+        filters = [c for axis, c in enumerate(coordinates) if axis not in roles.inputs]
+        order = absorb(state, ORDER, len(filters), *filters)
+        # Three rounds make some partners half again as likely as others; five leave a tenth.
+        keys = [*output(order, 0), *output(order, 1), output(order, 2).hi]
+        if filters:
+            keys = materialized(*keys)
+        position = permute(linear_index(coordinates, shape, roles.inputs), n, keys)
+        alone = position == word(n - 1) if n % 2 else None
+        stretch = math.sqrt(n / (n - 1)) if n % 2 else 1.0
+        return Antithetic((*filters, position >> 1), position & 1 == 1, alone, stretch)
 
     def words(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles, whole: bool) -> Array:
         del shape, roles, whole
-        state = absorb(state, HASH, len(coordinates))
+        state = absorb(state, PAIRS if self.zero_mean else HASH, len(coordinates))
         if not coordinates:
             return output(state, 0).hi
         row = absorb(state, *coordinates[:-1])
@@ -62,8 +105,14 @@ class Hash:
     def exact(self) -> bool:
         return False
 
-    def check_shape(self, shape: Shape) -> None:
-        del shape  # each axis is below 2**32, and coordinates are absorbed one by one
+    def check_shape(self, shape: Shape, roles: Roles) -> None:
+        n = size(shape, roles.inputs)
+        if not self.zero_mean or 0 in shape or 2 <= n <= LARGEST_SEQUENCE:
+            return  # each axis is below 2**32, and coordinates are absorbed one by one
+        raise ValueError(
+            f"`zero_mean` needs from 2 to 2**32 inputs of every output, got {n} for shape {shape} with inputs on "
+            f"axes {roles.inputs}; use an initializer without zero_mean here"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,12 +157,16 @@ class Sobol:
         # good as any, and a run of points from the first on is evenly spread for every length.
         return int(self.scramble is None)
 
-    def check_shape(self, shape: Shape) -> None:
+    def check_shape(self, shape: Shape, roles: Roles) -> None:
+        del roles
         if self.layout in ("sequence", "shuffled") and size(shape, range(len(shape))) + self._skip > LARGEST_SEQUENCE:
             raise ValueError(
                 f"layout={self.layout!r} addresses at most 2**32 points of one sequence, got shape {shape}; "
                 "use layout='outputs' or a _hash builder, which have no such limit"
             )
+
+    def antithetic(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles) -> None:
+        del state, shape, coordinates, roles  # layout="neurons" is the balance that points have to offer
 
     def words(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles, whole: bool) -> Array:
         if self.layout == "sequence":

@@ -21,38 +21,65 @@ STEMS = (*TWINS, "random_uniform", "random_normal")
 # Each distribution from each source, a bound other than 0, and both kinds of orthogonal matrices.
 SAMPLE = (
     "he_normal_qr", "truncated_normal_hash", "uniform_qr", "glorot_uniform_hash", "variance_scaling_qr", "normal_hash",
-    "random_uniform_qr", "orthogonal_qr", "delta_orthogonal_hash",
+    "random_uniform_qr", "orthogonal_qr", "delta_orthogonal_hash", "he_normal_hash zero_mean",
+    "random_uniform_hash zero_mean",
 )  # fmt: skip
 
 
 class Member(NamedTuple):
     """A builder with arguments to call it with, and its twin in JAX where there is one."""
 
-    name: str
-    builder: Callable[..., Any]
-    arguments: tuple[Any, ...]
-    twin: Callable[..., Any] | None
-    shape: tuple[int, ...]
+    stem: str
+    source: str
+    options: dict[str, Any]
 
     @property
-    def initializer(self):
-        return self.builder(*self.arguments)
+    def builder_name(self) -> str:
+        return f"{self.stem}_{self.source}"
+
+    @property
+    def name(self) -> str:
+        return " ".join((self.builder_name, *self.options))
+
+    @property
+    def builder(self) -> Callable[..., Any]:
+        return getattr(qrjax, self.builder_name)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        return ARGUMENTS.get(self.stem, ())
+
+    @property
+    def twin(self) -> Callable[..., Any] | None:
+        return getattr(jax_initializers, self.stem, None)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (3, 3, 8, 12) if "delta" in self.stem else (48, 40)
+
+    @property
+    def initializer(self) -> Any:
+        return self.build()
+
+    def build(self, **more: Any) -> Any:
+        return self.builder(*self.arguments, **self.options | more)
 
     @property
     def orthogonal(self) -> bool:
-        return "orthogonal" in self.name
+        return "orthogonal" in self.stem
+
+    @property
+    def zero_mean(self) -> bool:
+        return "zero_mean" in self.options
 
 
-def member(stem: str, source: str) -> Member:
-    name = f"{stem}_{source}"
-    twin = getattr(jax_initializers, stem, None)
-    shape = (3, 3, 8, 12) if "delta" in stem else (48, 40)
-    return Member(name, getattr(qrjax, name), ARGUMENTS.get(stem, ()), twin, shape)
-
-
-MEMBERS = [member(stem, source) for source in ("qr", "hash") for stem in STEMS]
 # The second names of the same functions need no second run of the laws.
-EXACT = [m for m in MEMBERS if not m.orthogonal and not m.name.startswith(("xavier", "kaiming"))]
+SECOND_NAMES = tuple(stem for stem in STEMS if stem.startswith(("xavier", "kaiming")))
+# One of values in (0, scale) has no zero mean, and orthogonal columns no pairs.
+WITHOUT_ZERO_MEAN = ("uniform", "orthogonal", "delta_orthogonal", *SECOND_NAMES)
+MEMBERS = [Member(stem, source, {}) for source in ("qr", "hash") for stem in STEMS]
+MEMBERS += [Member(stem, "hash", {"zero_mean": True}) for stem in STEMS if stem not in WITHOUT_ZERO_MEAN]
+EXACT = [m for m in MEMBERS if not m.orthogonal and m.stem not in SECOND_NAMES]
 
 
 def named(members: list[Member], sampled: bool = False) -> dict[str, Any]:
@@ -69,7 +96,7 @@ def cases() -> dict[str, tuple[Any, tuple[int, ...], str]]:
     result = {}
     for m in EXACT:
         dtypes = ["float32", "bfloat16", "float16"]
-        if "variance" in m.name or m.name.rsplit("_", 1)[0] in ("normal", *FAMILIES):
+        if m.stem in ("variance_scaling", "normal", *FAMILIES):
             dtypes.append("complex64")
         result |= {f"{m.name} {dtype}": (m.initializer, m.shape, dtype) for dtype in dtypes}
     for layout in LAYOUTS:
@@ -82,6 +109,11 @@ def cases() -> dict[str, tuple[Any, tuple[int, ...], str]]:
     for init, name in ((qrjax.he_normal_qr(), "he_normal_qr"), (qrjax.he_normal_hash(), "he_normal_hash")):
         for shape in ((1, 1), (7, 1), (1, 9), (50, 257), (3, 5, 64), (1000, 96)):
             result[f"{name} {shape}"] = (init, shape, "float32")
+    # An even and an odd number of inputs, and of two only.
+    for shape in ((2, 9), (7, 3), (3, 3, 3, 16), (5, 5, 6, 8), (1000, 96)):
+        result[f"he_normal_hash zero_mean {shape}"] = (qrjax.he_normal_hash(zero_mean=True), shape, "float32")
+    for name in ("he_normal_qr", "lecun_uniform_hash"):
+        result[f"{name} stream"] = (getattr(qrjax, name)().stream("decoder", 3, "query"), (48, 40), "float32")
     result["truncated_normal_qr -1 2.5"] = (qrjax.truncated_normal_qr(0.5, None, -1.0, 2.5), (40, 30), "float32")
     return result
 

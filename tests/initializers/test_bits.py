@@ -121,6 +121,7 @@ SHARDED = """
     inits = {"hash": qrjax.he_normal_hash(), "complex": qrjax.he_uniform_qr(dtype="complex64")}
     for layout in ("sequence", "shuffled", "outputs", "neurons", "points"):
         inits[layout] = qrjax.he_normal_qr(layout=layout)
+    inits["zero_mean"] = qrjax.he_normal_hash(zero_mean=True).stream("query")
     report = []
     for (name, init), shape in list(itertools.product(inits.items(), ((64, 96), (40, 72), (3, 3, 16, 32))))[::EVERY]:
         alone = np.asarray(init(key, shape))
@@ -140,7 +141,7 @@ SHARDED = """
 """
 
 
-@pytest.mark.parametrize(("every", "count"), [(7, 3), pytest.param(1, 7 * 3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("every", "count"), [(7, 4), pytest.param(1, 8 * 3, marks=pytest.mark.slow)])
 def test_sharded_bits_are_equal_and_take_no_collective(every, count):
     report = json.loads(run(SHARDED.replace("EVERY", str(every)), "--xla_force_host_platform_device_count=8"))
     assert len(report) == count * 5
