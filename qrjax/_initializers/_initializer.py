@@ -102,7 +102,7 @@ class Initializer(Streams):
         coordinates, result = from_index(index, shape)
         if 0 in result:
             return jnp.zeros(result, found)
-        weights = _evaluate(self._without_path(), self._words(key), coordinates, shape=shape, dtype=found)
+        weights = evaluate(self._without_path(), self._words(key), coordinates, shape=shape, dtype=found)
         return jnp.broadcast_to(weights, result)
 
     def specification(self, shape: Shape, dtype: np.dtype[Any]) -> Specification:
@@ -140,9 +140,7 @@ def _fill(init: Initializer, words: Array, *, shape: Shape, dtype: np.dtype[Any]
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("shape", "dtype"))
-def _evaluate(
-    init: Initializer, words: Array, coordinates: Coordinates, *, shape: Shape, dtype: np.dtype[Any]
-) -> Array:
+def evaluate(init: Initializer, words: Array, coordinates: Coordinates, *, shape: Shape, dtype: np.dtype[Any]) -> Array:
     return _weights(init, words, coordinates, shape, dtype, is_whole=False)
 
 

@@ -13,7 +13,7 @@ from jax import Array, lax
 
 from qrjax._words._keys import key_words
 from qrjax._words._pairs import Pair
-from qrjax._words._splitmix import _component_words, output, stack
+from qrjax._words._splitmix import component_words, output, stack
 
 # Words of paths are padded to a multiple of this, so that one compilation serves nearly all paths.
 PADDING = 64
@@ -95,7 +95,7 @@ def _path_words(path: Sequence[str | int]) -> list[int]:
     """What `absorb_path` absorbs, in order."""
     words = [len(path)]
     for part in path:
-        found = _component_words(part)
+        found = component_words(part)
         words += [len(found), *found]
     return words
 

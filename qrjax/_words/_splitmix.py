@@ -105,11 +105,11 @@ def absorb_path(state: Pair, path: Sequence[str | int]) -> Pair:
         raise TypeError(f"`path` must be a sequence of components, got the string {path!r}; write ({path!r},)")
     state = absorb(state, len(path))
     for component in path:
-        state = absorb_sequence(state, _component_words(component))
+        state = absorb_sequence(state, component_words(component))
     return state
 
 
-def _component_words(component: str | int) -> list[int]:
+def component_words(component: str | int) -> list[int]:
     if isinstance(component, str):
         data = component.encode()
         # Four bytes a word; the byte count first keeps "a" and "a\0" apart.
