@@ -6,7 +6,8 @@ import dataclasses
 import functools
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,13 +15,13 @@ import jax.extend
 import numpy as np
 from jax import Array
 
-from qrjax._adapters._initialization import part_of
+from qrjax._adapters._initialization import part_of, run_part
 from qrjax._autoinit._plan import Arranged, Plan
 from qrjax._initializers._orthogonal import Orthogonal
 from qrjax._initializers._specification import FACTOR, Specification
 from qrjax._interpreter._model import Leaf
 from qrjax._layouts._coordinates import Shape
-from qrjax._records._follow import Found, found
+from qrjax._records._follow import Found, found, repeated
 from qrjax._records._origins import Built, Constant, Drawn, Factored, Keys, Origin, Stored
 from qrjax._records._regions import regroups
 from qrjax._words._keys import key_words
@@ -53,16 +54,29 @@ def planned(plan: Plan, key: Array, correction: np.ndarray | None) -> Origin:
     return Drawn(leaf.shape, leaf.dtype, drawn, words, factors)
 
 
-def programmed(program: Any, leaves: Sequence[Leaf], needed: Sequence[bool], arguments: Sequence[Any]) -> list[Any]:
-    """The origins of the needed outputs of an initialization program (key, inputs) -> variables; None elsewhere."""
+def programmed(
+    program: Any, leaves: Sequence[Leaf], needed: Sequence[bool], arguments: Sequence[Any], compiled: bool = False
+) -> list[Any]:
+    """The origins of the needed outputs of an initialization program (key, inputs) -> variables; None elsewhere.
+
+    `compiled`: builders that are not ours are run as `autoinit` runs them, in one program with all that is needed;
+    else one by one and operation by operation, as a plain `module.init` does. Their bits may differ.
+    """
     places = [found(program, i) if need else None for i, need in enumerate(needed)]
-    known = [place for place in places if place is not None]
-    words = iter(jax.jit(lambda arguments: [place.words(arguments) for place in known])(list(arguments)))
+    words = iter(_words([place for place in places if place is not None], arguments))
+    together = _compiled(program, needed, arguments) if compiled else None
     result: list[Any] = []
     for i, (leaf, place) in enumerate(zip(leaves, places, strict=True)):
         origin = None if place is None else _drawn(leaf, place, np.asarray(next(words)))
-        result.append((origin or _other(program, leaf, i, arguments)) if needed[i] else None)
+        run = functools.partial(_run, program, i, arguments, together)
+        result.append((origin or _other(program, leaf, i, run)) if needed[i] else None)
     return result
+
+
+def _words(places: Sequence[Found], arguments: Sequence[Any]) -> list[Any]:
+    """The words of all keys, in one program without anything else, such as what layers hand on to the next."""
+    program = jax.make_jaxpr(lambda arguments: [place.words(arguments) for place in places])(list(arguments))
+    return run_part(program, [True] * len(places), arguments)
 
 
 def _drawn(leaf: Leaf, place: Found, words: np.ndarray) -> Origin | None:
@@ -89,19 +103,41 @@ def _factored(leaf: Leaf, data: Mapping[str, Any], words: np.ndarray, shape: Sha
     return Factored(leaf.shape, leaf.dtype, Orthogonal.from_dict(data), drawn, dtype, words)
 
 
-def _other(program: Any, leaf: Leaf, number: int, arguments: Sequence[Any]) -> Origin:
+def _other(program: Any, leaf: Leaf, number: int, run: Callable[[], Array]) -> Origin:
     """A constant where the output depends on nothing; else the part of the program that computes it."""
-    needed = [i == number for i in range(len(program.jaxpr.outvars))]
-    run = functools.partial(_run, program, needed, list(arguments))
-    fixed = not any(part_of(program, needed)[1])
+    fixed = not any(uses(program, number))
+    scalar = repeated(program, number) if fixed and math.prod(leaf.shape) > FEW else None
+    if scalar is not None:
+        return Constant(leaf.shape, leaf.dtype, np.asarray(scalar, leaf.dtype))  # a literal may be a plain float
     is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return (kept(leaf, run()) if fixed or is_key else None) or Built(leaf.shape, leaf.dtype, run)
 
 
-def _run(program: Any, needed: Sequence[bool], arguments: Sequence[Any]) -> Any:
-    # Not jitted, since JAX's own builders change bits under jit, and module.init is seldom called so.
+def uses(program: Any, number: int) -> list[bool]:
+    """Which arguments an output of a program depends on."""
+    return part_of(program, _alone(program, number))[1]
+
+
+def _alone(program: Any, number: int) -> list[bool]:
+    return [i == number for i in range(len(program.jaxpr.outvars))]
+
+
+def _compiled(program: Any, needed: Sequence[bool], arguments: Sequence[Any]) -> Callable[[], dict[int, Array]]:
+    """All needed outputs, by number; compiled once, run at every call."""
     part, used = part_of(program, needed)
-    return jax.extend.core.jaxpr_as_fun(part)(*[a for a, use in zip(arguments, used, strict=True) if use])[0]
+    kept = [a for a, use in zip(arguments, used, strict=True) if use]
+    run = jax.jit(jax.extend.core.jaxpr_as_fun(part))
+    numbers = [i for i, need in enumerate(needed) if need]
+    return lambda: dict(zip(numbers, run(*kept), strict=True))
+
+
+def _run(program: Any, number: int, arguments: Sequence[Any], together: Callable[[], dict[int, Array]] | None) -> Array:
+    if together is not None:
+        return together()[number]
+    part, used = part_of(program, _alone(program, number))
+    arrays = [a for a, use in zip(arguments, used, strict=True) if use]
+    value: Array = jax.extend.core.jaxpr_as_fun(part)(*arrays)[0]
+    return value
 
 
 def kept(leaf: Leaf, array: Any) -> Origin | None:
@@ -109,10 +145,10 @@ def kept(leaf: Leaf, array: Any) -> Origin | None:
     if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return Keys(leaf.shape, leaf.dtype, np.asarray(jax.random.key_data(array)))
     values = np.asarray(array)
-    first = values.reshape(-1)[:1]
-    # As bytes, so that 0 and -0 differ and NaN is itself.
-    if values.size and values.tobytes() == first.tobytes() * values.size:
-        return Constant(leaf.shape, leaf.dtype, first.reshape(()))
+    # As bytes, so that 0 and -0 differ and NaN is itself: each is the next.
+    octets = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    if values.size and np.array_equal(octets[values.itemsize :], octets[: -values.itemsize]):
+        return Constant(leaf.shape, leaf.dtype, values.reshape(-1)[0:1].reshape(()))
     return Stored(leaf.shape, leaf.dtype, values) if values.size <= FEW else None
 
 

@@ -63,6 +63,21 @@ def _follow(jaxpr: Any, consts: Sequence[Any], var: Any, dtypes: tuple[Any, ...]
     return None
 
 
+def repeated(closed: Any, number: int) -> Any:
+    """The value that output `number`, which depends on no argument, repeats; None where that is not plain to see."""
+    jaxpr, var = closed.jaxpr, closed.jaxpr.outvars[number]
+    makers = {output: equation for equation in jaxpr.eqns for output in equation.outvars}
+    while not isinstance(var, jax.extend.core.Literal) and var in makers:
+        equation = makers[var]
+        name = equation.primitive.name
+        if name == "broadcast_in_dim" and equation.invars[0].aval.shape == ():
+            return _run(jaxpr, closed.consts, [None] * len(jaxpr.invars), equation.invars)[0]
+        if name not in PASSING or name == "convert_element_type":
+            return None
+        var = equation.invars[0]
+    return None
+
+
 def _labelled(jaxpr: Any, consts: Sequence[Any], label: str, dtypes: tuple[Any, ...]) -> Found | None:
     keys = [e.outvars[0] for e in jaxpr.eqns if e.primitive.name == "name" and e.params["name"] == KEY]
     if len(keys) != 1:

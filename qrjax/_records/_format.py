@@ -22,8 +22,9 @@ VERSION = 1
 
 def to_dict(entries: Sequence[Entry], made: Mapping[str, Any]) -> dict[str, Any]:
     """Plain values."""
-    leaves = [_leaf_to_dict(entry) for entry in entries]
-    return {"format": FORMAT, "version": VERSION, "made": dict(made), "sha256": _digest(leaves), "leaves": leaves}
+    data = {"format": FORMAT, "version": VERSION, "made": dict(made)}
+    data |= {"leaves": [_leaf_to_dict(entry) for entry in entries]}
+    return data | {"sha256": _digest(data)}
 
 
 def from_dict(data: Any) -> tuple[tuple[Entry, ...], Mapping[str, Any]]:
@@ -40,13 +41,13 @@ def from_dict(data: Any) -> tuple[tuple[Entry, ...], Mapping[str, Any]]:
             f"the record's `version` is {version}, and this qrjax reads up to {VERSION}; install a later one"
         )
     leaves = data.get("leaves")
-    if not isinstance(version, int) or version < 1 or not isinstance(leaves, Sequence):
+    if not isinstance(version, int) or version < 1 or not isinstance(leaves, list):
         raise ValueError("the record is incomplete: `version` and `leaves` are missing or of the wrong type")
-    if data.get("sha256") != _digest(leaves):
-        raise ValueError("the record was altered after it was written: its `sha256` does not fit its `leaves`")
+    if data.get("sha256") != _digest(data):
+        raise ValueError("the record was altered after it was written: its `sha256` does not fit its content")
     try:
-        return tuple(map(_entry, leaves)), dict(data.get("made", {}))
-    except (KeyError, TypeError, ValueError) as error:
+        return tuple(map(_entry, leaves)), dict(data["made"])
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"the record's `leaves` are not what version {version} has: {error!r}") from error
 
 
@@ -70,20 +71,27 @@ def _umask() -> int:
     return mask
 
 
-def _digest(leaves: Any) -> str:
-    return hashlib.sha256(json.dumps(leaves, sort_keys=True).encode()).hexdigest()
+def _digest(data: Mapping[str, Any]) -> str:
+    """Of all but the digest itself; spaces and the order of names do not count."""
+    content = {name: value for name, value in data.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _leaf_to_dict(entry: Entry) -> dict[str, Any]:
     leaf = entry.leaf
     return {
         "path": leaf.path,
-        "steps": list(leaf.steps),
+        "steps": list(map(_plain, leaf.steps)),
         "shape": list(leaf.shape),
         "dtype": _dtype_name(leaf.dtype),
         "trained": leaf.trained,
         "origin": {"kind": entry.origin.kind} | entry.origin.to_dict(),
     }
+
+
+def _plain(step: Any) -> str | int:
+    """A key of a dict or an index; of other kinds what they are called."""
+    return int(step) if isinstance(step, (int, np.integer)) else str(step)
 
 
 def _entry(data: Mapping[str, Any]) -> Entry:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import contextlib
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,8 +13,8 @@ from jax import Array
 from qrjax._autoinit._analyze import model_of
 from qrjax._autoinit._initialize import Prepared, drawn, prepare
 from qrjax._interpreter._model import Leaf, Model
-from qrjax._records._entries import Entry, held, kept, planned, programmed
-from qrjax._records._origins import Built, Origin
+from qrjax._records._entries import Entry, held, kept, planned, programmed, uses
+from qrjax._records._origins import Built, Drawn, Factored, Origin
 from qrjax._records._record import Record, check_leaves
 from qrjax._words._keys import key_words
 
@@ -46,7 +47,8 @@ def record(
       A `qrjax.Record`.
 
     Raises:
-      ValueError, TypeError: as `qrjax.autoinit`; and if `by` is neither, or the key is traced.
+      ValueError, TypeError: as `qrjax.autoinit`; if `by` is neither, or the key is traced; and, with by="init", if
+        an initial value depends on an input of which only the shape is given.
 
     Example:
       >>> import flax.linen as nn, jax, jax.numpy as jnp, qrjax
@@ -62,7 +64,8 @@ def record(
     key = jax.random.key(seed) if key is None else key
     if isinstance(key, jax.core.Tracer):
         raise TypeError("`key` (or `seed`) of a record must not be traced: it is written down")
-    made = {"by": by, "key": _described(key), "qrjax": importlib.metadata.version("qrjax"), "jax": jax.__version__}
+    version = sys.modules["qrjax"].__version__
+    made = {"by": by, "key": _described(key), "qrjax": version, "jax": jax.__version__}
     if by == "init":
         if calibrate:
             raise ValueError("`calibrate` belongs to by='autoinit'; qrjax.calibrate changes weights after their record")
@@ -95,17 +98,17 @@ def _automatic(prepared: Prepared, key: Array, calibrate: bool) -> list[Entry]:
 
         flat = drawn(model, plans, key)
         corrections = measured(model, flat, prepared.target, prepared.chosen, jax.random.key(0))
-    others = iter(_others(model, [leaf.path not in plans for leaf in model.leaves], key))
+    others = iter(_others(model, [leaf.path not in plans for leaf in model.leaves], key, compiled=True))
     return [
         Entry(leaf, planned(plans[leaf.path], key, corrections.get(leaf.path)) if leaf.path in plans else next(others))
         for leaf in model.leaves
     ]
 
 
-def _others(model: Model, needed: Sequence[bool], key: Array) -> list[Origin]:
+def _others(model: Model, needed: Sequence[bool], key: Array, compiled: bool) -> list[Origin]:
     """The origins of the needed variables: from the model's own initialization, or the arrays that it holds."""
     if model.initialization is not None:
-        found = programmed(model.initialization, model.leaves, needed, _arguments(model, key))
+        found = programmed(model.initialization, model.leaves, needed, _arguments(model, key), compiled)
         return [origin for origin in found if origin is not None]
     leaves = [leaf for leaf, need in zip(model.leaves, needed, strict=True) if need]
     arrays = model.materialize(key, needed)
@@ -115,7 +118,7 @@ def _others(model: Model, needed: Sequence[bool], key: Array) -> list[Origin]:
 def _arguments(model: Model, key: Array) -> list[Any]:
     """Of the initialization; inputs of which only shapes are known as zeros, which it hardly ever reads."""
     shapes = [jax.numpy.zeros(a.shape, a.dtype) if isinstance(a, jax.ShapeDtypeStruct) else a for a in model.inputs]
-    return [key, *shapes]
+    return [_typed(key), *shapes]
 
 
 def _initialized(
@@ -127,14 +130,35 @@ def _initialized(
     if unknown:
         raise ValueError(f"`{unknown[0]}` belongs to by='autoinit'; a module's own initialization does not read it")
     framework = {name: options.get(name) for name in FRAMEWORK}
-    model = model_of(module, (sample_input, *args), _rest(options), **framework)
+    with _traced_with(key):
+        model = model_of(module, (sample_input, *args), _rest(options), **framework)
+    _check_initialized(model)
+    origins = programmed(model.initialization, model.leaves, [True] * len(model.leaves), _arguments(model, key))
+    entries = [Entry(leaf, origin) for leaf, origin in zip(model.leaves, origins, strict=True)]
+    _check_inputs(model, entries)
+    return entries, model.rebuild
+
+
+def _check_initialized(model: Model) -> None:
+    """Nothing, if the model has an initialization."""
     if model.initialization is None:
         raise TypeError(
             "`module` holds its variables already, so their key is not known; pass the function that makes it: "
-            "qrjax.record(lambda key: Network(rngs=nnx.Rngs(key)), key=key, by='init')"
+            "qrjax.record(lambda key: Network(rngs=nnx.Rngs(key)), key=key, by='init'), and so to with_model"
         )
-    origins = programmed(model.initialization, model.leaves, [True] * len(model.leaves), _arguments(model, key))
-    return [Entry(leaf, origin) for leaf, origin in zip(model.leaves, origins, strict=True)], model.rebuild
+
+
+def _check_inputs(model: Model, entries: Sequence[Entry]) -> None:
+    """Nothing, if no initial value is computed from an input of which only the shape is known."""
+    shapes = [isinstance(a, jax.ShapeDtypeStruct) for a in model.inputs]
+    for number, entry in enumerate(entries if any(shapes) else ()):
+        if not isinstance(entry.origin, Built):
+            continue
+        if any(a and b for a, b in zip(shapes, uses(model.initialization, number)[1:], strict=True)):
+            raise ValueError(
+                f"the initial values of {entry.leaf.path!r} depend on `sample_input`, of which only the shape is "
+                "given; pass the array that module.init was called with"
+            )
 
 
 def _constructed(make: Any, key: Array) -> tuple[list[Entry], Callable[[Sequence[Any]], Any]]:
@@ -160,19 +184,44 @@ def attached(
     if sample_input is None and not args:
         entries, rebuild = _constructed(module, key)
     else:
-        model = model_of(module, (sample_input, *args), _rest(rest), **{n: rest.get(n) for n in FRAMEWORK})
-        needed = [True] * len(model.leaves)
-        entries = [Entry(*pair) for pair in zip(model.leaves, _others(model, needed, key), strict=True)]
+        compiled = record.made.get("by") == "autoinit"
+        with contextlib.nullcontext() if compiled else _traced_with(key):
+            model = model_of(module, (sample_input, *args), _rest(rest), **{n: rest.get(n) for n in FRAMEWORK})
+        if not compiled:
+            _check_initialized(model)
+        check_leaves([e.leaf for e in record.entries], model.leaves)
+        ours = {e.leaf.path for e in record.entries if _is_planned(e)}
+        own = iter(_others(model, [leaf.path not in ours for leaf in model.leaves], key, compiled))
+        origins = {e.leaf.path: e.origin for e in record.entries}
+        entries = [Entry(v, origins[v.path] if v.path in ours else next(own)) for v in model.leaves]
+        if not compiled:
+            _check_inputs(model, entries)
         rebuild = model.rebuild
     check_leaves([e.leaf for e in record.entries], [e.leaf for e in entries])
-    own = {entry.leaf.path: entry for entry in entries}
-    chosen = [own[e.leaf.path] if isinstance(e.origin, Built) else e for e in record.entries]
+    known = {entry.leaf.path: entry for entry in record.entries}
+    chosen = [e if isinstance(known[e.leaf.path].origin, Built) else known[e.leaf.path] for e in entries]
     return Record(tuple(chosen), record.made, rebuild)
 
 
+def _is_planned(entry: Entry) -> bool:
+    """Whether `autoinit` drew this weight, rather than the model's own initialization."""
+    return isinstance(entry.origin, (Drawn, Factored)) and bool(entry.origin.factors)
+
+
+def _traced_with(key: Array) -> contextlib.AbstractContextManager[Any]:
+    """Where models are traced with keys of this one's kind."""
+    return jax.default_prng_impl(str(jax.random.key_impl(_typed(key))))
+
+
+def _typed(key: Array) -> Array:
+    """A raw key as the typed one that draws the same."""
+    return key if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
+
+
 def _described(key: Array) -> dict[str, Any]:
+    words = key_words(key).tolist()
     typed = jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key)
-    return {"words": key_words(key).tolist(), "impl": str(jax.random.key_impl(key)) if typed else None}
+    return {"words": words, "impl": str(jax.random.key_impl(key)) if typed else None}
 
 
 def _key_of(record: Record) -> Array:

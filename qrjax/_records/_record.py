@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 from jax import Array
 
 from qrjax._adapters._variables import leaves_of
@@ -52,6 +53,7 @@ class Record:
           IndexError, TypeError: if the index does not fit the shape, or is none.
           LookupError: if the values come from a builder that is not qrjax's and the record was loaded without the
             model; see `with_model`.
+          ValueError: if the values have 64 bits and jax_enable_x64 is off.
 
         Example:
           >>> import flax.linen as nn, jax, jax.numpy as jnp, qrjax
@@ -70,26 +72,24 @@ class Record:
           the record knows the model, else nested dicts and lists with the same keys.
 
         Raises:
-          KeyError, LookupError: as `weight`.
+          KeyError, LookupError, ValueError: as `weight`.
         """
         if path is not None:
             return self.entry(path).origin.array()
-        arrays = [self.initial(entry.leaf.path) for entry in self.entries]
+        arrays = [_ready(entry).origin.array() for entry in self.entries]
         if self.rebuild is not None:
             return self.rebuild(arrays)
         return nested([entry.leaf for entry in self.entries], arrays)
 
     def entry(self, path: str) -> Entry:
         """The entry of one variable; errors as `weight`."""
-        for entry in self.entries:
-            if entry.leaf.path == path:
-                if isinstance(entry.origin, Built) and entry.origin.run is None:
-                    raise LookupError(
-                        f"the initial values of {path!r} come from a builder of the model's own, so they need its "
-                        "code: record.with_model(module, sample_input)"
-                    )
-                return entry
-        raise KeyError(f"no variable has the path {path!r}; paths: {_listed(self.paths)}")
+        found = [entry for entry in self.entries if entry.leaf.path == path]
+        if not found:
+            raise KeyError(f"no variable has the path {path!r}; paths: {_listed(self.paths)}")
+        if len(found) > 1:  # {"a/b": ..., "a": {"b": ...}}
+            steps = " and ".join(str(entry.leaf.steps) for entry in found)
+            raise KeyError(f"{len(found)} variables have the path {path!r}, at {steps}; take them from initial()")
+        return _ready(found[0])
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -140,7 +140,7 @@ class Record:
         """The inverse of `to_json`; errors as `from_dict`."""
         try:
             data = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"the record is no JSON ({error}); save it again") from None
         return cls.from_dict(data)
 
@@ -168,6 +168,28 @@ class Record:
 
     def __repr__(self) -> str:
         return f"<Record: {len(self.entries)} variables, by {self.made.get('by')}>"
+
+
+def _ready(entry: Entry) -> Entry:
+    """An entry whose values can be computed here.
+
+    Raises:
+      LookupError: if they need the model's code.
+      ValueError: if they have 64 bits and JAX has not.
+    """
+    leaf = entry.leaf
+    if isinstance(entry.origin, Built) and entry.origin.run is None:
+        raise LookupError(
+            f"the initial values of {leaf.path!r} come from a builder of the model's own, so they need its "
+            "code: record.with_model(module, sample_input)"
+        )
+    is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    if not is_key and jax.dtypes.canonicalize_dtype(leaf.dtype) != leaf.dtype:
+        raise ValueError(
+            f"{leaf.path!r} has the dtype {leaf.dtype}, which JAX would cut to 32 bits; "
+            'jax.config.update("jax_enable_x64", True) first'
+        )
+    return entry
 
 
 def nested(leaves: Sequence[Leaf], arrays: Sequence[Any]) -> Any:
