@@ -26,7 +26,7 @@ class Change:
       weights: how many there are.
       changed: how many moved by more than the threshold.
       sleeping: how many did not.
-      not_finite: how many are NaN or infinite now; they are neither, and no figure below counts them.
+      not_finite: how many are NaN or infinite, now or at first; they are neither, and no figure below counts them.
       mean_change, max_change, rms_change: mean, maximum and root-mean-square of |current - initial|.
       cosine: between the initial and the current weights; None where one of them is zero.
       sign_flips: how many went from one side of zero to the other.

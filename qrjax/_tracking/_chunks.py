@@ -13,7 +13,7 @@ import jax
 from qrjax._layouts._coordinates import Shape
 
 # Elements at once: initial weights, which are computed and forgotten, take so much memory and no more.
-LARGEST = {"cpu": 2**19, "gpu": 2**22, "tpu": 2**22}
+LARGEST = {"cpu": 2**18, "gpu": 2**22, "tpu": 2**22}
 
 Box = tuple[tuple[int, ...], Shape]
 
@@ -40,19 +40,33 @@ def boxes(shape: Shape, depth: int, largest: int) -> Iterator[Box]:
             yield (*place, start, *[0] * (len(shape) - axis)), (*ones, length, *shape[axis:])
 
 
-def parts(array: Any) -> Iterator[tuple[Any, tuple[int, ...], contextlib.AbstractContextManager[Any]]]:
-    """What of an array lies here: (data, its starts in the whole, where to compute), each element once."""
-    if not isinstance(array, jax.Array) or len(array.sharding.device_set) == 1:
-        device = None if not isinstance(array, jax.Array) else next(iter(array.sharding.device_set))
-        yield array, (0,) * array.ndim, _on(device)
-        return
-    for shard in array.addressable_shards:
-        if shard.replica_id == 0:
-            yield shard.data, tuple(s.start or 0 for s in shard.index), _on(shard.device)
+def batches(shape: Shape, depth: int, largest: int) -> Iterator[tuple[Shape, list[tuple[int, ...]]]]:
+    """The boxes by their extent: (extent, the starts of all that have it)."""
+    found: dict[Shape, list[tuple[int, ...]]] = {}
+    for starts, extent in boxes(shape, depth, largest):
+        found.setdefault(extent, []).append(starts)
+    yield from found.items()
 
 
-def _on(device: Any) -> contextlib.AbstractContextManager[Any]:
-    return contextlib.nullcontext() if device is None else jax.default_device(device)
+def parts(array: Any) -> list[tuple[Any, tuple[int, ...]]]:
+    """What of an array lies here: (data, its starts in the whole), each element once."""
+    if not is_spread(array):
+        return [(array, (0,) * array.ndim)]
+    shards = [shard for shard in array.addressable_shards if shard.replica_id == 0]
+    return [(shard.data, tuple(s.start or 0 for s in shard.index)) for shard in shards]
+
+
+def is_spread(array: Any) -> bool:
+    """Whether an array lies on several devices."""
+    return isinstance(array, jax.Array) and len(array.sharding.device_set) > 1
+
+
+def on_device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
+    """To compute on the one device of an array; anywhere for NumPy's."""
+    if not isinstance(array, jax.Array):
+        return contextlib.nullcontext()
+    device: Any = next(iter(array.sharding.device_set))
+    return jax.default_device(device)
 
 
 def largest_for(array: Any) -> int:

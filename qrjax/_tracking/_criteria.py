@@ -8,12 +8,14 @@ from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from qrjax._autoinit._plan import path_key
 from qrjax._initializers._builders import uniform_hash
 from qrjax._interpreter._model import Leaf
+from qrjax._tracking._bits import differ
+from qrjax._tracking._chunks import is_spread
+from qrjax._tracking._initial import initial_like
 from qrjax._tracking._pairs import Pair
 
 Criterion = Literal["change", "relative_change", "movement", "magnitude", "random"]
@@ -43,20 +45,11 @@ def scores(criterion: str, weights: Weights, key: Array) -> Array:
         return _laid_out(draw, weights.array)()
     if criterion == "magnitude" or weights.pair is None:
         return _magnitude(weights.array)
-    initial = _laid_out(weights.pair.origin.array, weights.array)()
-    return _moved(criterion, initial, weights.array)
-
-
-def initial_like(pair: Pair) -> Array:
-    """The initial values, laid out over devices as the trained ones are."""
-    found: Array = _laid_out(pair.origin.array, pair.array)()
-    return found
+    return _moved(criterion, initial_like(weights.pair), weights.array)
 
 
 def _laid_out(make: Any, like: Any) -> Any:
-    if not isinstance(like, jax.Array) or len(like.sharding.device_set) == 1:
-        return make
-    return jax.jit(make, out_shardings=like.sharding)
+    return jax.jit(make, out_shardings=like.sharding) if is_spread(like) else make
 
 
 @jax.jit
@@ -70,21 +63,12 @@ def _moved(criterion: str, initial: Array, now: Array) -> Array:
     if criterion == "movement":
         return (jnp.abs(b) - jnp.abs(a)).astype(jnp.float32)
     distance = jnp.abs(b - a)
-    # What subtraction flushes to zero has changed all the same.
-    distance = jnp.where((distance == 0) & (a != b), jnp.finfo(distance.dtype).tiny, distance)
     if criterion == "relative_change":
         distance = jnp.where(distance == 0, 0, distance / jnp.abs(a))
-    return distance.astype(jnp.float32)
+    distance = distance.astype(jnp.float32)
+    # What arithmetic flushes to zero has changed all the same.
+    return jnp.where((distance == 0) & differ(initial, now), jnp.finfo(jnp.float32).tiny, distance)
 
 
 def _wide(x: Array) -> Array:
     return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
-
-
-@jax.jit
-def ordered(values: Array) -> Array:
-    """float32 as uint32 in the same order; 0 and -0 are one."""
-    bits = lax.bitcast_convert_type(values + 0.0, jnp.uint32)
-    bits = jnp.where(values == 0, np.uint32(0), bits)
-    sign = np.uint32(1 << 31)
-    return jnp.where(bits >= sign, ~bits, bits | sign)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Literal
 
 import jax
@@ -14,9 +14,13 @@ from jax import Array
 from qrjax._adapters._variables import leaves_of, tree_of, values_of, with_values
 from qrjax._initializers._arguments import choice
 from qrjax._interpreter._model import Leaf
+from qrjax._tracking._bits import ordered
 from qrjax._tracking._changes import check_threshold
-from qrjax._tracking._criteria import CRITERIA, WITH_INITIAL, Criterion, Weights, initial_like, ordered, scores
-from qrjax._tracking._pairs import Pair, pairs, trained
+from qrjax._tracking._chunks import is_spread
+from qrjax._tracking._criteria import CRITERIA, WITH_INITIAL, Criterion, Weights, scores
+from qrjax._tracking._initial import initial_like
+from qrjax._tracking._pairs import Pair, check_arrays, pairs, trained
+from qrjax._tracking._reduction import rounded_down
 from qrjax._tracking._selection import kept, smallest
 
 Selection = str | Sequence[str] | Callable[[str], bool] | None
@@ -80,7 +84,7 @@ def awakened(
     found = prunable(record_or_init_fn, params, criterion, select, keep)
     key = jax.random.key(0) if key is None else key
     if threshold is not None:
-        limit = np.float32(check_threshold(threshold))
+        limit = rounded_down(check_threshold(threshold), np.float32)
         masks = [scores(criterion, weights, key) > limit for weights in found]
     else:
         masks = _sparse([ordered(scores(criterion, w, key)) for w in found], check_sparsity(sparsity), scope)
@@ -118,8 +122,8 @@ def _default(leaf: Any) -> bool:
 def _matching(name: str, selection: Any) -> Callable[[Any], bool]:
     if callable(selection):
         return selection
-    patterns = [selection] if isinstance(selection, str) else list(selection)
-    if not all(isinstance(p, str) for p in patterns):
+    patterns = [selection] if isinstance(selection, str) else selection
+    if not isinstance(patterns, Collection) or not all(isinstance(p, str) for p in patterns):
         raise TypeError(f"`{name}` must be a pattern, patterns or a function of a path, got {selection!r}")
     return lambda path: any(fnmatch.fnmatchcase(path, p) for p in patterns)
 
@@ -166,7 +170,7 @@ def like_params(params: Any, masks: dict[str, Array]) -> Any:
 
 
 def _true(array: Any) -> Array:
-    return jnp.ones(array.shape, bool)
+    return jnp.ones(array.shape, bool, device=array.sharding if is_spread(array) else None)
 
 
 def prune(params: Any, mask: Any, to: Literal["zero", "initial"] = "zero", record_or_init_fn: Any = None) -> Any:
@@ -193,7 +197,7 @@ def prune(params: Any, mask: Any, to: Literal["zero", "initial"] = "zero", recor
     choice("to", to, ("zero", "initial"))
     flat = check_mask(mask, params)
     if to == "zero":
-        new = [jnp.where(m, a, 0).astype(a.dtype) for m, a in zip(flat, values_of(params), strict=True)]
+        new = [_chosen(m, a, a.dtype.type(0)) for m, a in zip(flat, values_of(params), strict=True)]
         return with_values(params, new)
     if record_or_init_fn is None:
         raise ValueError("`record_or_init_fn` must be given for to='initial': it says where weights began")
@@ -201,8 +205,15 @@ def prune(params: Any, mask: Any, to: Literal["zero", "initial"] = "zero", recor
     new = []
     for leaf, m, array in zip(leaves_of(params), flat, values_of(params), strict=True):
         pair = begin.get(leaf.path)
-        new.append(array if pair is None else jnp.where(m, array, initial_like(pair)))
+        new.append(array if pair is None else _chosen(m, array, initial_like(pair)))
     return with_values(params, new)
+
+
+def _chosen(mask: Any, array: Any, other: Any) -> Any:
+    """NumPy's stay NumPy's, which may be of float64 where JAX has none."""
+    if isinstance(array, np.ndarray):
+        return np.where(np.asarray(mask), array, other)
+    return jnp.where(mask, array, other)
 
 
 def check_mask(mask: Any, params: Any) -> list[Any]:
@@ -211,6 +222,8 @@ def check_mask(mask: Any, params: Any) -> list[Any]:
     Raises:
       ValueError, TypeError: if they do not; the first that differs is named.
     """
+    check_arrays("params", params)
+    check_arrays("mask", mask)
     there = {leaf.path: array for leaf, array in zip(leaves_of(params), values_of(params), strict=True)}
     here = {leaf.path: array for leaf, array in zip(leaves_of(mask), values_of(mask), strict=True)}
     for path in [*there, *here]:

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from qrjax._adapters._variables import leaves_of, traced_variables, values_of
+from qrjax._adapters._variables import leaves_of, path_name, traced_variables, tree_of, values_of
 from qrjax._interpreter._model import Leaf
 from qrjax._records._entries import Entry, held, programmed
 from qrjax._records._origins import Built, Drawn, Origin
@@ -43,8 +43,25 @@ def pairs(initial: Any, params: Any) -> list[Pair]:
     return [Pair(leaf, array, _ready(entries[leaf.path])) for leaf, array in given]
 
 
+def check_arrays(name: str, tree: Any) -> None:
+    """Nothing, if every leaf is an array.
+
+    Raises:
+      TypeError: otherwise; the first that is none is named.
+    """
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree_of(tree))[0]:
+        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
+            place = f" at {path_name(path)!r}" if path else ""
+            raise TypeError(f"`{name}` must hold arrays, got {leaf!r}{place}")
+
+
 def trained(params: Any) -> Iterator[tuple[Leaf, Any]]:
-    """The trained floating-point variables."""
+    """The trained floating-point variables.
+
+    Raises:
+      TypeError: if a leaf is no array.
+    """
+    check_arrays("params", params)
     leaves = leaves_of(params)
     for leaf, array in zip(leaves, values_of(params), strict=True):
         if _counts(leaf):
@@ -64,7 +81,10 @@ def _entries(initial: Any) -> list[Entry]:
         origins = programmed(program, leaves, [True] * len(leaves), [jax.random.key(0)])
         return [Entry(leaf, origin) for leaf, origin in zip(leaves, origins, strict=True)]
     if initial is None or isinstance(initial, (str, bytes)):
-        raise TypeError(f"a qrjax.Record, a function () -> variables, or variables are needed, got {initial!r}")
+        raise TypeError(
+            f"`record_or_init_fn` must be a qrjax.Record, a function () -> variables, or variables, got {initial!r}"
+        )
+    check_arrays("record_or_init_fn", initial)
     return [Entry(leaf, held(leaf, a)) for leaf, a in zip(leaves_of(initial), values_of(initial), strict=True)]
 
 

@@ -63,13 +63,18 @@ def _kth(arrays: Sequence[Array], k: int) -> int:
 def _below(array: Array, *thresholds: int) -> np.ndarray:
     """How many entries lie below each threshold."""
     rows = _rows_below(array, np.array(thresholds, np.uint32))
-    # Counted by rows on the devices, as the whole may exceed 32 bits.
     return np.asarray(rows, np.int64).reshape(len(thresholds), -1).sum(1)
 
 
 @jax.jit
 def _rows_below(array: Array, thresholds: Array) -> Array:
-    return jax.vmap(lambda t: jnp.sum(array < t, axis=range(1, array.ndim), dtype=jnp.int32))(thresholds)
+    # Not vmap, for which XLA would make an array for every threshold.
+    return lax.map(lambda t: jnp.sum(array < t, axis=_summed(array), dtype=jnp.int32), thresholds)
+
+
+def _summed(array: Array) -> Sequence[int]:
+    """All axes where 32 bits can count the whole, else all but the first."""
+    return range(0 if array.size < 2**31 else 1, array.ndim)
 
 
 def _equal(array: Array, value: int) -> int:

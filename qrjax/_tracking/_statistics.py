@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from qrjax._layouts._coordinates import Shape
-from qrjax._tracking._chunks import boxes, largest_for, parts
+from qrjax._records._origins import Constant, Drawn
+from qrjax._tracking._chunks import batches, largest_for, on_device_of, parts
+from qrjax._tracking._initial import initial_like, is_computed
 from qrjax._tracking._pairs import Pair, depth
+from qrjax._tracking._reduction import from_drawn, from_stored, is_double, rounded_down
 
-# Rows are reduced one onto the other, which vectorizes, where they are at least this long.
-ROW = 64
-# Where squares overflow float32, weights are first multiplied with this.
-SMALLER = 2.0**-80
+# Where squares overflow float32, weights are first multiplied with 2**-POWER, and where they underflow, being below
+# SMALL on average, with 2**POWER.
+POWER, SMALL = 85, 2.0**-100
 
 
 class Sums(NamedTuple):
@@ -42,74 +45,84 @@ class Sums(NamedTuple):
 
 
 def sums(pair: Pair, threshold: float) -> Sums:
-    """Of one variable, all processes and shards together; nothing of its size is allocated."""
-    found = _sums(pair, threshold, 1.0)
-    if not all(map(math.isfinite, found)):
-        found = _sums(pair, threshold, SMALLER)
-        powers = [1.0] * 4 + [SMALLER] + [SMALLER**2] * 4 + [SMALLER]
-        found = Sums(*(value / power for value, power in zip(found, powers, strict=True)))
+    """Of one variable, all processes and shards together.
+
+    Where initial values are computed by the box, nothing of the variable's size is allocated.
+    """
+    # NumPy has float64 whether or not JAX has.
+    with jax.enable_x64(True) if is_double(pair.leaf.dtype) else contextlib.nullcontext():
+        stored = None if is_computed(pair) else initial_like(pair)
+        found = _sums(pair, stored, threshold, 0)
+        if not all(map(math.isfinite, found)):
+            found = _instead(found, _sums(pair, stored, threshold, -POWER), lambda value: not math.isfinite(value))
+        limit = found.finite * SMALL
+        squares = [found.initial, found.current, *([found.squared] if found.absolute else [])]
+        if any(value < limit for value in squares):
+            larger = _sums(pair, stored, threshold, POWER)
+            found = _instead(found, larger, lambda value: abs(value) < limit)
     return found
 
 
-def _sums(pair: Pair, threshold: float, scale: float) -> Sums:
-    count, limit, total = 0, largest_for(pair.array), []
-    for data, offset, device in parts(pair.array):
-        with device:
-            for starts, extent in boxes(data.shape, depth(pair.origin), limit):
-                initial = pair.origin.box([o + s for o, s in zip(offset, starts, strict=True)], extent)
-                at = np.asarray(starts, np.int32)
-                total.append(
-                    _of_box(initial, _piece(data, starts, extent), at, np.float32(threshold), np.float32(scale))
-                )
-                count += math.prod(extent)
-    own = np.array([np.asarray(t, np.float64) for t in total]).reshape(-1, len(Sums._fields) - 1)
-    result = Sums._make([float(count), *own[:, :-1].sum(0).tolist(), float(own[:, -1].max(initial=0.0))])
+def _instead(found: Sums, scaled: Sums, is_bad: Callable[[float], bool]) -> Sums:
+    """The sums with those replaced that another scale of the weights gives better."""
+    better = [new if is_bad(old) and math.isfinite(new) else old for old, new in zip(found, scaled, strict=True)]
+    return Sums(*found[:4], *better[4:])
+
+
+def _sums(pair: Pair, stored: Any, threshold: float, power: int) -> Sums:
+    """With weights multiplied with 2**power in between."""
+    total: list[Any] = []
+    begin = [None] * len(parts(pair.array)) if stored is None else [data for data, _ in parts(stored)]
+    for (data, offset), own in zip(parts(pair.array), begin, strict=True):
+        with on_device_of(data):
+            total += _of_part(pair, own, data, offset, threshold, power)
+    count = sum(data.size for data, _ in parts(pair.array))
+    rows = np.concatenate([np.zeros((1, len(Sums._fields) - 1)), *(np.asarray(t, np.float64) for t in total)])
+    scale = 2.0**-power
+    added = rows[:, :-1].sum(0) * [1, 1, 1, scale, *[scale**2] * 4]
+    result = Sums._make([float(count), *added.tolist(), float(rows[:, -1].max()) * scale])
     spread = isinstance(pair.array, jax.Array) and not pair.array.is_fully_addressable
     return _everywhere(result) if spread else result
 
 
-def _piece(data: Any, starts: tuple[int, ...], extent: Shape) -> Any:
-    """NumPy arrays are cut here; arrays on a device where they are read, without a copy."""
-    if isinstance(data, jax.Array):
-        return data
-    return np.ascontiguousarray(data[tuple(slice(s, s + n) for s, n in zip(starts, extent, strict=True))])
+def _of_part(pair: Pair, stored: Any, data: Any, offset: Sequence[int], threshold: float, power: int) -> list[Any]:
+    """Of what lies on one device; a row for each of its boxes."""
+    found: list[Any] = []
+    for extent, starts in batches(data.shape, depth(pair.origin), largest_for(data)):
+        if isinstance(data, jax.Array):
+            found.append(_of_boxes(pair, stored, data, offset, starts, extent, threshold, power))
+            continue
+        # NumPy's are cut here, since JAX would copy the whole, and read one after the other.
+        for start in starts:
+            here = tuple(slice(s, s + n) for s, n in zip(start, extent, strict=True))
+            place = [o + s for o, s in zip(offset, start, strict=True)]
+            own = None if stored is None else stored[here]
+            found.append(
+                np.asarray(_of_boxes(pair, own, data[here], place, [(0,) * data.ndim], extent, threshold, power))
+            )
+    return found
 
 
-@jax.jit
-def _of_box(initial: Array, data: Array, starts: Array, threshold: Array, scale: Array) -> Array:
-    """The sums, and the largest change last, over one box of `data` and its initial values."""
-    if data.shape != initial.shape:
-        data = lax.dynamic_slice(data, starts, initial.shape)
-    initial, data = (_rows(_wide(x)) for x in (initial, data))
-    finite = jnp.isfinite(data)
-    moved = jnp.where(finite, data - initial, 0)
-    distance = jnp.abs(moved)
-    # Subtraction may flush to zero what differs by less than the smallest normal number.
-    changed = jnp.where(threshold > 0, distance > threshold, finite & (data != initial))
-    distance = distance * scale
-    a, b = (jnp.where(finite, x, 0) * scale.astype(x.dtype) for x in (initial, data))
-    product = jnp.real(a * jnp.conj(b))
-    flipped = (product < 0) if jnp.iscomplexobj(a) else ((a < 0) & (b > 0)) | ((a > 0) & (b < 0))
-    terms = [finite, changed, flipped, distance, distance**2, product, jnp.abs(a) ** 2, jnp.abs(b) ** 2]
-    columns = jnp.stack([jnp.sum(t.astype(distance.dtype), axis=0) for t in terms])
-    # A product with ones, since XLA would make one sum of two, and that is not vectorized.
-    ones = jnp.ones(columns.shape[1], columns.dtype)
-    return jnp.append(jnp.dot(columns, ones, precision=lax.Precision.HIGHEST), jnp.max(distance))
-
-
-def _wide(x: Array) -> Array:
-    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
-
-
-def _rows(x: Array) -> Array:
-    """As a matrix whose rows are as many of the last axes as give them some length."""
-    axis = x.ndim
-    while axis > 0 and math.prod(x.shape[axis:]) < ROW:
-        axis -= 1
-    width = math.prod(x.shape[axis:])
-    if axis == 0 or width == x.size:
-        width = next(w for w in (1024, 512, 256, 128, 64, 32, 16, 8, 4, 2, 1) if x.size % w == 0)
-    return x.reshape(-1, width)
+def _of_boxes(
+    pair: Pair, stored: Any, data: Any, offset: Sequence[int], starts: Sequence[Sequence[int]], extent: Shape,
+    threshold: float, power: int,
+) -> Array:  # fmt: skip
+    """Of boxes of one extent; their starts in the whole are those in `data` plus `offset`."""
+    at = np.asarray(starts, np.int32).reshape(len(starts), data.ndim)
+    limit = rounded_down(threshold, pair.leaf.dtype)
+    options: dict[str, Any] = {"extent": extent, "exact": not limit, "power": power}
+    if not isinstance(pair.origin, Drawn):
+        initial = pair.origin.value if isinstance(pair.origin, Constant) else stored
+        return from_stored(initial, data, at, limit, **options)
+    origin, front = pair.origin, depth(pair.origin)
+    place = at + np.asarray(offset, np.int64)
+    layer = tuple(place[:, :front].T)
+    words = np.broadcast_to(origin.keys[layer], (len(at), origin.keys.shape[-1]))
+    factors = [np.broadcast_to(f[layer] if f.ndim else f, (len(at),)) for f in origin.factors]
+    return from_drawn(
+        words, factors, place[:, front:].astype(np.uint32), data, at, limit, np.True_, drawn=origin.drawn,
+        shape=origin.shape[front:], dtype=origin.dtype, **options,
+    )  # fmt: skip
 
 
 def _everywhere(own: Sums) -> Sums:
