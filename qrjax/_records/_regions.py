@@ -10,9 +10,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
-from qrjax._initializers._initializer import Initializer, _evaluate
+from qrjax._initializers._initializer import Initializer, evaluate
 from qrjax._initializers._specification import Specification
 from qrjax._layouts._coordinates import Coordinates, Shape, linear_index, whole
 
@@ -43,7 +43,7 @@ def box(
     """
     coordinates = tuple(c + start for c, start in zip(whole(extent), starts.astype(jnp.uint32), strict=True))
     there = regrouped(coordinates, shape, drawn.shape)
-    value = _evaluate(initializer_of(drawn), words, there, shape=drawn.shape, dtype=drawn.dtype)
+    value = evaluate(initializer_of(drawn), words, there, shape=drawn.shape, dtype=drawn.dtype)
     return jnp.broadcast_to(multiplied(value, factors, dtype), extent)
 
 
@@ -55,7 +55,7 @@ def points(
 
     def one(words: Array, factors: Sequence[Array], coordinates: Coordinates) -> Array:
         there = regrouped(coordinates, shape, drawn.shape)
-        value = _evaluate(initializer_of(drawn), words, there, shape=drawn.shape, dtype=drawn.dtype)
+        value = evaluate(initializer_of(drawn), words, there, shape=drawn.shape, dtype=drawn.dtype)
         return multiplied(value, factors, dtype)
 
     return jax.vmap(one)(words, factors, coordinates)
@@ -66,8 +66,11 @@ def multiplied(value: Array, factors: Sequence[Any], dtype: Any) -> Array:
     if not factors:
         return value.astype(dtype)
     for factor in factors:
-        wide = jnp.promote_types(value.dtype, jnp.float32)
+        # Not jnp.promote_types, which forbids this under strict promotion.
+        wide = np.promote_types(value.dtype, np.float32)
         value = (value.astype(wide) * jnp.asarray(factor, wide)).astype(dtype)
+        # Else XLA is allowed to keep the digits that a narrow type drops.
+        value = lax.optimization_barrier(value)
     return value
 
 
