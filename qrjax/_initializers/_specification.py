@@ -65,7 +65,7 @@ class Specification:
 
     @property
     def mean(self) -> float:
-        return self.scaling.location
+        return self.scaling.location + self.scaling.scale * self.distribution.mean
 
     @property
     def stddev(self) -> float:
