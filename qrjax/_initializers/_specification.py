@@ -71,6 +71,12 @@ class Specification:
     def stddev(self) -> float:
         return self.scaling.scale * self.distribution.stddev
 
+    @property
+    def zero_sum(self) -> bool:
+        """Whether the weights that one output sums over sum to zero."""
+        source = self.source
+        return source.zero_mean if isinstance(source, Hash) else source.layout == "neurons"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         law: dict[str, Any] = {"name": _NAMES[type(self.distribution)]}

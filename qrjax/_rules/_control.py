@@ -14,7 +14,7 @@ from qrjax._rules._registry import Equation, Known, Opaque, Value, described, st
 from qrjax._rules._structure import part
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import chosen, stacked
-from qrjax._signals._quadrature import CDF, WEIGHTS
+from qrjax._signals._quadrature import CDF, WEIGHTS, Floats
 from qrjax._signals._signal import Signal, relation
 from qrjax._values._distributions import Uniform
 
@@ -46,11 +46,26 @@ def _initializer(equation: Equation) -> Signal | None:
     for inner in reversed(equation.params["jaxpr"].jaxpr.eqns):
         if inner.primitive.name == "name" and inner.params["name"].startswith(LABEL):
             drawn = Specification.from_label(inner.params["name"])
-            law = Signal.normal(equation.shape, drawn.mean, drawn.stddev**2, equation.dtype)
+            law = Signal.normal(
+                equation.shape, drawn.mean, drawn.stddev**2, equation.dtype, _ties(equation.shape, drawn)
+            )
             if isinstance(drawn.distribution, Uniform) and not law.is_constant:
                 return law.fresh(values=drawn.mean + drawn.stddev * math.sqrt(12) * (CDF - 0.5))
             return law
     return None
+
+
+def _ties(shape: tuple[int, ...], drawn: Specification) -> Floats:
+    """Weights are independent, but for those of a neuron whose sum is zero."""
+    rho = _tables.independent(shape)
+    stacked = len(shape) - len(drawn.shape)
+    axes = [axis + stacked for axis in drawn.scaling.inputs]
+    fan = math.prod(shape[axis] for axis in axes)
+    if drawn.zero_sum and fan > 1:
+        for pattern in np.ndindex(rho.shape):
+            if any(pattern) and not any(p for axis, p in enumerate(pattern) if axis not in axes):
+                rho[pattern] = -1 / (fan - 1)
+    return rho
 
 
 @structural("scan")
