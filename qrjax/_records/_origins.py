@@ -126,8 +126,7 @@ class _Whole:
         return self._values[tuple(slice(s, s + n) for s, n in zip(starts, extent, strict=True))]
 
     def at(self, index: Any) -> Array:
-        from_index(index, self._values.shape)  # raises where the index does not fit
-        return self._values[index]
+        return _chosen(self._values, index)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -283,8 +282,8 @@ class Built(_Whole):
 
     def at(self, index: Any) -> Array:
         """As `Origin.at`."""
-        from_index(index, self.shape)
-        return self.array()[index]
+        from_index(index, self.shape)  # before anything is run
+        return _chosen(self.array(), index)
 
     def to_dict(self) -> dict[str, Any]:
         """As `Origin.to_dict`."""
@@ -295,6 +294,13 @@ class Built(_Whole):
         """The inverse of `to_dict`, but for the code."""
         del data
         return cls(shape, dtype)
+
+
+def _chosen(array: Array, index: Any) -> Array:
+    """Of an array, by an index that is checked, and may hold lists, as those of `Drawn` are and may."""
+    from_index(index, array.shape)
+    parts = index if isinstance(index, tuple) else (index,)
+    return array[tuple(np.asarray(p, None if p else np.int32) if isinstance(p, list) else p for p in parts)]
 
 
 KINDS: dict[str, Any] = {kind.kind: kind for kind in (Drawn, Factored, Constant, Stored, Keys, Built)}
