@@ -362,12 +362,13 @@ def test_the_first_difference_to_another_model():
 
 
 def test_64_bits_without_x64():
-    def build(_):
-        return {"wide": jnp.arange(2, dtype=jnp.float64), "narrow": jnp.ones(2, jnp.float32)}
+    def build(key):
+        return {"wide": qrjax.he_normal_hash()(key, (3, 2), jnp.float64), "narrow": jnp.ones(2, jnp.float32)}
 
     with jax.enable_x64(True):
-        text = qrjax.record(build, by="init").to_json()
+        text = qrjax.record(build, by="init", key=KEY).to_json()
         assert_same(Record.from_json(text).initial("wide"), build(KEY)["wide"])
+        assert Record.from_json(text).weight("wide", (2, 1)) == build(KEY)["wide"][2, 1]
     record = Record.from_json(text)
     assert record.paths == ("narrow", "wide")
     assert record.weight("narrow", 0) == 1

@@ -1,0 +1,109 @@
+"""A record that the first version of the format wrote, and what its variables are for ever. Recipe: golden.py."""
+
+import hashlib
+import json
+import pathlib
+
+import golden
+import jax
+import numpy as np
+import pytest
+from recorded import kinds, octets
+
+from qrjax import Record
+
+FILE = json.loads((pathlib.Path(__file__).parent / "golden.json").read_text())
+# The kind, and the first half of the SHA-256 of the array's bytes; the factorization's last bits are the machine's.
+LEAVES = {
+    "init": {
+        "bfloat16": "drawn ffcc61fe7b60b08f333cb4336cea36aa",
+        "constant/0": "constant f95946d66e9cee77522861fc9d79b73a",
+        "constant/1": "constant 4961bda842a4a6cb99670567254517f5",
+        "constant/2": "constant 67abdd721024f0ff4e0b3f4c2fc13bc5",
+        "converted": "drawn 0df7ef212beae8a460d20a19ee4f443b",
+        "factored": "orthogonal",
+        "few": "stored 4231dcf94f1440a2deef3319b84b6d68",
+        "hash/complex": "drawn 6c889476c1eb6e5e261338695648a1a5",
+        "hash/lopsided": "drawn ae6a08ae6841d92d212a43d1f78792f8",
+        "hash/normal": "drawn 5bbd432b7ce6a6485c5b15ab932cd369",
+        "hash/stream": "drawn bb69c18efc380996278fb6d8af3c3d57",
+        "hash/uniform": "drawn 91c660450e9caa621b22c305de918eee",
+        "hash/zero_mean": "drawn d669bee0b1f26ebbd81571ffd8bc690e",
+        "keys": "keys a894de79d47d51e9f302d7770d87c417",
+        "model": "model",
+        "reshaped": "drawn 8c2ef67c1cd3f0b69c231043406cefb0",
+        "sobol/linear": "drawn 6f780e4088a550919efc01668fdfbdc2",
+        "sobol/neurons": "drawn 3337c076f9253158d3c8916c27eb722f",
+        "sobol/outputs": "drawn b930be2bcadb016a150751eb57241c7e",
+        "sobol/points": "drawn 2970ab1d22d9c251c0d60fac68140e55",
+        "sobol/sequence": "drawn 727c31c542fb3565548c764490c1fe82",
+        "sobol/shuffled": "drawn 1a42a6a192ceca821d4a691017acf015",
+        "stacked": "drawn 96cfeb0173b6622774cf0e5be84ba011",
+    },
+    "autoinit": {
+        "head/bias": "constant 374708fff7719dd5979ec875d56cd228",
+        "head/kernel": "drawn d324c21b44b33fa9f21fd2192e53eea9",
+        "layers/Dense_0/kernel": "drawn cbe79797b575e66837d489f6d3e2dad6",
+        "narrow/bias": "constant 15ec7bf0b50732b49f8228e07d243653",
+        "narrow/kernel": "drawn fd35eae7cd54e0e81b0824fc478025dc",
+        "norm/bias": "constant 9d908ecfb6b256def8b49a7c504e6c88",
+        "norm/scale": "constant f46913286d895f62d646314f400fc3d7",
+    },
+}
+WEIGHTS = [
+    ("init", "sobol/outputs", (6, 4), "0x1.b9c2ee0000000p-1"),
+    ("init", "sobol/neurons", (2, 0, 3, 5), "0x1.a958b40000000p-3"),
+    ("init", "hash/normal", 30, "0x1.eecec40000000p-2"),
+    ("init", "hash/zero_mean", (0, 0), "0x1.505e080000000p-1"),
+    ("init", "stacked", (2, 3, 4), "-0x1.68f8140000000p-1"),
+    ("init", "reshaped", (2, 3, 1, 4), "-0x1.56636c0000000p-3"),
+    ("init", "bfloat16", (3, 5), "0x1.0c00000000000p-1"),
+    ("autoinit", "layers/Dense_0/kernel", (2, 8, 0), "0x1.526c800000000p-3"),
+    ("autoinit", "narrow/kernel", (8, 5), "-0x1.1e00000000000p-6"),
+    ("autoinit", "head/kernel", (-1, -1), "0x1.2768660000000p-1"),
+    ("autoinit", "norm/scale", (0,), "0x1.0000000000000p+0"),
+]
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_every_variable_is_what_it_was(name):
+    record = Record.from_dict(FILE[name])
+    found = {}
+    for path, kind in kinds(record).items():
+        exact = kind not in ("model", "orthogonal")
+        found[path] = kind + (f" {hashlib.sha256(octets(record.initial(path))).hexdigest()[:32]}" if exact else "")
+    assert found == LEAVES[name]
+
+
+@pytest.mark.parametrize(("name", "path", "index", "expected"), WEIGHTS)
+def test_single_weights_are_what_they_were(name, path, index, expected):
+    assert float(Record.from_dict(FILE[name]).weight(path, index)).hex() == expected
+
+
+def test_the_orthogonal_one_is_orthogonal():
+    matrix = np.asarray(Record.from_dict(FILE["init"]).initial("factored"), np.float64)
+    np.testing.assert_allclose(matrix.T @ matrix, 0.49 * np.eye(4), atol=1e-6)
+
+
+def test_the_models_own_needs_the_model():
+    record = Record.from_dict(FILE["init"])
+    with pytest.raises(LookupError, match="'model' come from a builder of the model's own"):
+        record.initial("model")
+    attached = record.with_model(golden.init)
+    assert octets(attached.initial("model")) == octets(golden.init(golden.KEY)["model"])
+    assert jax.tree.structure(attached.initial()) == jax.tree.structure(golden.init(golden.KEY))
+
+
+def test_the_factors_are_kept_exactly():
+    record = Record.from_dict(FILE["autoinit"])
+    layers, narrow = (record.entry(f"{name}/kernel").origin for name in ("layers/Dense_0", "narrow"))
+    assert [f.shape for f in layers.factors] == [(3,), (3,)]
+    assert [f.shape for f in narrow.factors] == [(), ()]
+    assert all(f.dtype == np.float32 for f in (*layers.factors, *narrow.factors))
+
+
+def test_writing_has_not_changed_without_a_new_version():
+    written = json.loads(json.dumps(golden.golden_init()))
+    assert written["version"] == FILE["init"]["version"] == 1
+    assert set(written) == set(FILE["init"])
+    assert written["leaves"] == FILE["init"]["leaves"]
