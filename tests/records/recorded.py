@@ -37,7 +37,7 @@ def kinds(record: qrjax.Record) -> dict[str, str]:
     return {entry.leaf.path: entry.origin.kind for entry in record.entries}
 
 
-def assert_recorded(record: qrjax.Record, variables: Any, weights: bool = True) -> None:
+def assert_recorded(record: qrjax.Record, variables: Any, weights: bool = False) -> None:
     """A record says what the variables were: leaf by leaf after a reload; where the model is needed, before it.
 
     `weights`: whether to ask for single weights too, of one variable of every kind.

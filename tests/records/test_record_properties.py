@@ -55,7 +55,7 @@ def trees(leaves):
     return st.recursive(leaves, deeper, max_leaves=5)
 
 
-@pytest.mark.parametrize("examples", [6, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [4, pytest.param(60, marks=pytest.mark.slow)])
 def test_any_shape_dtype_and_builder(examples):
     @odd(examples)
     @given(st.sampled_from(sorted(BUILDERS)), shapes(), st.sampled_from(DTYPES), st.integers(0, 2**32 - 1))
@@ -70,12 +70,12 @@ def test_any_shape_dtype_and_builder(examples):
 
         record = qrjax.record(build, by="init", key=jax.random.key(seed))
         assert kinds(record) == {"w": "drawn"}
-        assert_recorded(record, build(jax.random.key(seed)), weights=examples > 6)
+        assert_recorded(record, build(jax.random.key(seed)), weights=examples > 4)
 
     check()
 
 
-@odd(25)
+@odd(8)
 @given(trees(st.integers(0, 3)))
 def test_any_nesting_and_any_name(tree):
     """The leaf's number says what is there: all of one shape, so that one compilation serves all."""
@@ -116,7 +116,7 @@ def test_linen_names(name):
 
     record = qrjax.record(Named(), jnp.ones((1, 3)), by="init", key=KEY)
     assert record.paths == (name,)
-    assert_recorded(record, Named().init(KEY, jnp.ones((1, 3))), weights=False)
+    assert_recorded(record, Named().init(KEY, jnp.ones((1, 3))))
 
 
 # The format, with nothing drawn.
