@@ -1,4 +1,8 @@
-"""Comparisons of floating-point numbers by their bits: compilers take the smallest numbers for zero."""
+"""Comparisons of floating-point numbers by their bits alone.
+
+Hardware takes the smallest numbers for zero where it is told to, as XLA does. Compilers do not know, and where they
+find a comparison of bits beside one of the same floats, they may join the two into one of floats.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+
+
+def is_finite(x: Array) -> Array:
+    """Whether a number is neither NaN nor infinite."""
+    if jnp.iscomplexobj(x):
+        return is_finite(jnp.real(x)) & is_finite(jnp.imag(x))
+    infinity = np.array(np.inf, x.dtype).view(f"uint{8 * x.dtype.itemsize}")
+    return _bits(x) << 1 < infinity << 1
 
 
 def differ(x: Array, y: Array) -> Array:

@@ -18,7 +18,8 @@ def pruned(optimizer: Any, mask: Any) -> Any:
 
     Args:
       optimizer: an `optax.GradientTransformation`.
-      mask: of booleans, as `qrjax.awakened` returns it for the params that the optimizer gets; False stays.
+      mask: of booleans, as `qrjax.awakened` returns it for the params that the optimizer gets; False stays. For an
+        NNX module with other variables too: nnx.filter_state(mask, nnx.Param).
 
     Returns:
       An `optax.GradientTransformationExtraArgs`, whose state is the optimizer's.
@@ -39,7 +40,10 @@ def pruned(optimizer: Any, mask: Any) -> Any:
     inner = optax.with_extra_args_support(optimizer)
 
     def masked(tree: Any) -> Any:
-        return jax.tree.map(lambda m, x: jnp.where(m, x, jnp.zeros_like(x)), mask, tree)
+        # By path, since NNX's optimizer takes the boxes off that the mask has around its arrays.
+        leaves, structure = jax.tree.flatten(tree)
+        pairs = zip(check_mask(mask, tree), leaves, strict=True)
+        return jax.tree.unflatten(structure, [jnp.where(m, x, jnp.zeros_like(x)) for m, x in pairs])
 
     def init(params: Any) -> Any:
         check_mask(mask, params)

@@ -15,29 +15,29 @@ from jax import Array, lax
 from qrjax._initializers._specification import Specification
 from qrjax._layouts._coordinates import Shape
 from qrjax._records._regions import box
-from qrjax._tracking._bits import differ, opposite
+from qrjax._tracking._bits import differ, is_finite, opposite
 
 # Rows are reduced one onto the other, which vectorizes, where they are at least this long.
 ROW = 64
 
 
-@functools.partial(jax.jit, static_argnames=("extent", "exact", "power"))
+@functools.partial(jax.jit, static_argnames=("extent", "exact"))
 def from_stored(
-    initial: Array, data: Array, starts: Array, limit: Array, *, extent: Shape, exact: bool, power: int
+    initial: Array, data: Array, starts: Array, limit: Array, scale: Array | None, *, extent: Shape, exact: bool
 ) -> Array:
     """`Sums` after the first, a row for each box, of an array and initial values of its shape, or one for all."""
 
     def step(at: Array) -> Array:
-        return _of_box(_cut(initial, at, extent), _cut(data, at, extent), limit, exact, power)
+        return _of_box(_cut(initial, at, extent), _cut(data, at, extent), limit, exact, scale)
 
     found: Array = lax.map(step, starts)
     return found
 
 
-@functools.partial(jax.jit, static_argnames=("drawn", "shape", "dtype", "extent", "exact", "power"))
+@functools.partial(jax.jit, static_argnames=("drawn", "shape", "dtype", "extent", "exact"))
 def from_drawn(
-    words: Array, factors: Sequence[Array], places: Array, data: Array, starts: Array, limit: Array, always: Array,
-    *, drawn: Specification, shape: Shape, dtype: Any, extent: Shape, exact: bool, power: int,
+    words: Array, factors: Sequence[Array], places: Array, data: Array, starts: Array, limit: Array,
+    scale: Array | None, always: Array, *, drawn: Specification, shape: Shape, dtype: Any, extent: Shape, exact: bool,
 ) -> Array:  # fmt: skip
     """As `from_stored`, with initial values drawn for each box: with its own key, factors and place."""
 
@@ -51,7 +51,7 @@ def from_drawn(
         # A condition that always holds, since XLA would draw anew for each of the sums: it fuses through its own
         # optimization barriers, but not through conditions.
         initial = lax.cond(always, draw, lambda: jnp.zeros(extent, dtype))
-        return _of_box(initial, _cut(data, at, extent), limit, exact, power)
+        return _of_box(initial, _cut(data, at, extent), limit, exact, scale)
 
     found: Array = lax.map(step, (words, factors, places, starts))
     return found
@@ -63,17 +63,17 @@ def _cut(array: Array, at: Array, extent: Shape) -> Array:
     return array if array.shape == extent else lax.dynamic_slice(array, at, extent)
 
 
-def _of_box(initial: Array, data: Array, limit: Array, exact: bool, power: int) -> Array:
+def _of_box(initial: Array, data: Array, limit: Array, exact: bool, scale: Array | None) -> Array:
     """`Sums` after the first, over one box of weights."""
     a, b = _rows(initial), _rows(data)
-    finite = jnp.isfinite(a) & jnp.isfinite(b)
+    finite = is_finite(a) & is_finite(b)
     differs, opposed = (differ(a, b) if exact else None), (None if jnp.iscomplexobj(a) else opposite(a, b))
     a, b = (jnp.where(finite, _wide(x), 0) for x in (a, b))
     distance = jnp.abs(b - a)
     changed = distance > limit if differs is None else differs & finite
-    if power:
-        a, b = (x * jnp.asarray(2.0**power, x.dtype) for x in (a, b))
-        distance = jnp.abs(b - a)
+    if scale is not None:
+        a, b = (x * scale.astype(x.dtype) for x in (a, b))
+        distance = jnp.where(jnp.isinf(distance), jnp.abs(b - a), distance * scale.astype(distance.dtype))
     product = jnp.real(a * jnp.conj(b))
     flipped = product < 0 if opposed is None else opposed & finite
     terms = [finite, changed, flipped, distance, distance**2, product, jnp.abs(a) ** 2, jnp.abs(b) ** 2]

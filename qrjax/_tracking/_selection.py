@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +19,11 @@ BITS = 4
 class Cut:
     """What of one array goes: all below `value`, and of those equal to it the ones from `place` on.
 
-    `place`: coordinates in row-major order; () means none of them.
+    `place`: its coordinates; None means that none of them goes.
     """
 
     value: int
-    place: tuple[int, ...]
+    place: tuple[int, ...] | None
 
 
 def smallest(arrays: Sequence[Array], k: int) -> list[Cut]:
@@ -32,7 +32,7 @@ def smallest(arrays: Sequence[Array], k: int) -> list[Cut]:
     Arrays are ordered as given, and each row by row. Only counts leave the devices.
     """
     if k <= 0:
-        return [Cut(0, ()) for _ in arrays]
+        return [Cut(0, None) for _ in arrays]
     value = _kth(arrays, k)
     below = sum(int(_below(a, value)[0]) for a in arrays)
     equal = [int(_equal(a, value)) for a in arrays]
@@ -41,13 +41,13 @@ def smallest(arrays: Sequence[Array], k: int) -> list[Cut]:
     for array, count in zip(arrays, equal, strict=True):
         mine = min(staying, count)
         staying -= mine
-        cuts.append(Cut(value, () if mine == count else _place(array, value, mine)))
+        cuts.append(Cut(value, None if mine == count else _place(array, value, mine)))
     return cuts
 
 
 def kept(array: Array, cut: Cut) -> Array:
     """Which entries a cut leaves, as booleans."""
-    return _kept(array, np.uint32(cut.value), tuple(map(np.uint32, cut.place)))
+    return _kept(array, np.uint32(cut.value), None if cut.place is None else tuple(map(np.uint32, cut.place)))
 
 
 def _kth(arrays: Sequence[Array], k: int) -> int:
@@ -83,25 +83,33 @@ def _equal(array: Array, value: int) -> int:
 
 @jax.jit
 def _rows_equal(array: Array, value: Array) -> Array:
-    return jnp.sum(array == value, axis=range(1, array.ndim), dtype=jnp.int32)
+    return jnp.sum(array == value, axis=_summed(array), dtype=jnp.int32)
 
 
 def _place(array: Array, value: int, count: int) -> tuple[int, ...]:
     """The coordinates of entry number `count`, from 0, of those equal to `value`, in row-major order."""
     place: tuple[int, ...] = ()
-    rest: Any = array
-    while rest.ndim:
-        before = np.cumsum(np.asarray(_rows_equal(rest, np.uint32(value)), np.int64))
+    for axis in range(array.ndim):
+        found = _equal_along(array, np.uint32(value), tuple(map(np.uint32, place)), axis=axis)
+        before = np.cumsum(np.asarray(found, np.int64))
         index = int(np.searchsorted(before, count, side="right"))
         count -= int(before[index - 1]) if index else 0
         place = (*place, index)
-        rest = lax.dynamic_index_in_dim(rest, index, 0, keepdims=False)
     return place
 
 
+@functools.partial(jax.jit, static_argnames="axis")
+def _equal_along(array: Array, value: Array, place: tuple[Array, ...], *, axis: int) -> Array:
+    """How many entries equal `value` at every index of an axis, the axes before it being at `place`."""
+    here = array == value
+    for earlier, index in enumerate(place):
+        here &= lax.broadcasted_iota(jnp.uint32, array.shape, earlier) == index
+    return jnp.sum(here, axis=[k for k in range(array.ndim) if k != axis], dtype=jnp.int32)
+
+
 @jax.jit
-def _kept(array: Array, value: Array, place: tuple[Array, ...]) -> Array:
-    if not place:
+def _kept(array: Array, value: Array, place: tuple[Array, ...] | None) -> Array:
+    if place is None:
         return array >= value
     earlier, same = jnp.zeros(array.shape, bool), jnp.ones(array.shape, bool)
     for axis, index in enumerate(place):

@@ -110,17 +110,19 @@ def _of_boxes(
     """Of boxes of one extent; their starts in the whole are those in `data` plus `offset`."""
     at = np.asarray(starts, np.int32).reshape(len(starts), data.ndim)
     limit = rounded_down(threshold, pair.leaf.dtype)
-    options: dict[str, Any] = {"extent": extent, "exact": not limit, "power": power}
+    # At run time, since XLA multiplies constants with each other first, and those overflow.
+    scale = np.float32(2.0**power) if power else None
+    options: dict[str, Any] = {"extent": extent, "exact": not limit}
     if not isinstance(pair.origin, Drawn):
         initial = pair.origin.value if isinstance(pair.origin, Constant) else stored
-        return from_stored(initial, data, at, limit, **options)
+        return from_stored(initial, data, at, limit, scale, **options)
     origin, front = pair.origin, depth(pair.origin)
     place = at + np.asarray(offset, np.int64)
     layer = tuple(place[:, :front].T)
     words = np.broadcast_to(origin.keys[layer], (len(at), origin.keys.shape[-1]))
     factors = [np.broadcast_to(f[layer] if f.ndim else f, (len(at),)) for f in origin.factors]
     return from_drawn(
-        words, factors, place[:, front:].astype(np.uint32), data, at, limit, np.True_, drawn=origin.drawn,
+        words, factors, place[:, front:].astype(np.uint32), data, at, limit, scale, np.True_, drawn=origin.drawn,
         shape=origin.shape[front:], dtype=origin.dtype, **options,
     )  # fmt: skip
 
