@@ -37,7 +37,8 @@ def test_zoo(name):
     variables = qrjax.autoinit(module, *inputs, key=KEY, **options)
     record = qrjax.record(module, *inputs, key=KEY, **options)
     assert_recorded(record, variables)
-    assert len(record.to_json()) < 1024 * (len(record) + 80 * sum(k == "drawn" for k in kinds(record).values()))
+    layers = sum(len(e.origin.keys) for e in record.entries if e.origin.kind == "drawn" and e.origin.layers)
+    assert len(record.to_json()) < 700 * (len(record) + 1) + 60 * layers
 
 
 def settings():
