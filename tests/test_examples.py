@@ -100,3 +100,10 @@ def test_which_weights_learned(example, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "Dense_1/kernel" in printed
     assert "pruned weights to initial:" in printed
+
+
+def test_record_in_checkpoint(example, capsys):
+    found = example("record_in_checkpoint").main()
+    assert (found["hidden/kernel"].sleeping, found["hidden/kernel"].weights) == (512, 1024)
+    assert found["head/kernel"].changed == 256
+    assert "512 of the hidden kernel's weights sleep" in capsys.readouterr().out

@@ -16,6 +16,7 @@ from qrjax._initializers._builders import DISTRIBUTIONS
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._report import Report
 from qrjax._layouts._sources import LAYOUTS
+from qrjax._words._keys import keys_like, typed_key
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -130,15 +131,17 @@ def autoinit(
       Bingham and Miikkulainen, AutoInit: analytic signal-preserving weight initialization for neural networks,
       AAAI 2023, arXiv 2109.08958.
     """
-    prepared = prepare(
-        module, ((sample_input, *args), kwargs), target=target, input_mean=input_mean, input_variance=input_variance,
-        distribution=distribution, source=source, layout=layout, select=select, method=method, rngs=rngs,
-        mutable=mutable,
-    )  # fmt: skip
-    flat = prepared.drawn(jax.random.key(seed) if key is None else key)
-    if calibrate:
-        from qrjax._autoinit._measure import calibrated
+    key = jax.random.key(seed) if key is None else typed_key(key)
+    with keys_like(key):
+        prepared = prepare(
+            module, ((sample_input, *args), kwargs), target=target, input_mean=input_mean,
+            input_variance=input_variance, distribution=distribution, source=source, layout=layout, select=select,
+            method=method, rngs=rngs, mutable=mutable,
+        )  # fmt: skip
+        flat = prepared.drawn(key)
+        if calibrate:
+            from qrjax._autoinit._measure import calibrated
 
-        flat = calibrated(prepared.model, flat, prepared.target, prepared.chosen, jax.random.key(0))
+            flat = calibrated(prepared.model, flat, prepared.target, prepared.chosen, jax.random.key(0))
     variables = prepared.model.rebuild(flat)
     return (variables, prepared.report) if report else variables

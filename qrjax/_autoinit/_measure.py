@@ -246,4 +246,4 @@ def _times(array: Any, factor: np.ndarray | None) -> Any:
     if factor is None:
         return array
     shaped = factor.reshape(factor.shape + (1,) * (array.ndim - factor.ndim))
-    return (array.astype(jnp.promote_types(array.dtype, jnp.float32)) * shaped).astype(array.dtype)
+    return (array.astype(np.promote_types(array.dtype, np.float32)) * shaped).astype(array.dtype)

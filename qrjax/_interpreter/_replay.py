@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from qrjax._interpreter._binding import bind
@@ -64,7 +65,7 @@ class Replay:
         return self._taken(listed, here)
 
     def _taken(self, results: list[Any], here: Path) -> tuple[list[Any], Moments]:
-        output = results[0].astype(jnp.promote_types(results[0].dtype, jnp.float32))
+        output = results[0].astype(np.promote_types(results[0].dtype, np.float32))
         moment, gain = jnp.mean(jnp.square(output)), jnp.ones((), output.dtype)
         if here in self.correct:
             gain = self.correct[here](moment)

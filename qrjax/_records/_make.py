@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ from qrjax._interpreter._model import Leaf, Model
 from qrjax._records._entries import Entry, held, kept, planned, programmed, uses
 from qrjax._records._origins import Built, Drawn, Factored, Origin
 from qrjax._records._record import Record, check_leaves
-from qrjax._words._keys import key_words
+from qrjax._words._keys import key_words, keys_like, typed_key
 
 
 def record(
@@ -66,13 +65,15 @@ def record(
         raise TypeError("`key` (or `seed`) of a record must not be traced: it is written down")
     version = sys.modules["qrjax"].__version__
     made = {"by": by, "key": _described(key), "qrjax": version, "jax": jax.__version__}
-    if by == "init":
-        if calibrate:
-            raise ValueError("`calibrate` belongs to by='autoinit'; qrjax.calibrate changes weights after their record")
-        entries, rebuild = _initialized(module, sample_input, args, options, key)
-    else:
-        prepared = prepare(module, ((sample_input, *args), _rest(options)), **_settings(options))
-        entries, rebuild = _automatic(prepared, key, calibrate), prepared.model.rebuild
+    if by == "init" and calibrate:
+        raise ValueError("`calibrate` belongs to by='autoinit'; qrjax.calibrate changes weights after their record")
+    key = typed_key(key)
+    with keys_like(key):
+        if by == "init":
+            entries, rebuild = _initialized(module, sample_input, args, options, key)
+        else:
+            prepared = prepare(module, ((sample_input, *args), _rest(options)), **_settings(options))
+            entries, rebuild = _automatic(prepared, key, calibrate), prepared.model.rebuild
     return Record(tuple(entries), made, rebuild)
 
 
@@ -118,7 +119,7 @@ def _others(model: Model, needed: Sequence[bool], key: Array, compiled: bool) ->
 def _arguments(model: Model, key: Array) -> list[Any]:
     """Of the initialization; inputs of which only shapes are known as zeros, which it hardly ever reads."""
     shapes = [jax.numpy.zeros(a.shape, a.dtype) if isinstance(a, jax.ShapeDtypeStruct) else a for a in model.inputs]
-    return [_typed(key), *shapes]
+    return [key, *shapes]
 
 
 def _initialized(
@@ -130,8 +131,7 @@ def _initialized(
     if unknown:
         raise ValueError(f"`{unknown[0]}` belongs to by='autoinit'; a module's own initialization does not read it")
     framework = {name: options.get(name) for name in FRAMEWORK}
-    with _traced_with(key):
-        model = model_of(module, (sample_input, *args), _rest(options), **framework)
+    model = model_of(module, (sample_input, *args), _rest(options), **framework)
     _check_initialized(model)
     origins = programmed(model.initialization, model.leaves, [True] * len(model.leaves), _arguments(model, key))
     entries = [Entry(leaf, origin) for leaf, origin in zip(model.leaves, origins, strict=True)]
@@ -179,13 +179,13 @@ def attached(
     record: Record, module: Any, sample_input: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: Array | None
 ) -> Record:
     """A record with the code of its model, for builders that are not ours."""
-    key = _key_of(record) if key is None else key
+    key = typed_key(_key_of(record) if key is None else key)
     rest = {name: value for name, value in kwargs.items() if name not in OPTIONS}
     if sample_input is None and not args:
         entries, rebuild = _constructed(module, key)
     else:
         compiled = record.made.get("by") == "autoinit"
-        with contextlib.nullcontext() if compiled else _traced_with(key):
+        with keys_like(key):
             model = model_of(module, (sample_input, *args), _rest(rest), **{n: rest.get(n) for n in FRAMEWORK})
         if not compiled:
             _check_initialized(model)
@@ -206,16 +206,6 @@ def attached(
 def _is_planned(entry: Entry) -> bool:
     """Whether `autoinit` drew this weight, rather than the model's own initialization."""
     return isinstance(entry.origin, (Drawn, Factored)) and bool(entry.origin.factors)
-
-
-def _traced_with(key: Array) -> contextlib.AbstractContextManager[Any]:
-    """Where models are traced with keys of this one's kind."""
-    return jax.default_prng_impl(str(jax.random.key_impl(_typed(key))))
-
-
-def _typed(key: Array) -> Array:
-    """A raw key as the typed one that draws the same."""
-    return key if jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)
 
 
 def _described(key: Array) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from qrjax._tracking._pairs import Pair, pairs
@@ -83,7 +84,7 @@ class Changes(Sequence[Change]):
         """
         self[path]
         pair = self._pairs[path]
-        wide = jnp.promote_types(pair.leaf.dtype, jnp.float32)
+        wide = np.promote_types(pair.leaf.dtype, np.float32)
         return jnp.asarray(pair.array, wide) - pair.origin.array().astype(wide)
 
     def __len__(self) -> int:

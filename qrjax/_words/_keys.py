@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import jax
@@ -54,5 +55,26 @@ def key_words(key: Any) -> Array:
     return jnp.asarray(key)
 
 
+def typed_key(key: Any) -> Array:
+    """A typed key as it is, a raw one as the typed one that draws the same.
+
+    Raises:
+      TypeError: if `key` is not a key.
+    """
+    words = key_words(key)
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return jnp.asarray(key)
+    default = jax.random.key_impl(jax.random.key(0))
+    fits = jax.random.key_data(jax.random.key(0)).shape == words.shape
+    # Raw keys do not say which kind they are; of the kinds that JAX has, each length has one that is not unsafe.
+    return jax.random.wrap_key_data(words, impl=default if fits else _KINDS[words.shape[0]])
+
+
+def keys_like(key: Array) -> AbstractContextManager[Any]:
+    """Where jax.random.key makes keys of a typed key's kind."""
+    return jax.default_prng_impl(str(jax.random.key_impl(key)))
+
+
+_KINDS = {2: "threefry2x32", 4: "rbg"}
 _REMEDY = "make one with jax.random.key(0)"
 _BATCH = "map over the keys with jax.vmap"

@@ -539,3 +539,24 @@ def test_analyze_takes_a_second_but_for_tracing(monkeypatch, name):
     # 1 s on two idle cores. Beside other work the same instructions take about twice the time of their own
     # thread; the time of all threads would also count those of the BLAS, which spin while they wait.
     assert min(seconds) < 2.0, seconds
+
+
+@pytest.mark.parametrize("kind", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_keys_of_every_kind_and_raw_ones(kind):
+    from zoo import NETWORKS
+
+    network = NETWORKS["functions"]  # it draws parameters of its own
+    typed = jax.random.key(3, impl=kind)
+    found = qrjax.autoinit(network.build(), *network.inputs(0), key=typed, calibrate=True)
+    assert all(jax.tree.leaves(jax.tree.map(lambda w: bool(jnp.isfinite(w).all()), found)))
+    if kind != "unsafe_rbg":  # a raw key does not say that it is
+        again = qrjax.autoinit(network.build(), *network.inputs(0), key=jax.random.key_data(typed), calibrate=True)
+        assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), found, again)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_low_precision_is_calibrated_under_strict_promotion(dtype):
+    network, x = nn.Dense(64, param_dtype=dtype), jax.random.normal(jax.random.key(0), (32, 16), dtype)
+    variables = qrjax.autoinit(network, x, calibrate=True)
+    assert variables["params"]["kernel"].dtype == dtype
+    assert qrjax.measure(network, variables, x).weights[0].measured_second_moment == pytest.approx(1, abs=0.02)
