@@ -13,7 +13,7 @@ import jax
 from qrjax._layouts._coordinates import Shape
 
 # Elements at once: initial weights, which are computed and forgotten, take so much memory and no more.
-LARGEST = {"cpu": 2**18, "gpu": 2**22, "tpu": 2**22}
+LARGEST = {"cpu": 2**17, "gpu": 2**22, "tpu": 2**22}
 
 Box = tuple[tuple[int, ...], Shape]
 

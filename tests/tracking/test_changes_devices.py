@@ -115,9 +115,9 @@ MEMORY = """
     make = lambda: {"w": init(key, (n, n))}
     # Libraries are not counted: another leaf is first.
     qrjax.changes(lambda: {"w": init(key, (512, 512))}, {"w": jnp.zeros((512, 512))})
-    params = {"w": jax.block_until_ready(jnp.zeros((n, n)) + 0.25)}
-    before = status("VmRSS")
+    params = {"w": jax.block_until_ready(jnp.full((n, n), 0.25))}
     pathlib.Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmHWM")
     assert qrjax.changes(make, params).total.changed == n * n
     print(100 * (status("VmHWM") - before) / (4 * n * n))
 """
@@ -128,4 +128,4 @@ MEMORY = """
 @pytest.mark.parametrize("builder", ["uniform_hash", "he_normal_hash", "he_normal_qr"])
 def test_a_large_leaf_takes_less_than_a_tenth_of_its_memory_more(builder):
     percent = float(run(MEMORY.replace("BUILDER", repr(builder))))
-    assert percent < 10
+    assert 0 <= percent < 10
