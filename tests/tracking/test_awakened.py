@@ -51,7 +51,7 @@ def test_ties_and_counts_are_those_of_a_stable_sort(shapes, criterion, sparsity,
 
 
 @pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
 def test_continuous_weights(criterion, dtype):
     initial = {k: np.asarray(qrjax.normal_hash(1.0)(KEY, (37, n), dtype)) for k, n in (("a", 41), ("b", 5))}
     assert_masks(initial, {k: trained(v, size=1.0) for k, v in initial.items()}, criterion, 0.637)

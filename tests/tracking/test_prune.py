@@ -92,7 +92,7 @@ OPTIMIZERS = {
 }
 
 
-FAST = [("adamw", "zero"), ("momentum", "initial"), ("clipped", "zero")]
+FAST = [("adamw", "initial"), ("clipped", "zero")]
 REST = [case for case in itertools.product(OPTIMIZERS, ("zero", "initial")) if case not in FAST]
 
 

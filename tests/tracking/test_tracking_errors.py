@@ -119,8 +119,14 @@ def test_criteria_that_need_initial_values(criterion):
         qrjax.awakened(None, PARAMS, criterion=criterion, sparsity=0.5)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("options", [{"sparsity": 0.5}, {"threshold": 0.1}, {"sparsity": 0.0, "scope": "global"}])
+@pytest.mark.parametrize(
+    ("value", "options"),
+    [
+        (math.nan, {"sparsity": 0.5}),
+        (math.inf, {"threshold": 0.1}),
+        (-math.inf, {"sparsity": 0.0, "scope": "global"}),
+    ],
+)
 def test_weights_that_no_criterion_ranks(value, options):
     broken = PARAMS | {"kernel": KERNEL.at[1, :2].set(value)}
     for criterion in ("change", "magnitude", "random"):
