@@ -135,7 +135,7 @@ def test_a_selection_of_another_type(reader):
     [
         ({"distribution": "cauchy"}, "`distribution` must be one of 'truncated_normal'.*got 'cauchy'"),
         ({"source": "threefry"}, "`source` must be one of 'sobol', 'hash'.*got 'threefry'"),
-        ({"layout": "rows"}, "`layout` must be one of 'outputs'.*got 'rows'"),
+        ({"layout": "rows"}, "`layout` must be one of .*'outputs'.*got 'rows'"),
     ],
 )
 def test_settings_of_the_draw(option, message):
