@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from qrjax._files._replacing import replacing
 from qrjax._interpreter._model import Leaf
 from qrjax._records._entries import Entry
 from qrjax._records._origins import KINDS, implementation
@@ -53,22 +53,8 @@ def from_dict(data: Any) -> tuple[tuple[Entry, ...], Mapping[str, Any]]:
 
 def write(file: str | os.PathLike[str], text: str) -> None:
     """Writes a text file whole or not at all."""
-    path = os.path.realpath(file)
-    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".qrjax-", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as opened:
-            opened.write(text + "\n")
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with replacing(file) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def _digest(data: Mapping[str, Any]) -> str:

@@ -1,0 +1,364 @@
+"""Sweeps: what they return, and that a file of theirs is continued as if nothing had happened."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qrjax
+from qrjax._sweep import _memory
+from qrjax._sweep._seeds import padded
+
+X = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)
+
+
+def train(seed, x):
+    key = jax.random.key(seed)
+    kernel = qrjax.he_normal_hash()(key, (x.shape[-1], 16))
+    losses = jnp.cumsum(jnp.abs(x @ kernel).mean(0))
+    return {
+        "loss": losses,
+        "final": {"mean": losses[-1], "wins": (losses > 1).sum()},
+        "half": losses[:2].astype("bfloat16"),
+    }
+
+
+def sweep(seeds=6, *, train=train, **options):
+    return qrjax.sweep(train, seeds, X, progress=False, **options)
+
+
+def same(one, other):
+    assert one.seeds == other.seeds
+    assert list(one) == list(other)
+    for name in one:
+        assert one[name].dtype == other[name].dtype
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return sweep()
+
+
+class TestResults:
+    def test_are_those_of_vmap(self, whole):
+        expected = jax.jit(jax.vmap(train, in_axes=(0, None)))(jnp.arange(6), X)
+        np.testing.assert_array_equal(whole["loss"], expected["loss"])
+        np.testing.assert_array_equal(whole["final/mean"], expected["final"]["mean"])
+        np.testing.assert_array_equal(whole["final/wins"], expected["final"]["wins"])
+        np.testing.assert_array_equal(whole["half"], expected["half"])
+        assert {name: str(values.dtype) for name, values in whole.items()} == {
+            "final/mean": "float32", "final/wins": "int32", "half": "bfloat16", "loss": "float32",
+        }  # fmt: skip
+
+    def test_follow_the_order_of_the_seeds(self, whole):
+        found = sweep([5, 0, 3])
+        assert found.seeds == (5, 0, 3)
+        np.testing.assert_allclose(found["loss"], whole["loss"][[5, 0, 3]], rtol=1e-6)
+
+    @pytest.mark.parametrize("chunk", [1, 4, 6, 7])
+    def test_do_not_depend_on_the_chunk(self, whole, chunk):
+        # But for the last bits, for which a product of other sizes may take another order.
+        np.testing.assert_allclose(sweep(chunk=chunk)["loss"], whole["loss"], rtol=1e-6)
+
+    def test_bare_array_and_large_seeds(self):
+        found = qrjax.sweep(lambda seed: seed, [2**32 - 1, 7], progress=False)
+        assert found["value"].tolist() == [2**32 - 1, 7]
+
+    def test_rows_are_tidy(self, whole, tmp_path):
+        rows = list(whole.rows())
+        assert len(rows) == 6 * (16 + 1 + 1 + 2)
+        assert rows[0].keys() == {"seed", "metric", "step", "value"}
+        by_place = {(row["seed"], row["metric"], row["step"]): row["value"] for row in rows}
+        assert len(by_place) == len(rows)
+        assert by_place[4, "loss", 15] == whole["loss"][4, 15]
+        assert by_place[4, "final/mean", None] == whole["final/mean"][4]
+        frame = whole.to_pandas()
+        assert frame[(frame.metric == "loss") & (frame.seed == 2)].value.tolist() == whole["loss"][2].tolist()
+        whole.to_csv(tmp_path / "table.csv")
+        lines = (tmp_path / "table.csv").read_text().splitlines()
+        assert lines[0] == "seed,metric,step,value"
+        assert len(lines) == 1 + len(rows)
+        assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+    def test_table_tells_the_spread(self, whole):
+        line = next(line for line in str(whole).splitlines() if line.strip().startswith("final/mean"))
+        values = whole["final/mean"].astype(np.float64)
+        numbers = [float(word) for word in line.split()[2:]]
+        expected = [values.mean(), values.std(ddof=1), values.min(), np.median(values), values.max()]
+        np.testing.assert_allclose(numbers, expected, rtol=1e-3)
+
+    def test_no_such_result(self, whole):
+        with pytest.raises(KeyError, match=r"no result 'los'; there are 'final/mean'"):
+            whole["los"]
+
+    def test_diverged_seeds_are_kept(self, tmp_path):
+        def diverges(seed, x):
+            return {"loss": jnp.where(seed == 1, jnp.nan, jnp.where(seed == 2, -jnp.inf, x.sum()))}
+
+        first = sweep(3, train=diverges, file=tmp_path / "f")
+        same(first, sweep(3, train=diverges, file=tmp_path / "f"))
+        assert np.isnan(first["loss"][1])
+        assert first["loss"][2] == -np.inf
+        for line in (tmp_path / "f").read_text().splitlines():
+            json.loads(line, parse_constant=pytest.fail)  # strict JSON has no NaN
+
+
+class TestFile:
+    def test_continues_bit_for_bit(self, tmp_path):
+        whole = sweep(chunk=2, file=tmp_path / "whole")
+        sweep(range(3), chunk=2, file=tmp_path / "part")
+        same(sweep(file=tmp_path / "part"), whole)
+        ran = [json.loads(line)["seed"] for line in (tmp_path / "part").read_text().splitlines()[2:]]
+        assert ran == list(range(6))  # none twice
+
+    @pytest.mark.parametrize("cut", [1, 30, 200])
+    def test_torn_last_line_is_run_again(self, tmp_path, cut):
+        file = tmp_path / "f"
+        whole = sweep(chunk=2, file=file)
+        data = file.read_bytes()
+        file.write_bytes(data[:-cut])
+        same(sweep(file=file), whole)
+        assert len(file.read_bytes().splitlines()) == len(data.splitlines())
+
+    def test_torn_header_is_written_again(self, tmp_path):
+        file = tmp_path / "f"
+        file.write_text('{"format": "qrjax.sw')
+        sweep(2, file=file)
+        assert json.loads(file.read_text().splitlines()[0]) == {"format": "qrjax.sweep", "version": 1}
+
+    def test_holds_settings_versions_and_timings(self, tmp_path):
+        sweep(2, file=tmp_path / "f", settings={"width": 16})
+        _, header, *records = map(json.loads, (tmp_path / "f").read_text().splitlines())
+        assert header["settings"] == {"width": 16}
+        assert header["versions"]["jax"] == jax.__version__
+        assert header["metrics"]["loss"] == {"shape": [16], "dtype": "float32"}
+        assert all(record["seconds"] > 0 for record in records)
+
+    def test_finished_sweep_runs_nothing(self, tmp_path, monkeypatch):
+        whole = sweep(file=tmp_path / "f")
+        before = (tmp_path / "f").read_bytes()
+        monkeypatch.setattr("qrjax._sweep._sweep.as_array", as_array_once(2))
+        same(sweep(file=tmp_path / "f"), whole)
+        assert (tmp_path / "f").read_bytes() == before
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            ({"train": lambda seed, x: train(seed, 2 * x)}, "another training function or other arguments; it was"),
+            ({"train": lambda seed, x: {"loss": x.sum() + seed.astype("float32")}}, "other metrics"),
+            ({"settings": {"width": 3}}, r"other settings: \{\} there, \{'width': 3\} here"),
+            ({"chunk": 3}, "`chunk` is 3, and the results .* in chunks of 2; continue with that, or with None"),
+        ],
+    )
+    def test_of_something_else_is_left_alone(self, tmp_path, change, said):
+        sweep(2, file=tmp_path / "f", chunk=2)
+        before = (tmp_path / "f").read_bytes()
+        with pytest.raises(ValueError, match=said):
+            sweep(3, file=tmp_path / "f", **change)
+        assert (tmp_path / "f").read_bytes() == before
+
+    def test_other_arguments_are_noticed(self, tmp_path):
+        sweep(2, file=tmp_path / "f")
+        with pytest.raises(ValueError, match="other arguments"):
+            qrjax.sweep(train, 2, X + 1, file=tmp_path / "f", progress=False)
+
+    @pytest.mark.parametrize(
+        "text", ["notes\n", "notes", '{"format": "qrjax.record"}\n', "[1]\n", '{"format": "qrjax.sweep"']
+    )
+    def test_not_a_sweep_is_left_alone(self, tmp_path, text):
+        (tmp_path / "f").write_text(text)
+        if text.endswith('sweep"'):  # a torn header: nothing was in it
+            sweep(2, file=tmp_path / "f")
+            return
+        with pytest.raises(ValueError, match=r"not a file of qrjax\.sweep|damaged|not an object"):
+            sweep(2, file=tmp_path / "f")
+        assert (tmp_path / "f").read_text() == text
+
+    def test_of_a_later_version(self, tmp_path):
+        (tmp_path / "f").write_text('{"format": "qrjax.sweep", "version": 2}\n')
+        with pytest.raises(ValueError, match="has the format 2, and this qrjax reads 1; install a later one"):
+            sweep(2, file=tmp_path / "f")
+
+    def test_of_another_process_at_work(self, tmp_path):
+        from qrjax._files._journal import opened
+
+        with opened(tmp_path / "f", "qrjax.sweep"), pytest.raises(ValueError, match="another process is writing to"):
+            sweep(2, file=tmp_path / "f")
+
+    def test_full_disk_loses_nothing(self, tmp_path, monkeypatch):
+        import os
+
+        file = tmp_path / "f"
+        sweep(2, chunk=2, file=file)
+        before, write = file.read_bytes(), os.write
+
+        def full(handle, data):
+            write(handle, data[:10])
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", full)
+            with pytest.raises(OSError, match="No space left"):
+                sweep(4, file=file)
+        assert file.read_bytes() == before
+        assert sweep(4, file=file).seeds == (0, 1, 2, 3)
+
+    def test_missing_folder(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="no-folder"):
+            sweep(2, file=tmp_path / "no-folder" / "f")
+
+
+def as_array_once(times):
+    """The real function, for so many calls: those that ask for the dtype."""
+    from qrjax._sweep._seeds import as_array
+
+    left = [times]
+
+    def limited(seeds):
+        left[0] -= 1
+        assert left[0] >= 0, "a chunk was run"
+        return as_array(seeds)
+
+    return limited
+
+
+SLOWLY = """
+import jax, jax.numpy as jnp, sys, time, qrjax
+
+def train(seed):
+    def slowly(n):
+        time.sleep(0.05)
+        return n
+    kernel = qrjax.he_normal_qr()(jax.random.key(seed), (8, 8))
+    waited = jax.pure_callback(slowly, jax.ShapeDtypeStruct((), jnp.int32), seed, vmap_method="sequential")
+    return {"norm": jnp.linalg.norm(kernel), "seed": waited}
+
+found = qrjax.sweep(train, 40, chunk=4, file=sys.argv[1], progress=False)
+print(found["norm"].tobytes().hex(), found["seed"].tolist() == list(range(40)))
+"""
+
+
+def test_killed_midway_and_continued(tmp_path):
+    """By SIGKILL, as the kernel kills for memory: nothing is run twice, nothing is lost, every bit is the same."""
+    command = [sys.executable, "-c", SLOWLY]
+    file = tmp_path / "killed"
+    process = subprocess.Popen([*command, str(file)])
+    while not file.exists() or len(file.read_bytes().splitlines()) < 2 + 12:
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    assert process.wait() == -9
+    kept = file.read_bytes().splitlines(keepends=True)
+    continued = subprocess.run([*command, str(file)], capture_output=True, text=True, check=True)
+    undisturbed = subprocess.run([*command, str(tmp_path / "whole")], capture_output=True, text=True, check=True)
+    assert continued.stdout == undisturbed.stdout
+    assert continued.stdout.endswith("True\n")
+    lines = file.read_bytes().splitlines(keepends=True)
+    whole = [line for line in kept if line.endswith(b"\n")]
+    assert 2 + 12 <= len(whole) < 2 + 40
+    assert lines[: len(whole)] == whole
+    assert [json.loads(line)["seed"] for line in lines[2:]] == list(range(40))
+
+
+class TestChunks:
+    def test_fit_into_memory(self):
+        """A program of 100 bytes and 10 a seed."""
+
+        class Lowered:
+            def __init__(self, count):
+                self.temp_size_in_bytes, self.output_size_in_bytes, self.argument_size_in_bytes = 10 * count, 60, 40
+
+            def compile(self):
+                return self
+
+            def memory_analysis(self):
+                return self
+
+        for free, most in [(1e9, 64), (740, 64), (739, 32), (400, 22), (150, 5), (10, 1)]:
+            chunk, program, compiled = _memory.fitting(Lowered, 64, free)
+            assert program is compiled
+            assert chunk <= most
+            assert chunk == 1 or 100 + 10 * chunk <= free
+            assert chunk >= most // 3
+
+    def test_of_a_real_program(self):
+        big = jax.jit(jax.vmap(lambda seed: jnp.sort(jax.random.normal(jax.random.key(seed), (1 << 16,)))[0]))
+        chunk, _, compiled = _memory.fitting(lambda n: big.lower(jax.ShapeDtypeStruct((n,), "int32")), 64, 8e6)
+        assert 1 < chunk < 64
+        assert compiled.memory_analysis().temp_size_in_bytes <= 8e6
+
+    def test_free_memory_is_between_a_page_and_the_machine(self):
+        assert 1e6 < _memory.available() < 1e15
+
+    def test_last_chunk_is_filled_up(self):
+        assert padded([5, 6, 7], 2) == [(5, 6), (7, 7)]
+        assert padded([5], 3) == [(5, 5, 5)]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "error", "said"),
+    [
+        ("12", TypeError, "`seeds` must be whole numbers, or how many, got '12'"),
+        (1.5, TypeError, "`seeds` must be whole numbers, or how many, got 1.5"),
+        ([0, 1.5], TypeError, "`seeds` must be whole numbers, or how many"),
+        ([], ValueError, r"`seeds` holds none, got \[\]"),
+        (0, ValueError, "`seeds` holds none, got 0"),
+        ([1, 2, 1], ValueError, "`seeds` holds 1 more than once"),
+        ([-1], ValueError, "`seeds` must be from 0 to 4294967295, got -1"),
+        ([2**32], ValueError, "`seeds` must be from 0 to 4294967295, got 4294967296"),
+    ],
+)
+def test_wrong_seeds(seeds, error, said):
+    with pytest.raises(error, match=said):
+        sweep(seeds)
+
+
+@pytest.mark.parametrize("chunk", [0, -2, 1.5, True])
+def test_wrong_chunk(chunk):
+    with pytest.raises(ValueError, match="`chunk` must be a positive integer"):
+        sweep(chunk=chunk)
+
+
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [(lambda _: {}, "must return numbers or arrays"), (jax.random.key, "real numbers, got 'value' of dtype key")],
+)
+def test_wrong_results(returned, said):
+    with pytest.raises(TypeError, match=said):
+        qrjax.sweep(returned, 2, progress=False)
+
+
+def test_keys_among_the_arguments(tmp_path):
+    def noisy(seed, key):
+        return jax.random.normal(jax.random.fold_in(key, seed))
+
+    key = jax.random.key(3)
+    found = qrjax.sweep(noisy, 3, key, file=tmp_path / "f", progress=False)
+    assert found["value"][1] == jax.random.normal(jax.random.fold_in(key, 1))
+    with pytest.raises(ValueError, match="other arguments"):
+        qrjax.sweep(noisy, 3, jax.random.key(4), file=tmp_path / "f", progress=False)
+
+
+def test_autoinit_in_a_sweep():
+    import flax.linen as nn
+
+    network = nn.Sequential([nn.Dense(32), nn.relu, nn.Dense(8)])
+    x = jax.random.normal(jax.random.key(1), (64, 16))
+
+    def power(seed, x):
+        return {"power": (network.apply(qrjax.autoinit(network, x, seed=seed), x) ** 2).mean()}
+
+    found = qrjax.sweep(power, 16, x, progress=False)
+    assert len(set(found["power"].tolist())) == 16
+    assert found["power"].mean() == pytest.approx(1, abs=0.15)
+
+
+def test_path_of_any_kind(tmp_path):
+    same(sweep(2, file=str(tmp_path / "text")), sweep(2, file=Path(tmp_path / "path")))
