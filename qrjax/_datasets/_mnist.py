@@ -1,0 +1,80 @@
+"""MNIST: 28 x 28 images of handwritten digits in four IDX files (LeCun, Cortes, Burges)."""
+
+from __future__ import annotations
+
+from gzip import GzipFile
+
+import numpy as np
+
+from qrjax._datasets import _idx
+from qrjax._datasets._dataset import Array, Checksums, Dataset, Options
+from qrjax._datasets._files import GZIP_ERRORS, File, Publication, folder_of, located
+from qrjax._datasets._pixels import standardized
+
+CLASSES = 10
+PUBLICATION = Publication(
+    "MNIST",
+    "yann.lecun.com/exdb/mnist (LeCun, Cortes and Burges) and its mirrors",
+    {
+        "train-images-idx3-ubyte.gz": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-labels-idx1-ubyte.gz": "md5:d53e105ee54ea40749a09fcbcd1e9432",
+        "t10k-images-idx3-ubyte.gz": "md5:9fb629c4189551a2d022fa330f9573f3",
+        "t10k-labels-idx1-ubyte.gz": "md5:ec29112dd5afa0611ce80d1b7f02629c",
+    },
+)
+
+
+def load(options: Options) -> Dataset:
+    """The published split in the published order.
+
+    Raises:
+      OSError: if a file is missing.
+      CorruptFile: if one is damaged or does not fit the others.
+    """
+    folder = folder_of(options.folder, PUBLICATION)
+    files = [
+        (located(folder, names(part, "images"), PUBLICATION), located(folder, names(part, "labels"), PUBLICATION))
+        for part in ("train", "t10k")
+    ]
+    (train, train_labels), (test, test_labels) = (
+        _examples(images, labels, options.checksums, options.limit) for images, labels in files
+    )
+    if train.shape[1:] != test.shape[1:]:
+        raise files[1][0].corrupt(f"images of the training images' shape {train.shape[1:3]}", f"{test.shape[1:3]}")
+    inputs = standardized(train, test)
+    return Dataset("mnist", "images", inputs[0], train_labels, inputs[1], test_labels, CLASSES, None)
+
+
+def names(part: str, kind: str) -> tuple[str, ...]:
+    """What a file may be called, as it is published first; some unpackers write a dot before idx."""
+    ending = {"images": "idx3-ubyte", "labels": "idx1-ubyte"}[kind]
+    return tuple(f"{part}-{kind}{mark}{ending}{suffix}" for mark in "-." for suffix in (".gz", ""))
+
+
+def _examples(images: File, labels: File, checksums: Checksums, limit: int | None) -> tuple[Array, Array]:
+    """Uint8 (n, height, width, 1) and int32 (n,)."""
+    pixels, count = _bytes(images, 3, checksums, limit)
+    digits, digits_count = _bytes(labels, 1, checksums, limit)
+    if count != digits_count:
+        raise labels.corrupt(f"as many labels as {images.path.name} has images, {count}", f"{digits_count}")
+    if not pixels.size:
+        raise images.corrupt("one image or more", f"an array of the shape {(count, *pixels.shape[1:])}")
+    wrong = np.flatnonzero(digits >= CLASSES)
+    if wrong.size:
+        raise labels.corrupt("labels from 0 to 9", f"{digits[wrong[0]]} at index {wrong[0]}")
+    return pixels[..., None], digits.astype(np.int32)
+
+
+def _bytes(file: File, rank: int, checksums: Checksums, limit: int | None) -> tuple[Array, int]:
+    with file.opened(checksums) as stream:
+        if file.path.suffix != ".gz":
+            array, count = _idx.read(stream, file.corrupt, limit)
+        else:
+            try:
+                with GzipFile(fileobj=stream) as unpacked:
+                    array, count = _idx.read(unpacked, file.corrupt, limit)
+            except GZIP_ERRORS as error:
+                raise file.corrupt("a gzip file (without .gz in its name if it is unpacked)", str(error)) from error
+    if array.dtype != np.uint8 or array.ndim != rank:
+        raise file.corrupt(f"unsigned bytes in {rank} dimensions", f"{array.dtype} in {array.ndim}")
+    return array, count

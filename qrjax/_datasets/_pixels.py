@@ -1,0 +1,52 @@
+"""Images of bytes, standardized."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qrjax._datasets._dataset import Array
+
+LEVELS = np.arange(256)
+# Images at a time: indices take eight bytes for every pixel.
+BLOCK = 1024
+
+
+def standardized(train: Array, test: Array) -> tuple[Array, Array]:
+    """Both as float32, each channel less the mean of its training pixels and divided by their deviation.
+
+    Args:
+      train, test: uint8 (n, height, width, channels), possibly views of another order.
+
+    Raises:
+      ValueError: if a channel's training pixels are all equal.
+    """
+    tables = [_table(_counts(train[..., channel])) for channel in range(train.shape[-1])]
+    return _looked_up(train, tables), _looked_up(test, tables)
+
+
+def _counts(pixels: Array) -> Array:
+    """How often each level occurs, shape (256,)."""
+    counts = np.zeros(256, np.int64)
+    for start in range(0, len(pixels), BLOCK):
+        counts += np.bincount(pixels[start : start + BLOCK].ravel(), minlength=256)
+    return counts
+
+
+def _table(counts: Array) -> Array:
+    """What each level becomes: from counts, so it does not depend on the order of a sum of millions."""
+    mean = (counts * LEVELS).sum() / counts.sum()
+    stddev = np.sqrt((counts * (LEVELS - mean) ** 2).sum() / counts.sum())
+    if stddev == 0:
+        raise ValueError(
+            f"the training pixels of a channel are all {mean:g}; keep more images: there is no deviation to divide by"
+        )
+    return ((LEVELS - mean) / stddev).astype(np.float32)
+
+
+def _looked_up(pixels: Array, tables: list[Array]) -> Array:
+    found = np.empty(pixels.shape, np.float32)
+    for start in range(0, len(pixels), BLOCK):
+        block = slice(start, start + BLOCK)
+        for channel, table in enumerate(tables):
+            found[block, ..., channel] = table[pixels[block, ..., channel]]
+    return found

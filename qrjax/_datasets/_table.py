@@ -1,0 +1,107 @@
+"""The datasets by name."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from qrjax._datasets import _cifar, _digits, _imdb, _mnist
+from qrjax._datasets._dataset import Dataset, Loader, Options
+from qrjax._datasets._files import check_checksums
+
+DATASETS: dict[str, Loader] = {
+    "digits": _digits.load,
+    "mnist": _mnist.load,
+    "cifar10": _cifar.load,
+    "imdb": _imdb.load,
+}
+# Padding, the start of a review, and words outside the vocabulary have tokens of their own.
+LEAST_VOCABULARY = 3
+
+
+def load(
+    name: str,
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    checksums: Mapping[str, str] | bool = False,
+    vocabulary: int = 10000,
+    length: int = 200,
+    limit: int | None = None,
+) -> Dataset:
+    """A dataset from local files in their published formats; nothing is downloaded.
+
+    The same files give the same arrays, in one order, everywhere. Images are standardized by the mean and the
+    deviation of the training pixels that are kept, for color images in each channel. IMDB has the tokens and the
+    order of Keras's loader: 0 pads, 1 starts a review, 2 is a word outside the vocabulary, and the word of rank r,
+    from 1 for the most frequent one, is r + 3.
+
+    Args:
+      name: of `DATASETS`.
+      folder: of the files, unpacked or as published; None for digits, which come with scikit-learn.
+      checksums: True compares the files with the digests that their publisher gives; a mapping from every file's
+        name to "md5:..." or "sha256:..." with those in it.
+      vocabulary: of IMDB; tokens from this one on become the one for unknown words, 2. At least 3.
+      length: of IMDB's reviews in tokens, the last ones, filled up in front with 0.
+      limit: how many training and how many test examples to keep, the first ones; None for all.
+
+    Returns:
+      A `Dataset`.
+
+    Raises:
+      TypeError, ValueError: if an argument is not as above.
+      OSError: if a file is missing.
+      CorruptFile: a ValueError, if a file is damaged, of another format or has another digest.
+      ImportError: for digits without scikit-learn.
+
+    Example:
+      >>> digits = load("digits", limit=100)
+      >>> digits.train_inputs.shape, digits.test_labels.shape, digits.classes
+      ((100, 8, 8, 1), (100,), 10)
+    """
+    loader = _loader(name)
+    options = Options(
+        None if folder is None else _path(folder),
+        check_checksums(checksums),
+        _whole("vocabulary", vocabulary, LEAST_VOCABULARY),
+        _whole("length", length, 1),
+        None if limit is None else _whole("limit", limit, 1),
+    )
+    return loader(options)
+
+
+def _loader(name: Any) -> Loader:
+    if not isinstance(name, str):
+        raise TypeError(f"`dataset` must be a name, got {name!r} of type {type(name).__name__}; one of {_names()}")
+    if name not in DATASETS:
+        near = difflib.get_close_matches(name.lower(), DATASETS)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        raise ValueError(f"`dataset` must be one of {_names()}, got {name!r}{hint}")
+    return DATASETS[name]
+
+
+def _names() -> str:
+    return ", ".join(map(repr, DATASETS))
+
+
+def _path(folder: Any) -> Path:
+    try:
+        return Path(folder)
+    except TypeError:
+        kind = type(folder).__name__
+        raise TypeError(f"`folder` must be a path, got {folder!r} of type {kind}") from None
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"`{name}` must be a whole number, got {value!r} of type {type(value).__name__}")
+    if number < least:
+        raise ValueError(f"`{name}` must be {least} or more, got {number}")
+    return number
