@@ -45,7 +45,7 @@ from qrjax._initializers._builders import (
 from qrjax._initializers._initializer import Initializer, RankCollapseWarning
 
 if TYPE_CHECKING:
-    from qrjax import plot
+    from qrjax import experiments, plot
     from qrjax._adapters._weighted_sum import WeightedSum
     from qrjax._autoinit._analyze import analyze
     from qrjax._autoinit._centered import centered_unit_norm
@@ -55,9 +55,12 @@ if TYPE_CHECKING:
     from qrjax._blocks._block import BlockWarning, block
     from qrjax._blocks._stream import next_key, set_seed
     from qrjax._interpreter._report import Report, Row
+    from qrjax._layouts._effective_rank import effective_rank
     from qrjax._records._make import record
     from qrjax._records._record import Record
     from qrjax._signals._signal import Signal
+    from qrjax._sweep._results import Sweep
+    from qrjax._sweep._sweep import sweep
     from qrjax._tracking._changes import Change, Changes, changes
     from qrjax._tracking._masks import awakened, prune
     from qrjax._tracking._pruned import pruned
@@ -76,6 +79,7 @@ __all__ = [
     "Report",
     "Row",
     "Signal",
+    "Sweep",
     "WeightedSum",
     "analyze",
     "autoinit",
@@ -87,6 +91,8 @@ __all__ = [
     "changes",
     "delta_orthogonal_hash",
     "delta_orthogonal_qr",
+    "effective_rank",
+    "experiments",
     "glorot_normal_hash",
     "glorot_normal_qr",
     "glorot_uniform_hash",
@@ -124,6 +130,7 @@ __all__ = [
     "set_seed",
     "sobol",
     "splitmix",
+    "sweep",
     "truncated_normal_hash",
     "truncated_normal_qr",
     "uniform_hash",
@@ -146,6 +153,7 @@ _LATER = {
     "Report": "qrjax._interpreter._report",
     "Row": "qrjax._interpreter._report",
     "Signal": "qrjax._signals._signal",
+    "Sweep": "qrjax._sweep._results",
     "WeightedSum": "qrjax._adapters._weighted_sum",
     "analyze": "qrjax._autoinit._analyze",
     "autoinit": "qrjax._autoinit._initialize",
@@ -155,6 +163,7 @@ _LATER = {
     "calibrate": "qrjax._autoinit._measure",
     "centered_unit_norm": "qrjax._autoinit._centered",
     "changes": "qrjax._tracking._changes",
+    "effective_rank": "qrjax._layouts._effective_rank",
     "max_sparsity": "qrjax._tracking._search",
     "measure": "qrjax._autoinit._measure",
     "module_rule": "qrjax._autoinit._rules",
@@ -164,12 +173,13 @@ _LATER = {
     "record": "qrjax._records._make",
     "rule": "qrjax._autoinit._rules",
     "set_seed": "qrjax._blocks._stream",
+    "sweep": "qrjax._sweep._sweep",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name == "plot":
-        return importlib.import_module("qrjax.plot")
+    if name in ("experiments", "plot"):
+        return importlib.import_module(f"qrjax.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'qrjax' has no attribute {name!r}")
     globals()[name] = value = getattr(importlib.import_module(_LATER[name]), name)
@@ -177,4 +187,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, "plot"})
+    return sorted({*globals(), *_LATER, "experiments", "plot"})

@@ -16,8 +16,9 @@ PACKAGE = pathlib.Path(qrjax.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 # From the ground up; a file imports only from its own layer and those before it.
 LAYERS = [
-    "_words", "_sequences", "_values", "_layouts", "_initializers", "_signals", "_rules", "_interpreter", "_adapters",
-    "_autoinit", "_records", "_tracking", "_blocks", "_plot", "public", "_demo", "_cli",
+    "_files", "_words", "_sequences", "_values", "_layouts", "_initializers", "_signals", "_rules", "_interpreter",
+    "_adapters", "_autoinit", "_records", "_tracking", "_blocks", "_sweep", "_datasets", "_experiments", "_plot",
+    "public", "_demo", "_cli",
 ]  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def test_importing_loads_neither_flax_nor_optax_nor_matplotlib():
 
 def public_objects():
     seen = []  # xavier_normal_qr is glorot_normal_qr
-    for module in (qrjax, qrjax.sobol, qrjax.splitmix, qrjax.random):
+    for module in (qrjax, qrjax.sobol, qrjax.splitmix, qrjax.random, qrjax.experiments):
         for name in module.__all__:
             found = getattr(module, name)
             if callable(found) and found not in seen:

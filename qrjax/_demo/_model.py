@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.linen.linear import default_kernel_init
-from jax import Array, lax
+from jax import Array
 
 import qrjax
+from qrjax._experiments._convolution import convolution_by_matmul
 
 CLASSES = 10
 FEATURES = (32, 64, 64)
@@ -45,16 +45,3 @@ def parameters() -> int:
     """How many numbers a `Classifier` holds."""
     variables = jax.eval_shape(Classifier().init, jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
     return sum(leaf.size for leaf in jax.tree.leaves(variables))
-
-
-def convolution_by_matmul(x: Array, kernel: Array, strides: Any, padding: Any, **_unused: Any) -> Array:
-    """A convolution as one matrix product over image patches; NHWC and HWIO, without dilation or groups.
-
-    Under `vmap` over kernels XLA makes a grouped convolution, which on a CPU takes ten times as long.
-    """
-    height, width, _, outputs = kernel.shape
-    pads = lax.padtype_to_pads(x.shape[1:3], (height, width), strides, padding) if isinstance(padding, str) else padding
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    rows, columns = ((n - k) // s * s + 1 for n, k, s in zip(x.shape[1:3], (height, width), strides, strict=True))
-    taps = [x[:, i : i + rows : strides[0], j : j + columns : strides[1]] for i in range(height) for j in range(width)]
-    return jnp.concatenate(taps, axis=-1) @ kernel.reshape(-1, outputs)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qrjax._demo._data import Digits
+from qrjax._datasets._dataset import Dataset
 from qrjax._demo._model import parameters
 from qrjax._demo._training import History
 
@@ -25,7 +25,7 @@ DEALS = 10_000
 LUCK = 0.01
 
 
-def title(digits: Digits, seeds: int, epochs: int) -> str:
+def title(digits: Dataset, seeds: int, epochs: int) -> str:
     """The setting, in one sentence."""
     return (
         f"Handwritten digits: {len(digits.train_labels)} training and {len(digits.test_labels)} test images of 8 x 8, "

@@ -14,8 +14,9 @@ import optax
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from qrjax._demo._data import Digits
+from qrjax._datasets._dataset import Dataset
 from qrjax._demo._model import Classifier, KernelInit
+from qrjax._experiments._training import Data, on_device
 
 BATCH = 32
 LEARNING_RATE = 1e-3
@@ -43,8 +44,8 @@ class History(NamedTuple):
 class Trainer:
     """Trains networks of `seeds` seeds on `digits`; compiled once for all initializers."""
 
-    def __init__(self, digits: Digits, seeds: int) -> None:
-        self._digits = jax.device_put(digits)
+    def __init__(self, digits: Dataset, seeds: int) -> None:
+        self._digits = on_device(digits)
         self._seeds = jnp.arange(seeds)
         start = time.perf_counter()
         states = jax.eval_shape(partial(_initial, Classifier()), self._digits, self._seeds)
@@ -63,28 +64,28 @@ class Trainer:
         return History(name, np.stack(losses, 1), np.stack(accuracies, 1), time.perf_counter() - start)
 
 
-def _initial(network: Classifier, digits: Digits, seeds: Array) -> State:
+def _initial(network: Classifier, digits: Data, seeds: Array) -> State:
     def one(seed: Array) -> State:
         weights, order = jax.random.split(jax.random.key(seed))
-        params = network.init(weights, digits.train_images[:1])
+        params = network.init(weights, digits.train_inputs[:1])
         return State(params, OPTIMIZER.init(params), order)
 
     return jax.vmap(one)(seeds)
 
 
-def _epoch(digits: Digits, state: State) -> tuple[State, tuple[Array, Array]]:
+def _epoch(digits: Data, state: State) -> tuple[State, tuple[Array, Array]]:
     """One pass over the training images in a new order; the minibatches' losses, and the test accuracy after it."""
     key, shuffle = jax.random.split(state.key)
     steps = len(digits.train_labels) // BATCH
     order = jax.random.permutation(shuffle, len(digits.train_labels))[: steps * BATCH]
     state, losses = lax.scan(partial(_step, digits), state._replace(key=key), order.reshape(steps, BATCH))
-    hits = jnp.argmax(_logits(state.params, digits.test_images), -1) == digits.test_labels
+    hits = jnp.argmax(_logits(state.params, digits.test_inputs), -1) == digits.test_labels
     return state, (losses, hits.mean())
 
 
-def _step(digits: Digits, state: State, batch: Array) -> tuple[State, Array]:
+def _step(digits: Data, state: State, batch: Array) -> tuple[State, Array]:
     def loss(params: Any) -> Array:
-        logits = _logits(params, digits.train_images[batch])
+        logits = _logits(params, digits.train_inputs[batch])
         return optax.softmax_cross_entropy_with_integer_labels(logits, digits.train_labels[batch]).mean()
 
     value, gradients = jax.value_and_grad(loss)(state.params)

@@ -1,0 +1,108 @@
+"""Results as tables for other programs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from qrjax._experiments._records import Record, experiment
+from qrjax._experiments._run import KIND
+from qrjax._files._journal import read
+from qrjax._files._replacing import replacing
+
+WRITERS = {".csv": "to_csv", ".parquet": "to_parquet"}
+
+
+def load_results(*files: str | os.PathLike[str]) -> list[Record]:
+    """The records of one or several files that `run` or `qrjax train` wrote; equal ones once.
+
+    Raises:
+      FileNotFoundError: if a file is not there.
+      ValueError: if it holds something else or is damaged, or two files disagree about a result.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from qrjax import experiments
+      >>> settings = experiments.Settings(model="mlp1", epochs=1, units=8, limit=128)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     file = pathlib.Path(folder) / "results.jsonl"
+      ...     _ = experiments.run(settings, 1, file, progress=False)
+      ...     len(experiments.load_results(file))
+      1
+    """
+    found: dict[tuple[str, int], Record] = {}
+    for file in files:
+        for record in read(file, KIND):
+            before = found.setdefault((experiment(record), record["seed"]), record)
+            if before["accuracy"] != record["accuracy"]:
+                raise ValueError(
+                    f"{os.fspath(file)!r} disagrees with the files before it about seed {record['seed']} of "
+                    f"{record['settings']}; aggregate them apart"
+                )
+    return list(found.values())
+
+
+def frame(records: Iterable[Record]) -> Any:
+    """A pandas.DataFrame with a row for each experiment, seed and epoch.
+
+    Its columns are the settings, "scheme", "seed", "dim", "epoch" (from 1), "loss" (mean over the epoch, in nats) and
+    "accuracy" (share of the test examples after it).
+
+    Raises:
+      ImportError: if pandas is not installed.
+
+    Example:
+      >>> from qrjax import experiments
+      >>> record = {"settings": {"model": "mlp1"}, "seed": 3, "scheme": None, "dim": None,
+      ...           "loss": [1.0, 0.5], "accuracy": [0.8, 0.9]}
+      >>> experiments.frame([record])[["model", "seed", "epoch", "accuracy"]].values.tolist()
+      [['mlp1', 3, 1, 0.8], ['mlp1', 3, 2, 0.9]]
+    """
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise ImportError("a DataFrame needs pandas, which is not installed: pip install 'qrjax[bench]'") from error
+    rows = [row for record in records for row in _rows(record)]
+    made = pandas.DataFrame(rows)
+    return made.astype({"dim": "Int64"}) if rows else made
+
+
+def _rows(record: Record) -> list[dict[str, Any]]:
+    settings = {name: _cell(value) for name, value in record["settings"].items()}
+    scheme = (record["scheme"] or {}).get("name", "")
+    same = {**settings, "scheme": scheme, "seed": record["seed"], "dim": record["dim"]}
+    numbers = zip(record["loss"], record["accuracy"], strict=True)
+    return [{**same, "epoch": n, "loss": loss, "accuracy": hits} for n, (loss, hits) in enumerate(numbers, 1)]
+
+
+def _cell(value: Any) -> Any:
+    return " ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def save_frame(made: Any, file: str | os.PathLike[str]) -> None:
+    """Writes a DataFrame as .csv or .parquet, whole or not at all.
+
+    Raises:
+      ValueError: if the name ends in something else.
+      OSError: if the file cannot be written; it is then as it was.
+    """
+    suffix = Path(file).suffix.lower()
+    if suffix not in WRITERS:
+        raise ValueError(f"`file` must end in {' or '.join(WRITERS)}, got {os.fspath(file)!r}")
+    with replacing(file) as temporary:
+        getattr(made, WRITERS[suffix])(temporary, index=False)
+
+
+def accuracies(records: Sequence[Record]) -> dict[str, np.ndarray[Any, Any]]:
+    """By source, (seeds, epochs) in percent: what the box plot of one experiment shows."""
+    by_source: dict[str, list[Record]] = {}
+    for record in records:
+        by_source.setdefault(record["settings"]["source"], []).append(record)
+    return {
+        source: 100 * np.array([one["accuracy"] for one in sorted(many, key=lambda r: r["seed"])])
+        for source, many in by_source.items()
+    }

@@ -1,0 +1,130 @@
+"""The paper's networks: perceptrons, convolutions, a recurrent one and a Transformer."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from qrjax._experiments._convolution import convolution_by_matmul
+from qrjax._experiments._initializers import Initializer
+
+Inits = tuple[Initializer, ...]
+
+
+class Mlp(nn.Module):
+    """Dense layers with ReLUs between them, on flattened images."""
+
+    kernel_inits: Inits
+    classes: int
+    units: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        x = images.reshape(len(images), -1)
+        for features, init in zip(self.units, self.kernel_inits[:-1], strict=True):
+            x = nn.relu(nn.Dense(features, kernel_init=init)(x))
+        return nn.Dense(self.classes, kernel_init=self.kernel_inits[-1])(x)
+
+
+class Cnn(nn.Module):
+    """3 x 3 convolutions with ReLUs and 2 x 2 max pooling between them, then two dense layers."""
+
+    kernel_inits: Inits
+    classes: int
+    filters: tuple[int, ...]
+    units: int
+
+    @nn.compact
+    def __call__(self, images: Array) -> Array:
+        x = images
+        for layer, (features, init) in enumerate(zip(self.filters, self.kernel_inits[:-2], strict=True)):
+            x = _pooled(x) if layer else x
+            x = nn.relu(nn.Conv(features, (3, 3), kernel_init=init, conv_general_dilated=convolution_by_matmul)(x))
+        x = nn.relu(nn.Dense(self.units, kernel_init=self.kernel_inits[-2])(x.reshape(len(x), -1)))
+        return nn.Dense(self.classes, kernel_init=self.kernel_inits[-1])(x)
+
+
+def _pooled(x: Array) -> Array:
+    # As a maximum of four strided slices: its gradient is several times faster on a CPU than that of a window.
+    rows, columns = (size // 2 * 2 for size in x.shape[1:3])
+    x = x[:, :rows, :columns]
+    return jnp.maximum(jnp.maximum(x[:, ::2, ::2], x[:, 1::2, ::2]), jnp.maximum(x[:, ::2, 1::2], x[:, 1::2, 1::2]))
+
+
+class Lstm(nn.Module):
+    """An embedding, an LSTM in Keras's form (one kernel for all gates), its last state, a dense layer."""
+
+    kernel_inits: Inits
+    classes: int
+    vocabulary: int
+    units: int
+
+    @nn.compact
+    def __call__(self, tokens: Array) -> Array:
+        x = nn.Embed(self.vocabulary, self.units)(tokens)
+        kernel = self.param("kernel", self.kernel_inits[0], (self.units, 4 * self.units))
+        recurrent = self.param("recurrent_kernel", self.kernel_inits[1], (self.units, 4 * self.units))
+        bias = self.param("bias", _forgetting_little, (4 * self.units,))
+
+        def step(state: tuple[Array, Array], gates: Array) -> tuple[tuple[Array, Array], None]:
+            hidden, cell = state
+            entry, forget, new, out = jnp.split(gates + hidden @ recurrent + bias[None], 4, axis=-1)
+            cell = nn.sigmoid(forget) * cell + nn.sigmoid(entry) * jnp.tanh(new)
+            return (nn.sigmoid(out) * jnp.tanh(cell), cell), None
+
+        start = jnp.zeros((len(tokens), self.units), x.dtype)
+        (hidden, _), _ = lax.scan(step, (start, start), jnp.swapaxes(x @ kernel, 0, 1))
+        return nn.Dense(self.classes, kernel_init=self.kernel_inits[2])(hidden)
+
+
+def _forgetting_little(_key: Array, shape: tuple[int, ...]) -> Array:
+    quarter = shape[0] // 4
+    return jnp.zeros(shape).at[quarter : 2 * quarter].set(1.0)
+
+
+class Transformer(nn.Module):
+    """Blocks of attention and a feed-forward layer, each followed by LayerNorm, over rows of pixels or over tokens.
+
+    Every projection is a dense layer of its own, so that each has a Sobol' dimension in the paper's order.
+    """
+
+    kernel_inits: Inits
+    classes: int
+    vocabulary: int | None
+    width: int
+    heads: int
+    blocks: int
+    in_each_block: ClassVar[int] = 6
+
+    @nn.compact
+    def __call__(self, inputs: Array) -> Array:
+        first, *rest = self.kernel_inits
+        if self.vocabulary is None:
+            rows = inputs.reshape(*inputs.shape[:2], -1)
+            x = nn.Dense(self.width, kernel_init=first)(rows)
+            inits = rest
+        else:
+            x, inits = nn.Embed(self.vocabulary, self.width)(inputs), [first, *rest]
+        x = x + self.param("positions", nn.initializers.normal(0.02), (1, x.shape[1], self.width))
+        for block in range(self.blocks):
+            x = self._block(x, inits[block * self.in_each_block :])
+        return nn.Dense(self.classes, kernel_init=inits[-1])(x.mean(1))
+
+    def _block(self, x: Array, inits: Any) -> Array:
+        query, key, value, out, up, down = inits[: self.in_each_block]
+        parts = [nn.Dense(self.width, kernel_init=init)(x) for init in (query, key, value)]
+        queries, keys, values = (part.reshape(*x.shape[:2], self.heads, -1) for part in parts)
+        mixed = nn.dot_product_attention(queries, keys, values).reshape(x.shape)
+        x = nn.LayerNorm()(x + nn.Dense(self.width, kernel_init=out)(mixed))
+        hidden = nn.relu(nn.Dense(4 * self.width, kernel_init=up)(x))
+        return nn.LayerNorm()(x + nn.Dense(self.width, kernel_init=down)(hidden))
+
+
+def parameters(network: nn.Module, sample: Any) -> int:
+    """How many numbers a network holds."""
+    variables = jax.eval_shape(network.init, jax.random.key(0), sample)
+    return sum(leaf.size for leaf in jax.tree.leaves(variables))

@@ -1,0 +1,139 @@
+"""Experiments, run and kept."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from qrjax._datasets._dataset import Dataset
+from qrjax._datasets._table import load
+from qrjax._experiments._records import Record, blank, identity
+from qrjax._experiments._schemes import Scheme
+from qrjax._experiments._settings import Settings
+from qrjax._files._journal import Journal, opened
+from qrjax._sweep._seeds import checked
+
+KIND = "qrjax.experiments"
+
+
+def run(
+    experiments: Settings | Iterable[Settings],
+    seeds: Any,
+    file: str | os.PathLike[str],
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    checksums: Mapping[str, str] | bool = False,
+    scheme: Scheme | None = None,
+    chunk: int | None = None,
+    progress: bool = True,
+) -> list[Record]:
+    """Trains a network of every seed for each experiment, and keeps every result in a file.
+
+    All seeds of an experiment train side by side, and a seed has the same order of the data in all experiments, so
+    that they can be compared in pairs. A record is a line of JSON with every setting, versions and timings, and is
+    on the disk before the next chunk begins: a run that was killed goes on with what is missing.
+
+    Args:
+      experiments: one or several `Settings`; of the same dataset, which is read once.
+      seeds: different whole numbers from 0 to 2**32 - 1, or how many, from 0.
+      file: where the results are kept; one that exists is added to.
+      folder: where the files of the dataset are; digits need none.
+      checksums: whether to compare the files' checksums with those published, or with these by name.
+      scheme: how starting dimensions are chosen for the source "sequence"; None: each repetition starts where the
+        one before ended.
+      chunk: how many seeds train side by side; None: as many as fit into half of the free memory.
+      progress: whether to show a bar, on a terminal.
+
+    Returns:
+      The records of these experiments and seeds, in their order, old and new: "settings", "seed", "dim" (of the
+      first kernel, for "sequence"), "scheme", "trials", "loss" and "accuracy" (lists over epochs), "seconds",
+      "versions", "device".
+
+    Raises:
+      FileNotFoundError: if a file of the dataset is missing; it says which, and where it is published.
+      ValueError: if the dataset's files are damaged, `file` holds something else, or the experiments are of
+        several datasets.
+      OSError: if `file` cannot be written; what it held is kept.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> from qrjax import experiments
+      >>> settings = experiments.Settings(model="mlp1", epochs=1, units=16, limit=256)
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     records = experiments.run(settings, 2, pathlib.Path(folder) / "results.jsonl", progress=False)
+      >>> [record["seed"] for record in records], len(records[0]["accuracy"])
+      ([0, 1], 1)
+    """
+    listed = [experiments] if isinstance(experiments, Settings) else list(experiments)
+    numbers, scheme = checked(seeds), Scheme() if scheme is None else scheme
+    first = _one_dataset(listed)
+    blanks = {settings: [blank(settings, seed, scheme) for seed in numbers] for settings in listed}
+    with opened(file, KIND) as journal:
+        done = {identity(record): record for record in journal.records}
+        missing = {settings: [b for b in many if identity(b) not in done] for settings, many in blanks.items()}
+        if any(missing.values()):
+            data = load(
+                first.dataset, None if folder is None else Path(folder), checksums=checksums,
+                vocabulary=first.vocabulary, length=first.length, limit=first.limit,
+            )  # fmt: skip
+            bench = _bench(data, scheme, chunk)
+            done |= {identity(record): record for record in _run_missing(missing, journal, bench, progress)}
+    return [done[identity(record)] for many in blanks.values() for record in many]
+
+
+def _bench(data: Dataset, scheme: Scheme, chunk: int | None) -> Any:
+    # Flax and optax are loaded when something is to be trained.
+    from qrjax._experiments._bench import Bench
+
+    return Bench(data, scheme, chunk)
+
+
+def _run_missing(
+    wanted: Mapping[Settings, Sequence[Record]], journal: Journal, bench: Any, progress: bool
+) -> Iterator[Record]:
+    with _bars(len(wanted), progress) as advance:
+        for number, (settings, blanks) in enumerate(wanted.items()):
+            label = f"{settings.model} {settings.initializer} {settings.source}"
+            for records in bench.results(settings, blanks, partial(advance, label, number)):
+                journal.append(records)
+                yield from records
+
+
+def _one_dataset(listed: Sequence[Settings]) -> Settings:
+    if not listed:
+        raise ValueError("`experiments` is empty; give one `Settings` or several")
+    fields = "dataset", "vocabulary", "length", "limit"
+    kinds = {tuple(getattr(settings, field) for field in fields) for settings in listed}
+    if len(kinds) > 1:
+        raise ValueError(f"`experiments` must share {', '.join(fields)}, got {sorted(map(str, kinds))}; run each apart")
+    return listed[0]
+
+
+@contextmanager
+def _bars(total: int, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )  # fmt: skip
+    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bars:
+        task = bars.add_task("experiments", total=total)
+
+        def advance(words: str, number: int, epoch: int) -> None:
+            bars.update(task, completed=number, description=f"{words}, epoch {epoch}")
+
+        yield advance

@@ -1,0 +1,176 @@
+"""What one experiment is: every choice, checked, and the network it means."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from qrjax._datasets._dataset import Dataset
+from qrjax._experiments._initializers import INITIALIZERS, SOURCES, kernel_inits
+
+if TYPE_CHECKING:
+    import flax.linen as nn
+
+    from qrjax._experiments._models import Inits
+
+OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2}  # with Keras's learning rates, as in the paper
+# What each dataset holds; `Settings` is checked before any file is read.
+KINDS = {"digits": "images", "mnist": "images", "cifar10": "images", "imdb": "tokens"}
+
+
+class Model(NamedTuple):
+    """A kind of network."""
+
+    takes: tuple[str, ...]
+    kernels: Callable[[Settings, Dataset], int]
+    build: Callable[[Settings, Dataset, Inits], nn.Module]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """One experiment of the paper: a network, its data, its initial weights and its training.
+
+    Attributes:
+      dataset: "digits" (scikit-learn's, needs no file), "mnist", "cifar10" or "imdb".
+      model: "mlp1" and "mlp2" (one and two hidden layers), "cnn", "lstm" (tokens), "transformer".
+      initializer: one of the paper's ten, such as "glorot_uniform".
+      source: "random" (jax.nn.initializers), "sobol", "sequence" (the paper's order), "hash" or "autoinit".
+      optimizer: "adam" or "sgd".
+      learning_rate: None: Keras's, 0.001 for Adam and 0.01 for SGD.
+      epochs: passes over the training data.
+      batch_size: examples in a step; what is left of an epoch is left out of it.
+      units: width of hidden layers, of the LSTM and of the Transformer.
+      filters: of the convolutions, in order.
+      heads, blocks: of the Transformer.
+      vocabulary, length: of "imdb": how many words are kept, and how many tokens of a review.
+      limit: at most so many training and test examples; None: all.
+
+    Raises:
+      ValueError: if a name is unknown, a number is out of range, or the model does not take the dataset.
+
+    Example:
+      >>> import qrjax
+      >>> qrjax.experiments.Settings(model="cnn", initializer="he_normal").learning_rate
+      0.001
+    """
+
+    dataset: str = "digits"
+    model: str = "mlp2"
+    initializer: str = "glorot_uniform"
+    source: str = "sobol"
+    optimizer: str = "adam"
+    learning_rate: float | None = None
+    epochs: int = 10
+    batch_size: int = 32
+    units: int = 64
+    filters: tuple[int, ...] = (16, 32)
+    heads: int = 4
+    blocks: int = 2
+    vocabulary: int = 10_000
+    length: int = 200
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, choices in (
+            ("dataset", list(KINDS)), ("model", list(MODELS)), ("initializer", list(INITIALIZERS)),
+            ("source", list(SOURCES)), ("optimizer", list(OPTIMIZERS)),
+        ):  # fmt: skip
+            chosen(name, getattr(self, name), choices)
+        if self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", OPTIMIZERS[self.optimizer])
+        object.__setattr__(self, "filters", tuple(self.filters))
+        self._check_numbers()
+        kind, takes = KINDS[self.dataset], MODELS[self.model].takes
+        if kind not in takes:
+            fit = ", ".join(name for name, model in MODELS.items() if kind in model.takes)
+            data = ", ".join(name for name, its in KINDS.items() if its in takes)
+            raise ValueError(
+                f"`model` {self.model!r} takes {' or '.join(takes)} and `dataset` {self.dataset!r} holds {kind}: use "
+                f"one of {fit} with it, or {self.model!r} with {data}"
+            )
+
+    def _check_numbers(self) -> None:
+        for name in ("epochs", "batch_size", "units", "heads", "blocks", "vocabulary", "length"):
+            positive(name, getattr(self, name))
+        for number in self.filters:
+            positive("filters", number)
+        if self.limit is not None:
+            positive("limit", self.limit)
+        rate = self.learning_rate
+        if not (isinstance(rate, (int, float)) and 0 < rate < float("inf")):
+            raise ValueError(f"`learning_rate` must be a positive number, got {rate!r}; for example 0.001")
+        if self.model == "transformer" and self.units % self.heads:
+            raise ValueError(f"`units` {self.units} must be a multiple of `heads` {self.heads}")
+        if not self.filters:
+            raise ValueError("`filters` is empty; for example (16, 32)")
+
+    def with_source(self, source: str) -> Settings:
+        """The same experiment from another source of randomness."""
+        return dataclasses.replace(self, source=source)
+
+    def kernels(self, data: Dataset) -> int:
+        """How many kernels the network draws: as many Sobol' dimensions does it use in the paper's order."""
+        return MODELS[self.model].kernels(self, data)
+
+    def network(self, data: Dataset, dim: int = 1) -> nn.Module:
+        """The network with its initializers; `dim` is the first kernel's dimension in the paper's order."""
+        inits = kernel_inits(self.initializer, self.source, self.kernels(data), dim)
+        return MODELS[self.model].build(self, data, inits)
+
+
+def chosen(name: str, value: Any, choices: Sequence[str]) -> str:
+    """`value` if it is one of `choices`, else an error with near matches."""
+    if value in choices:
+        return str(value)
+    near = difflib.get_close_matches(str(value), choices, 2, 0.6)
+    guess = f"did you mean {' or '.join(map(repr, near))}? It" if near else "it"
+    raise ValueError(f"`{name}` {value!r} is unknown; {guess} must be one of {', '.join(choices)}")
+
+
+def positive(name: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{name}` must be a positive integer, got {value!r}")
+
+
+def _mlp(layers: int) -> Model:
+    def build(settings: Settings, data: Dataset, inits: Inits) -> nn.Module:
+        from qrjax._experiments._models import Mlp
+
+        return Mlp(inits, data.classes, (settings.units,) * layers)
+
+    return Model(("images",), lambda _settings, _data: layers + 1, build)
+
+
+def _cnn(settings: Settings, data: Dataset, inits: Inits) -> nn.Module:
+    from qrjax._experiments._models import Cnn
+
+    return Cnn(inits, data.classes, settings.filters, settings.units)
+
+
+def _lstm(settings: Settings, data: Dataset, inits: Inits) -> nn.Module:
+    from qrjax._experiments._models import Lstm
+
+    return Lstm(inits, data.classes, data.vocabulary or 0, settings.units)
+
+
+def _transformer(settings: Settings, data: Dataset, inits: Inits) -> nn.Module:
+    from qrjax._experiments._models import Transformer
+
+    return Transformer(inits, data.classes, data.vocabulary, settings.units, settings.heads, settings.blocks)
+
+
+def _transformer_kernels(settings: Settings, data: Dataset) -> int:
+    from qrjax._experiments._models import Transformer
+
+    return settings.blocks * Transformer.in_each_block + 1 + (data.vocabulary is None)
+
+
+MODELS = {
+    "mlp1": _mlp(1),
+    "mlp2": _mlp(2),
+    "cnn": Model(("images",), lambda settings, _data: len(settings.filters) + 2, _cnn),
+    "lstm": Model(("tokens",), lambda _settings, _data: 3, _lstm),
+    "transformer": Model(("images", "tokens"), _transformer_kernels, _transformer),
+}
