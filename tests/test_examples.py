@@ -23,9 +23,11 @@ def example(monkeypatch):
 def test_every_example_is_run_here():
     assert {path.stem for path in FOLDER.glob("*.py")} == {
         "deep_network",
+        "many_seeds",
         "own_layer",
         "plot_signal",
         "record_in_checkpoint",
+        "train_and_eval",
         "two_blocks",
         "which_weights_learned",
     }
@@ -107,3 +109,29 @@ def test_record_in_checkpoint(example, capsys):
     assert (found["hidden/kernel"].sleeping, found["hidden/kernel"].weights) == (512, 1024)
     assert found["head/kernel"].changed == 256
     assert "512 of the hidden kernel's weights sleep" in capsys.readouterr().out
+
+
+def test_many_seeds(example, tmp_path, capsys):
+    options = ["--seeds", "6", "--steps", "40", "--folder", str(tmp_path)]
+    with jax.numpy_dtype_promotion("standard"):  # optax again
+        found = example("many_seeds").main(options)
+    assert list(found) == ["pseudorandom", "quasirandom"]
+    for sweep in found.values():
+        assert sweep["loss"].shape == (6, 40)
+        assert (sweep["loss"][:, -1] < sweep["loss"][:, 0]).all()
+        assert len(set(sweep["loss"][:, -1].tolist())) == 6
+    assert (found["pseudorandom"]["loss"] != found["quasirandom"]["loss"]).all()
+    assert len((tmp_path / "quasirandom.jsonl").read_text().splitlines()) == 2 + 6
+    assert "6 seeds, last step of each result" in capsys.readouterr().out
+
+
+def test_train_and_eval(example, tmp_path, capsys):
+    options = ["--model", "mlp1", "--units", "16", "--epochs", "2", "--seeds", "3", "--limit", "200"]
+    files = ["--results", str(tmp_path / "r.jsonl"), "--picture", str(tmp_path / "boxes.png")]
+    with jax.numpy_dtype_promotion("standard"):  # optax again
+        found = example("train_and_eval").main([*options, *files])
+    assert [one.source for one in found] == ["sobol", "sequence", "hash", "autoinit"]
+    assert all(0.1 < one.mean <= 1 for one in found)
+    assert (tmp_path / "boxes.png").read_bytes().startswith(b"\x89PNG")
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1 + 5 * 3
+    assert "verdict" in capsys.readouterr().out

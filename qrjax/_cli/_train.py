@@ -1,0 +1,173 @@
+"""`qrjax train`: the paper's experiments."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qrjax._cli._arguments import OneOf, OutputPath, Positive, SeveralOf, examples
+from qrjax._cli._failure import Failure
+from qrjax._cli._screen import screen
+from qrjax._experiments._initializers import INITIALIZERS, SOURCES
+from qrjax._experiments._schemes import SCHEMES, Scheme
+from qrjax._experiments._settings import KINDS, MODELS, OPTIMIZERS, Settings
+
+if TYPE_CHECKING:
+    from qrjax._experiments._records import Record
+
+
+def _number(name: str, default: int | None, help: str) -> Callable[[Any], Any]:
+    return click.option(name, metavar="N", type=Positive(), default=default, help=help)
+
+
+def _options(*added: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def decorate(function: Any) -> Any:
+        for option in reversed(added):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+_network = _options(
+    click.option("--model", type=SeveralOf(MODELS), default="mlp2", help="The network."),
+    _number("--units", Settings.units, "Width of hidden layers, of the LSTM and of the Transformer."),
+    click.option("--filters", metavar="N,N", default="16,32", help="Of the CNN's convolutions, in order."),
+    _number("--heads", Settings.heads, "Of the Transformer's attention."),
+    _number("--blocks", Settings.blocks, "Of the Transformer."),
+)
+_data = _options(
+    click.option("--dataset", type=OneOf(list(KINDS)), default="digits", help="All but digits are read from files."),
+    click.option("--data", "folder", metavar="FOLDER", type=click.Path(path_type=Path), help="Where the files are."),
+    click.option("--checksum", is_flag=True, help="Compare the files' checksums with those published."),
+    _number("--limit", None, "Keep the first N training and test examples."),
+    _number("--vocabulary", Settings.vocabulary, "Words kept of IMDB."),
+    _number("--length", Settings.length, "Tokens of a review of IMDB."),
+)
+_training = _options(
+    click.option("--optimizer", type=SeveralOf(OPTIMIZERS), default="adam", help="With Keras's learning rate."),
+    click.option("--learning-rate", metavar="X", type=float, help="In the place of 0.001 for Adam and 0.01 for SGD."),
+    _number("--epochs", Settings.epochs, "Passes over the training data."),
+    _number("--batch-size", Settings.batch_size, "Examples in a step."),
+    _number("--seeds", 20, "Networks for each initializer, trained side by side."),
+    _number("--chunk", None, "At most N seeds side by side; by default as many as fit into half of the free memory."),
+)
+_search = _options(
+    click.option(
+        "--scheme", type=OneOf(list(SCHEMES)), default="increment-end",
+        help="How the source 'sequence' chooses each seed's first Sobol' dimension.",
+    ),
+    _number("--scheme-min-dim", Scheme.min_dim, "The smallest dimension."),
+    _number("--scheme-count", Scheme.count, "auto: first dimensions tried."),
+    _number("--scheme-range", Scheme.range, "auto: dimensions they are spread over."),
+    _number("--scheme-epochs", Scheme.epochs, "auto: epochs of a trial."),
+    _number("--scheme-repetitions", Scheme.repetitions, "auto: trials of each."),
+)  # fmt: skip
+
+
+@click.command(
+    epilog=examples(
+        "qrjax train --model cnn --initializer he_normal --out results.jsonl",
+        "qrjax train --model mlp2,cnn --initializer all --source all --out results.jsonl",
+        "qrjax train --dataset mnist --data ~/mnist --source random,sequence \\",
+        "      --scheme auto --out mnist.jsonl",
+        "qrjax aggregate results.jsonl",
+    )
+)
+@_network
+@_data
+@click.option("--initializer", type=SeveralOf(INITIALIZERS), default="glorot_uniform", help="One of the paper's ten.")
+@click.option("--source", type=SeveralOf(SOURCES), default="random,sobol", help="Of randomness.")
+@_training
+@_search
+@click.option(
+    "--out", metavar="PATH", type=OutputPath(".jsonl"), default="results.jsonl",
+    help="The results, JSON lines; one that exists is added to.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the records of this run as a JSON array.")
+@click.option("--quiet", is_flag=True, help="Plain text only, without progress bars or colors.")
+def command(
+    model: Sequence[str], initializer: Sequence[str], source: Sequence[str], optimizer: Sequence[str],
+    folder: Path | None, checksum: bool, seeds: int, chunk: int | None, out: Path, as_json: bool, quiet: bool,
+    filters: str, **options: Any,
+) -> None:  # fmt: skip
+    """Train networks from the paper's initializers and sources of randomness.
+
+    The harness of arXiv 2408.02654: every combination of --model, --optimizer, --initializer and --source ("a,b" or
+    "all") is trained for every seed, on scikit-learn's digits or on files of MNIST, CIFAR-10 or IMDB. Sources: random
+    is jax.nn.initializers, sobol the _qr builders, sequence the paper's order, hash the _hash builders, autoinit
+    qrjax.autoinit with the initializer's distribution. A seed has the same order of the data everywhere. Results are
+    on the disk as soon as there are any; a run that was killed goes on with what is missing when you repeat the
+    command. Needs: pip install 'qrjax[bench]'
+    """
+    scheme = _scheme(options)
+    chosen = {**options, "filters": _filters(filters)}
+    try:
+        experiments = [
+            Settings(**chosen, model=m, optimizer=o, initializer=i, source=s)
+            for m, o, i, s in itertools.product(model, optimizer, initializer, source)
+        ]
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    records = _run(experiments, seeds, out, folder, checksum, scheme, chunk, progress=not (quiet or as_json))
+    if as_json:
+        click.echo(json.dumps(records))
+        return
+    output = screen(quiet)
+    output.table(HEADINGS, _rows(records, seeds, output.plus_minus))
+    output.line(f"The results are in {out}; `qrjax aggregate {out.name}` compares them")
+
+
+HEADINGS = ("model", "optimizer", "initializer", "source", "test accuracy, %", "epoch 1", "loss", "s/seed")
+
+
+def _scheme(options: dict[str, Any]) -> Scheme:
+    fields = ("min_dim", "count", "range", "epochs", "repetitions")
+    try:
+        return Scheme(options.pop("scheme"), *(options.pop(f"scheme_{field}") for field in fields))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _filters(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"must be whole numbers with commas between, got {text!r}; for example 16,32", param_hint="--filters"
+        ) from None
+
+
+def _run(
+    experiments: Sequence[Settings], seeds: int, out: Path, folder: Path | None, checksum: bool, scheme: Scheme,
+    chunk: int | None, progress: bool,
+) -> list[Record]:  # fmt: skip
+    from qrjax._experiments._run import run
+
+    try:
+        return run(
+            experiments, seeds, out, folder=folder, checksums=checksum, scheme=scheme, chunk=chunk, progress=progress
+        )
+    except (ValueError, ImportError) as error:
+        raise Failure(str(error)) from error
+
+
+def _rows(records: Sequence[Record], seeds: int, plus_minus: str) -> list[tuple[str, ...]]:
+    return [_row(records[start : start + seeds], plus_minus) for start in range(0, len(records), seeds)]
+
+
+def _row(records: Sequence[Record], plus_minus: str) -> tuple[str, ...]:
+    import numpy as np
+
+    settings = records[0]["settings"]
+    last, first = (100 * np.array([record["accuracy"][epoch] for record in records]) for epoch in (-1, 0))
+    spread = f" {plus_minus} {last.std(ddof=1):.2f}" if len(records) > 1 else ""
+    loss = np.mean([record["loss"][-1] for record in records])
+    seconds = np.mean([record["seconds"]["initialize"] + record["seconds"]["train"] for record in records])
+    names = (settings[name] for name in ("model", "optimizer", "initializer", "source"))
+    return (*names, f"{last.mean():.2f}{spread}", f"{first.mean():.2f}", f"{loss:.4f}", f"{seconds:.2f}")

@@ -1,0 +1,192 @@
+"""`qrjax train` and `qrjax aggregate`, as a person uses them one after the other."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import jax
+import numpy as np
+import pandas
+import pytest
+from driving import QRJAX, in_terminal, run
+
+from qrjax import experiments
+from qrjax._cli import main
+
+TINY = ("--model", "mlp1", "--units", "8", "--epochs", "2", "--limit", "128", "--seeds", "3")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def optax_promotes():
+    """It raises a float to an integer's power."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """A results file, made in this process."""
+    file = tmp_path_factory.mktemp("train") / "results.jsonl"
+    assert main(["train", *TINY, "--source", "all", "--quiet", "--out", str(file)]) == 0
+    return file
+
+
+class TestTrain:
+    def test_in_a_process_of_its_own(self, environment, tmp_path):
+        finished = run("train", *TINY, "--source", "random,hash", "--out", "r.jsonl", env=environment, cwd=tmp_path)
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert finished.stdout.isascii()
+        assert os.listdir(tmp_path) == ["r.jsonl"]
+        rows = [line.split() for line in finished.stdout.splitlines() if line.startswith("mlp1")]
+        records = experiments.load_results(tmp_path / "r.jsonl")
+        last = 100 * np.array([record["accuracy"][-1] for record in records]).reshape(2, 3)
+        assert [row[:4] for row in rows] == [
+            ["mlp1", "adam", "glorot_uniform", source] for source in ("random", "hash")
+        ]
+        for row, accuracies in zip(rows, last, strict=True):
+            assert float(row[4]) == pytest.approx(accuracies.mean(), abs=0.006)
+            assert float(row[6]) == pytest.approx(accuracies.std(ddof=1), abs=0.006)
+        assert "`qrjax aggregate r.jsonl` compares them" in finished.stdout
+
+    @pytest.mark.slow
+    def test_in_a_terminal(self, environment, tmp_path):
+        shown, status = in_terminal("train", *TINY, "--out", str(tmp_path / "r.jsonl"), env=environment)
+        assert status == 0
+        assert "mlp1 glorot_uniform" in shown  # the bar's words
+        assert "±" in shown
+
+    def test_json_is_all_there_is_on_stdout(self, results, capsys):
+        assert main(["train", *TINY, "--source", "hash", "--json", "--out", str(results)]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        assert printed == [r for r in experiments.load_results(results) if r["settings"]["source"] == "hash"]
+
+    def test_every_option_is_in_the_results(self, tmp_path):
+        file = tmp_path / "r.jsonl"
+        options = {
+            "model": "transformer", "units": 8, "heads": 2, "blocks": 1, "limit": 64, "optimizer": "sgd",
+            "learning-rate": 0.5, "epochs": 1, "batch-size": 16, "seeds": 1, "initializer": "he_normal",
+            "source": "sequence", "scheme": "increment-start", "scheme-min-dim": 9, "filters": "3,5",
+        }  # fmt: skip
+        arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        assert main(["train", *arguments, "--out", str(file), "--quiet"]) == 0
+        (record,) = experiments.load_results(file)
+        found = {**record["settings"], "learning-rate": record["settings"]["learning_rate"], "dim": record["dim"]}
+        assert found | {"batch-size": 16, "filters": [3, 5], "dim": 9} == found | {"batch-size": 16}
+        for name in ("model", "units", "heads", "blocks", "limit", "optimizer", "epochs", "initializer", "source"):
+            assert record["settings"][name] == options[name]
+        assert record["settings"]["batch_size"] == 16
+        assert (record["scheme"]["name"], record["scheme"]["min_dim"]) == ("increment-start", 9)
+
+    @pytest.mark.slow
+    @pytest.mark.usefixtures("foreground")
+    def test_killed_and_repeated(self, environment, tmp_path):
+        arguments = ["train", *TINY, "--source", "random,hash", "--seeds", "12", "--chunk", "2", "--quiet"]
+        file = tmp_path / "r.jsonl"
+        process = subprocess.Popen([*QRJAX, *arguments, "--out", str(file)], env=environment, stdout=subprocess.DEVNULL)
+        while not file.exists() or len(file.read_bytes().splitlines()) < 4:
+            assert process.poll() is None
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert run(*arguments, "--out", str(file), env=environment).returncode == 0
+        assert run(*arguments, "--out", str(tmp_path / "whole.jsonl"), env=environment).returncode == 0
+        killed, whole = (experiments.load_results(tmp_path / name) for name in ("r.jsonl", "whole.jsonl"))
+        assert [record["accuracy"] for record in killed] == [record["accuracy"] for record in whole]
+
+    @pytest.mark.parametrize(
+        ("arguments", "status", "said"),
+        [
+            (["--model", "mlp3"], 2, "`--model` must be mlp1, mlp2, cnn, lstm, transformer or all, or several with "
+             "commas between, got 'mlp3'; did you mean mlp2 or mlp1?"),
+            (["--dataset", "minst"], 2, "got 'minst'; did you mean mnist?"),
+            (["--initializer", "he_norml"], 2, "got 'he_norml'; did you mean he_normal"),
+            (["--source", "sobol,hsah"], 2, "got 'hsah'; did you mean hash?"),
+            (["--scheme", "increment"], 2, "got 'increment'; did you mean increment-"),
+            (["--epochs", "none"], 2, "`--epochs` must be a positive whole number, got 'none'; for example 10"),
+            (["--filters", "16;32"], 2, "`--filters` must be whole numbers with commas between, got '16;32'"),
+            (["--model", "lstm"], 2, "`model` 'lstm' takes tokens and `dataset` 'digits' holds images"),
+            (["--dataset", "imdb", "--model", "cnn"], 2, "'cnn' takes images and `dataset` 'imdb' holds tokens"),
+            (["--learning-rate", "-1"], 2, "`learning_rate` must be a positive number, got -1.0"),
+            (["--scheme-count", "9", "--scheme-range", "3"], 2, "`count` 9 starting dimensions need a `range`"),
+            (["--out", "nowhere/r.jsonl"], 2, "the folder"),
+            (["--out", "r.csv"], 2, "`--out` must end in .jsonl, got 'r.csv'"),
+            (["--dataset", "mnist", "--data", "."], 1, "train-images"),
+        ],
+    )  # fmt: skip
+    def test_mistakes(self, tmp_path, monkeypatch, capsys, arguments, status, said):
+        monkeypatch.chdir(tmp_path)
+        assert main(["train", *arguments]) == status
+        printed = capsys.readouterr()
+        assert said in " ".join(printed.err.split())
+        assert "Traceback" not in printed.err
+        assert printed.out == ""
+
+    def test_file_of_something_else(self, tmp_path, capsys):
+        (tmp_path / "r.jsonl").write_text("mine\n")
+        assert main(["train", *TINY, "--out", str(tmp_path / "r.jsonl")]) == 1
+        assert "is damaged, or this is no file of results" in capsys.readouterr().err
+        assert (tmp_path / "r.jsonl").read_text() == "mine\n"
+
+
+class TestAggregate:
+    def test_table_agrees_with_compare(self, results, capsys):
+        assert main(["aggregate", str(results)]) == 0
+        printed = capsys.readouterr().out
+        assert printed.isascii()
+        found = {one.source: one for one in experiments.compare(experiments.load_results(results))}
+        rows = {line.split()[0]: line for line in printed.splitlines() if line.split()[:1] and line.split()[0] in found}
+        assert rows.keys() == {"sobol", "sequence", "hash", "autoinit"}
+        for source, line in rows.items():
+            assert f"{100 * found[source].difference:+.2f}" in line
+            assert found[source].verdict in line
+        assert "Holm's correction for the 4 comparisons" in " ".join(printed.split())
+
+    def test_json(self, results, capsys):
+        assert main(["aggregate", str(results), "--json", "--baseline", "hash", "--target", "0.5"]) == 0
+        printed = json.loads(capsys.readouterr().out)
+        expected = experiments.compare(experiments.load_results(results), baseline="hash", target=0.5)
+        assert [one["p_value"] for one in printed] == [one.p_value for one in expected]
+        assert {one["target"] for one in printed} == {0.5}
+        assert {one["baseline"] for one in printed} == {"hash"}
+
+    def test_markdown(self, results, capsys):
+        assert main(["aggregate", str(results), "--markdown"]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        table = [line for line in lines if line.startswith("|")]
+        assert len(table) == 2 + 4
+        assert len({line.count("|") for line in table}) == 1
+
+    @pytest.mark.parametrize(("name", "reader"), [("t.csv", pandas.read_csv), ("t.parquet", pandas.read_parquet)])
+    def test_rows_for_other_programs(self, results, tmp_path, capsys, name, reader):
+        assert main(["aggregate", str(results), "--out", str(tmp_path / name), "--json"]) == 0
+        printed = capsys.readouterr()
+        assert f"The table of all epochs is in {tmp_path / name}" in printed.err
+        json.loads(printed.out)
+        assert len(reader(tmp_path / name)) == 5 * 3 * 2
+
+    def test_picture(self, results, tmp_path):
+        assert main(["aggregate", str(results), "--plot", str(tmp_path / "b.png")]) == 0
+        assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
+
+    @pytest.mark.parametrize(
+        ("arguments", "status", "said"),
+        [
+            ([], 2, "missing argument"),
+            (["gone.jsonl"], 1, "gone.jsonl"),
+            (["bad.jsonl"], 1, "is not a file of qrjax.experiments"),
+            (["empty.jsonl"], 1, "no experiment with both the baseline 'random' and another source"),
+            (["empty.jsonl", "--target", "95"], 2, "`--target` must be between 0 and 1, got 95.0"),
+            (["empty.jsonl", "--baseline", "hsh"], 2, "got 'hsh'; did you mean hash?"),
+            (["empty.jsonl", "--out", "t.xlsx"], 2, "`--out` must end in .csv or .parquet"),
+        ],
+    )
+    def test_mistakes(self, tmp_path, monkeypatch, capsys, arguments, status, said):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "bad.jsonl").write_text('{"format": "qrjax.sweep", "version": 1}\n')
+        (tmp_path / "empty.jsonl").write_text('{"format": "qrjax.experiments", "version": 1}\n')
+        assert main(["aggregate", *arguments]) == status
+        printed = capsys.readouterr()
+        assert said in printed.err
+        assert "Traceback" not in printed.err
