@@ -22,6 +22,7 @@ def example(monkeypatch):
 
 def test_every_example_is_run_here():
     assert {path.stem for path in FOLDER.glob("*.py")} == {
+        "any_weight",
         "deep_network",
         "many_seeds",
         "own_layer",
@@ -30,6 +31,7 @@ def test_every_example_is_run_here():
         "train_and_eval",
         "two_blocks",
         "which_weights_learned",
+        "why_order_matters",
     }
 
 
@@ -135,3 +137,20 @@ def test_train_and_eval(example, tmp_path, capsys):
     assert (tmp_path / "boxes.png").read_bytes().startswith(b"\x89PNG")
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1 + 5 * 3
     assert "verdict" in capsys.readouterr().out
+
+
+def test_any_weight(example, capsys):
+    assert all(example("any_weight").main((1009, 48)).values())
+    assert "one weight of 48,432 equals the tensor's" in capsys.readouterr().out
+
+
+def test_why_order_matters(example, tmp_path, capsys):
+    path = tmp_path / "order.png"
+    found = example("why_order_matters").main(["--width", "64", "--seeds", "3", "--output", str(path)])
+    independent, _ = found["independent"]
+    assert found["sequence"][0] < 0.3 * independent
+    assert found["outputs"][0] > 0.95 * independent
+    assert found["neurons"][1] < -3  # they do not see the mean of their inputs
+    assert abs(found["outputs"][1]) < 2
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert "effective rank" in capsys.readouterr().out

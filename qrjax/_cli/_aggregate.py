@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 SHOWN = ("dataset", "model", "optimizer", "initializer")
 HEADINGS = (
-    *SHOWN, "source", "seeds", "accuracy, %", "difference", "95 % interval", "wins, %", "adjusted p", "epochs",
+    *SHOWN, "source", "scheme", "seeds", "accuracy", "difference", "95 % interval", "wins", "adj. p", "epochs",
     "verdict",
 )  # fmt: skip
 LEGEND = (
-    "Accuracy: mean over seeds on the test data after the last epoch. Difference, interval: of it from {baseline}, in "
-    "points, paired by seed (bootstrap, BCa). Wins: share of the seeds in which it beats {baseline}; ties count half. "
-    "Adjusted p: sign-flip permutation test, Holm's correction for the {number} comparisons of this table. Epochs: "
-    "mean number until {target} of accuracy, its own and {baseline}'s."
+    "Accuracy: % of the test data after the last epoch, mean over seeds. Difference, interval: from {baseline}, in "
+    "points, paired by seed (bootstrap, BCa). Wins: % of the seeds in which it beats {baseline}; ties count half. "
+    "Adj. p: sign-flip permutation test, Holm's correction for the {number} comparisons of this table. Epochs: "
+    "mean number until {target}, its own / {baseline}'s."
 )
 
 
@@ -95,7 +95,7 @@ def _show(
     kept = _varying(found)
     headings = [heading for heading, keep in zip(HEADINGS, kept, strict=True) if keep]
     rows = [[cell for cell, keep in zip(_row(c), kept, strict=True) if keep] for c in found]
-    goal = f"{target:.1%}" if target else f"95 % of {baseline}'s"
+    goal = f"the accuracy is {target:.1%}" if target else f"the accuracy is 95 % of {baseline}'s last"
     legend = LEGEND.format(baseline=baseline, number=len(found), target=goal)
     if markdown:
         for line in (headings, ["---"] * len(headings), *rows):
@@ -108,15 +108,20 @@ def _show(
 
 def _varying(found: Sequence[Comparison]) -> list[bool]:
     """Which columns to show: a setting that is the same for all is not worth one."""
-    same = [len({comparison.settings[name] for comparison in found}) == 1 for name in SHOWN]
-    return [not is_same for is_same in same] + [True] * (len(HEADINGS) - len(SHOWN))
+    several = [len({comparison.settings[name] for comparison in found}) > 1 for name in SHOWN]
+    schemes = len({_scheme(comparison) for comparison in found if comparison.scheme}) > 1
+    return [*several, True, schemes] + [True] * (len(HEADINGS) - len(SHOWN) - 2)
+
+
+def _scheme(found: Comparison) -> str:
+    return str(found.scheme["name"]) if found.scheme else ""
 
 
 def _row(found: Comparison) -> list[str]:
-    scheme = f" ({found.scheme['name']})" if found.scheme else ""
     return [
         *(str(found.settings[name]) for name in SHOWN),
-        found.source + scheme,
+        found.source,
+        _scheme(found),
         str(found.seeds),
         f"{100 * found.mean:.2f}",
         f"{100 * found.difference:+.2f}",
