@@ -1,6 +1,16 @@
-"""Pictures, drawn with matplotlib (extra `plot`), which is loaded when one is asked for."""
+"""Pictures, drawn with matplotlib (extra `plot`), which is loaded when one is asked for.
 
+Every function draws on the Axes `ax`, or on those of a new figure, and returns them: a notebook shows the figure,
+`matplotlib.pyplot.show()` does elsewhere, and `.figure.savefig(path)` keeps it.
+"""
+
+from qrjax._plot._boxes import boxes
 from qrjax._plot._changes import changes
+from qrjax._plot._density import density
+from qrjax._plot._losses import losses
+from qrjax._plot._points import points
 from qrjax._plot._signal import signal
+from qrjax._plot._spectrum import spectrum
+from qrjax._plot._weights import weights
 
-__all__ = ["changes", "signal"]
+__all__ = ["boxes", "changes", "density", "losses", "points", "signal", "spectrum", "weights"]

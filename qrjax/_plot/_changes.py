@@ -50,7 +50,7 @@ def changes(found: Changes, *, kernel: str | None = None, ax: Any = None) -> Any
       >>> import flax.linen as nn, functools, jax, jax.numpy as jnp, matplotlib, qrjax
       >>> matplotlib.use("agg")
       >>> init = functools.partial(nn.Dense(64).init, jax.random.key(0), jnp.ones((1, 32)))
-      >>> params = jax.tree.map(lambda w: w + 0.01 * (w > 0), init())
+      >>> params = jax.tree.map(lambda w: jnp.where(w > 0, w + 0.01, w), init())
       >>> shares, sizes, heat = qrjax.plot.changes(qrjax.changes(init, params))
       >>> sizes.get_xscale(), heat.get_title()
       ('log', '|Δ| of kernel, 32 x 64')

@@ -15,12 +15,6 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
 BEGIN = {"first": {"bias": jnp.zeros(6), "kernel": jnp.ones((4, 6))}, "second": {"kernel": jnp.ones((3, 3, 2, 5))}}
 
 

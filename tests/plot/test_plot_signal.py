@@ -20,12 +20,6 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
 def row(path, variance=1.0, mean=0.0, *, gain=0.1, measured=None, op="dot_general"):
     more = {} if measured is None else {"measured_mean": measured[0], "measured_variance": measured[1]}
     return qrjax.Row(path, op, (8, 64), 64.0, gain, 0.0, 1.0, mean, variance, {}, **more)

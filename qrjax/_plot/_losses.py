@@ -1,0 +1,133 @@
+"""Curves of training, each the mean of seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from qrjax._plot._arrays import Floats, real, shown
+from qrjax._plot._axes import entry, panel, plain, titled
+from qrjax._plot._seeds import labelled, number, runs, whole
+from qrjax._plot._styles import Style, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Band = Literal["range", "deviation"]
+Scale = Literal["linear", "log"]
+
+BANDS = {"range": "range", "deviation": "standard deviation"}
+# From this ratio of the largest to the smallest value on, a logarithmic axis tells more.
+WIDE = 10.0
+# Fewer steps than these are marked, as the line between them is drawn and not measured.
+MARKED = 16
+# Names that color, lightness and line tell apart; of more, some steps are marked as well.
+FEW, MARKERS = 3, 8
+
+
+def losses(
+    curves: Mapping[str, Any], *, x: Any = None, xlabel: str = "epoch", ylabel: str = "loss",
+    yscale: Scale | None = None, band: Band = "range", ax: Any = None,
+) -> Any:  # fmt: skip
+    """Draws the mean over seeds of a loss, or of anything else that training changes, and a band around it.
+
+    A seed that has a NaN or infinity anywhere has diverged: it is left out of the mean and of the band at all steps, as
+    it would bend them where it ends, and the legend counts it.
+
+    Args:
+      curves: names and arrays of (seeds, steps). The numbers of seeds may differ, those of steps not.
+      x: (steps,), increasing, where the steps lie on the horizontal axis; by default 1, 2, 3, ...
+      xlabel: what `x` counts.
+      ylabel: what the curves are, with the unit.
+      yscale: "linear" or "log". By default logarithmic where all values are positive and the largest is more than ten
+        times the smallest.
+      band: "range", from the smallest to the largest seed, or "deviation", one standard deviation of the seeds below
+        and above the mean; on a logarithmic axis, where that reaches 0, it ends at the smallest seed.
+      ax: None for a new figure, or one of matplotlib's Axes.
+
+    Returns:
+      The Axes. `.figure.savefig(path)` keeps the picture.
+
+    Raises:
+      TypeError: if `curves` does not map names to arrays of real numbers, `x` is none, or `ax` is no Axes.
+      ValueError: if `curves` or an array is empty, shapes do not fit, `x` does not increase, or `yscale` or `band` is
+        not one of those named.
+      ImportError: if matplotlib is not installed.
+
+    Example:
+      >>> import numpy as np, qrjax
+      >>> seeds = np.exp(-np.linspace(0, 5, 20)) * np.array([[0.9], [1.0], [1.1]])
+      >>> axes = qrjax.plot.losses({"he_normal_qr()": seeds}, ylabel="training loss, nats")
+      >>> axes.get_title(), axes.get_yscale()
+      ('Mean and range of 3 seeds', 'log')
+    """
+    tables = runs("curves", curves, "steps")
+    steps = _steps(x, next(iter(tables.values())).shape[1])
+    _chosen("yscale", yscale, (None, "linear", "log"))
+    _chosen("band", band, tuple(BANDS))
+    scale = yscale or _scale([whole(table) for table in tables.values()])
+    axes = panel(ax)
+    for place, ((name, table), style) in enumerate(zip(tables.items(), styled(tables).values(), strict=True)):
+        look = _look(style, len(steps), place, len(tables))
+        look["label"] = entry(axes, labelled(name, table), "medium")
+        _draw(axes, steps, whole(table), look, band, scale)
+    axes.set(yscale=scale, xlabel=xlabel, ylabel=ylabel)
+    axes.grid(which="minor", alpha=0.3, linewidth=0.5)
+    plain(axes)
+    if x is None:
+        axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+    titled(axes, _title(tables, band))
+    axes.legend(framealpha=0.8, edgecolor="none", handlelength=3.5)
+    return axes
+
+
+def _steps(x: Any, count: int) -> Floats:
+    if x is None:
+        return np.arange(1, count + 1, dtype=np.float64)
+    steps = real("`x`", x)
+    if steps.shape != (count,):
+        raise ValueError(f"`x` must have the shape ({count},), a number for every step, got {steps.shape}")
+    if not (np.isfinite(steps).all() and (np.diff(steps) > 0).all()):
+        raise ValueError(f"`x` must be finite and increase, got {shown(x)}; sort the steps first")
+    return steps
+
+
+def _chosen(name: str, value: Any, allowed: Sequence[Any]) -> None:
+    if value not in allowed:
+        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}")
+
+
+def _scale(tables: Sequence[Floats]) -> Scale:
+    values = np.concatenate([table.ravel() for table in tables])
+    return "log" if values.size and values.min() > 0 and values.max() > WIDE * values.min() else "linear"
+
+
+def _look(style: Style, steps: int, place: int, names: int) -> dict[str, Any]:
+    look: dict[str, Any] = {"color": style.color, "linestyle": style.line}
+    if steps >= MARKED and names <= FEW:
+        return look
+    apart = 1 if steps < MARKED else steps // MARKERS
+    return look | {"marker": style.marker, "markersize": 5, "markevery": (place * apart // names, apart)}
+
+
+def _draw(axes: Axes, steps: Floats, table: Floats, look: dict[str, Any], band: Band, scale: Scale) -> None:
+    if len(table) > 1:
+        axes.fill_between(steps, *_band(table, band, scale), color=look["color"], alpha=0.15, linewidth=0)
+    # Where all seeds diverged, only the legend has something to say.
+    axes.plot(steps, table.mean(0) if len(table) else np.full_like(steps, np.nan), **look)
+
+
+def _band(table: Floats, band: Band, scale: Scale) -> tuple[Floats, Floats]:
+    low, high = table.min(0), table.max(0)
+    if band == "range":
+        return low, high
+    mean, deviation = table.mean(0), table.std(0, ddof=1)
+    reaches_zero = (mean <= deviation) & (scale == "log")
+    return np.where(reaches_zero, low, mean - deviation), mean + deviation
+
+
+def _title(tables: Mapping[str, Floats], band: Band) -> str:
+    seeds = number(tables)
+    return "One seed" if seeds == "1 seed" else f"Mean and {BANDS[band]} of {seeds}"
