@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from qrjax._experiments._records import Record, blank, identity
 from qrjax._experiments._schemes import Scheme
 from qrjax._experiments._settings import Settings
 from qrjax._files._journal import Journal, opened
+from qrjax._sweep._bar import bar
 from qrjax._sweep._seeds import checked
 
 KIND = "qrjax.experiments"
@@ -95,10 +94,13 @@ def _bench(data: Dataset, scheme: Scheme, chunk: int | None) -> Any:
 def _run_missing(
     wanted: Mapping[Settings, Sequence[Record]], journal: Journal, bench: Any, progress: bool
 ) -> Iterator[Record]:
-    with _bars(len(wanted), progress) as advance:
+    with bar(len(wanted), "experiments", progress) as update:
         for number, (settings, blanks) in enumerate(wanted.items()):
-            label = f"{settings.model} {settings.initializer} {settings.source}"
-            for records in bench.results(settings, blanks, partial(advance, label, number)):
+
+            def report(epoch: int, settings: Settings = settings, number: int = number) -> None:
+                update(number, f"{settings.model} {settings.initializer} {settings.source}, epoch {epoch}")
+
+            for records in bench.results(settings, blanks, report):
                 journal.append(records)
                 yield from records
 
@@ -111,29 +113,3 @@ def _one_dataset(listed: Sequence[Settings]) -> Settings:
     if len(kinds) > 1:
         raise ValueError(f"`experiments` must share {', '.join(fields)}, got {sorted(map(str, kinds))}; run each apart")
     return listed[0]
-
-
-@contextmanager
-def _bars(total: int, shown: bool) -> Iterator[Callable[[str, int, int], None]]:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )  # fmt: skip
-    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bars:
-        task = bars.add_task("experiments", total=total)
-
-        def advance(words: str, number: int, epoch: int) -> None:
-            bars.update(task, completed=number, description=f"{words}, epoch {epoch}")
-
-        yield advance

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 from qrjax._adapters._variables import path_name
 from qrjax._files._journal import Journal, Record, opened
 from qrjax._sweep import _memory
+from qrjax._sweep._bar import bar
 from qrjax._sweep._results import Sweep
 from qrjax._sweep._seeds import as_array, checked, padded
 
@@ -173,8 +174,8 @@ def _ran(
     program: Program, seeds: Sequence[int], args: Sequence[Any], shapes: Mapping[str, Any], progress: bool
 ) -> Iterator[tuple[tuple[int, ...], list[Record]]]:
     """Each chunk's seeds and their records, as they are finished."""
-    with bar(len(seeds), progress) as advance:
-        for part in padded(seeds, program.chunk):
+    with bar(len(seeds), "seeds", progress) as update:
+        for number, part in enumerate(padded(seeds, program.chunk)):
             start = time.perf_counter()
             leaves = jax.device_get(jax.tree.leaves(program.run(as_array(part), *args)))
             named = list(zip(shapes, leaves, strict=True))
@@ -187,33 +188,13 @@ def _ran(
                     for row, seed in enumerate(part[:count])
                 ],
             )
-            advance(count)
+            update(number * program.chunk + count, "seeds")
 
 
 def _numbers(values: np.ndarray[Any, Any]) -> Any:
     """Python's numbers, exactly."""
     wide = values.astype(np.float64) if jnp.issubdtype(values.dtype, np.floating) else values
     return wide.tolist()
-
-
-@contextmanager
-def bar(total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal that counts seeds."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (TextColumn("seeds"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not (shown and console.is_terminal)) as bars:
-        task = bars.add_task("seeds", total=total)
-        yield lambda count: bars.advance(task, count)
 
 
 def _collected(seeds: Sequence[int], done: Mapping[int, Record], shapes: Mapping[str, Any]) -> Sweep:

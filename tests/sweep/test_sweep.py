@@ -362,3 +362,31 @@ def test_autoinit_in_a_sweep():
 
 def test_path_of_any_kind(tmp_path):
     same(sweep(2, file=str(tmp_path / "text")), sweep(2, file=Path(tmp_path / "path")))
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_a_bar_that_goes_away(tmp_path):
+    import os
+    import pty
+
+    terminal, inside = pty.openpty()
+    program = SLOWLY.replace("progress=False", "progress=True").replace("40, chunk", "8, chunk").replace("0.05", "0.2")
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path / "f")],
+        stderr=inside, stdout=subprocess.PIPE, env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "100"},
+    )  # fmt: skip
+    os.close(inside)
+    shown = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 2**16)
+        except OSError:
+            break
+        if not chunk:
+            break
+        shown += chunk
+    os.close(terminal)
+    assert process.communicate()[0].endswith(b"False\n")  # eight of forty
+    assert process.returncode == 0
+    assert "4/8" in shown.decode()
+    assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")  # the cursor is back
