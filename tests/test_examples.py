@@ -130,8 +130,7 @@ def test_many_seeds(example, tmp_path, capsys):
 def test_train_and_eval(example, tmp_path, capsys):
     options = ["--model", "mlp1", "--units", "16", "--epochs", "2", "--seeds", "3", "--limit", "200"]
     files = ["--results", str(tmp_path / "r.jsonl"), "--picture", str(tmp_path / "boxes.png")]
-    with jax.numpy_dtype_promotion("standard"):  # optax again
-        found = example("train_and_eval").main([*options, *files])
+    found = example("train_and_eval").main([*options, *files])
     assert [one.source for one in found] == ["sobol", "sequence", "hash", "autoinit"]
     assert all(0.1 < one.mean <= 1 for one in found)
     assert (tmp_path / "boxes.png").read_bytes().startswith(b"\x89PNG")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -156,7 +157,8 @@ def initial(settings: Settings, data: Dataset, seeds: Sequence[int], dims: Seque
         def one(seed: Any) -> Any:
             return network.init(_keys(seed)[0], sample[:1])["params"]
 
-    return jax.jit(jax.vmap(one))(numbers)
+    # Not by `vmap`: JAX's own orthogonal matrices, several batches of them in one program, can hang jaxlib's CPU.
+    return jax.jit(functools.partial(lax.map, one))(numbers)
 
 
 def _in_sequence(settings: Settings, data: Dataset, seed: Any, dim: int | None) -> Any:
@@ -197,7 +199,8 @@ def _step(
         return optax.softmax_cross_entropy_with_integer_labels(logits, data.train_labels[batch]).mean()
 
     value, gradients = jax.value_and_grad(loss)(state.params)
-    updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer's power
+        updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
     return State(optax.apply_updates(state.params, updates), optimizer_state, state.key), value
 
 
@@ -214,4 +217,4 @@ def _accuracy(network: nn.Module, params: Any, data: Data) -> Array:
     found = lax.map(hits, tuple(parts)).sum()
     if whole < count:
         found += hits((data.test_inputs[whole:], data.test_labels[whole:]))
-    return found / jnp.float32(count)
+    return found.astype(jnp.float32) / count

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -109,13 +109,29 @@ def _kernel(init: Orthogonal, words: Array, *, shape: Shape, dtype: np.dtype[Any
     return checkpoint_name(jnp.zeros(shape, dtype).at[centre].set(matrix), label)
 
 
+@jax.custom_batching.custom_vmap
+def _factors(matrix: Array) -> tuple[Array, Array]:
+    q, r = jnp.linalg.qr(matrix)
+    return q, r
+
+
+@_factors.def_vmap
+def _factors_of_many(_axis_size: int, _in_batched: Any, matrices: Array) -> tuple[Any, Any]:
+    # One by one on a CPU: jaxlib spreads a batch over its threads and waits in one of them, so that programs with
+    # several batches, such as a vmap over seeds, hang for good (seen with jax 0.10.2, its own `orthogonal` too).
+    factors = lax.platform_dependent(
+        matrices, cpu=lambda many: lax.map(_factors, many), default=lambda many: tuple(jnp.linalg.qr(many))
+    )
+    return factors, (True, True)
+
+
 def _matrix(init: Orthogonal, words: Array, shape: Shape, dtype: np.dtype[Any]) -> Array:
     columns = shape[init.column_axis]
     rows = math.prod(shape) // columns
     # Half precision has no QR; the factor is rounded afterwards.
     wide = dtype if dtype.itemsize >= 4 else np.dtype("float32")
     gaussian = Initializer(Normal(), Fixed(0.0, 1.0), init.source, None, "normal")
-    q, r = jnp.linalg.qr(gaussian(words, (max(rows, columns), min(rows, columns)), wide))
+    q, r = _factors(gaussian(words, (max(rows, columns), min(rows, columns)), wide))
     # With a positive diagonal of R the factors are unique, and Q is uniform (Mezzadri 2007, math-ph/0609050).
     q = q * jnp.sign(jnp.diagonal(r))[None, :]
     matrix = (q if rows >= columns else q.T) * jnp.asarray(init.scale, wide)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import time
 
-import jax
 import numpy as np
 import pandas
 import pytest
@@ -16,13 +15,6 @@ from qrjax import experiments
 from qrjax._cli import main
 
 TINY = ("--model", "mlp1", "--units", "8", "--epochs", "2", "--limit", "128", "--seeds", "3")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def optax_promotes():
-    """It raises a float to an integer's power."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -21,13 +21,6 @@ from qrjax.experiments import Scheme, Settings
 SMALL = Settings(model="mlp1", units=16, epochs=2, limit=200)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def optax_promotes():
-    """It raises a float to an integer's power."""
-    with jax.numpy_dtype_promotion("standard"):
-        yield
-
-
 def run(settings, seeds, file, **options):
     return experiments.run(settings, seeds, file, progress=False, **options)
 
