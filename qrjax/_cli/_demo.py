@@ -2,72 +2,71 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qrjax._cli._arguments import output_path, whole_number
+import click
+
+from qrjax._cli._arguments import OutputPath, WholeNumber, examples
 from qrjax._cli._failure import Failure
-from qrjax._cli._files import replacing
 from qrjax._cli._screen import Advance, screen
+from qrjax._files._replacing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from qrjax._demo._training import History, Trainer
 
-NAME = "demo"
-HELP = "train a small network on handwritten digits, initialized in three ways"
-DESCRIPTION = """\
-Trains a small convolutional network on scikit-learn's handwritten digits: with
-Flax's default initialization, with qrjax.he_normal_qr() and with
-qrjax.he_normal_hash(). Prints a table of the accuracies and saves a picture of
-the loss curves. Takes about half a minute on two CPU cores, and gives the same
-accuracies every time. Needs: pip install 'qrjax[demo]'"""
-EXAMPLES = """\
-examples:
-  qrjax demo
-  qrjax demo --seeds 10 --epochs 20 --out curves.pdf
-  qrjax demo --quiet > table.txt"""
-
 EXTRA = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--seeds", metavar="N", type=whole_number(1, 100, "--seeds 5"), default=5,
-        help="networks for each initializer, trained side by side (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--epochs", metavar="N", type=whole_number(1, 1000, "--epochs 10"), default=10,
-        help="passes over the training images (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--out", metavar="PATH", type=output_path(".png", ".pdf", ".svg"), default="demo.png",
-        help="the picture, .png, .pdf or .svg (default: %(default)s)",
-    )  # fmt: skip
-    parser.add_argument("--quiet", action="store_true", help="plain text only, without progress bars or colors")
+@click.command(
+    epilog=examples(
+        "qrjax demo",
+        "qrjax demo --seeds 10 --epochs 20 --out curves.pdf",
+        "qrjax demo --quiet > table.txt",
+    )
+)
+@click.option(
+    "--seeds", metavar="N", type=WholeNumber(1, 100, "--seeds 5"), default=5,
+    help="Networks for each initializer.",
+)  # fmt: skip
+@click.option(
+    "--epochs", metavar="N", type=WholeNumber(1, 1000, "--epochs 10"), default=10,
+    help="Passes over the training images.",
+)  # fmt: skip
+@click.option(
+    "--out", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"), default="demo.png",
+    help="The picture, .png, .pdf or .svg.",
+)  # fmt: skip
+@click.option("--quiet", is_flag=True, help="Plain text only, without progress bars or colors.")
+def command(seeds: int, epochs: int, out: Path, quiet: bool) -> None:
+    """Train a small network on handwritten digits, initialized in three ways.
 
-
-def run(args: argparse.Namespace) -> None:
+    Trains a small convolutional network on scikit-learn's handwritten digits: with Flax's default initialization, with
+    qrjax.he_normal_qr() and with qrjax.he_normal_hash(). Prints a table of the accuracies and saves a picture of the
+    loss curves. Takes about half a minute on two CPU cores, and gives the same accuracies every time. Needs:
+    pip install 'qrjax[demo]'
+    """
     _check_environment()
-    from qrjax._demo import _data, _model, _picture, _summary, _training
+    from qrjax._datasets._table import load
+    from qrjax._demo import _model, _picture, _summary, _training
 
-    output = screen(args.quiet)
-    digits = _data.load()
-    output.text(_summary.title(digits, args.seeds, args.epochs))
-    with output.progress(tuple(_model.INITIALIZERS), args.epochs) as advance:
+    output = screen(quiet)
+    digits = load("digits")
+    output.text(_summary.title(digits, seeds, epochs))
+    with output.progress(tuple(_model.INITIALIZERS), epochs) as advance:
         advance(next(iter(_model.INITIALIZERS)), 0, "compiling")
-        trainer = _training.Trainer(digits, args.seeds)
-        histories = [_trained(trainer, name, args.epochs, advance) for name in _model.INITIALIZERS]
+        trainer = _training.Trainer(digits, seeds)
+        histories = [_trained(trainer, name, epochs, advance) for name in _model.INITIALIZERS]
     try:
         output.table(_summary.HEADINGS, _summary.rows(histories, output.plus_minus))
         for paragraph in _summary.remarks(histories, len(digits.test_labels), trainer.compilation_seconds):
             output.text(paragraph)
             output.line("")
     finally:  # a reader that left after the first line still gets the picture
-        _save(_picture.loss_curves(histories), args.out)
-    output.line(f"The loss curves are in {args.out}")
+        _save(_picture.loss_curves(histories), out)
+    output.line(f"The loss curves are in {out}")
 
 
 def _check_environment() -> None:

@@ -1,9 +1,8 @@
-"""The command `qrjax`: its parser, and what becomes of its failures."""
+"""The command `qrjax`, and what becomes of its failures."""
 
 from __future__ import annotations
 
 import _thread
-import argparse
 import contextlib
 import os
 import sys
@@ -11,16 +10,16 @@ import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-import qrjax
-from qrjax._cli import _demo
+import click
+from click.shell_completion import shell_complete
+
+from qrjax._cli._commands import NAME, complaint, group
 from qrjax._cli._failure import Failure
 
 if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
-# Each has NAME, HELP, DESCRIPTION, EXAMPLES, add_arguments(parser) and run(args).
-COMMANDS = (_demo,)
-
+COMPLETION = "_QRJAX_COMPLETE"
 FAILED, WRONG_ARGUMENTS, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 
@@ -33,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _escape_what_cannot_be_encoded()
     hook, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
-        status = _run(argv)
+        status = _run(list(sys.argv[1:] if argv is None else argv))
         if sys.stdout is not None:
             sys.stdout.flush()  # while a failure to do so can still be reported
     except KeyboardInterrupt:
@@ -43,46 +42,40 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = BROKEN_PIPE
     except (Failure, OSError) as error:
         _discard_stdout()
-        print(f"qrjax: error: {error}", file=sys.stderr)
+        _complain(f"{NAME}: error: {error}")
         status = FAILED
     finally:
         sys.unraisablehook = hook
     return status
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    parser = _parser()
+def _run(arguments: list[str]) -> int:
+    if instruction := os.environ.get(COMPLETION):
+        return _complete(instruction)
     try:
-        args = parser.parse_args(argv)
-    except SystemExit as stop:  # argparse has printed the help, the version or the error
-        return int(stop.code or 0)
-    if args.command is None:
-        parser.print_help(sys.stderr)
+        # Not by `group.main`, which has its own way with interrupts and broken pipes.
+        with group.make_context(NAME, arguments) as context:
+            group.invoke(context)
+    except click.exceptions.Exit as stop:  # the help or the version has been printed
+        return stop.exit_code
+    except click.UsageError as error:
+        _complain(complaint(error))
         return WRONG_ARGUMENTS
-    args.run(args)
+    except click.ClickException as error:
+        raise Failure(error.format_message()) from error
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="qrjax",
-        description="Quasirandom, addressable, signal-preserving weight initialization for JAX and Flax.",
-        epilog="example:\n  qrjax demo --seeds 3 --out curves.png\n\n`qrjax COMMAND --help` explains a command.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"qrjax {qrjax.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
-    for command in COMMANDS:
-        added = commands.add_parser(
-            command.NAME,
-            help=command.HELP,
-            description=command.DESCRIPTION,
-            epilog=command.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.add_arguments(added)
-        added.set_defaults(run=command.run)
-    return parser
+def _complete(instruction: str) -> int:
+    status = shell_complete(group, {}, NAME, COMPLETION, instruction)
+    if status:
+        _complain(f"{NAME}: error: `{COMPLETION}` must be bash_source, zsh_source or fish_source, got {instruction!r}")
+    return WRONG_ARGUMENTS if status else 0
+
+
+def _complain(message: str) -> None:
+    if sys.stderr is not None:  # or `print` would take stdout in its place
+        print(message, file=sys.stderr)
 
 
 def _escape_what_cannot_be_encoded() -> None:

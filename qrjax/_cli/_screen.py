@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 WIDTH = 80
 
@@ -17,8 +18,12 @@ Advance = Callable[[str, int, str], None]
 
 class Screen(Protocol):
     plus_minus: str
+    block: str  # of bars
+    mark: str  # on bars
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None: ...
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> None:
+        """Cells under their headings, aligned to the left in the columns `left` and to the right elsewhere."""
+        ...
 
     def text(self, paragraph: str) -> None: ...
 
@@ -34,15 +39,22 @@ def screen(quiet: bool) -> Screen:
     return Terminal() if interactive and not quiet else Plain()
 
 
+def print_json(result: Any) -> None:
+    """All that a command prints; NaN and infinity, which JSON has no words for, are errors."""
+    print(json.dumps(result, indent=2, allow_nan=False))
+
+
 class Plain:
     plus_minus = "+/-"
+    block = "#"
+    mark = "|"
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> None:
         widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
         print()
         for row in (headings, *rows):
-            cells = [text.rjust(width) for text, width in zip(row, widths, strict=True)]
-            print("  ".join([row[0].ljust(widths[0]), *cells[1:]]))
+            cells = [text.ljust(widths[k]) if k in left else text.rjust(widths[k]) for k, text in enumerate(row)]
+            print("  ".join(cells).rstrip())
         print()
 
     def text(self, paragraph: str) -> None:
@@ -59,20 +71,22 @@ class Plain:
 
 class Terminal:
     plus_minus = "±"
+    block = "█"
+    mark = "│"
 
     def __init__(self) -> None:
         from rich.console import Console
 
         self._console = Console(highlight=False, markup=False, emoji=False)
 
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> None:
         from rich import box
         from rich.console import Console
         from rich.table import Table
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for number, heading in enumerate(headings):
-            table.add_column(heading, justify="right" if number else "left")
+            table.add_column(heading, justify="left" if number in left else "right")
         for row in rows:
             table.add_row(*row)
         # A terminal too narrow for it breaks its lines, where rich would leave out digits.

@@ -123,6 +123,7 @@ def _sizes(axes: Axes, rows: Sequence[Change]) -> None:
     for place in places[~moved]:
         axes.text(low, place, " no change", verticalalignment="center", color=GREY, fontsize="small")
     axes.set(xscale="log", xlim=(low, high), xlabel="root-mean-square |Δ| (log scale)")
+    axes.xaxis.set_minor_formatter("")  # between decades numbers would overlap
     axes.set_yticks(places, [""] * len(rows))
     _plain(axes, len(rows))
 
@@ -143,7 +144,8 @@ def _heat(axes: Axes, found: Changes, row: Change) -> None:
     colors: dict[str, Any] = {"cmap": "viridis", "aspect": "auto", "interpolation": "nearest"}
     if awake.count():
         top = float(awake.max())
-        colors["norm"] = LogNorm(max(float(awake.min()), top / 1e4), top)
+        # A decade at least, so that nearly equal changes look it.
+        colors["norm"] = LogNorm(float(np.clip(awake.min(), top / 1e4, top / 10)), top)
     axes.set_facecolor(ASLEEP)
     image = axes.imshow(awake, **colors)
     if awake.count():

@@ -14,7 +14,6 @@ from qrjax._plot._changes import ASLEEP, CELLS, averaged
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
-
 BEGIN = {"first": {"bias": jnp.zeros(6), "kernel": jnp.ones((4, 6))}, "second": {"kernel": jnp.ones((3, 3, 2, 5))}}
 
 

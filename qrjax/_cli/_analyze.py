@@ -1,0 +1,153 @@
+"""`qrjax analyze`: the signal through any model."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qrjax._cli._arguments import OneOf, OutputPath, examples
+from qrjax._cli._causes import own_code, own_errors
+from qrjax._cli._inputs import DTYPES, Input, RealNumber, Setting, Shape, arrays, written
+from qrjax._cli._models import NAME, model_at
+from qrjax._cli._picture import check_matplotlib, save
+from qrjax._cli._screen import WIDTH, print_json
+from qrjax._layouts._sources import LAYOUTS
+
+if TYPE_CHECKING:
+    from qrjax._interpreter._report import Report
+
+OPTIONS = {
+    "target": "--target", "input_mean": "--input-mean", "input_variance": "--input-variance", "select": "--select",
+    "sample_input": "--input", "module": NAME,
+}  # fmt: skip
+CAPTION = (
+    "in: E x² is the second moment of what a weight meets, E y² of its output or a module's; gain is the weight's "
+    "standard deviation. {weights}"
+)
+
+
+@click.command(
+    epilog=examples(
+        "qrjax analyze model.py:CNN --input 1,32,32,3 --kwarg train=False",
+        "qrjax analyze models.text:Transformer --arg layers=12 --input 1,128:int32",
+        "qrjax analyze model.py:MLP --input 1,64 --plot signal.png",
+        "qrjax analyze model.py:MLP --input 1,64 --default --json > default.json",
+    )
+)
+@click.argument("target", metavar=NAME)
+@click.option(
+    "--input", "inputs", metavar="SHAPE", type=Shape(), multiple=True,
+    help="Shape of an array that the model is called with, and its dtype after a colon: 1,128:int32. Once for each; "
+    "NAME=SHAPE for one that is passed by name.",
+)  # fmt: skip
+@click.option(
+    "--dtype", "dtypes", metavar="DTYPE", type=OneOf(DTYPES), multiple=True,
+    help="Of inputs without their own: one for all, or once for each.  [default: float32]",
+)  # fmt: skip
+@click.option(
+    "--arg", "arguments", metavar="NAME=VALUE", type=Setting(), multiple=True,
+    help="An argument of the class or function NAME, a Python literal.",
+)  # fmt: skip
+@click.option(
+    "--kwarg", "keywords", metavar="NAME=VALUE", type=Setting(), multiple=True,
+    help="An argument of the model's call, a Python literal: train=False.",
+)  # fmt: skip
+@click.option("--method", metavar="NAME", help="The method to call instead of __call__.")
+@click.option("--rngs", metavar="NAME", multiple=True, help="A random stream of its own for a Linen model: dropout.")
+@click.option("--default", is_flag=True, help="The module's own initialization, instead of qrjax.autoinit's gains.")
+@click.option(
+    "--target", "second_moment", metavar="NUMBER", type=RealNumber("--target 1"), default=1.0,
+    help="The second moment that every weight's output is given.",
+)  # fmt: skip
+@click.option(
+    "--input-mean", metavar="NUMBER", type=RealNumber("--input-mean 0"),
+    help="Of inputs that are real numbers.  [default: 0]",
+)  # fmt: skip
+@click.option(
+    "--input-variance", metavar="NUMBER", type=RealNumber("--input-variance 1"),
+    help="Of inputs that are real numbers.  [default: 1]",
+)  # fmt: skip
+@click.option(
+    "--select", metavar="PATTERN", multiple=True,
+    help="Which weights get a gain, such as '*/kernel'; the others stay as the module initializes them.",
+)  # fmt: skip
+@click.option(
+    "--layout", metavar="NAME", type=OneOf(LAYOUTS), default="outputs",
+    help=f"Of the Sobol' points, as in qrjax.autoinit: {', '.join(LAYOUTS)}. Only neurons has gains of its own.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@click.option(
+    "--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"),
+    help="Save a picture of mean and variance through depth, beside the module's own initialization.",
+)  # fmt: skip
+def command(
+    target: str, inputs: tuple[Input, ...], dtypes: tuple[str, ...], arguments: tuple[tuple[str, Any], ...],
+    keywords: tuple[tuple[str, Any], ...], second_moment: float, select: tuple[str, ...], default: bool,
+    as_json: bool, plot: Path | None, **options: Any,
+) -> None:  # fmt: skip
+    """Predict the mean and the variance of every layer's output, without drawing a weight.
+
+    MODULE is a dotted module, which may lie in the current folder, or the path of a .py file. NAME is in it a Linen or
+    NNX module, a class or function that makes one, or a pair of functions (init, apply). The findings below the table
+    say where the signal vanishes, explodes, saturates or loses the difference between examples.
+    """
+    positional, named = arrays(inputs, dtypes)
+    if plot is not None:
+        check_matplotlib()
+    settings = _merged(named, dict(keywords))
+    selection = select[0] if len(select) == 1 else list(select) or None
+    options |= {"target": second_moment, "select": selection, "rngs": options["rngs"] or None}
+    model = model_at(target, dict(arguments))
+
+    def report(weights: str) -> Report:
+        import qrjax
+
+        shown = ", ".join(map(written, positional))
+        with own_code(f"{target} cannot be called with {shown}", _remedy), own_errors(OPTIONS):
+            return qrjax.analyze(model, positional[0], *positional[1:], weights=weights, **options, **settings)
+
+    found = report("module" if default else "autoinit")
+    if as_json:
+        print_json(json.loads(found.to_json()))
+    else:
+        click.echo(f"{found}\n\n{_caption(default)}")
+    if plot is not None:
+        from qrjax import plot as pictures
+
+        save(lambda: pictures.signal(found, default=None if default else report("module"))[0].figure, plot)
+        click.echo(f"The picture is in {plot}", err=as_json)
+
+
+def _merged(named: dict[str, Any], keywords: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of the model's call by name, which are none of the analysis'."""
+    import qrjax
+
+    taken = set(inspect.signature(qrjax.analyze).parameters)
+    for option, names, used in (("--input", named, taken), ("--kwarg", keywords, taken | set(named))):
+        wrong = sorted(set(names) & used)
+        if wrong:
+            reason = (
+                "is given twice" if wrong[0] in named and wrong[0] not in taken else "is one of qrjax.analyze's own"
+            )
+            raise click.BadParameter(f"cannot pass {wrong[0]!r}, which {reason}", param_hint=option)
+    return named | keywords
+
+
+def _remedy(error: BaseException) -> str:
+    text = str(error)
+    if isinstance(error, TypeError) and "argument" in text:
+        return "; give arrays by --input, one for each, and settings by --kwarg NAME=VALUE"
+    if "integer" in text:
+        return "; token ids have a dtype of integers: --input 1,128:int32"
+    return ""
+
+
+def _caption(default: bool) -> str:
+    own = "The weights are those of the module's own initialization."
+    gains = "The gains are those that qrjax.autoinit gives; --default shows the module's own initialization."
+    return textwrap.fill(CAPTION.format(weights=own if default else gains), WIDTH)
