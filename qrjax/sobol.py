@@ -68,8 +68,8 @@ def points(
 ) -> Array:
     """The points `index` of dimension `dim` as floats, strictly inside (0, 1).
 
-    Unscrambled, point i is bits / 2**32 rounded to `dtype`, and 0 is moved inside; scrambled, it is
-    (bits + 1/2) / 2**32.
+    Unscrambled, point i is bits / 2**32, cut to a multiple of 2**-30 (in float64, too), rounded to `dtype`, and 0 is
+    moved inside; scrambled, it is (bits + 1/2) / 2**32, likewise.
 
     Args:
       dim, index, scramble, key: as for `bits`.

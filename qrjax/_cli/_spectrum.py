@@ -26,7 +26,7 @@ BUILDERS = (
 )
 THEIRS, HASH = "jax.random", "hash"
 SOURCES = (THEIRS, *LAYOUTS, HASH)
-# Rows x columns x the smaller of the two: some ten seconds for a matrix.
+# Rows x columns x the smaller of the two: some two seconds for a matrix.
 LARGEST = 2**33
 LEGEND = (
     "The effective rank is exp of the entropy of the squared singular values' shares: {most} where all directions "
@@ -48,7 +48,7 @@ def shape(text: str) -> tuple[int, ...]:
     if rows * columns * min(rows, columns) > LARGEST:
         raise click.BadParameter(
             f"must be small enough for its singular values, got {rows} x {columns}, which is {4 * rows * columns:,} "
-            "bytes; 2048,2048 takes about ten seconds for each row of the table and each seed"
+            "bytes; 2048,2048 takes about two seconds for each row of the table and each seed"
         )
     return found
 

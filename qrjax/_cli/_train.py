@@ -81,7 +81,10 @@ _search = _options(
 )
 @_network
 @_data
-@click.option("--initializer", type=SeveralOf(INITIALIZERS), default="glorot_uniform", help="One of the paper's ten.")
+@click.option(
+    "--initializer", type=SeveralOf(INITIALIZERS), default="glorot_uniform",
+    help=f"The paper's ten: {', '.join(INITIALIZERS)}, or all.",
+)  # fmt: skip
 @click.option("--source", type=SeveralOf(SOURCES), default="random,sobol", help="Of randomness.")
 @_training
 @_search

@@ -23,7 +23,7 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 DEFAULT_LAYOUT: str = inspect.signature(qrjax.he_normal_qr).parameters["layout"].default
 LARGEST = 2**26
 # Rows x columns x the smaller of the two, in singular values found within a few seconds.
-LARGEST_DECOMPOSITION = 2**31
+LARGEST_DECOMPOSITION = 2**34
 
 
 class Figures(NamedTuple):
