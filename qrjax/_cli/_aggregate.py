@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,11 +23,11 @@ if TYPE_CHECKING:
     from qrjax._experiments._records import Record
     from qrjax._experiments._statistics import Comparison
 
-SHOWN = ("dataset", "model", "optimizer", "initializer")
 HEADINGS = (
-    *SHOWN, "source", "scheme", "seeds", "accuracy", "difference", "95 % interval", "wins", "adj. p", "epochs",
-    "verdict",
+    "source", "scheme", "seeds", "accuracy", "difference", "95 % interval", "wins", "adj. p", "epochs", "verdict",
 )  # fmt: skip
+# Panels side by side in the picture.
+COLUMNS = 3
 LEGEND = (
     "Accuracy: % of the test data after the last epoch, mean over seeds. Difference, interval: from {baseline}, in "
     "points, paired by seed (bootstrap, BCa). Wins: % of the seeds in which it beats {baseline}; ties count half. "
@@ -50,7 +52,7 @@ LEGEND = (
 @click.option("--out", metavar="PATH", type=OutputPath(".csv", ".parquet"), help="A row for each seed and epoch.")
 @click.option(
     "--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"),
-    help="The paper's box plot per epoch; a row of panels for each model, a panel for each initializer.",
+    help="The paper's box plot per epoch; a panel for each experiment.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the comparisons as a JSON array.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
@@ -66,23 +68,45 @@ def command(
     install 'qrjax[bench]'
     """
     from qrjax._experiments._aggregate import frame, load_results, save_frame
-    from qrjax._experiments._statistics import compare
 
     if target is not None and not 0 < target < 1:
         raise click.BadParameter(f"must be between 0 and 1, got {target}; for example 0.95", param_hint="--target")
+    if as_json and markdown:
+        raise click.UsageError("give --json or --markdown, not both")
     try:
         records = load_results(*results)
+        if not records:
+            raise Failure(f"{' and '.join(map(str, results))} holds no results yet; `qrjax train` adds some")
         if out is not None:
             save_frame(frame(records), out)
         if plot is not None:
             _draw(records, plot)
-        found = compare(records, baseline=baseline, target=target)
+    except OSError as error:
+        raise Failure(f"cannot read {error.filename}: {error.strerror}; name files of `qrjax train`") from error
     except (ValueError, ImportError) as error:
         raise Failure(str(error)) from error
-    _show(found, baseline, target, as_json, markdown, quiet)
     for what, path in (("table of all epochs", out), ("picture", plot)):
         if path is not None:
             click.echo(f"The {what} is in {path}", err=as_json or markdown)
+    sources = {record["settings"]["source"] for record in records}
+    if len(sources) == 1 and (out or plot):
+        click.echo(f"There is nothing to compare: all results are from the source {sources.pop()}.", err=True)
+        return
+    _show(_compared(records, baseline, target), baseline, target, as_json, markdown, quiet)
+
+
+def _compared(records: Sequence[Record], baseline: str, target: float | None) -> list[Comparison]:
+    from qrjax._experiments._statistics import IncompleteWarning, compare
+
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", IncompleteWarning)
+            found = compare(records, baseline=baseline, target=target)
+    except (ValueError, ImportError) as error:
+        raise Failure(str(error)) from error
+    for warning in caught:
+        click.echo(f"qrjax aggregate: {warning.message}", err=True)
+    return found
 
 
 def _show(
@@ -92,9 +116,14 @@ def _show(
         click.echo(json.dumps([comparison._asdict() | {"verdict": comparison.verdict} for comparison in found]))
         return
     output = screen(quiet or markdown)
-    kept = _varying(found)
-    headings = [heading for heading, keep in zip(HEADINGS, kept, strict=True) if keep]
-    rows = [[cell for cell, keep in zip(_row(c), kept, strict=True) if keep] for c in found]
+    shown = _shown(found)
+    schemes = len({_scheme(comparison) for comparison in found if comparison.scheme}) > 1
+    kept = [heading != "scheme" or schemes for heading in HEADINGS]
+    headings = [*shown, *(heading for heading, keep in zip(HEADINGS, kept, strict=True) if keep)]
+    rows = [
+        [*(str(one.settings[name]) for name in shown), *(c for c, keep in zip(_row(one), kept, strict=True) if keep)]
+        for one in found
+    ]
     goal = f"the accuracy is {target:.1%}" if target else f"the accuracy is 95 % of {baseline}'s last"
     legend = LEGEND.format(baseline=baseline, number=len(found), target=goal)
     if markdown:
@@ -106,20 +135,20 @@ def _show(
     output.text(legend)
 
 
-def _varying(found: Sequence[Comparison]) -> list[bool]:
-    """Which columns to show: a setting that is the same for all is not worth one."""
-    several = [len({comparison.settings[name] for comparison in found}) > 1 for name in SHOWN]
-    schemes = len({_scheme(comparison) for comparison in found if comparison.scheme}) > 1
-    return [*several, True, schemes] + [True] * (len(HEADINGS) - len(SHOWN) - 2)
+def _shown(found: Sequence[Comparison]) -> list[str]:
+    """The settings that a column is worth: one that is the same for all is not."""
+    from qrjax._experiments._aggregate import NAMING, varying
+
+    settings = [comparison.settings for comparison in found]
+    return [name for name in NAMING if len({one[name] for one in settings}) > 1] + varying(settings)
 
 
 def _scheme(found: Comparison) -> str:
-    return str(found.scheme["name"]) if found.scheme else ""
+    return f"{found.scheme['name']} {found.scheme['min_dim']}" if found.scheme else ""
 
 
 def _row(found: Comparison) -> list[str]:
     return [
-        *(str(found.settings[name]) for name in SHOWN),
         found.source,
         _scheme(found),
         str(found.seeds),
@@ -139,25 +168,20 @@ def _draw(records: Sequence[Record], path: Path) -> None:
 
 
 def _boxes(records: Sequence[Record]) -> Figure:
-    """A panel for each experiment: rows are datasets, models and optimizers, columns initializers."""
+    """A panel for each experiment."""
     from matplotlib.figure import Figure
 
-    from qrjax._experiments._aggregate import accuracies
+    from qrjax._experiments._aggregate import panels
     from qrjax._plot._boxes import boxes
 
-    panels: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        settings = record["settings"]
-        place = ", ".join(settings[name] for name in SHOWN[:-1]), settings["initializer"]
-        panels.setdefault(place, []).append(record)
-    rows, columns = (list(dict.fromkeys(place)) for place in zip(*panels, strict=True))
-    figure = Figure(figsize=(6.4 * len(columns), 3.6 * len(rows)), layout="constrained")
-    axes = figure.subplots(len(rows), len(columns), squeeze=False)
-    for panel in axes.flat:
+    found = panels(records)
+    columns = min(len(found), COLUMNS)
+    rows = math.ceil(len(found) / columns)
+    figure = Figure(figsize=(6.4 * columns, 3.8 * rows), layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for (name, by_source), panel in zip(found.items(), axes, strict=False):
+        boxes(by_source, ax=panel)
+        panel.set_title(f"{name}\n{panel.get_title()}", fontsize="medium")
+    for panel in axes[len(found) :]:
         panel.set_axis_off()
-    for (row, column), shown in panels.items():
-        panel = axes[rows.index(row), columns.index(column)]
-        panel.set_axis_on()
-        boxes(accuracies(shown), ax=panel)
-        panel.set_title(f"{row}: {column}", fontsize="medium", loc="left")
     return figure

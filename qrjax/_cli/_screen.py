@@ -86,11 +86,12 @@ class Terminal:
 
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
         for number, heading in enumerate(headings):
-            table.add_column(heading, justify="left" if number in left else "right")
+            table.add_column(heading, justify="left" if number in left else "right", no_wrap=True)
         for row in rows:
             table.add_row(*row)
         # A terminal too narrow for it breaks its lines, where rich would leave out digits.
-        Console(width=max(WIDTH, self._console.width)).print(table, crop=False)
+        natural = self._console.measure(table, options=self._console.options.update(width=10_000)).maximum
+        Console(width=max(natural, self._console.width)).print(table, crop=False)
 
     def text(self, paragraph: str) -> None:
         self._console.print(paragraph, width=min(WIDTH, self._console.width))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
-import json
+import os
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,7 @@ from qrjax._cli._screen import screen
 from qrjax._experiments._initializers import INITIALIZERS, SOURCES
 from qrjax._experiments._schemes import SCHEMES, Scheme
 from qrjax._experiments._settings import KINDS, MODELS, OPTIMIZERS, Settings
+from qrjax._files._journal import encoded
 
 if TYPE_CHECKING:
     from qrjax._experiments._records import Record
@@ -108,6 +111,10 @@ def command(
     on the disk as soon as there are any; a run that was killed goes on with what is missing when you repeat the
     command. Needs: pip install 'qrjax[bench]'
     """
+    if (folder is None) != (options["dataset"] == "digits"):
+        raise click.UsageError(
+            "--data must name the folder of the dataset's files; digits, which come with scikit-learn, need none"
+        )
     scheme = _scheme(options)
     chosen = {**options, "filters": _filters(filters)}
     try:
@@ -116,14 +123,16 @@ def command(
             for m, o, i, s in itertools.product(model, optimizer, initializer, source)
         ]
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(as_options(str(error))) from error
     records = _run(experiments, seeds, out, folder, checksum, scheme, chunk, progress=not (quiet or as_json))
     if as_json:
-        click.echo(json.dumps(records))
+        click.echo(f"[{', '.join(map(encoded, records))}]")
         return
     output = screen(quiet)
     output.table(HEADINGS, _rows(records, seeds, output.plus_minus))
-    output.line(f"The results are in {out}; `qrjax aggregate {out.name}` compares them")
+    output.line(f"The results are in {out}")
+    if len(source) > 1:
+        output.line(f"Compare them: qrjax aggregate {shlex.quote(os.path.relpath(out))}")
 
 
 HEADINGS = ("model", "optimizer", "initializer", "source", "test accuracy, %", "epoch 1", "loss", "s/seed")
@@ -134,7 +143,18 @@ def _scheme(options: dict[str, Any]) -> Scheme:
     try:
         return Scheme(options.pop("scheme"), *(options.pop(f"scheme_{field}") for field in fields))
     except ValueError as error:
-        raise click.UsageError(str(error)) from error
+        raise click.UsageError(as_options(str(error))) from error
+
+
+def as_options(message: str) -> str:
+    """A message about arguments, in the words of the command line."""
+    words = {"folder": "--data", "scheme": "--scheme", "checksums": "--checksum", "seeds": "--seeds"}
+    words |= {name: f"--scheme-{name.replace('_', '-')}" for name in ("min_dim", "count", "range", "repetitions")}
+    for field in dataclasses.fields(Settings):
+        words[field.name] = f"--{field.name.replace('_', '-')}"
+    for name, option in words.items():
+        message = message.replace(f"`{name}`", f"`{option}`")
+    return message
 
 
 def _filters(text: str) -> tuple[int, ...]:
@@ -156,8 +176,17 @@ def _run(
         return run(
             experiments, seeds, out, folder=folder, checksums=checksum, scheme=scheme, chunk=chunk, progress=progress
         )
+    except KeyboardInterrupt:
+        click.echo(f"\nWhat was finished is in {out}; the same command goes on with the rest.", err=True)
+        raise
+    except MemoryError as error:
+        raise Failure(f"the memory does not suffice: {error}; smaller sizes, --limit or --chunk may help") from error
+    except RuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise Failure("the memory does not suffice; smaller sizes, --limit or --chunk may help") from error
     except (ValueError, ImportError) as error:
-        raise Failure(str(error)) from error
+        raise Failure(as_options(str(error))) from error
 
 
 def _rows(records: Sequence[Record], seeds: int, plus_minus: str) -> list[tuple[str, ...]]:

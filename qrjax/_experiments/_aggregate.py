@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from qrjax._experiments._records import Record, experiment
+from qrjax._experiments._records import NAMES, Record, experiment
 from qrjax._experiments._run import KIND
 from qrjax._files._journal import read
 from qrjax._files._replacing import replacing
 
+# These name an experiment.
+NAMING = ("dataset", "model", "optimizer", "initializer")
 WRITERS = {".csv": "to_csv", ".parquet": "to_parquet"}
 
 
@@ -36,7 +38,7 @@ def load_results(*files: str | os.PathLike[str]) -> list[Record]:
     """
     found: dict[tuple[str, int], Record] = {}
     for file in files:
-        for record in read(file, KIND):
+        for record in read(file, KIND, NAMES):
             before = found.setdefault((experiment(record), record["seed"]), record)
             if before["accuracy"] != record["accuracy"]:
                 raise ValueError(
@@ -97,12 +99,38 @@ def save_frame(made: Any, file: str | os.PathLike[str]) -> None:
         getattr(made, WRITERS[suffix])(temporary, index=False)
 
 
-def accuracies(records: Sequence[Record]) -> dict[str, np.ndarray[Any, Any]]:
-    """By source, (seeds, epochs) in percent: what the box plot of one experiment shows."""
-    by_source: dict[str, list[Record]] = {}
-    for record in records:
-        by_source.setdefault(record["settings"]["source"], []).append(record)
+def panels(records: Iterable[Record]) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
+    """What box plots show: for each experiment, by source, accuracies of (seeds, epochs) in percent.
+
+    Experiments are named by their dataset, network, optimizer and initializer, and by what else varies.
+    """
+    listed = list(records)
+    shown = [*NAMING, *varying([record["settings"] for record in listed])]
+    schemes = len({str(record["scheme"]) for record in listed if record["scheme"]}) > 1
+    found: dict[str, dict[str, list[Record]]] = {}
+    for record in listed:
+        settings, scheme = record["settings"], record["scheme"]
+        panel = ", ".join(_said(name, settings[name]) for name in shown)
+        source = f"{settings['source']} {_scheme(scheme)}" if schemes and scheme else settings["source"]
+        found.setdefault(panel, {}).setdefault(source, []).append(record)
     return {
-        source: 100 * np.array([one["accuracy"] for one in sorted(many, key=lambda r: r["seed"])])
-        for source, many in by_source.items()
+        panel: {
+            source: 100 * np.array([one["accuracy"] for one in sorted(many, key=lambda record: record["seed"])])
+            for source, many in sources.items()
+        }
+        for panel, sources in found.items()
     }
+
+
+def varying(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings that are not the same in all of them, but for the source and those that always name one."""
+    names = [name for name in (settings[0] if settings else ()) if name not in (*NAMING, "source")]
+    return [name for name in names if len({str(one.get(name)) for one in settings}) > 1]
+
+
+def _said(name: str, value: Any) -> str:
+    return str(value) if name in NAMING else f"{name} {value}"
+
+
+def _scheme(scheme: Mapping[str, Any]) -> str:
+    return f"({scheme['name']} from {scheme['min_dim']})"

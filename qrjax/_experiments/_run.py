@@ -9,12 +9,12 @@ from typing import Any
 
 from qrjax._datasets._dataset import Dataset
 from qrjax._datasets._table import load
-from qrjax._experiments._records import Record, blank, identity
+from qrjax._experiments._records import NAMES, Record, blank, digest, identity
 from qrjax._experiments._schemes import Scheme
 from qrjax._experiments._settings import Settings
 from qrjax._files._journal import Journal, opened
 from qrjax._sweep._bar import bar
-from qrjax._sweep._seeds import checked
+from qrjax._sweep._seeds import check_chunk, checked
 
 KIND = "qrjax.experiments"
 
@@ -34,7 +34,8 @@ def run(
 
     All seeds of an experiment train side by side, and a seed has the same order of the data in all experiments, so
     that they can be compared in pairs. A record is a line of JSON with every setting, versions and timings, and is
-    on the disk before the next chunk begins: a run that was killed goes on with what is missing.
+    on the disk before the next chunk begins: a run that was killed goes on with what is missing. Results may depend on
+    `chunk` in the last bits, as a matrix product's do; give it where a continued run shall be the undisturbed one.
 
     Args:
       experiments: one or several `Settings`; of the same dataset, which is read once.
@@ -48,14 +49,14 @@ def run(
       progress: whether to show a bar, on a terminal.
 
     Returns:
-      The records of these experiments and seeds, in their order, old and new: "settings", "seed", "dim" (of the
-      first kernel, for "sequence"), "scheme", "trials", "loss" and "accuracy" (lists over epochs), "seconds",
-      "versions", "device".
+      The records of these experiments and seeds, in their order, old and new: "settings", "seed", "data" (the
+      examples' digest), "dim" (of the first kernel, for "sequence"), "scheme", "trials", "loss" and "accuracy" (lists
+      over epochs), "seconds", "versions", "device", "chunk".
 
     Raises:
       FileNotFoundError: if a file of the dataset is missing; it says which, and where it is published.
-      ValueError: if the dataset's files are damaged, `file` holds something else, or the experiments are of
-        several datasets.
+      ValueError: if the dataset's files are damaged, `file` holds something else, the experiments are of several
+        datasets, or a network or scheme does not fit the data.
       OSError: if `file` cannot be written; what it held is kept.
 
     Example:
@@ -68,20 +69,34 @@ def run(
       ([0, 1], 1)
     """
     listed = [experiments] if isinstance(experiments, Settings) else list(experiments)
-    numbers, scheme = checked(seeds), Scheme() if scheme is None else scheme
+    numbers, scheme = checked(seeds), _scheme(scheme)
+    check_chunk(chunk)
     first = _one_dataset(listed)
-    blanks = {settings: [blank(settings, seed, scheme) for seed in numbers] for settings in listed}
-    with opened(file, KIND) as journal:
+    data = load(
+        first.dataset, None if folder is None else Path(folder), checksums=checksums, vocabulary=first.vocabulary,
+        length=first.length, limit=first.limit,
+    )  # fmt: skip
+    for settings in listed:
+        settings.check(data)
+        if settings.source == "sequence":
+            scheme.check(numbers, settings.kernels(data))
+    name = digest(data)
+    blanks = {settings: [blank(settings, seed, scheme, name) for seed in numbers] for settings in listed}
+    with opened(file, KIND, NAMES) as journal:
         done = {identity(record): record for record in journal.records}
         missing = {settings: [b for b in many if identity(b) not in done] for settings, many in blanks.items()}
         if any(missing.values()):
-            data = load(
-                first.dataset, None if folder is None else Path(folder), checksums=checksums,
-                vocabulary=first.vocabulary, length=first.length, limit=first.limit,
-            )  # fmt: skip
             bench = _bench(data, scheme, chunk)
             done |= {identity(record): record for record in _run_missing(missing, journal, bench, progress)}
     return [done[identity(record)] for many in blanks.values() for record in many]
+
+
+def _scheme(scheme: Any) -> Scheme:
+    if scheme is None:
+        return Scheme()
+    if not isinstance(scheme, Scheme):
+        raise TypeError(f"`scheme` must be a Scheme, got {scheme!r}; for example Scheme('auto')")
+    return scheme
 
 
 def _bench(data: Dataset, scheme: Scheme, chunk: int | None) -> Any:

@@ -54,6 +54,17 @@ class Scheme:
         if self.count > self.range:
             raise ValueError(f"`count` {self.count} starting dimensions need a `range` as large, got {self.range}")
 
+    def check(self, seeds: Sequence[int], kernels: int) -> None:
+        """Whether there are dimensions enough.
+
+        Raises:
+          ValueError: if there are not.
+        """
+        if self.name == "auto":
+            self.candidates(kernels)
+        else:
+            self.dims(seeds, kernels)
+
     def dims(self, seeds: Sequence[int], kernels: int, score: Score | None = None) -> Starts:
         """The first dimension of each repetition, which its seed counts, of a network that draws so many kernels.
 
@@ -62,9 +73,11 @@ class Scheme:
         """
         if self.name == "auto":
             return self._searched(len(seeds), kernels, score)
+        if any(seed < 0 for seed in seeds):
+            raise ValueError(f"`seeds` must not be negative, got {min(seeds)}")
         step = kernels if self.name == "increment-end" else 1
         dims = tuple(self.min_dim + step * seed for seed in seeds)
-        _check_last(max(dims) + kernels - 1)
+        _check_last(max(dims, default=1) + kernels - 1)
         return Starts(dims, ())
 
     def candidates(self, kernels: int) -> tuple[int, ...]:

@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from qrjax._datasets._dataset import Dataset
 from qrjax._experiments._initializers import INITIALIZERS, SOURCES, kernel_inits
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 
     from qrjax._experiments._models import Inits
 
+MOST = 2**31 - 1
+LARGEST_RATE = 1e38  # of float32
 OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2}  # with Keras's learning rates, as in the paper
 # What each dataset holds; `Settings` is checked before any file is read.
 KINDS = {"digits": "images", "mnist": "images", "cifar10": "images", "imdb": "tokens"}
@@ -78,10 +82,8 @@ class Settings:
             ("source", list(SOURCES)), ("optimizer", list(OPTIMIZERS)),
         ):  # fmt: skip
             chosen(name, getattr(self, name), choices)
-        if self.learning_rate is None:
-            object.__setattr__(self, "learning_rate", OPTIMIZERS[self.optimizer])
-        object.__setattr__(self, "filters", tuple(self.filters))
         self._check_numbers()
+        self._make_plain()
         kind, takes = KINDS[self.dataset], MODELS[self.model].takes
         if kind not in takes:
             fit = ", ".join(name for name, model in MODELS.items() if kind in model.takes)
@@ -94,17 +96,41 @@ class Settings:
     def _check_numbers(self) -> None:
         for name in ("epochs", "batch_size", "units", "heads", "blocks", "vocabulary", "length"):
             positive(name, getattr(self, name))
+        if not isinstance(self.filters, (tuple, list)) or not self.filters:
+            raise ValueError(f"`filters` must be positive integers, got {self.filters!r}; for example (16, 32)")
         for number in self.filters:
             positive("filters", number)
         if self.limit is not None:
             positive("limit", self.limit)
         rate = self.learning_rate
-        if not (isinstance(rate, (int, float)) and 0 < rate < float("inf")):
+        is_number = isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool)
+        if rate is not None and not (is_number and 0 < rate <= LARGEST_RATE):
             raise ValueError(f"`learning_rate` must be a positive number, got {rate!r}; for example 0.001")
         if self.model == "transformer" and self.units % self.heads:
             raise ValueError(f"`units` {self.units} must be a multiple of `heads` {self.heads}")
-        if not self.filters:
-            raise ValueError("`filters` is empty; for example (16, 32)")
+
+    def _make_plain(self) -> None:
+        # Python's own numbers, so that equal settings are equal in a file, too.
+        rate = OPTIMIZERS[self.optimizer] if self.learning_rate is None else float(self.learning_rate)
+        object.__setattr__(self, "learning_rate", rate)
+        object.__setattr__(self, "filters", tuple(map(int, self.filters)))
+        for name in ("epochs", "batch_size", "units", "heads", "blocks", "vocabulary", "length", "limit"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, value if value is None else int(value))
+
+    def check(self, data: Dataset) -> None:
+        """Whether the network fits the data.
+
+        Raises:
+          ValueError: if the CNN halves the images to nothing.
+        """
+        halvings = len(self.filters) - 1
+        if self.model == "cnn" and min(data.train_inputs.shape[1:3]) >> halvings == 0:
+            height, width = data.train_inputs.shape[1:3]
+            raise ValueError(
+                f"`filters` {self.filters} are too many for images of {height} x {width}, which are halved between the "
+                f"convolutions; at most {min(height, width).bit_length()}"
+            )
 
     def with_source(self, source: str) -> Settings:
         """The same experiment from another source of randomness."""
@@ -124,13 +150,15 @@ def chosen(name: str, value: Any, choices: Sequence[str]) -> str:
     """`value` if it is one of `choices`, else an error with near matches."""
     if value in choices:
         return str(value)
-    near = difflib.get_close_matches(str(value), choices, 2, 0.6)
+    folded = str(value).lower()
+    begun = [choice for choice in choices if folded and choice.startswith(folded)]
+    near = begun[:2] or difflib.get_close_matches(folded, choices, 2, 0.6)
     guess = f"did you mean {' or '.join(map(repr, near))}? It" if near else "it"
     raise ValueError(f"`{name}` {value!r} is unknown; {guess} must be one of {', '.join(choices)}")
 
 
 def positive(name: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 1 <= value <= MOST:
         raise ValueError(f"`{name}` must be a positive integer, got {value!r}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,10 @@ class Journal:
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str], kind: str) -> Iterator[Journal]:
+def opened(path: str | os.PathLike[str], kind: str, names: Collection[str] = ()) -> Iterator[Journal]:
     """The journal of this kind at `path`, made if it is not there, for this process alone.
+
+    Every record in it must have these names.
 
     Raises:
       ValueError: if the file holds something else, is damaged, or another process writes to it.
@@ -56,7 +58,7 @@ def opened(path: str | os.PathLike[str], kind: str) -> Iterator[Journal]:
     handle = os.open(where, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
     try:
         _lock(handle, where)
-        records, whole = _parsed(where.read_bytes(), where, kind)
+        records, whole = _parsed(where.read_bytes(), where, kind, names)
         os.ftruncate(handle, whole)
         journal = Journal(handle, where, records)
         if not whole:
@@ -67,21 +69,21 @@ def opened(path: str | os.PathLike[str], kind: str) -> Iterator[Journal]:
         os.close(handle)
 
 
-def read(path: str | os.PathLike[str], kind: str) -> list[Record]:
+def read(path: str | os.PathLike[str], kind: str, names: Collection[str] = ()) -> list[Record]:
     """The whole records of a journal, without changing it; it may be growing.
 
     Raises:
       ValueError: if it is not a journal of this kind, or damaged.
       OSError: if it cannot be read.
     """
-    return _parsed(Path(path).read_bytes(), Path(path), kind)[0]
+    return _parsed(Path(path).read_bytes(), Path(path), kind, names)[0]
 
 
 def _header(kind: str) -> Record:
     return {"format": kind, "version": 1}
 
 
-def _parsed(data: bytes, path: Path, kind: str) -> tuple[list[Record], int]:
+def _parsed(data: bytes, path: Path, kind: str, names: Collection[str]) -> tuple[list[Record], int]:
     """The records, and how many bytes hold whole lines."""
     lines = data.split(b"\n")
     torn = lines.pop()
@@ -96,6 +98,12 @@ def _parsed(data: bytes, path: Path, kind: str) -> tuple[list[Record], int]:
         raise ValueError(
             f"{str(path)!r} has the format {header.get('version')!r}, and this qrjax reads 1; install a later one"
         )
+    for number, record in enumerate(records, 2):
+        if missing := [name for name in names if name not in record]:
+            raise ValueError(
+                f"line {number} of {str(path)!r} has no {missing[0]!r}, so it is damaged; delete that line, and it "
+                "will be run again"
+            )
     return records, len(data) - len(torn)
 
 
@@ -103,10 +111,13 @@ def _record(line: bytes, number: int, path: Path) -> Record:
     try:
         found = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"line {number} of {str(path)!r} is damaged, or this is no file of results: {error}") from None
+        raise ValueError(
+            f"line {number} of {str(path)!r} is damaged, or this is no file of results: {error}; if it is one, delete "
+            "that line, and it will be run again"
+        ) from None
     if not isinstance(found, dict):
         raise ValueError(f"line {number} of {str(path)!r} is not an object, so this is no file of results")
-    return {name: _decoded(value) for name, value in found.items()}
+    return {name: decoded(value) for name, value in found.items()}
 
 
 def encoded(value: Any) -> str:
@@ -124,11 +135,11 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _decoded(value: Any) -> Any:
+def decoded(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _decoded(inner) for name, inner in value.items()}
+        return {name: decoded(inner) for name, inner in value.items()}
     if isinstance(value, list):
-        return [_decoded(inner) for inner in value]
+        return [decoded(inner) for inner in value]
     return NOT_FINITE.get(value, value) if isinstance(value, str) else value
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from qrjax._files._replacing import replacing
 
 Values = np.ndarray[Any, Any]
+COLUMNS = ("seed", "metric", "step", "value")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -66,7 +67,7 @@ class Sweep(Mapping[str, Values]):
           OSError: if `file` cannot be written; it is then as it was.
         """
         text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, ("seed", "metric", "step", "value"))
+        writer = csv.DictWriter(text, COLUMNS)
         writer.writeheader()
         writer.writerows(self.rows())
         with replacing(file) as temporary:
@@ -82,7 +83,7 @@ class Sweep(Mapping[str, Values]):
             import pandas
         except ModuleNotFoundError as error:
             raise ImportError("a DataFrame needs pandas, which is not installed: pip install 'qrjax[bench]'") from error
-        return pandas.DataFrame(self.rows()).astype({"step": "Int64"})
+        return pandas.DataFrame(self.rows(), columns=list(COLUMNS)).astype({"step": "Int64"})
 
     def __str__(self) -> str:
         """A table: for each result its last step over the seeds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import numpy as np
 
 MOST = 2**32 - 1
+# More at once is a slip of the finger: their numbers alone would fill the memory.
+MANY = 10_000_000
 
 
 def checked(seeds: Any) -> tuple[int, ...]:
@@ -22,6 +25,8 @@ def checked(seeds: Any) -> tuple[int, ...]:
         raise TypeError(f"`seeds` must be whole numbers, or how many, got {seeds!r}; for example range(64)")
     try:
         many = range(operator.index(seeds)) if _is_number(seeds) else seeds
+        if isinstance(many, range) and many and many[-1] - many[0] > MANY * abs(many.step):
+            raise ValueError(f"`seeds` are {seeds!r}, more than {MANY:,} at once; run them in parts")
         found = tuple(operator.index(seed) for seed in many)
     except TypeError as error:
         raise TypeError(f"`seeds` must be whole numbers, or how many, got {seeds!r}: {error}") from None
@@ -31,7 +36,7 @@ def checked(seeds: Any) -> tuple[int, ...]:
         if not 0 <= seed <= MOST:
             raise ValueError(f"`seeds` must be from 0 to {MOST}, got {seed}")
     if len(set(found)) < len(found):
-        twice = next(seed for place, seed in enumerate(found) if seed in found[:place])
+        twice = next(seed for seed, times in collections.Counter(found).items() if times > 1)
         raise ValueError(f"`seeds` holds {twice} more than once; every seed is run once")
     return found
 
@@ -40,9 +45,15 @@ def _is_number(seeds: Any) -> bool:
     return hasattr(seeds, "__index__") and np.ndim(seeds) == 0
 
 
+def check_chunk(chunk: Any) -> None:
+    """Raises a ValueError if this is no number of seeds side by side."""
+    if chunk is not None and not (isinstance(chunk, (int, np.integer)) and not isinstance(chunk, bool) and chunk > 0):
+        raise ValueError(f"`chunk` must be a positive integer, got {chunk!r}; None finds one that fits")
+
+
 def as_array(seeds: Sequence[int]) -> np.ndarray[Any, Any]:
-    """For a program: int32 where that will do, as `jnp.arange` gives."""
-    return np.array(seeds, np.int32 if max(seeds) < 2**31 else np.uint32)
+    """For a program: of one dtype, whatever the seeds, so that it is the same program."""
+    return np.array(seeds, np.uint32)
 
 
 def padded(seeds: Sequence[int], chunk: int) -> list[tuple[int, ...]]:

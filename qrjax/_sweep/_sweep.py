@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sys
 import time
@@ -15,13 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from qrjax._adapters._variables import path_name
-from qrjax._files._journal import Journal, Record, opened
+from qrjax._files._journal import Journal, Record, decoded, encoded, opened
 from qrjax._sweep import _memory
 from qrjax._sweep._bar import bar
 from qrjax._sweep._results import Sweep
-from qrjax._sweep._seeds import as_array, checked, padded
+from qrjax._sweep._seeds import as_array, check_chunk, checked, padded
 
 KIND = "qrjax.sweep"
+SEED = as_array([0]).dtype
 
 
 class Program(NamedTuple):
@@ -54,7 +56,8 @@ def sweep(
       *args: pytrees of arrays that all seeds share, such as the training data: better here than closed over,
         where they would become part of the program.
       chunk: how many seeds run side by side; None: as many as fit into half of the free memory, by what the
-        compiler says of the program. Results may depend on it in the last bits, as a matrix product's do.
+        compiler says of the program. Results may depend on it in the last bits, as a matrix product's do; a file
+        keeps the chunk it was begun with, so begin a long sweep with a chunk that suits it.
       file: where finished chunks are kept, as JSON lines; None keeps none.
       settings: what you want to find in `file` later; plain JSON values. Another run with the same file must have
         the same.
@@ -80,8 +83,8 @@ def sweep(
       ((8,), True)
     """
     numbers = checked(seeds)
-    if chunk is not None and not (isinstance(chunk, int) and not isinstance(chunk, bool) and chunk > 0):
-        raise ValueError(f"`chunk` must be a positive integer, got {chunk!r}; None finds one that fits")
+    check_chunk(chunk)
+    plain = _plain(settings)
     with nullcontext() if file is None else opened(file, KIND) as journal:
         before = _continued(journal)
         if chunk is not None and before.get("chunk", chunk) != chunk:
@@ -90,15 +93,28 @@ def sweep(
                 f"{before['chunk']}; continue with that, or with None"
             )
         program, shapes = _program(train, numbers, args, before.get("chunk", chunk))
-        header = _header(program, shapes, settings)
+        header = _header(program, shapes, plain)
         _agree(journal, before, header)
-        done = {record["seed"]: record for record in (journal.records[1:] if journal else ())}
+        done = _done(journal, shapes)
         pending = [seed for seed in numbers if seed not in done]
         for part, records in _ran(program, pending, args, shapes, progress):
             if journal is not None:
                 journal.append(records)
             done |= zip(part, records, strict=True)
     return _collected(numbers, done, shapes)
+
+
+def _done(journal: Journal | None, shapes: Mapping[str, Any]) -> dict[int, Record]:
+    """What a file holds, by seed."""
+    found = {}
+    for number, record in enumerate(journal.records[1:] if journal else (), 3):
+        if not {"seed", "seconds", "values"} <= record.keys() or record["values"].keys() != shapes.keys():
+            raise ValueError(
+                f"line {number} of {str(journal and journal.path)!r} is damaged; delete that line, and its seed will "
+                "be run again"
+            )
+        found[record["seed"]] = record
+    return found
 
 
 def _continued(journal: Journal | None) -> Record:
@@ -108,12 +124,11 @@ def _continued(journal: Journal | None) -> Record:
 def _program(
     train: Callable[..., Any], seeds: Sequence[int], args: Sequence[Any], chunk: int | None
 ) -> tuple[Program, dict[str, jax.ShapeDtypeStruct]]:
-    dtype = as_array(seeds).dtype
     batched = jax.jit(jax.vmap(train, in_axes=(0, *(None for _ in args))))
-    shapes = _shapes(jax.eval_shape(train, jax.ShapeDtypeStruct((), dtype), *args))
+    shapes = _shapes(jax.eval_shape(train, jax.ShapeDtypeStruct((), SEED), *args))
 
     def lowered(count: int) -> Any:
-        return batched.lower(jax.ShapeDtypeStruct((count,), dtype), *args)
+        return batched.lower(jax.ShapeDtypeStruct((count,), SEED), *args)
 
     if chunk is None:
         chunk, program, compiled = _memory.fitting(lowered, len(seeds), _memory.available())
@@ -128,6 +143,9 @@ def _shapes(results: Any) -> dict[str, jax.ShapeDtypeStruct]:
     if not leaves:
         raise TypeError(f"`train` must return numbers or arrays, got {results!r}")
     named = {path_name(path) or "value": leaf for path, leaf in leaves}
+    if len(named) < len(leaves):
+        names = [path_name(path) or "value" for path, _ in leaves]
+        raise TypeError(f"`train` must return results of different names, got {sorted(names)}")
     for name, leaf in named.items():
         if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) or np.issubdtype(leaf.dtype, np.complexfloating):
             raise TypeError(f"`train` must return real numbers, got {name!r} of dtype {leaf.dtype}")
@@ -138,16 +156,30 @@ def _digest(program: str, args: Sequence[Any]) -> str:
     """Of what the results depend on: the program and its arguments."""
     digest = hashlib.sha256(program.encode())
     for leaf in jax.tree.leaves(args):
-        data = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        data = jax.random.key_data(leaf) if is_key else leaf
         digest.update(np.ascontiguousarray(data).tobytes())
     return digest.hexdigest()
 
 
-def _header(program: Program, shapes: Mapping[str, Any], settings: Mapping[str, Any] | None) -> Record:
+def _plain(settings: Any) -> Record:
+    """As a file will give them back."""
+    if settings is None:
+        return {}
+    try:
+        found = decoded(json.loads(encoded(settings)))
+    except TypeError as error:
+        raise TypeError(f"`settings` must be plain JSON values, got {settings!r}: {error}") from None
+    if not isinstance(found, dict):
+        raise TypeError(f"`settings` must be a mapping, got {settings!r}; for example {{'width': 64}}")
+    return found
+
+
+def _header(program: Program, shapes: Mapping[str, Any], settings: Mapping[str, Any]) -> Record:
     metrics = {name: {"shape": list(leaf.shape), "dtype": str(leaf.dtype)} for name, leaf in shapes.items()}
     versions = {"qrjax": sys.modules["qrjax"].__version__, "jax": jax.__version__, "numpy": np.__version__}
     return {
-        "settings": dict(settings or {}), "versions": versions, "device": jax.devices()[0].device_kind,
+        "settings": settings, "versions": versions, "device": jax.devices()[0].device_kind,
         "chunk": program.chunk, "program": program.digest, "metrics": metrics,
     }  # fmt: skip
 
@@ -161,7 +193,7 @@ def _agree(journal: Journal | None, before: Record, now: Record) -> None:
         return
     # In this order, so that the message names the cause rather than its effect.
     for name in ("settings", "versions", "device", "metrics", "program"):
-        if before.get(name) != now[name]:
+        if encoded(before.get(name)) != encoded(now[name]):  # in which a NaN equals itself
             said = "another training function or other arguments" if name == "program" else f"other {name}"
             shown = "" if name == "program" else f": {before.get(name)!r} there, {now[name]!r} here"
             raise ValueError(

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pandas
 import pytest
-from driving import QRJAX, in_terminal, run
+from driving import ESCAPE, QRJAX, in_terminal, run
 
 from qrjax import experiments
 from qrjax._cli import main
@@ -40,7 +40,7 @@ class TestTrain:
         for row, accuracies in zip(rows, last, strict=True):
             assert float(row[4]) == pytest.approx(accuracies.mean(), abs=0.006)
             assert float(row[6]) == pytest.approx(accuracies.std(ddof=1), abs=0.006)
-        assert "`qrjax aggregate r.jsonl` compares them" in finished.stdout
+        assert "Compare them: qrjax aggregate r.jsonl" in finished.stdout
 
     @pytest.mark.slow
     def test_in_a_terminal(self, environment, tmp_path):
@@ -98,10 +98,15 @@ class TestTrain:
             (["--scheme", "increment"], 2, "got 'increment'; did you mean increment-"),
             (["--epochs", "none"], 2, "`--epochs` must be a positive whole number, got 'none'; for example 10"),
             (["--filters", "16;32"], 2, "`--filters` must be whole numbers with commas between, got '16;32'"),
-            (["--model", "lstm"], 2, "`model` 'lstm' takes tokens and `dataset` 'digits' holds images"),
-            (["--dataset", "imdb", "--model", "cnn"], 2, "'cnn' takes images and `dataset` 'imdb' holds tokens"),
-            (["--learning-rate", "-1"], 2, "`learning_rate` must be a positive number, got -1.0"),
-            (["--scheme-count", "9", "--scheme-range", "3"], 2, "`count` 9 starting dimensions need a `range`"),
+            (["--model", "lstm"], 2, "`--model` 'lstm' takes tokens and `--dataset` 'digits' holds images"),
+            (["--dataset", "imdb", "--data", ".", "--model", "cnn"], 2, "and `--dataset` 'imdb' holds tokens"),
+            (["--dataset", "imdb", "--model", "lstm"], 2, "--data must name the folder of the dataset's files"),
+            (["--data", "."], 2, "digits, which come with scikit-learn, need none"),
+            (["--model", "cnn", "--filters", "4,4,4,4,4"], 1, "(4, 4, 4, 4, 4) are too many for images of 8 x 8"),
+            (["--source", "sequence", "--scheme-min-dim", "30000"], 1, "choose a smaller `--scheme-min-dim`"),
+            (["--units", "99999999999999999999"], 2, "`--units` must be a positive integer"),
+            (["--learning-rate", "-1"], 2, "`--learning-rate` must be a positive number, got -1.0"),
+            (["--scheme-count", "9", "--scheme-range", "3"], 2, "9 starting dimensions need a `--scheme-range`"),
             (["--out", "nowhere/r.jsonl"], 2, "the folder"),
             (["--out", "r.csv"], 2, "`--out` must end in .jsonl, got 'r.csv'"),
             (["--dataset", "mnist", "--data", "."], 1, "train-images"),
@@ -158,6 +163,42 @@ class TestAggregate:
         json.loads(printed.out)
         assert len(reader(tmp_path / name)) == 5 * 3 * 2
 
+    def test_diverged_results_are_strict_json(self, tmp_path, capsys):
+        diverging = ["--optimizer", "sgd", "--learning-rate", "1e30", "--seeds", "1", "--source", "random"]
+        assert main(["train", *TINY, *diverging, "--json", "--out", str(tmp_path / "r.jsonl")]) == 0
+        (record,) = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+        assert record["loss"][-1] == "NaN"
+
+    def test_what_varies_has_a_column(self, results, tmp_path, capsys):
+        records = experiments.load_results(results)
+        for record in list(records):
+            records.append({**record, "settings": {**record["settings"], "learning_rate": 0.5}})
+        file = tmp_path / "two.jsonl"
+        header = results.read_text().splitlines()[0]
+        file.write_text("\n".join([header, *map(json.dumps, records)]) + "\n")
+        assert main(["aggregate", str(file), "--plot", str(tmp_path / "two.png")]) == 0
+        printed = capsys.readouterr().out
+        assert "learning_rate" in printed
+        rows = [line.split()[:2] for line in printed.splitlines() if line.split()[:1] in (["0.001"], ["0.5"])]
+        assert rows == [
+            [rate, source] for rate in ("0.001", "0.5") for source in ("sobol", "sequence", "hash", "autoinit")
+        ]
+
+    def test_one_source_is_no_failure_if_files_were_asked_for(self, results, tmp_path, capsys):
+        lines = [line for line in results.read_text().splitlines() if '"source": "hash"' in line or "format" in line]
+        (tmp_path / "one.jsonl").write_text("\n".join(lines) + "\n")
+        assert main(["aggregate", str(tmp_path / "one.jsonl"), "--out", str(tmp_path / "one.csv")]) == 0
+        printed = capsys.readouterr()
+        assert "The table of all epochs is in" in printed.out
+        assert "nothing to compare: all results are from the source hash" in printed.err
+        assert main(["aggregate", str(tmp_path / "one.jsonl")]) == 1
+
+    def test_narrow_terminal_leaves_out_no_digits(self, results, environment):
+        shown, status = in_terminal("aggregate", str(results), env=environment | {"COLUMNS": "40"})
+        assert status == 0
+        assert "…" not in shown
+        assert "too few seeds" in ESCAPE.sub("", shown)
+
     def test_picture(self, results, tmp_path):
         assert main(["aggregate", str(results), "--plot", str(tmp_path / "b.png")]) == 0
         assert (tmp_path / "b.png").read_bytes().startswith(b"\x89PNG")
@@ -166,9 +207,11 @@ class TestAggregate:
         ("arguments", "status", "said"),
         [
             ([], 2, "missing argument"),
-            (["gone.jsonl"], 1, "gone.jsonl"),
+            (["gone.jsonl"], 1, "cannot read gone.jsonl: No such file or directory; name files of `qrjax train`"),
+            (["."], 1, "Is a directory"),
             (["bad.jsonl"], 1, "is not a file of qrjax.experiments"),
-            (["empty.jsonl"], 1, "no experiment with both the baseline 'random' and another source"),
+            (["empty.jsonl"], 1, "empty.jsonl holds no results yet; `qrjax train` adds some"),
+            (["empty.jsonl", "--json", "--markdown"], 2, "give --json or --markdown, not both"),
             (["empty.jsonl", "--target", "95"], 2, "`--target` must be between 0 and 1, got 95.0"),
             (["empty.jsonl", "--baseline", "hsh"], 2, "got 'hsh'; did you mean hash?"),
             (["empty.jsonl", "--out", "t.xlsx"], 2, "`--out` must end in .csv or .parquet"),

@@ -1,5 +1,6 @@
 """Runs: training against a plain loop, pairs, files that are continued, searches, tables."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,8 +15,8 @@ import pytest
 
 from qrjax import experiments
 from qrjax._datasets._table import load
-from qrjax._experiments._aggregate import accuracies, save_frame
-from qrjax._experiments._training import Trainer, initial
+from qrjax._experiments._aggregate import panels, save_frame
+from qrjax._experiments._training import Trainer, Trainers, initial
 from qrjax.experiments import Scheme, Settings
 
 SMALL = Settings(model="mlp1", units=16, epochs=2, limit=200)
@@ -128,8 +129,9 @@ class TestFile:
         file = tmp_path / "r.jsonl"
         first = run(SMALL, 2, file)
         with monkeypatch.context() as patched:
-            patched.setattr("qrjax._experiments._run.load", lambda *_: pytest.fail("read the data"))
+            patched.setattr("qrjax._experiments._run._bench", lambda *_: pytest.fail("trained again"))
             assert run(SMALL, 2, file) == first
+            assert run(dataclasses.replace(SMALL, learning_rate=np.float64(1e-3), units=np.int64(16)), 2, file) == first
         more = run([SMALL, SMALL.with_source("hash")], 3, file)
         assert more[:2] == first
         assert [record["seed"] for record in more] == [0, 1, 2, 0, 1, 2]
@@ -139,6 +141,22 @@ class TestFile:
         one = run(SMALL, 4, tmp_path / "one", chunk=2)
         run(SMALL, 3, tmp_path / "other", chunk=2)  # the last chunk is filled up
         assert stripped(run(SMALL, 4, tmp_path / "other", chunk=2)) == stripped(one)
+
+    def test_of_other_data_is_not_taken_for_these(self, tmp_path, monkeypatch):
+        first = run(SMALL, 2, tmp_path / "r")
+        data = load("digits", limit=200)
+        other = data._replace(train_inputs=data.train_inputs[::-1])
+        monkeypatch.setattr("qrjax._experiments._run.load", lambda *_, **__: other)
+        second = run(SMALL, 2, tmp_path / "r")
+        assert len((tmp_path / "r").read_text().splitlines()) == 1 + 4
+        assert first[0]["data"] != second[0]["data"]
+        assert first[0]["loss"] != second[0]["loss"]
+
+    @pytest.mark.parametrize("line", ["{}", '{"settings": {}, "seed": 0}'])
+    def test_damaged_line_is_named(self, tmp_path, line):
+        (tmp_path / "r").write_text('{"format": "qrjax.experiments", "version": 1}\n' + line + "\n")
+        with pytest.raises(ValueError, match=r"line 2 of .* has no '.*', so it is damaged; delete that line"):
+            run(SMALL, 1, tmp_path / "r")
 
     def test_of_something_else_is_left_alone(self, tmp_path):
         (tmp_path / "r").write_text("a,b\n1,2\n")
@@ -247,9 +265,23 @@ class TestTables:
             save_frame(experiments.frame(records), tmp_path / "t.xlsx")
 
     def test_of_box_plots(self, records):
-        found = accuracies(records)
+        ((name, found),) = panels(records).items()
+        assert name == "digits, mlp1, adam, glorot_uniform"
         assert list(found) == ["sobol", "random"]
         np.testing.assert_allclose(found["random"][1], 100 * np.array(records[3]["accuracy"]))
+
+    def test_of_box_plots_keep_experiments_apart(self, records):
+        other = [{**one, "settings": {**one["settings"], "units": 32}, "accuracy": [0.5]} for one in records]
+        assert {name: sorted(found) for name, found in panels([*records, *other]).items()} == {
+            f"digits, mlp1, adam, glorot_uniform, units {units}": ["random", "sobol"] for units in (16, 32)
+        }
+        schemes = [
+            {**one, "settings": {**one["settings"], "source": "sequence"}, "scheme": {"name": "auto", "min_dim": n}}
+            for n in (1, 5)
+            for one in records[:2]
+        ]
+        ((_, found),) = panels([*records, *schemes]).items()
+        assert list(found) == ["sobol", "random", "sequence (auto from 1)", "sequence (auto from 5)"]
 
     def test_files_that_disagree(self, records, tmp_path):
         run(SMALL, 1, tmp_path / "one")
@@ -260,6 +292,33 @@ class TestTables:
         assert len(experiments.load_results(tmp_path / "one", tmp_path / "one")) == 1
         with pytest.raises(ValueError, match="disagrees with the files before it about seed 0"):
             experiments.load_results(tmp_path / "one", tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "error", "said"),
+    [
+        (Settings(source="sequence"), {"scheme": Scheme(min_dim=30_000)}, ValueError, "needs Sobol' dimension 30002"),
+        (SMALL, {"scheme": "auto"}, TypeError, r"`scheme` must be a Scheme, got 'auto'; for example Scheme\('auto'\)"),
+        (SMALL, {"chunk": 0}, ValueError, "`chunk` must be a positive integer, got 0"),
+        (SMALL, {"chunk": 1.5}, ValueError, "`chunk` must be a positive integer, got 1.5"),
+        (Settings(model="cnn", filters=(4,) * 5), {}, ValueError, "too many for images of 8 x 8, .* at most 4"),
+    ],
+)
+def test_mistakes_are_found_before_anything_is_done(tmp_path, settings, options, error, said):
+    with pytest.raises(error, match=said):
+        run(
+            [SMALL, settings] if settings.limit else [settings.with_source("random"), settings],
+            1,
+            tmp_path / "r",
+            **options,
+        )
+    assert not (tmp_path / "r").exists()
+
+
+def test_data_lie_on_the_device_once(data):
+    trainers = Trainers(data)
+    one, other = (trainers.of(dataclasses.replace(SMALL, units=units), 1) for units in (4, 8))
+    assert one._data is other._data
 
 
 def test_experiments_of_two_datasets(tmp_path):

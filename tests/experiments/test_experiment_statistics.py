@@ -4,8 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy import stats
 
-from qrjax._experiments._statistics import epochs_to, holm, interval, sign_flips
+from qrjax._experiments._statistics import IncompleteWarning, epochs_to, holm, interval, sign_flips
 from qrjax.experiments import compare
 
 SETTINGS = {"dataset": "digits", "model": "mlp2", "optimizer": "adam", "initializer": "he_normal"}
@@ -30,12 +31,24 @@ def test_holm_by_hand():
     assert holm([0.02]) == [0.02]
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_sign_flips_are_those_of_enumeration(seed):
-    gaps = np.random.default_rng(seed).normal(0.5, 1, 8)
-    means = [abs(np.mean(gaps * signs)) for signs in itertools.product((1, -1), repeat=8)]
-    exact = np.mean([mean >= abs(gaps.mean()) * (1 - 1e-12) for mean in means])
-    assert sign_flips(gaps) == pytest.approx(exact, abs=1e-9)
+@pytest.mark.parametrize("count", [1, 2, 8, 11])
+def test_sign_flips_are_those_of_enumeration(count):
+    gaps = np.random.default_rng(count).normal(0.5, 1, count)
+    means = [abs(np.mean(gaps * signs)) for signs in itertools.product((1, -1), repeat=count)]
+    exact = np.mean([mean >= abs(gaps.mean()) * (1 - 1e-9) for mean in means])
+    assert sign_flips(gaps) == pytest.approx(exact, abs=1e-12)
+
+
+def test_sign_flips_of_many_pairs_are_drawn():
+    gaps = np.random.default_rng(7).normal(0.4, 1, 30)
+    # By the normal law, which thirty pairs nearly follow.
+    expected = 2 * stats.norm.sf(abs(gaps.sum()) / np.sqrt((gaps**2).sum()))
+    assert sign_flips(gaps) == pytest.approx(expected, rel=0.15)
+    assert sign_flips(np.full(30, 0.1)) < 1e-5  # small enough for thousands of comparisons
+
+
+def test_ties_do_not_tell():
+    assert sign_flips(np.array([0.0] * 19 + [1.0])) == 1.0
 
 
 def test_sign_flips_of_nothing():
@@ -125,7 +138,7 @@ def test_target():
         ({"target": 95}, "`target` must be an accuracy between 0 and 1, got 95"),
         (
             {"baseline": "autoinit"},
-            r"no experiment with both the baseline 'autoinit' and another source; there are \['hash', 'random'\]",
+            "two seeds of the baseline 'autoinit' and of another source; there is hash, random",
         ),
     ],
 )
@@ -134,6 +147,50 @@ def test_wrong_arguments(options, said):
         compare([*records("random", [0.1, 0.2]), *records("hash", [0.1, 0.2])], **options)
 
 
-def test_too_few_pairs():
-    with pytest.raises(ValueError, match=r"`records` has 1 seeds in common for .*; pairs need two or more"):
-        compare([*records("random", [0.1, 0.2]), *records("hash", [0.1], seeds=[1])])
+def test_too_few_seeds_are_called_that():
+    few = compare([*records("random", [0.1] * 5), *records("hash", [0.9] * 5)])[0]
+    more = compare([*records("random", [0.1] * 6), *records("hash", [0.9] * 6)])[0]
+    assert (few.verdict, more.verdict) == ("too few seeds", "better")
+
+
+def test_what_is_incomplete_is_left_out():
+    there = [*records("random", [0.1, 0.2]), *records("sobol", [0.1, 0.3])]
+    with pytest.warns(IncompleteWarning, match="digits, mlp2, adam, he_normal: hash and random have fewer than two"):
+        found = compare([*there, *records("hash", [0.1], seeds=[1])])
+    assert [one.source for one in found] == ["sobol"]
+
+
+def test_many_clear_differences_stay_clear():
+    many = [
+        record
+        for model in map(str, range(320))
+        for record in (*records("random", [0.5] * 20, model=model), *records("hash", [0.7] * 20, model=model))
+    ]
+    assert {one.verdict for one in compare(many)} == {"better"}
+
+
+def test_baseline_in_the_papers_order():
+    scheme = {"name": "auto", "min_dim": 1}
+    found = compare(
+        [*records("random", [0.5, 0.6]), *records("sequence", [0.4, 0.7], scheme=scheme)], baseline="sequence"
+    )
+    assert [(one.source, one.baseline) for one in found] == [("random", "sequence")]
+    twice = [
+        *records("sequence", [0.4, 0.7], scheme=scheme),
+        *records("sequence", [0.4, 0.7], scheme={"name": "other"}),
+    ]
+    with pytest.raises(ValueError, match="`baseline` 'sequence' comes with several schemes"):
+        compare([*records("random", [0.5, 0.6]), *twice], baseline="sequence")
+
+
+def test_records_pair_whatever_the_order_of_their_settings():
+    base = records("random", [0.5, 0.6])
+    turned = [{**one, "settings": dict(reversed(one["settings"].items()))} for one in records("hash", [0.6, 0.7])]
+    assert len(compare([*base, *turned])) == 1
+
+
+def test_other_data_do_not_pair():
+    base = [{**one, "data": "a"} for one in records("random", [0.5, 0.6])]
+    other = [{**one, "data": "b"} for one in records("hash", [0.6, 0.7])]
+    with pytest.raises(ValueError, match="holds no experiment with two seeds"):
+        compare([*base, *other])

@@ -144,7 +144,7 @@ class TestFile:
     def test_finished_sweep_runs_nothing(self, tmp_path, monkeypatch):
         whole = sweep(file=tmp_path / "f")
         before = (tmp_path / "f").read_bytes()
-        monkeypatch.setattr("qrjax._sweep._sweep.as_array", as_array_once(2))
+        monkeypatch.setattr("qrjax._sweep._sweep.as_array", as_array_once(0))
         same(sweep(file=tmp_path / "f"), whole)
         assert (tmp_path / "f").read_bytes() == before
 
@@ -216,7 +216,7 @@ class TestFile:
 
 
 def as_array_once(times):
-    """The real function, for so many calls: those that ask for the dtype."""
+    """The real function, for so many calls."""
     from qrjax._sweep._seeds import as_array
 
     left = [times]
@@ -237,7 +237,7 @@ def train(seed):
         time.sleep(0.05)
         return n
     kernel = qrjax.he_normal_qr()(jax.random.key(seed), (8, 8))
-    waited = jax.pure_callback(slowly, jax.ShapeDtypeStruct((), jnp.int32), seed, vmap_method="sequential")
+    waited = jax.pure_callback(slowly, jax.ShapeDtypeStruct((), jnp.uint32), seed, vmap_method="sequential")
     return {"norm": jnp.linalg.norm(kernel), "seed": waited}
 
 found = qrjax.sweep(train, 40, chunk=4, file=sys.argv[1], progress=False)
@@ -312,6 +312,7 @@ class TestChunks:
         (0, ValueError, "`seeds` holds none, got 0"),
         ([1, 2, 1], ValueError, "`seeds` holds 1 more than once"),
         ([-1], ValueError, "`seeds` must be from 0 to 4294967295, got -1"),
+        (10**10, ValueError, "`seeds` are 10000000000, more than 10,000,000 at once; run them in parts"),
         ([2**32], ValueError, "`seeds` must be from 0 to 4294967295, got 4294967296"),
     ],
 )
@@ -390,3 +391,48 @@ def test_a_terminal_shows_a_bar_that_goes_away(tmp_path):
     assert process.returncode == 0
     assert "4/8" in shown.decode()
     assert shown.rindex(b"\x1b[?25h") > shown.rindex(b"\x1b[?25l")  # the cursor is back
+
+
+@pytest.mark.parametrize(
+    "settings", [{"filters": (1, 2)}, {"rate": float("nan")}, {"rate": "NaN"}, {1: 2}, {"deep": {"down": [None, True]}}]
+)
+def test_settings_of_any_plain_kind_are_found_again(tmp_path, settings):
+    first = sweep(2, file=tmp_path / "f", settings=settings)
+    same(sweep(2, file=tmp_path / "f", settings=settings), first)
+
+
+@pytest.mark.parametrize("settings", ["abc", [1], {"rate": np.float32(0.1)}, {"train": print}])
+def test_settings_that_a_file_cannot_hold(tmp_path, settings):
+    with pytest.raises(TypeError, match="`settings` must be"):
+        sweep(2, file=tmp_path / "f", settings=settings)
+    assert not (tmp_path / "f").exists()
+
+
+def test_plain_numbers_among_the_arguments(tmp_path):
+    found = qrjax.sweep(lambda _, rate, rates: rate + rates[1], 3, 0.5, [1.0, 2.0], file=tmp_path / "f", progress=False)
+    assert found["value"].tolist() == [2.5] * 3
+
+
+def test_large_seeds_can_be_added(tmp_path):
+    sweep(2, chunk=1, file=tmp_path / "f")
+    assert sweep([0, 1, 2**31 + 5], file=tmp_path / "f").seeds == (0, 1, 2**31 + 5)
+
+
+def test_results_of_one_name():
+    with pytest.raises(TypeError, match=r"different names, got \['a/b', 'a/b'\]"):
+        qrjax.sweep(lambda seed: {"a/b": seed, "a": {"b": seed}}, 2, progress=False)
+
+
+def test_result_without_elements():
+    found = qrjax.sweep(lambda _: {"none": jnp.zeros((0,))}, 2, progress=False)
+    assert list(found.to_pandas().columns) == ["seed", "metric", "step", "value"]
+    assert "none finite" in str(found)
+
+
+@pytest.mark.parametrize("line", ["{}", '{"seed": 1, "seconds": 0.1, "values": {"loss": [1]}}'])
+def test_damaged_line_is_named(tmp_path, line):
+    sweep(2, file=tmp_path / "f")
+    with (tmp_path / "f").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ValueError, match=r"line 5 of .* is damaged; delete that line, and its seed will be run again"):
+        sweep(3, file=tmp_path / "f")
