@@ -179,7 +179,7 @@ def _rendered(report: Report) -> str:
         table.add_row(*_cells(row, report.measured))
     stream = io.StringIO()
     width = max((len(row.path) + len(row.op) for row in report), default=0) + 200
-    Console(file=stream, width=width, color_system=None, force_terminal=False).print(table)
+    Console(file=stream, width=width, color_system=None, force_terminal=False, force_jupyter=False).print(table)
     lines = [line.rstrip() for line in stream.getvalue().splitlines()]
     return "\n".join(lines + [""] * bool(report.findings) + [f"- {finding}" for finding in report.findings])
 

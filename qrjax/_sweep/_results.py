@@ -95,7 +95,7 @@ class Sweep(Mapping[str, Values]):
         table.title = f"{len(self.seeds)} seeds, last step of each result"
         for name, values in self.arrays.items():
             table.add_row(name, str(values.shape[1:]), *_summary(values))
-        console = Console(width=100, file=io.StringIO(), force_terminal=False)
+        console = Console(width=100, file=io.StringIO(), force_terminal=False, force_jupyter=False)
         console.print(table)
         return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
 

@@ -202,7 +202,7 @@ def _rendered(found: Changes) -> str:
         cells += ["-" if row.cosine is None else f"{row.cosine:.4f}", f"{row.sign_flips:,}"]
         table.add_row(row.path, *cells, *([f"{row.not_finite:,}"] if broken else []))
     width = max(len(row.path) for row in (*found, found.total)) + 120
-    console = Console(file=io.StringIO(), width=width, color_system=None)
+    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
     console.print(table)
     text: str = console.file.getvalue()  # type: ignore[attr-defined]
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]

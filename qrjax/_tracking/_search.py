@@ -56,7 +56,7 @@ def max_sparsity(
       tolerance: by how much the loss may rise; not negative.
       to: what pruned weights become, as in `qrjax.prune`.
       steps: how often the interval is halved.
-      progress: whether to show a bar.
+      progress: whether to show a bar, on a terminal.
 
     Returns:
       A named tuple (sparsity, mask, params, loss, baseline).
@@ -96,7 +96,8 @@ def _bisected(attempt: Callable[[float], Sparsest], limit: float, steps: int, pr
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not progress) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
         task = bar.add_task("sparsity", total=steps + 1)
         best, top = attempt(0.0), attempt(1.0)
         bar.advance(task)
