@@ -33,12 +33,13 @@ class Bench:
             return
         by_seed = {record["seed"]: record for record in blanks}
         starts = self._starts(settings, list(by_seed))
-        trainer = self._trainers.of(settings, len(by_seed))
+        dims = dict(zip(by_seed, starts.dims, strict=True))
+        trainer, draw = self._trainers.of(settings, len(by_seed)), initial(settings, self._data)
         for part in padded(list(by_seed), trainer.chunk):
-            dims = [starts.dims[list(by_seed).index(seed)] for seed in part]
-            found = trainer.train(partial(initial, settings, self._data, part, dims), part, settings.epochs, report)
+            drawn = partial(draw, part, [dims[seed] for seed in part])
+            found = trainer.train(drawn, part, settings.epochs, report)
             yield [
-                by_seed[seed] | {"dim": dims[row], "trials": [list(trial) for trial in starts.trials]}
+                by_seed[seed] | {"dim": dims[seed], "trials": [list(trial) for trial in starts.trials]}
                 | _results(found, row) | _circumstances(found, trainer)
                 for row, seed in enumerate(dict.fromkeys(part))
             ]  # fmt: skip
@@ -52,11 +53,11 @@ class Bench:
         """The mean test accuracy from each starting dimension, over orders of the data."""
         seeds = [seed for _ in dims for seed in range(repetitions)]
         starts = [dim for dim in dims for _ in range(repetitions)]
-        trainer = self._trainers.of(settings, len(seeds))
+        trainer, draw = self._trainers.of(settings, len(seeds)), initial(settings, self._data)
         accuracies: list[float] = []
         for places in padded(range(len(seeds)), trainer.chunk):
             part, first = [seeds[place] for place in places], [starts[place] for place in places]
-            found = trainer.train(partial(initial, settings, self._data, part, first), part, epochs)
+            found = trainer.train(partial(draw, part, first), part, epochs)
             accuracies += found.accuracies[: len(dict.fromkeys(places)), -1].tolist()
         return np.reshape(accuracies, (len(dims), repetitions)).mean(-1).tolist()
 

@@ -69,6 +69,7 @@ class Trainer:
         self._data = on_device(data) if placed is None else placed
         self._tests = len(data.test_labels)
         self._optimizer = {"adam": optax.adam, "sgd": optax.sgd}[settings.optimizer](settings.learning_rate)
+        self._start = jax.jit(jax.vmap(self._optimizer.init))
         self._network = settings.network(data)  # its initializers are not used
         step = partial(_epoch, self._network, self._optimizer, settings.batch_size)
         batched = jax.jit(jax.vmap(step, in_axes=(None, 0)), donate_argnums=1)
@@ -97,7 +98,7 @@ class Trainer:
         start = time.perf_counter()
         params = jax.block_until_ready(initialize())
         initialized = time.perf_counter()
-        states = State(params, jax.jit(jax.vmap(self._optimizer.init))(params), _orders(np.array(seeds, np.uint32)))
+        states = State(params, self._start(params), _orders(np.array(seeds, np.uint32)))
         losses, hits = [], []
         for epoch in range(epochs):
             states, found = self._run(self._data, states)
@@ -145,13 +146,17 @@ def _keys(seed: Any) -> tuple[Array, Array]:
     return weights, order
 
 
-def initial(settings: Settings, data: Dataset, seeds: Sequence[int], dims: Sequence[int | None]) -> Any:
-    """The initial params of all seeds, stacked; `dims` are the first dimensions in the paper's order."""
-    numbers = np.array(seeds, np.uint32)
-    sample = data.train_inputs[:SAMPLE]
+# From seeds, and their first dimensions in the paper's order, to their initial params, stacked.
+Initial = Callable[[Sequence[int], Sequence[int | None]], Any]
+
+
+def initial(settings: Settings, data: Dataset) -> Initial:
+    """What draws the initial params of an experiment; compiled once for all chunks of seeds."""
     if settings.source == "sequence":
-        return _stacked([_in_sequence(settings, data, seed, dim) for seed, dim in zip(numbers, dims, strict=True)])
-    network = settings.network(data)
+        return lambda seeds, dims: _stacked(
+            [_in_sequence(settings, data, np.uint32(seed), dim) for seed, dim in zip(seeds, dims, strict=True)]
+        )
+    sample, network = data.train_inputs[:SAMPLE], settings.network(data)
     if settings.source == "autoinit":
         distribution = INITIALIZERS[settings.initializer].distribution
 
@@ -163,7 +168,8 @@ def initial(settings: Settings, data: Dataset, seeds: Sequence[int], dims: Seque
             return network.init(_keys(seed)[0], sample[:1])["params"]
 
     # Not by `vmap`: JAX's own orthogonal matrices, several batches of them in one program, can hang jaxlib's CPU.
-    return jax.jit(functools.partial(lax.map, one))(numbers)
+    drawn = jax.jit(functools.partial(lax.map, one))
+    return lambda seeds, _dims: drawn(np.array(seeds, np.uint32))
 
 
 def _in_sequence(settings: Settings, data: Dataset, seed: Any, dim: int | None) -> Any:

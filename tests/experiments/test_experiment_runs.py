@@ -43,8 +43,8 @@ class TestTraining:
         settings = Settings(model="mlp1", units=16, optimizer=optimizer, batch_size=48, limit=200)
         seeds, epochs = [0, 5], 2
         trainer = Trainer(settings, data, 2, 2)
-        found = trainer.train(lambda: initial(settings, data, seeds, [None, None]), seeds, epochs)
-        start = initial(settings, data, seeds, [None, None])
+        found = trainer.train(lambda: initial(settings, data)(seeds, [None, None]), seeds, epochs)
+        start = initial(settings, data)(seeds, [None, None])
         for row, seed in enumerate(seeds):
             params = jax.tree.map(lambda leaf, row=row: np.asarray(leaf[row], np.float64), start)
             losses, hits = plain_training(params, settings, data, seed, epochs)
@@ -54,14 +54,14 @@ class TestTraining:
     def test_accuracy_counts_a_last_part_batch(self, data, monkeypatch):
         monkeypatch.setattr("qrjax._experiments._training.EVALUATED", 64)
         trainer = Trainer(SMALL, data, 1, 1)
-        found = trainer.train(lambda: initial(SMALL, data, [0], [None]), [0], 2)
+        found = trainer.train(lambda: initial(SMALL, data)([0], [None]), [0], 2)
         monkeypatch.undo()
-        whole = Trainer(SMALL, data, 1, 1).train(lambda: initial(SMALL, data, [0], [None]), [0], 2)
+        whole = Trainer(SMALL, data, 1, 1).train(lambda: initial(SMALL, data)([0], [None]), [0], 2)
         np.testing.assert_allclose(found.accuracies, whole.accuracies)
 
     def test_sources_share_the_order_of_the_data(self, data):
         """Paired by seed: from equal weights equal training follows, whatever the source is called."""
-        weights = initial(SMALL, data, [3], [None])
+        weights = initial(SMALL, data)([3], [None])
         trainer = Trainer(SMALL, data, 1, 1)
         one, other = (trainer.train(lambda: jax.tree.map(jnp.copy, weights), [3], 1) for _ in range(2))
         third = trainer.train(lambda: jax.tree.map(jnp.copy, weights), [4], 1)

@@ -133,7 +133,7 @@ class TestInitialWeights:
     @pytest.mark.parametrize("name", ["glorot_uniform", "random_normal", "orthogonal"])
     def test_in_the_papers_order_kernel_k_has_dimension_start_plus_k(self, name):
         chosen = settings("mlp2", "images", initializer=name, source="sequence")
-        params = initial(chosen, IMAGES, [3, 4], [5, 11])
+        params = initial(chosen, IMAGES)([3, 4], [5, 11])
         arguments = {"random_normal": (0.0, 0.05)}.get(name, ())
         for row, start in enumerate((5, 11)):
             for layer, shape in enumerate([(64, 16), (16, 16), (16, 10)]):
@@ -146,7 +146,7 @@ class TestInitialWeights:
     @pytest.mark.parametrize("source", SOURCES)
     def test_seeds_differ_and_biases_are_zero(self, source):
         chosen = settings("mlp1", "images", source=source)
-        params = initial(chosen, IMAGES, [0, 1], [1, 3])
+        params = initial(chosen, IMAGES)([0, 1], [1, 3])
         assert (params["Dense_0"]["bias"] == 0).all()
         assert (params["Dense_0"]["kernel"][0] != params["Dense_0"]["kernel"][1]).mean() > 0.9
 
@@ -154,7 +154,7 @@ class TestInitialWeights:
         rng = np.random.default_rng(0)
         data = IMAGES._replace(train_inputs=rng.normal(size=(96, 8, 8, 1)).astype(np.float32))
         chosen = settings("mlp2", "images", source="autoinit", initializer="orthogonal")
-        params = initial(chosen, data, range(8), [None] * 8)
+        params = initial(chosen, data)(range(8), [None] * 8)
         logits = jax.vmap(lambda p: chosen.network(data).apply({"params": p}, data.train_inputs))(params)
         assert float((logits**2).mean()) == pytest.approx(1, abs=0.3)
 
