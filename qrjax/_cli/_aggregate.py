@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -13,8 +12,8 @@ import click
 
 from qrjax._cli._arguments import OneOf, OutputPath, examples
 from qrjax._cli._failure import Failure
-from qrjax._cli._picture import check_matplotlib, save
-from qrjax._cli._screen import screen
+from qrjax._cli._picture import save
+from qrjax._cli._screen import print_json, screen
 from qrjax._experiments._initializers import SOURCES
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def command(
         if out is not None:
             save_frame(frame(records), out)
         if plot is not None:
-            _draw(records, plot)
+            save(lambda: _boxes(records), plot)
     except OSError as error:
         raise Failure(f"cannot read {error.filename}: {error.strerror}; name files of `qrjax train`") from error
     except (ValueError, ImportError) as error:
@@ -113,7 +112,7 @@ def _show(
     found: Sequence[Comparison], baseline: str, target: float | None, as_json: bool, markdown: bool, quiet: bool
 ) -> None:
     if as_json:
-        click.echo(json.dumps([comparison._asdict() | {"verdict": comparison.verdict} for comparison in found]))
+        print_json([comparison._asdict() | {"verdict": comparison.verdict} for comparison in found])
         return
     output = screen(quiet or markdown)
     shown = _shown(found)
@@ -160,11 +159,6 @@ def _row(found: Comparison) -> list[str]:
         f"{found.epochs:.2f} / {found.baseline_epochs:.2f}",
         found.verdict,
     ]
-
-
-def _draw(records: Sequence[Record], path: Path) -> None:
-    check_matplotlib()
-    save(lambda: _boxes(records), path)
 
 
 def _boxes(records: Sequence[Record]) -> Figure:

@@ -77,8 +77,7 @@ _search = _options(
     epilog=examples(
         "qrjax train --model cnn --initializer he_normal --out results.jsonl",
         "qrjax train --model mlp2,cnn --initializer all --source all --out results.jsonl",
-        "qrjax train --dataset mnist --data ~/mnist --source random,sequence \\",
-        "      --scheme auto --out mnist.jsonl",
+        "qrjax train --dataset mnist --data ~/mnist --source random,sequence --scheme auto --out mnist.jsonl",
         "qrjax aggregate results.jsonl",
     )
 )
