@@ -13,6 +13,7 @@ from qrjax._experiments._records import NAMES, Record, experiment
 from qrjax._experiments._run import KIND
 from qrjax._files._journal import read
 from qrjax._files._replacing import replacing
+from qrjax._sweep import _pandas
 
 # These name an experiment.
 NAMING = ("dataset", "model", "optimizer", "initializer")
@@ -64,10 +65,7 @@ def frame(records: Iterable[Record]) -> Any:
       >>> experiments.frame([record])[["model", "seed", "epoch", "accuracy"]].values.tolist()
       [['mlp1', 3, 1, 0.8], ['mlp1', 3, 2, 0.9]]
     """
-    try:
-        import pandas
-    except ModuleNotFoundError as error:
-        raise ImportError("a DataFrame needs pandas, which is not installed: pip install 'qrjax[bench]'") from error
+    pandas = _pandas.required()
     rows = [row for record in records for row in _rows(record)]
     made = pandas.DataFrame(rows)
     return made.astype({"dim": "Int64"}) if rows else made

@@ -13,8 +13,8 @@ from qrjax._experiments._records import NAMES, Record, blank, digest, identity
 from qrjax._experiments._schemes import Scheme
 from qrjax._experiments._settings import Settings
 from qrjax._files._journal import Journal, opened
-from qrjax._sweep._bar import bar
 from qrjax._sweep._seeds import check_chunk, checked
+from qrjax._terminal._bar import bar
 
 KIND = "qrjax.experiments"
 

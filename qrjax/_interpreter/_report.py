@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
+
+from qrjax._terminal._text import text_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,7 +165,6 @@ def _number(value: float | None) -> str:
 
 
 def _rendered(report: Report) -> str:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -177,10 +177,8 @@ def _rendered(report: Report) -> str:
         table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=name != "notes")
     for row in report:
         table.add_row(*_cells(row, report.measured))
-    stream = io.StringIO()
     width = max((len(row.path) + len(row.op) for row in report), default=0) + 200
-    Console(file=stream, width=width, color_system=None, force_terminal=False, force_jupyter=False).print(table)
-    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    lines = [line.rstrip() for line in text_of(table, width).splitlines()]
     return "\n".join(lines + [""] * bool(report.findings) + [f"- {finding}" for finding in report.findings])
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from qrjax._files._replacing import replacing
+from qrjax._sweep import _pandas
+from qrjax._terminal._text import text_of
 
 Values = np.ndarray[Any, Any]
 COLUMNS = ("seed", "metric", "step", "value")
@@ -79,25 +81,18 @@ class Sweep(Mapping[str, Values]):
         Raises:
           ImportError: if pandas is not installed.
         """
-        try:
-            import pandas
-        except ModuleNotFoundError as error:
-            raise ImportError("a DataFrame needs pandas, which is not installed: pip install 'qrjax[bench]'") from error
-        return pandas.DataFrame(self.rows(), columns=list(COLUMNS)).astype({"step": "Int64"})
+        return _pandas.required().DataFrame(self.rows(), columns=list(COLUMNS)).astype({"step": "Int64"})
 
     def __str__(self) -> str:
         """A table: for each result its last step over the seeds."""
         from rich import box
-        from rich.console import Console
         from rich.table import Table
 
         table = Table("result", "shape", "mean", "deviation", "least", "median", "most", box=box.SIMPLE_HEAD)
         table.title = f"{len(self.seeds)} seeds, last step of each result"
         for name, values in self.arrays.items():
             table.add_row(name, str(values.shape[1:]), *_summary(values))
-        console = Console(width=100, file=io.StringIO(), force_terminal=False, force_jupyter=False)
-        console.print(table)
-        return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
+        return text_of(table, 100).rstrip()
 
     __repr__ = __str__
 

@@ -18,9 +18,9 @@ import numpy as np
 from qrjax._adapters._variables import path_name
 from qrjax._files._journal import Journal, Record, decoded, encoded, opened
 from qrjax._sweep import _memory
-from qrjax._sweep._bar import bar
 from qrjax._sweep._results import Sweep
 from qrjax._sweep._seeds import as_array, check_chunk, checked, padded
+from qrjax._terminal._bar import bar
 
 KIND = "qrjax.sweep"
 SEED = as_array([0]).dtype
@@ -67,9 +67,11 @@ def sweep(
       A `Sweep`: arrays by name with the seeds as their first axis, and tidy rows (`rows`, `to_csv`, `to_pandas`).
 
     Raises:
-      TypeError: if `seeds` are not whole numbers or `train` returns something other than arrays.
-      ValueError: if a seed comes twice or is out of range, `chunk` is not positive, or `file` holds something else:
-        results of another training function, other arguments, settings or versions. The file stays as it is.
+      TypeError: if `seeds` are not whole numbers, `settings` are no mapping of plain JSON values, or `train` returns
+        something other than real arrays of different names.
+      ValueError: if a seed comes twice or is out of range, `chunk` is not positive or not the one that `file` was
+        begun with, or `file` is damaged or holds something else: results of another training function, other
+        arguments, settings or versions. The file stays as it is.
       OSError: if `file` cannot be written; what it held is kept.
 
     Example:

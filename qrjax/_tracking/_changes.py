@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from qrjax._terminal._text import text_of
 from qrjax._tracking._pairs import Pair, pairs
 from qrjax._tracking._statistics import Sums, sums
 
@@ -185,7 +185,6 @@ def _row(path: str, shape: tuple[int, ...] | None, s: Sums) -> Change:
 
 def _rendered(found: Changes) -> str:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
@@ -202,8 +201,5 @@ def _rendered(found: Changes) -> str:
         cells += ["-" if row.cosine is None else f"{row.cosine:.4f}", f"{row.sign_flips:,}"]
         table.add_row(row.path, *cells, *([f"{row.not_finite:,}"] if broken else []))
     width = max(len(row.path) for row in (*found, found.total)) + 120
-    console = Console(file=io.StringIO(), width=width, color_system=None, force_jupyter=False)
-    console.print(table)
-    text: str = console.file.getvalue()  # type: ignore[attr-defined]
-    lines = [line.rstrip() for line in text.splitlines() if line.strip()]
+    lines = [line.rstrip() for line in text_of(table, width).splitlines() if line.strip()]
     return "\n".join([*lines, f"changed: moved by more than {found.threshold:g}"])

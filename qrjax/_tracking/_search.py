@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 from jax import Array
 
+from qrjax._terminal._bar import bar
 from qrjax._tracking._criteria import Criterion
 from qrjax._tracking._masks import Selection, awakened, prune
 
@@ -93,22 +94,17 @@ def max_sparsity(
 
 
 def _bisected(attempt: Callable[[float], Sparsest], limit: float, steps: int, progress: bool) -> Sparsest:
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not (progress and console.is_terminal)) as bar:
-        task = bar.add_task("sparsity", total=steps + 1)
+    with bar(steps + 1, "sparsity", progress) as update:
         best, top = attempt(0.0), attempt(1.0)
-        bar.advance(task)
+        update(1, "sparsity")
         if top.loss <= limit:
             return top
         low, high = 0.0, 1.0
-        for _ in range(steps):
+        for step in range(steps):
             middle = attempt((low + high) / 2)
             if middle.loss <= limit:
                 best, low = middle, middle.sparsity
             else:
                 high = middle.sparsity
-            bar.update(task, advance=1, description=f"sparsity {low:.3f}")
+            update(step + 2, f"sparsity {low:.3f}")
     return best
