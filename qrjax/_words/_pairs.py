@@ -6,6 +6,9 @@ the same bits everywhere. All operations wrap modulo 2**64.
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -13,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
+
+from qrjax._words._pointwise import pointwise
 
 
 class Pair(NamedTuple):
@@ -38,14 +43,29 @@ def constant(value: int) -> Pair:
 def mulhi(x: Array, y: Array) -> Array:
     """The high word of the 64-bit product of two words.
 
-    Not `lax.mulhi`: as of jax 0.10.2 that does not compile for more than one device ("Unable to convert
-    MHLO to StableHLO"). The 64-bit words live between these lines only; four 16-bit products, which
-    would do without, take a fifth longer.
+    Not `lax.mulhi`: as of jax 0.10.2 that does not compile for more than one device ("Unable to convert MHLO to
+    StableHLO").
     """
+    (product,) = _mulhi(x, y)
+    return product
+
+
+def _mulhi_in_64_bits(x: Array, y: Array) -> list[Array]:
     with jax.enable_x64(True):
-        wide = [lax.convert_element_type(operand, np.uint64) for operand in jnp.broadcast_arrays(x, y)]
-        product = lax.mul(*wide)
-        return lax.convert_element_type(lax.shift_right_logical(product, lax.full_like(product, 32)), np.uint32)
+        product = lax.mul(*(lax.convert_element_type(operand, np.uint64) for operand in (x, y)))
+        return [lax.convert_element_type(lax.shift_right_logical(product, np.uint64(32)), np.uint32)]
+
+
+def _mulhi_of_halves(x: Array, y: Array) -> list[Array]:
+    """By four 16-bit products, none of whose sums passes 2**32."""
+    half = np.uint32(0xFFFF)
+    x_hi, x_lo, y_hi, y_lo = x >> 16, x & half, y >> 16, y & half
+    first = x_hi * y_lo + (x_lo * y_lo >> 16)
+    second = x_lo * y_hi + (first & half)
+    return [x_hi * y_hi + (first >> 16) + (second >> 16)]
+
+
+_mulhi = pointwise("mulhi", 1, wide=_mulhi_in_64_bits, narrow=_mulhi_of_halves)
 
 
 def where(condition: Array, x: Array, y: Array) -> Array:
@@ -89,6 +109,19 @@ def materialized(*words: Array) -> list[Array]:
     padded = [where(copies == 0, jnp.expand_dims(w, 0), word(0)) for w in words]
     zeros = [np.uint32(0)] * len(words)
     return list(lax.reduce(padded, zeros, lambda x, y: [a ^ b for a, b in zip(x, y, strict=True)], (0,)))
+
+
+def packed(words: Sequence[Array], bits: int) -> list[Array]:
+    """The lowest `bits` bits of each word, as many to a word as fit."""
+    each, mask = 32 // bits, word((1 << bits) - 1)
+    shifted = [(w & mask) << bits * (k % each) for k, w in enumerate(words)]
+    return [functools.reduce(operator.or_, shifted[k : k + each]) for k in range(0, len(shifted), each)]
+
+
+def unpacked(words: Sequence[Array], bits: int, count: int) -> list[Array]:
+    """The inverse of `packed`, of `count` words."""
+    each, mask = 32 // bits, word((1 << bits) - 1)
+    return [words[k // each] >> bits * (k % each) & mask for k in range(count)]
 
 
 def reverse_bits(x: Array) -> Array:

@@ -15,8 +15,10 @@ from qrjax._words._pairs import (
     constant,
     mulhi,
     multiply,
+    packed,
     reverse_bits,
     shift_right,
+    unpacked,
     where,
     word,
     xor,
@@ -98,6 +100,15 @@ def test_words_broadcast():
     total = add(column, row)
     assert total.lo.shape == (3, 1)
     np.testing.assert_array_equal(total.hi[:, 0], [3, 4, 4])  # 0 + 0xFFFFFFFF does not carry, the others do
+
+
+@pytest.mark.parametrize(("bits", "held"), [(1, 1), (10, 1), (11, 2), (16, 2), (17, 3), (32, 3)])
+def test_packed_words_are_their_lowest_bits(bits, held):
+    words = [0xFFFFFFFF, 0x9E3779B9, 0x2545F491]
+    together = packed([word(w) for w in words], bits)
+    assert len(together) == held
+    assert int(together[0]) == sum(w % 2**bits << bits * k for k, w in enumerate(words[: 32 // bits]))
+    assert [int(w) for w in unpacked(together, bits, 3)] == [w % 2**bits for w in words]
 
 
 @pytest.mark.parametrize("shapes", [((), (), ()), ((3, 1), (1, 2), (1, 1)), ((2,), (2,), (2,)), ((4,), (), ())])

@@ -1,0 +1,58 @@
+"""Primitives on uint32 words whose program is chosen where they are lowered, by what the processor multiplies.
+
+CPUs and GPUs have 64-bit words, TPUs do not, and StableHLO for one is no good for the other. A primitive is one
+equation in a jaxpr, which traces faster than the twenty that it stands for, and becomes operations at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
+
+Words = Callable[..., Sequence[Array]]
+
+
+def pointwise(name: str, results: int, *, wide: Words, narrow: Words) -> Words:
+    """A function of words that broadcast, applied element by element, lowered in one of two ways.
+
+    Args:
+      name: of the primitive, for who reads a jaxpr.
+      results: how many words it returns, each of the operands' common shape.
+      wide: with 64-bit words inside, for CPUs and GPUs.
+      narrow: with 32-bit words only, for TPUs; the same bits.
+    """
+    primitive = Primitive(name)
+    primitive.multiple_results = True
+
+    def call(*words: Array) -> Sequence[Array]:
+        return primitive.bind(*_aligned(words))
+
+    def batched(words: Sequence[Array], axes: Sequence[int | None]) -> tuple[Sequence[Array], list[int]]:
+        pairs = zip(words, axes, strict=True)
+        return call(*(jnp.expand_dims(w, 0) if k is None else jnp.moveaxis(w, k, 0) for w, k in pairs)), [0] * results
+
+    primitive.def_impl(jax.jit(primitive.bind))
+    primitive.def_abstract_eval(lambda first, *_: [first] * results)
+    batching.primitive_batchers[primitive] = batched
+    mlir.register_lowering(primitive, mlir.lower_fun(wide, multiple_results=True))
+    mlir.register_lowering(primitive, mlir.lower_fun(narrow, multiple_results=True), platform="tpu")
+    return call
+
+
+def _aligned(words: Sequence[Array]) -> list[Any]:
+    """The words, broadcast to one shape and, on a mesh, to one type."""
+    shape = jnp.broadcast_shapes(*(w.shape for w in words))
+    full = [w if w.shape == shape else jnp.broadcast_to(w, shape) for w in words]
+    if len({jax.typeof(w) for w in full}) > 1:
+        # They vary over different devices of a mesh; an operation of JAX's own gives the type of them all.
+        nothing = full[0] & 0
+        for w in full[1:]:
+            nothing = nothing & w
+        full = [w ^ nothing for w in full]
+    return full
