@@ -10,7 +10,7 @@ import jax
 from jax import Array
 
 from qrjax._autoinit._analyze import Selection, check_target, input_values, model_of, selector, walked
-from qrjax._autoinit._plan import SOURCES, Draw, Plan, plans
+from qrjax._autoinit._plan import SOURCES, Draw, Plan, path_keys, plans
 from qrjax._initializers._arguments import choice
 from qrjax._initializers._builders import DISTRIBUTIONS
 from qrjax._interpreter._model import Model
@@ -38,7 +38,9 @@ def drawn(model: Model, plans: Mapping[str, Plan], key: Array) -> list[Any]:
     """All variables: weights by their plans, the rest by the module's own initialization."""
     needed = [leaf.path not in plans for leaf in model.leaves]
     own = iter(model.materialize(key, needed) if any(needed) else ())
-    return [next(own) if need else plans[leaf.path].array(key) for leaf, need in zip(model.leaves, needed, strict=True)]
+    keys = dict(zip(plans, path_keys(key, list(plans)), strict=True))
+    paths = [leaf.path for leaf in model.leaves]
+    return [next(own) if need else plans[path].array(keys[path]) for path, need in zip(paths, needed, strict=True)]
 
 
 def prepare(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +15,7 @@ import numpy as np
 from jax import Array
 
 from qrjax._initializers._builders import DISTRIBUTIONS, orthogonal_hash, orthogonal_qr
+from qrjax._initializers._compilation import compiled_once
 from qrjax._initializers._initializer import Initializer
 from qrjax._initializers._orthogonal import Orthogonal
 from qrjax._initializers._scaling import Fixed
@@ -54,7 +57,12 @@ class Draw:
         """Weights of unit variance, float32."""
         if self.distribution == "orthogonal":
             return Arranged.of(self, shape, inputs).array(key)
-        return self.initializer(inputs)(key, shape, jnp.float32)
+        return self.initializer(inputs).drawn(key, shape, jnp.float32)
+
+    def check(self, shape: Shape, inputs: tuple[int, ...]) -> None:
+        """Raises or warns where such weights cannot be had, or are not good to have."""
+        if self.distribution != "orthogonal":
+            self.initializer(inputs).check(shape, jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,22 +115,36 @@ class Plan:
         return self.leaf.shape[self.gains.ndim :]
 
     def keys(self, key: Array) -> Array:
-        """The key that the parameter's path makes of `key`; where layers are stacked, one for each."""
-        own = path_key(key, self.leaf.path)
+        """The key that the parameter's path makes of the model's; where layers are stacked, one for each."""
+        return self.keys_of_layers(path_key(key, self.leaf.path))
+
+    def keys_of_layers(self, own: Array) -> Array:
+        """The key of each layer, from the parameter's own, which it is where no layers are stacked."""
         if not self.gains.ndim:
             return own
         return jax.vmap(lambda i: jax.random.fold_in(own, i))(jnp.arange(len(self.gains), dtype=jnp.uint32))
 
-    def array(self, key: Array) -> Array:
-        """The weights, from the key of the whole model."""
+    def array(self, own: Array) -> Array:
+        """The weights, from the parameter's own key."""
         if self.equal:
             return jnp.full(self.leaf.shape, self.gains, self.leaf.dtype)
-        if not self.gains.ndim:
-            unit = self.draw.unit(self.keys(key), self.shape, self.inputs)
-        else:
-            unit = jax.vmap(lambda k: self.draw.unit(k, self.shape, self.inputs))(self.keys(key))
-        gains = self.gains.reshape(*self.gains.shape, *[1] * len(self.shape))
-        return (unit * gains).astype(self.leaf.dtype)
+        self.draw.check(self.shape, self.inputs)
+        keys, dtype = self.keys_of_layers(own), np.dtype(self.leaf.dtype)
+        # An orthogonal matrix has other factors before the gain; compiled together they would round differently.
+        scaled = _scaled if self.draw.distribution == "orthogonal" else _scaled_in_one
+        return compiled_once(scaled(self.draw, keys, jnp.asarray(self.gains), self.inputs, self.shape, dtype))
+
+
+def _scaled(
+    draw: Draw, keys: Array, gains: Array, inputs: tuple[int, ...], shape: Shape, dtype: np.dtype[Any]
+) -> Array:
+    # Gains are arguments, so that weights of one shape share one program.
+    unit = functools.partial(draw.unit, shape=shape, inputs=inputs)
+    weights = jax.vmap(unit)(keys) if gains.ndim else unit(keys)
+    return (weights * gains.reshape(*gains.shape, *[1] * len(shape))).astype(dtype)
+
+
+_scaled_in_one = jax.jit(_scaled, static_argnums=(0, 3, 4, 5))
 
 
 def plans(model: Model, walk: Walk, chosen: Callable[[str], bool], draw: Draw) -> dict[str, Plan]:
@@ -149,7 +171,22 @@ def _plan(leaf: Leaf, walk: Walk, weight: Weight, axes: tuple[int, ...] | None, 
 
 def path_key(key: Array, path: str) -> Array:
     """The key of one parameter: it depends on the key and on the path, and on nothing else in the model."""
+    return _fold(key, _digest(path))
+
+
+def path_keys(key: Array, paths: Sequence[str]) -> list[Array]:
+    """`path_key` of each path. In one batch, where a kind of keys allows: to compile each by itself takes seconds."""
+    digests = np.array([_digest(path) for path in paths], np.uint32).reshape(-1, 2)
+    if jax.random.key_impl(key) == "unsafe_rbg":  # whose batches are other numbers
+        return [_fold(key, digest) for digest in digests]
+    own = jax.jit(jax.vmap(_fold, (None, 0)))(key, digests)
+    return [own[i] for i in range(len(paths))]
+
+
+def _digest(path: str) -> tuple[int, int]:
     digest = hashlib.sha256(path.encode()).digest()
-    for start in (0, 4):
-        key = jax.random.fold_in(key, int.from_bytes(digest[start : start + 4], "little"))
-    return key
+    return int.from_bytes(digest[:4], "little"), int.from_bytes(digest[4:8], "little")
+
+
+def _fold(key: Array, digest: Any) -> Array:
+    return jax.random.fold_in(jax.random.fold_in(key, digest[0]), digest[1])

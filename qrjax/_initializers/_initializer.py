@@ -17,6 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from qrjax._initializers._antithetic import is_symmetric, paired
 from qrjax._initializers._arguments import shape_of
+from qrjax._initializers._compilation import compiled_once
 from qrjax._initializers._scaling import Fixed, Scaling
 from qrjax._initializers._specification import KEY, Resolved, Specification
 from qrjax._initializers._streams import Component, Streams
@@ -79,12 +80,25 @@ class Initializer(Streams):
           TypeError: if `key` is not a key or `shape` not a sequence of integers.
           ValueError: if `shape` or `dtype` does not fit this initializer.
         """
-        shape, found = self._checked(shape, dtype)
+        shape, found = self.check(shape, dtype)
         if 0 in shape:
             return jnp.zeros(shape, found, out_sharding=out_sharding)
-        self._warn_of_collapse(shape)
-        fill = functools.partial(_fill, self._without_path(), shape=shape, dtype=found)
+
+        def fill(words: Array) -> Array:
+            return compiled_once(_fill(self._without_path(), words, shape=shape, dtype=found))
+
         return sharded(fill, out_sharding)(self._words(key))
+
+    def drawn(self, key: Array, shape: Shape, dtype: Any) -> Array:
+        """What the call returns, as a part of a program that is to be compiled as one; checked by the caller."""
+        return _fill(self._without_path(), self._words(key), shape=shape, dtype=np.dtype(dtype))
+
+    def check(self, shape: Any, dtype: Any) -> tuple[Shape, np.dtype[Any]]:
+        """The shape and dtype in canonical form; errors and warnings as for the call."""
+        shape, found = self._checked(shape, dtype)
+        if 0 not in shape:
+            self._warn_of_collapse(shape)
+        return shape, found
 
     def at(self, key: Array, shape: Any, index: Any, dtype: Any = None) -> Array:
         """`init(key, shape, dtype)[index]`, bit for bit, computing those weights alone.
@@ -127,7 +141,7 @@ class Initializer(Streams):
                 "each other and the matrix has an effective rank of a few: fit to reproduce the paper, not to train. "
                 "The default layout='outputs' does not collapse.",
                 RankCollapseWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
 

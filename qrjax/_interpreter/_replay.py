@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array, lax
 
 from qrjax._interpreter._binding import bind
-from qrjax._rules._control import CALLS
+from qrjax._rules._control import CALLS, scan_counts
 
 Path = tuple[int, ...]
 # For each static place in the program: (mean, second moment, gain), one axis for each scan around it.
@@ -56,7 +56,7 @@ class Replay:
             body = next(equation.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in equation.params)
             return self.run(body, values, here)
         if inside and name == "scan":
-            return self._scan(equation.params, values, here)
+            return self._scan(equation, values, here)
         if inside and name == "cond":
             return self._cond(equation.params["branches"], values, here)
         listed = bind(equation, values)
@@ -73,8 +73,9 @@ class Replay:
         mean = jnp.mean(output) * gain
         return results, {here: jnp.stack([mean, moment * gain * gain, gain]).astype(jnp.float32)}
 
-    def _scan(self, p: Mapping[str, Any], values: list[Any], here: Path) -> tuple[list[Any], Moments]:
-        consts, carried = p["num_consts"], p["num_carry"]
+    def _scan(self, equation: Any, values: list[Any], here: Path) -> tuple[list[Any], Moments]:
+        p = equation.params
+        consts, carried = scan_counts(p["jaxpr"], values, [v.aval for v in equation.outvars])
         constants, carry, inputs = values[:consts], values[consts : consts + carried], values[consts + carried :]
 
         def step(carry: Any, inputs: Any) -> Any:

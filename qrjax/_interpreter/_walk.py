@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # The rules register themselves by being imported.
+from qrjax._initializers._compilation import COMPILED_ONCE
 from qrjax._interpreter._binding import bind
 from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._ledger import Ledger
@@ -35,7 +36,7 @@ from qrjax._signals._signal import Signal, Source, Weight, related, relation
 
 Step = tuple[str, int, int]
 # Control flow carries its values' tables along by itself.
-FLOW = frozenset({*_control.CALLS, "scan", "while", "cond", "name"})
+FLOW = frozenset({*_control.CALLS, "scan", "while", "cond", "name", COMPILED_ONCE})
 
 
 @dataclasses.dataclass(eq=False)

@@ -15,11 +15,12 @@ import jax.extend
 from jax import Array, lax
 from jax.interpreters import partial_eval
 
+from qrjax._initializers._compilation import COMPILED_ONCE
 from qrjax._initializers._specification import FACTOR, KEY, LABEL
-from qrjax._rules._control import CALLS
+from qrjax._rules._control import CALLS, scan_counts
 
 # What passes values on as they are, or in another shape or type, which the shapes and types then tell.
-PASSING = ("reshape", "name", "sharding_constraint", "convert_element_type", "copy", "copy_p")
+PASSING = ("reshape", "name", COMPILED_ONCE, "sharding_constraint", "convert_element_type", "copy", "copy_p")
 
 Evaluate = Callable[[Sequence[Any]], Array]
 
@@ -99,7 +100,8 @@ def _called(jaxpr: Any, consts: Sequence[Any], equation: Any, number: int, dtype
 
 def _scanned(jaxpr: Any, consts: Sequence[Any], equation: Any, number: int, dtypes: tuple[Any, ...]) -> Found | None:
     p = equation.params
-    fixed, carried = p["num_consts"], p["num_carry"]
+    operands, results = ([v.aval for v in variables] for variables in (equation.invars, equation.outvars))
+    fixed, carried = scan_counts(p["jaxpr"], operands, results)
     if number < carried:
         return None
     body, inner_consts = p["jaxpr"].jaxpr, p["jaxpr"].consts

@@ -68,11 +68,22 @@ def _ties(shape: tuple[int, ...], drawn: Specification) -> Floats:
     return rho
 
 
+def scan_counts(body: Any, operands: Sequence[Any], results: Sequence[Any]) -> tuple[int, int]:
+    """How many operands of a scan are constants and how many are carried; the others are taken step by step.
+
+    JAX 0.10 has parameters that say so and JAX 0.11 others. The shapes say it too: what is not taken or given step
+    by step has no axis more than in the body.
+    """
+    whole = sum(len(o.shape) == len(inner.shape) for o, inner in zip(operands, body.in_avals, strict=True))
+    carried = sum(len(r.shape) == len(inner.shape) for r, inner in zip(results, body.out_avals, strict=True))
+    return whole - carried, carried
+
+
 @structural("scan")
 def scan(equation: Equation, *values: Value) -> list[Value]:
     """Layers are walked one by one; steps in time until they repeat themselves."""
     p = equation.params
-    consts, carried = p["num_consts"], p["num_carry"]
+    consts, carried = scan_counts(p["jaxpr"], values, equation.outputs)
     constants, carry, inputs = (
         list(values[:consts]),
         list(values[consts : consts + carried]),

@@ -10,6 +10,7 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from qrjax._initializers._compilation import COMPILED_ONCE
 from qrjax._signals._signal import Signal
 
 # Arrays up to this size are computed, not described: masks, positions, rotations.
@@ -150,3 +151,9 @@ def described(value: Value) -> Signal:
 def name(equation: Equation, value: Value) -> Value:
     """A named value is itself; the walk may know the name."""
     return equation.context.mark(equation.params["name"], value)
+
+
+@structural(COMPILED_ONCE)
+def compiled_once(_equation: Equation, value: Value) -> Value:
+    """A note to the compiler changes nothing."""
+    return value

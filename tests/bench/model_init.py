@@ -1,0 +1,132 @@
+"""What it costs to initialize whole models: Flax's own way, with qrjax's builders, and by autoinit.
+
+    python tests/bench/model_init.py [--markdown] [--rounds 3] [--models GPT-2 ...]
+
+Each figure comes from a fresh process, two for each model and kind: one jits key -> variables (trace, with lowering;
+compile; run, the median of three; temporaries by the compiler's account; peak resident memory), one calls it eagerly,
+as most users do. Kinds take turns; ratios are those of one round to Flax in the same round, medians over the rounds;
+so is autoinit's total (trace, compile and run) to that of module.init with the same layout.
+
+"keys alone" is Flax's initialization with weights that only copy a word of their key: what Flax and JAX spend on
+deriving keys and on the forward pass whatever the weights are, the floor below which no initializer gets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import jax
+from sampling import Report, environment, show
+from whole_models import KINDS, MODELS, initialization
+
+BASE, OURS, AUTOINIT = "Flax", "qr", "autoinit"
+SECONDS = ("trace", "compile", "run", "eager")
+MEGABYTES = ("temporaries", "resident", "output")
+Figures = dict[str, float]
+
+
+def jitted(init: Any) -> Figures:
+    key = jax.random.key(0)
+    times = [time.perf_counter()]
+    lowered = jax.jit(init).trace(key).lower()
+    times.append(time.perf_counter())
+    compiled = lowered.compile()
+    times.append(time.perf_counter())
+    runs = []
+    for _ in range(4):
+        begun = time.perf_counter()
+        jax.block_until_ready(compiled(key))
+        runs.append(time.perf_counter() - begun)
+    memory = compiled.memory_analysis()
+    return {
+        "trace": times[1] - times[0],
+        "compile": times[2] - times[1],
+        "first": runs[0],
+        "run": statistics.median(runs[1:]),
+        "temporaries": memory.temp_size_in_bytes / 1e6,
+        "output": memory.output_size_in_bytes / 1e6,
+        "resident": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+    }
+
+
+def eager(init: Any) -> Figures:
+    key = jax.block_until_ready(jax.random.key(0))
+    begun = time.perf_counter()
+    jax.block_until_ready(init(key))
+    return {"eager": time.perf_counter() - begun}
+
+
+def in_a_fresh_process(model: str, kind: str) -> Figures:
+    found: Figures = {}
+    for way in WAYS:
+        command = [sys.executable, __file__, "--one", model, kind, way]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        if ran.returncode:
+            raise RuntimeError(f"{model}, {kind}, {way} failed:\n{ran.stderr}")
+        found |= json.loads(ran.stdout.splitlines()[-1])
+    return found
+
+
+def measured(model: str, rounds: int) -> dict[str, list[Figures]]:
+    found: dict[str, list[Figures]] = {kind: [] for kind in KINDS}
+    for _ in range(rounds):
+        for kind in KINDS:
+            found[kind].append(in_a_fresh_process(model, kind))
+    return found
+
+
+def median_of(figures: list[Figures], name: str) -> float:
+    return statistics.median(f[name] for f in figures)
+
+
+def ratio(figures: list[Figures], base: list[Figures], name: str) -> float:
+    return statistics.median(f[name] / b[name] for f, b in zip(figures, base, strict=True))
+
+
+def total(figures: Figures) -> float:
+    return figures["trace"] + figures["compile"] + figures["run"]
+
+
+def table(model: str, found: dict[str, list[Figures]]) -> Report:
+    rows = []
+    for kind, figures in found.items():
+        cells = [f"{median_of(figures, n):.2f} ({ratio(figures, found[BASE], n):.2f})" for n in SECONDS]
+        temporaries = median_of(figures, "temporaries")
+        cells.append(f"{temporaries:.1f} ({temporaries / median_of(found[BASE], 'temporaries'):.4f})")
+        cells.append(f"{median_of(figures, 'resident'):.0f}")
+        rows.append([kind, *cells])
+    pairs = zip(found[AUTOINIT], found[OURS], strict=True)
+    beside = statistics.median(total(a) / total(b) for a, b in pairs)
+    size = median_of(found[BASE], "output")
+    title = f"{model}: {size:.0f} MB of variables; autoinit in total {beside:.2f} x module.init with {OURS}"
+    columns = ["", *(f"{n} s (x {BASE})" for n in SECONDS), f"temporaries MB (x {BASE})", "resident MB"]
+    return Report(title, columns, rows)
+
+
+WAYS = {"jitted": jitted, "eager": eager}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--markdown", action="store_true", help="tables for the README")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        model, kind, way = arguments.one
+        print(json.dumps(WAYS[way](initialization(model, kind))))
+        return
+    reports = [table(model, measured(model, arguments.rounds)) for model in arguments.models]
+    show(reports, environment(), arguments.markdown)
+
+
+if __name__ == "__main__":
+    main()
