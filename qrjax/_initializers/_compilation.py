@@ -24,13 +24,10 @@ def compiled_once(drawn: Array) -> Array:
     return _compiled_once_p.bind(drawn) if isinstance(drawn, jax.core.Tracer) else drawn
 
 
-def _lower(_context: Any, drawn: Any) -> list[Any]:
-    return [drawn]
-
-
-def _lower_on_cpu(context: Any, drawn: Any) -> list[Any]:
-    call = drawn.owner
-    if getattr(context.module_context.axis_context, "num_devices", None) == 1 and _is_call(call):
+def _lower(context: Any, drawn: Any) -> list[Any]:
+    module, call = context.module_context, drawn.owner
+    alone = getattr(module.axis_context, "num_devices", None) == 1
+    if alone and tuple(module.platforms) == ("cpu",) and _is_call(call):
         attributes: dict[str, Any] = {name: mlir.ir.StringAttr.get(value) for name, value in ATTRIBUTES.items()}
         call.attributes["mhlo.frontend_attributes"] = mlir.ir.DictAttr.get(attributes)
     return [drawn]
@@ -44,6 +41,6 @@ _compiled_once_p = Primitive(COMPILED_ONCE)
 _compiled_once_p.def_impl(lambda drawn: drawn)
 _compiled_once_p.def_abstract_eval(lambda drawn: drawn)
 batching.defvectorized(_compiled_once_p)
-# Not cached: a cached rule is lowered as a function of its own, which does not see where its operand comes from.
+# Not cached: a cached rule is lowered as a function of its own, which does not see where its operand comes from. One
+# rule for all platforms: with jax 0.10 a program for several cannot hold such a primitive with one for each.
 mlir.register_lowering(_compiled_once_p, _lower, cacheable=False)
-mlir.register_lowering(_compiled_once_p, _lower_on_cpu, platform="cpu", cacheable=False)

@@ -52,9 +52,9 @@ def test_the_other_results_of_the_compiler_stay_small():
     assert memory.temp_size_in_bytes < 0.02 * memory.output_size_in_bytes
 
 
-@pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_other_platforms_see_plain_calls(platform):
-    exported = jax.export.export(jax.jit(layers(qrjax.he_normal_qr())), platforms=[platform])(keys())
+@pytest.mark.parametrize("platforms", [["tpu"], ["cuda"], ["cpu", "tpu", "cuda"]], ids="-".join)
+def test_other_platforms_see_plain_calls(platforms):
+    exported = jax.export.export(jax.jit(layers(qrjax.he_normal_qr())), platforms=platforms)(keys())
     assert UNIT not in exported.mlir_module()
 
 
