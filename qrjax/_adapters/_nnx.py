@@ -17,6 +17,10 @@ from qrjax._rules._registry import Value
 from qrjax._signals._signal import Signal
 
 
+# What multiplies starts with one, as a rule; what is added, biases, with zero.
+STARTING_AT_ONE = ("scale", "gamma", "var")
+
+
 def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, Any]) -> Model:
     """The model of an NNX module, whose variables may be arrays or, from nnx.eval_shape, shapes."""
     arrays, join = split_arguments(arguments)
@@ -32,11 +36,11 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
         call = method if callable(method) else getattr(type(model), method)
         return call(model, *args, **kwargs)
 
-    shapes = [abstract(v) for v in values]
+    shapes, leaves = [abstract(v) for v in values], nnx_leaves(state)
     program = jax.make_jaxpr(apply)(shapes, *[abstract(a) for a in arrays])
     return Model(
-        leaves=nnx_leaves(state),
-        laws=functools.cache(lambda: [_law(v) for v in values]),
+        leaves=leaves,
+        laws=functools.cache(lambda: [_law(v, leaf.steps[-1]) for v, leaf in zip(values, leaves, strict=True)]),
         program=program,
         keys=0,
         inputs=arrays,
@@ -56,11 +60,11 @@ def with_variables(module: nnx.Module, variables: Any) -> nnx.Module:
     return result
 
 
-def _law(value: Any) -> Value:
-    if isinstance(value, (jax.ShapeDtypeStruct, jax.core.Tracer)):
-        # Nothing is known of values that were never computed; zero is what biases start with.
-        return Signal.constant(0.0, tuple(value.shape), value.dtype)
-    return law_of_array(value)
+def _law(value: Any, name: Any) -> Value:
+    if not isinstance(value, (jax.ShapeDtypeStruct, jax.core.Tracer)):
+        return law_of_array(value)
+    # Values that were never computed, or will be when a jitted function runs, tell nothing but their names.
+    return Signal.constant(float(name in STARTING_AT_ONE), tuple(value.shape), value.dtype)
 
 
 def _actual(value: Any) -> Any:

@@ -94,7 +94,9 @@ def autoinit(
     uses; layers stacked by a scan get one gain each.
 
     Args:
-      module: a Linen module, an NNX module, or a pair of functions init(key, x), apply(params, x).
+      module: a Linen module, an NNX module, or a pair of functions init(key, x), apply(params, x). Of an NNX
+        module that is made within the same jax.jit, values are not known yet: parameters called scale, gamma or
+        var are taken as 1, others that are not drawn as 0.
       sample_input, *args, **kwargs: what the module is called with: arrays, token ids, pytrees of them, or
         jax.ShapeDtypeStruct; anything else is handed through as a setting.
       seed: a number that all weights depend on; may be traced.

@@ -560,3 +560,27 @@ def test_low_precision_is_calibrated_under_strict_promotion(dtype):
     variables = qrjax.autoinit(network, x, calibrate=True)
     assert variables["params"]["kernel"].dtype == dtype
     assert qrjax.measure(network, variables, x).weights[0].measured_second_moment == pytest.approx(1, abs=0.02)
+
+
+class Normalized(nnx.Module):
+    """Every norm of NNX between weights."""
+
+    def __init__(self, rngs):
+        norms = nnx.LayerNorm, nnx.RMSNorm, nnx.BatchNorm, lambda n, rngs: nnx.GroupNorm(n, 4, rngs=rngs)
+        self.norms = nnx.List([norm(32, rngs=rngs) for norm in norms])
+        self.layers = nnx.List([nnx.Linear(32, 32, rngs=rngs) for _ in norms])
+        self.attention = nnx.MultiHeadAttention(4, 32, decode=False, rngs=rngs)
+
+    def __call__(self, x):
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            x = nnx.relu(layer(norm(x)))
+        return self.attention(x)
+
+
+def test_an_nnx_module_made_within_jit_gets_the_weights_of_one_made_outside():
+    def build():
+        return nnx.state(qrjax.autoinit(Normalized(nnx.Rngs(0)), jax.ShapeDtypeStruct((8, 5, 32), jnp.float32)))
+
+    outside, within = (jax.tree.leaves(made) for made in (build(), jax.jit(build)()))
+    for one, other in zip(outside, within, strict=True):
+        np.testing.assert_array_equal(one, other)
