@@ -16,7 +16,6 @@ from qrjax._interpreter._model import Calls, Model
 from qrjax._rules._registry import Value
 from qrjax._signals._signal import Signal
 
-
 # What multiplies starts with one, as a rule; what is added, biases, with zero.
 STARTING_AT_ONE = ("scale", "gamma", "var")
 
