@@ -25,6 +25,7 @@ def test_every_example_is_run_here():
         "any_weight",
         "deep_network",
         "many_seeds",
+        "multihost",
         "own_layer",
         "plot_signal",
         "record_in_checkpoint",
@@ -125,6 +126,22 @@ def test_many_seeds(example, tmp_path, capsys):
     assert (found["pseudorandom"]["loss"] != found["quasirandom"]["loss"]).all()
     assert len((tmp_path / "quasirandom.jsonl").read_text().splitlines()) == 2 + 6
     assert "6 seeds, last step of each result" in capsys.readouterr().out
+
+
+def test_multihost(example, capsys):
+    lines = example("multihost").main([])
+    drawn = [line.partition(" drew ")[2] for line in lines if " drew " in line]
+    recovered = [line.partition(": ")[2] for line in lines if " recovered " in line]
+    assert len(set(drawn)) == 2
+    assert recovered == drawn[::-1]
+    assert all(found.startswith("1,840,640 weights, sha256") for found in drawn)
+    assert capsys.readouterr().out.splitlines() == lines
+
+
+def test_multihost_asks_for_a_folder_that_all_see(example, capsys):
+    with pytest.raises(SystemExit):
+        example("multihost").main(["--coordinator", "10.0.0.1:9911"])
+    assert "--coordinator needs a --folder" in capsys.readouterr().err
 
 
 def test_train_and_eval(example, tmp_path, capsys):

@@ -14,6 +14,7 @@ from jax.interpreters import partial_eval
 
 from qrjax._adapters._trace import abstract
 from qrjax._interpreter._model import laws_of
+from qrjax._interpreter._processes import gathered
 from qrjax._rules._registry import KNOWN_SIZE, Known, Opaque, Value
 from qrjax._signals._signal import Signal
 
@@ -67,7 +68,7 @@ def law_of_array(value: Any) -> Value:
     if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
         return Opaque(tuple(value.shape))
     if value.size <= KNOWN_SIZE:
-        return Known(np.asarray(value))
+        return Known(gathered(value))
     mean, variance = float(jnp.mean(value, dtype=jnp.float32)), float(jnp.var(value.astype(jnp.float32)))
     return Signal.normal(tuple(value.shape), mean, variance, np.dtype(value.dtype))
 

@@ -12,6 +12,7 @@ import numpy as np
 from qrjax._interpreter._findings import findings
 from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._model import Model, input_value
+from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._report import Report
 from qrjax._interpreter._walk import Walk
 from qrjax._rules._registry import Opaque, Value, described
@@ -118,7 +119,7 @@ def input_values(model: Model, mean: Any, variance: Any) -> list[Value]:
 
 def _check_finite(array: Any) -> None:
     if jax.numpy.issubdtype(array.dtype, np.floating):
-        bad = int(np.size(array) - np.isfinite(np.asarray(array, np.float32)).sum())
+        bad = int(np.size(array) - np.isfinite(np.asarray(gathered(array), np.float32)).sum())
         if bad:
             raise ValueError(
                 f"`sample_input` of shape {np.shape(array)} holds {bad} NaN or infinite values; "

@@ -11,6 +11,7 @@ import numpy as np
 
 from qrjax._interpreter._gains import SWEEPS, Gains
 from qrjax._interpreter._ledger import Ledger
+from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._walk import Walk, from_array
 from qrjax._rules._registry import Known, Opaque, Value, described
 from qrjax._signals._quadrature import CDF
@@ -180,7 +181,7 @@ def input_value(array: Any, mean: float | None, variance: float | None) -> Value
     abstract = isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer))
     floating = jax.numpy.issubdtype(dtype, np.floating)
     if floating and (abstract or mean is not None or variance is not None):
-        own = None if abstract else Signal.known(np.asarray(array))
+        own = None if abstract else Signal.known(gathered(array))
         mean = mean if mean is not None else own.mean if own else 0.0
         variance = variance if variance is not None else own.variance if own else 1.0
         return Signal.normal(shape, mean, variance, dtype)
@@ -189,7 +190,7 @@ def input_value(array: Any, mean: float | None, variance: float | None) -> Value
         spread = Signal.normal(shape, dtype=dtype)
         top = 1 if dtype.kind == "b" else 15
         return Signal(shape, dtype, np.minimum(np.floor(CDF * (top + 1)), top), Source(), spread.rho)
-    return from_array(array)
+    return from_array(gathered(array))
 
 
 def _is_key(array: Any) -> bool:

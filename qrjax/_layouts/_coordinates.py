@@ -69,6 +69,25 @@ def from_index(index: Any, shape: Shape) -> tuple[Coordinates, Shape]:
     return tuple(coordinates), result
 
 
+def box_of(index: Any, shape: Shape) -> tuple[Shape, Shape, Shape] | None:
+    """The box that an index of whole numbers and slices of step 1 asks for: starts, extent and the result's shape.
+
+    None for other indices; errors as `from_index`.
+    """
+    spans, parts = [], _one_per_axis(index, shape)
+    for part, n in zip(parts, shape, strict=True):
+        if isinstance(part, slice):
+            spans.append(range(*part.indices(n)))
+        elif isinstance(part, np.ndarray) and not part.ndim:
+            spans.append(range(int(part), int(part) + 1))
+        else:
+            return None
+    if any(span.step != 1 for span in spans):
+        return None
+    result = tuple(len(span) for span, part in zip(spans, parts, strict=True) if isinstance(part, slice))
+    return tuple(span.start for span in spans), tuple(map(len, spans)), result
+
+
 def _one_per_axis(index: Any, shape: Shape) -> list[Any]:
     """The index as one slice or integer array an axis, checked against the shape."""
     given = list(index) if isinstance(index, tuple) else [index]

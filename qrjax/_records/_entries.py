@@ -20,6 +20,7 @@ from qrjax._autoinit._plan import Arranged, Plan
 from qrjax._initializers._orthogonal import Orthogonal
 from qrjax._initializers._specification import FACTOR, Specification
 from qrjax._interpreter._model import Leaf
+from qrjax._interpreter._processes import gathered
 from qrjax._layouts._coordinates import Shape
 from qrjax._records._follow import Found, found, repeated
 from qrjax._records._origins import Built, Constant, Drawn, Factored, Keys, Origin, Stored
@@ -143,8 +144,8 @@ def _run(program: Any, number: int, arguments: Sequence[Any], together: Callable
 def kept(leaf: Leaf, array: Any) -> Origin | None:
     """A constant, or a few values; None if there are too many."""
     if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return Keys(leaf.shape, leaf.dtype, np.asarray(jax.random.key_data(array)))
-    values = np.asarray(array)
+        return Keys(leaf.shape, leaf.dtype, gathered(jax.random.key_data(array)))
+    values = gathered(array)
     # As bytes, so that 0 and -0 differ and NaN is itself: each is the next.
     octets = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     if values.size and np.array_equal(octets[values.itemsize :], octets[: -values.itemsize]):

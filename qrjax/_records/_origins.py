@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
@@ -16,7 +17,7 @@ from jax import Array
 
 from qrjax._initializers._orthogonal import Orthogonal
 from qrjax._initializers._specification import Specification
-from qrjax._layouts._coordinates import Shape, from_index
+from qrjax._layouts._coordinates import Shape, box_of, from_index
 from qrjax._records._regions import box, multiplied, points
 
 
@@ -73,7 +74,11 @@ class Drawn:
         return value.reshape(extent)
 
     def at(self, index: Any) -> Array:
-        """As `Origin.at`; the cost is that of the values asked for."""
+        """As `Origin.at`; the cost is that of the values asked for, and for a box no more memory than they take."""
+        asked = box_of(index, self.shape)
+        if asked is not None:
+            starts, extent, result = asked
+            return self._region(starts, extent).reshape(result)
         coordinates, result = from_index(index, self.shape)
         if 0 in result:
             return jnp.zeros(result, self.dtype)
@@ -91,14 +96,17 @@ class Drawn:
 
     def array(self) -> Array:
         """As `Origin.array`."""
-        if 0 in self.shape:
-            return jnp.zeros(self.shape, self.dtype)
-        depth, one = len(self.layers), (1,) * len(self.layers)
-        boxes = [
-            self.box((*layer, *[0] * (len(self.shape) - depth)), (*one, *self.shape[depth:]))
-            for layer in np.ndindex(*self.layers)
-        ]
-        return boxes[0] if not depth else jnp.concatenate(boxes).reshape(self.shape)
+        return self.at(...)
+
+    def _region(self, starts: Shape, extent: Shape) -> Array:
+        """A box of any number of layers."""
+        if 0 in extent:
+            return jnp.zeros(extent, self.dtype)
+        depth = len(self.layers)
+        one = (*[1] * depth, *extent[depth:])
+        layers = [range(start, start + n) for start, n in zip(starts[:depth], extent[:depth], strict=True)]
+        boxes = [self.box((*layer, *starts[depth:]), one) for layer in itertools.product(*layers)]
+        return boxes[0] if len(boxes) == 1 else jnp.concatenate(boxes).reshape(extent)
 
     def to_dict(self) -> dict[str, Any]:
         """As `Origin.to_dict`."""

@@ -43,7 +43,8 @@ class Record:
 
         Args:
           path: "encoder/Dense_0/kernel"; for other collections than the parameters with their name before it.
-          index: integers, slices, an Ellipsis or integer arrays, or a tuple of these, as in NumPy.
+          index: integers, slices, an Ellipsis or integer arrays, or a tuple of these, as in NumPy; so a shard's
+            `index` too, or those of `sharding.devices_indices_map(shape)`.
 
         Returns:
           What the variable's array had at that index at the start, bit for bit.

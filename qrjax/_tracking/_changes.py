@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from qrjax._terminal._text import text_of
+from qrjax._tracking._initial import initial_like
 from qrjax._tracking._pairs import Pair, pairs
 from qrjax._tracking._statistics import Sums, sums
 
@@ -85,7 +86,7 @@ class Changes(Sequence[Change]):
         self[path]
         pair = self._pairs[path]
         wide = np.promote_types(pair.leaf.dtype, np.float32)
-        return jnp.asarray(pair.array, wide) - pair.origin.array().astype(wide)
+        return jnp.asarray(pair.array, wide) - jnp.asarray(initial_like(pair), wide)
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from qrjax._interpreter._processes import gathered
+
 # Thresholds that one pass over the arrays counts below; 8 passes of 4 bits settle 32.
 BITS = 4
 
@@ -62,7 +64,7 @@ def _kth(arrays: Sequence[Array], k: int) -> int:
 
 def _below(array: Array, *thresholds: int) -> np.ndarray:
     """How many entries lie below each threshold."""
-    rows = _rows_below(array, np.array(thresholds, np.uint32))
+    rows = gathered(_rows_below(array, np.array(thresholds, np.uint32)))
     return np.asarray(rows, np.int64).reshape(len(thresholds), -1).sum(1)
 
 
@@ -78,7 +80,7 @@ def _summed(array: Array) -> Sequence[int]:
 
 
 def _equal(array: Array, value: int) -> int:
-    return int(np.asarray(_rows_equal(array, np.uint32(value)), np.int64).sum())
+    return int(np.asarray(gathered(_rows_equal(array, np.uint32(value))), np.int64).sum())
 
 
 @jax.jit
@@ -91,7 +93,7 @@ def _place(array: Array, value: int, count: int) -> tuple[int, ...]:
     place: tuple[int, ...] = ()
     for axis in range(array.ndim):
         found = _equal_along(array, np.uint32(value), tuple(map(np.uint32, place)), axis=axis)
-        before = np.cumsum(np.asarray(found, np.int64))
+        before = np.cumsum(np.asarray(gathered(found), np.int64))
         index = int(np.searchsorted(before, count, side="right"))
         count -= int(before[index - 1]) if index else 0
         place = (*place, index)

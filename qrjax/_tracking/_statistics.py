@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax import Array
 
+from qrjax._interpreter._processes import from_all, is_shared
 from qrjax._layouts._coordinates import Shape
 from qrjax._records._origins import Constant, Drawn
 from qrjax._tracking._chunks import batches, largest_for, on_device_of, parts
@@ -81,8 +82,7 @@ def _sums(pair: Pair, stored: Any, threshold: float, power: int) -> Sums:
     scale = 2.0**-power
     added = rows[:, :-1].sum(0) * [1, 1, 1, scale, *[scale**2] * 4]
     result = Sums._make([float(count), *added.tolist(), float(rows[:, -1].max()) * scale])
-    spread = isinstance(pair.array, jax.Array) and not pair.array.is_fully_addressable
-    return _everywhere(result) if spread else result
+    return _everywhere(result) if is_shared(pair.array) else result
 
 
 def _of_part(pair: Pair, stored: Any, data: Any, offset: Sequence[int], threshold: float, power: int) -> list[Any]:
@@ -129,10 +129,4 @@ def _of_boxes(
 
 def _everywhere(own: Sums) -> Sums:
     """The sums of all processes."""
-    from jax.experimental import multihost_utils
-
-    # As pairs of float32, since float64 does not pass without x64.
-    high = np.asarray(own, np.float32)
-    low = np.asarray(np.asarray(own, np.float64) - high, np.float32)
-    rows = np.asarray(multihost_utils.process_allgather(np.stack([high, low])), np.float64).sum(1)
-    return functools.reduce(Sums.plus, (Sums(*row.tolist()) for row in rows))
+    return functools.reduce(Sums.plus, (Sums(*row.tolist()) for row in from_all(np.asarray(own))))

@@ -65,13 +65,14 @@ def assert_recorded(record: qrjax.Record, variables: Any, weights: bool = False)
 
 
 def indices(shape: tuple[int, ...], seed: int) -> list[Any]:
-    """One weight from the front and the same from the back, a strided slice, an Ellipsis, and integer arrays."""
+    """One weight from the front and the same from the back, a box, a strided slice, an Ellipsis, and integer arrays."""
     if 0 in shape:
         return [Ellipsis]
     rng = np.random.default_rng(seed)
     point = tuple(int(rng.integers(n)) for n in shape)
     result: list[Any] = [point, tuple(i - n for i, n in zip(point, shape, strict=True))]
     if shape:
+        result.append((*[slice(i // 2, i + 1) for i in point[:-1]], slice(None)))
         result.append((slice(None, None, max(1, shape[0] // 3)), *point[1:]))
         result.append((Ellipsis, slice(point[-1], None, -2)))
         result.append((rng.integers(-shape[0], shape[0], (2, 2)), *point[1:]))

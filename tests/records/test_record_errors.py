@@ -191,7 +191,7 @@ def test_folders_that_cannot_be_written(record, tmp_path):
     with pytest.raises(NotADirectoryError, match="file"):
         record.save(tmp_path / "file" / "record.json")
     assert os.listdir(tmp_path) == ["file"]
-    assert not [name for name in os.listdir(tmp_path.parent) if "qrjax" in name]
+    assert not [name for name in os.listdir(tmp_path.parent) if name.startswith(".qrjax")]
     with pytest.raises(FileNotFoundError, match="absent"):
         Record.load(tmp_path / "absent")
 
