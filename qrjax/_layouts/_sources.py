@@ -25,8 +25,8 @@ from qrjax._sequences._scrambles import (
     scrambled_directions,
     scrambled_points,
 )
-from qrjax._sequences._sobol import gray, line_bits, point_bits, raster_bits
-from qrjax._words._pairs import Pair, materialized, reverse_bits, word
+from qrjax._sequences._sobol import gray, point_bits, raster_bits
+from qrjax._words._pairs import Pair, materialized, packed, reverse_bits, unpacked, word
 from qrjax._words._splitmix import absorb, output
 
 Layout = Literal["sequence", "shuffled", "outputs", "neurons", "points"]
@@ -184,9 +184,9 @@ class Sobol:
         """Each group of n weights gets the first n points, in an order and with a scramble of its own."""
         group = absorb(absorb(state, GROUPS), *groups)
         seed, *keys = (*output(group, 0), *output(group, 1)) if n > 1 else (output(group, 0).hi,)
-        if groups:
-            seed, *keys = materialized(seed, *keys)
         if n > 1:
+            if groups:
+                seed, *keys = materialized(seed, *keys)
             index = permute(index, n, keys)
         return self._point(state, index + word(self._skip), seed, n - 1 + self._skip)
 
@@ -199,10 +199,13 @@ class Sobol:
         group = absorb(batch, inputs)
         block = absorb(output(batch, SHARED), _hadamard.block_of(inputs, n))
         number = _hadamard.walsh_number(inputs, n, block)
-        seed = output(group, 0).hi
-        number, seed, *keys = materialized(number, seed, *group, *block)
+        seed, bits = output(group, 0).hi, _hadamard.exponent(n)
+        # Of the block's words only the low bits matter, so that the row's table is a third narrower: a device with
+        # few columns of every row has little else.
+        first, second, seed, *narrow = materialized(*group, seed, *packed((number, *block), bits))
+        number, *multipliers = unpacked(narrow, bits, 3)
         columns = linear_index(coordinates, shape, roles.outputs)
-        index = _hadamard.hadamard_order(columns, number, n, _hadamard.Keys(keys[:2], keys[2:]))
+        index = _hadamard.hadamard_order(columns, number, n, _hadamard.Keys((first, second), multipliers))
         return self._point(state, index + word(self._skip), seed, n - 1 + self._skip)
 
     def _sequence(self, state: Pair, shape: Shape, coordinates: Coordinates, whole: bool) -> Array:
@@ -244,12 +247,13 @@ Source = Sobol | Hash
 def flat_points(directions: Array, shape: Shape, coordinates: Coordinates, start: int | Array, whole: bool) -> Array:
     """Points start, start + 1, ... in row-major order at the coordinates; `whole`: these are all."""
     rank = len(shape)
-    if whole and rank == 1:
-        return line_bits(directions, shape[0], start)
     if whole and rank > 1:
         rows = linear_index(coordinates, shape, range(rank - 1))
         return raster_bits(directions, rows, coordinates[-1], shape, start)
-    return point_bits(directions, linear_index(coordinates, shape, range(rank)) + word(start))
+    # A vector too, each point by itself: as a raster it would be reshaped, which takes devices to talk to each other.
+    count = size(shape, range(rank))
+    largest = min(count + start, LARGEST_SEQUENCE - 1) if isinstance(start, int) else LARGEST_SEQUENCE - 1
+    return point_bits(directions, linear_index(coordinates, shape, range(rank)) + word(start), largest)
 
 
 def default_roles(rank: int) -> Roles:

@@ -131,7 +131,7 @@ def test_points_are_the_bits_rounded(dim, dtype):
         found, single = map(np.asarray, draw())
     assert found.dtype == jnp.dtype(dtype)
     limits = ml_dtypes.finfo(dtype)
-    inside = functools.partial(np.clip, min=float(limits.smallest_subnormal), max=1 - float(limits.epsneg))
+    inside = functools.partial(np.clip, a_min=float(limits.smallest_subnormal), a_max=1 - float(limits.epsneg))
     # Values are whole steps of 2**-30, those between rounded toward 1/2; then half a unit in the last place.
     tolerance = 3 / 2**32 + (0 if dtype == "float64" else limits.epsneg / 2)
     np.testing.assert_allclose(found.astype(float), inside(gray_code(dim, index) / 2**32), rtol=0, atol=tolerance)

@@ -20,6 +20,8 @@ resnet50 = partial(ResNet, "batch", (3, 4, 6, 3), Bottleneck, zero=True, large=T
 decoder_300m = partial(Decoder, 32_000, 24, 1024, 16, 2048, scanned=False)
 # 103 billion, 413 GB in float32.
 decoder_100b = partial(Decoder, 128_000, 80, 10_240, 80, 27_306, scanned=True)
+# 70.6 billion, in the sizes of Llama 3 (arXiv 2407.21783, table 3); all that its scan needs to know follows.
+decoder_70b = partial(Decoder, 128_256, 80, 8192, 64, 28_672, shared_heads=8)
 
 LARGE = [
     Network("resnet50", resnet50, partial(shaped, (8, 224, 224, 3), jnp.float32), {"train": True}),

@@ -1,0 +1,60 @@
+"""Tensors in parts: the bits of one device's, no word between devices, and no room but for the part itself.
+
+Each test runs a function of `partitions` in a process with 8 devices.
+"""
+
+import pytest
+from devices import run
+
+# One table of 32 direction numbers for every input; the other layouts keep a few words.
+LARGEST = {"points": 0.40}
+
+
+def assert_as_alone(found, largest=0.05):
+    assert [row for row in found if not row["equal"]] == []
+    programs = [row for row in found if "collectives" in row]
+    assert programs
+    assert [row for row in programs if row["collectives"]] == []
+    assert [row for row in programs if row["temporaries"] > LARGEST.get(row["member"], largest)] == []
+
+
+def test_every_initializer_mesh_partition_and_way_to_ask():
+    found = run("partitions", "checks", {"even": 0, "uneven": 13})
+    assert len(found) >= 18
+    assert_as_alone(found)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("table", "count"), [("even", 182), ("uneven", 65)])
+def test_every_initializer_with_every_partition(table, count):
+    found = run("partitions", "checks", {table: 1})
+    assert len(found) == count
+    assert_as_alone(found)
+
+
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_vocabulary_of_50257(every):
+    assert_as_alone(run("partitions", "checks", {"vocabulary": every}))
+
+
+@pytest.fixture(scope="module")
+def others():
+    return run("partitions", "others")
+
+
+def test_jax_itself_divides_without_a_remainder_only(others):
+    assert len(others["remainders"]) == 4
+    assert all("evenly divide" in answer for answer in others["remainders"].values())
+
+
+def test_collectives_are_seen_where_there_are_some(others):
+    assert "all-reduce" in others["gathered"]
+
+
+def test_vectors(others):
+    # Their length is no multiple of 8 times a power of two: as a raster, the sequence would be cut across devices.
+    assert others["vectors"] == [{"equal": True, "collectives": []}] * 2
+
+
+def test_orthogonal_matrices_are_made_whole_on_every_device(others):
+    assert others["orthogonal"] == [{"equal": True, "collectives": []}] * 2
