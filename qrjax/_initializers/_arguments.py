@@ -116,13 +116,7 @@ def normalized(name: str, value: int | tuple[int, ...], rank: int) -> tuple[int,
 def fans(
     shape: Shape, in_axes: Sequence[int], out_axes: Sequence[int], batch_axes: Sequence[int]
 ) -> tuple[float, float]:
-    """The number of inputs of an output, and of outputs of an input, as `jax.nn.initializers` counts them.
-
-    Raises:
-      ZeroDivisionError: as JAX, if a dimension is 0.
-    """
+    """The number of inputs of an output, and of outputs of an input, as `jax.nn.initializers` counts them."""
     sizes = [math.prod(shape[axis] for axis in group) for group in (in_axes, out_axes, batch_axes)]
-    if 0 in shape:
-        raise ZeroDivisionError(f"the fans of shape {shape} are not defined: it holds no weights")
-    receptive_field = math.prod(shape) / math.prod(sizes)
+    receptive_field = math.prod(shape) / math.prod(sizes) if all(shape) else 0.0
     return sizes[0] * receptive_field, sizes[1] * receptive_field

@@ -57,7 +57,8 @@ class VarianceScaling:
             "fan_geo_avg": math.sqrt(fan_in * fan_out),
         }[self.mode]
         standard = distribution.complex_stddev if dtype.kind == "c" else distribution.stddev
-        return 0.0, math.sqrt(self.scale / n) / standard
+        # A tensor without weights has no fans; JAX gives it the variance 0 since 0.11, and an error before.
+        return 0.0, math.sqrt(self.scale / n) / standard if n else 0.0
 
     def roles(self, shape: Shape) -> Roles:
         _, outputs, batch = self._axes(shape)

@@ -139,8 +139,9 @@ def test_degenerate_shapes_behave_as_in_jax(m, shape):
     if m.zero_mean and shape in ((), (5,), (1, 1)):  # a weight that is alone cannot have a zero mean
         assert outcome(m.initializer, shape) is ValueError
         return
-    # JAX's draw is not compiled.
-    assert outcome(m.initializer, shape) == outcome(m.twin(*m.arguments), shape, jax.eval_shape)
+    # JAX's draw is not compiled; JAX 0.10 divides by the fans of a tensor without weights, 0.11 returns it.
+    theirs = outcome(m.twin(*m.arguments), shape, jax.eval_shape)
+    assert outcome(m.initializer, shape) == (shape if theirs is ZeroDivisionError else theirs)
 
 
 SHAPES = [
