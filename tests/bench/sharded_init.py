@@ -6,7 +6,8 @@ The decoder has the sizes of Llama 3 70B, bfloat16 weights and names for their a
 which the first axis of the mesh shares out the width, and the second the heads, hidden units and vocabulary.
 `jax.jit(decoder.init, out_shardings=...)` is compiled ahead of time for that mesh of forced host devices, and not
 run; each row in a process of its own. The layers are scanned, and with --unrolled they are not. In the row
-"autoinit", `qrjax.autoinit` takes the place of `decoder.init`, its walk included in the time to trace.
+"autoinit", `qrjax.autoinit` takes the place of `decoder.init`. The time to trace is that until there is a program
+to compile, with the weights' shapes and shardings and with autoinit's walk.
 
 Memory of one device is the program's output and temporaries, as the compiler counts them. Its shard is what its
 share of the weights takes by their shapes: norms' scales are whole everywhere. Collectives are counted in the
@@ -49,7 +50,7 @@ SOURCES = {
     "hash": Weights(qrjax.lecun_normal_hash(), qrjax.variance_scaling_hash(1.0, "fan_in", "normal", out_axis=0)),
     AUTOINIT: DEFAULT,
 }
-COLLECTIVE = r"\b(?:all-\w+|ragged-all-to-all|reduce-scatter|collective-\w+|send|recv)\("
+COLLECTIVE = r"\b(?:all-[\w-]+|ragged-all-to-all|reduce-scatter|collective-[\w-]+|send|recv)(?:-start)?\("
 MEBIBYTE = 2**20
 
 
@@ -89,9 +90,9 @@ def drawing(source: str, module: Decoder) -> Callable[[jax.Array], Any]:
 
 def compiled(source: str, scanned: bool, mesh: Mesh, **sizes: int) -> Found:
     draw, key = drawing(source, decoder(source, scanned, **sizes)), jax.random.key(0)
+    begin = time.perf_counter()
     shapes = jax.eval_shape(draw, key)
     shardings = nn.get_sharding(shapes, mesh)
-    begin = time.perf_counter()
     traced = jax.jit(draw, out_shardings=shardings).lower(key)
     middle = time.perf_counter()
     program = traced.compile()
