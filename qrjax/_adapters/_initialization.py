@@ -69,7 +69,8 @@ def law_of_array(value: Any) -> Value:
         return Opaque(tuple(value.shape))
     if value.size <= KNOWN_SIZE:
         return Known(gathered(value))
-    mean, variance = float(jnp.mean(value, dtype=jnp.float32)), float(jnp.var(value.astype(jnp.float32)))
+    with jax.ensure_compile_time_eval():  # an array that exists, within a program that is being traced
+        mean, variance = float(jnp.mean(value, dtype=jnp.float32)), float(jnp.var(value.astype(jnp.float32)))
     return Signal.normal(tuple(value.shape), mean, variance, np.dtype(value.dtype))
 
 

@@ -140,7 +140,7 @@ def expand(row: Array) -> Array:
         return jnp.concatenate([value[None], recent[:-1]]), value
 
     k = jnp.arange(BITS, dtype=jnp.uint32)
-    return lax.scan(step, jnp.zeros(LARGEST_DEGREE, jnp.uint32), (k, _initial_numbers(row)))[1]
+    return lax.scan(step, jnp.zeros_like(coefficients), (k, _initial_numbers(row)))[1]
 
 
 def _initial_numbers(row: Array) -> Array:

@@ -42,10 +42,11 @@ def point_bits(directions: Array, index: Array, largest: int = 2**32 - 1, scale:
         mask = word(0) - (remaining & 1)
         return (total ^ direction & mask, remaining >> 1), None
 
-    shape = jnp.broadcast_shapes(index.shape, directions.shape[1:])
+    # Zeros of the type that a step gives, which on a mesh is more than a shape.
+    zeros = jnp.zeros_like(lax.index_in_dim(directions, 0, keepdims=False) ^ code)
     # Unrolled whole, the scan is straight-line code that XLA fuses with what follows; as a loop it
     # would write its carry to memory 32 times.
-    return lax.scan(step, (jnp.zeros(shape, jnp.uint32), code), used, unroll=max(1, used.shape[0]))[0][0]
+    return lax.scan(step, (zeros, code), used, unroll=max(1, used.shape[0]))[0][0]
 
 
 def raster_bits(directions: Array, rows: Array, columns: Array, shape: tuple[int, ...], start: int | Array) -> Array:

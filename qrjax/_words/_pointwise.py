@@ -37,7 +37,9 @@ def pointwise(name: str, results: int, *, wide: Words, narrow: Words) -> Words:
         pairs = zip(words, axes, strict=True)
         return call(*(jnp.expand_dims(w, 0) if k is None else jnp.moveaxis(w, k, 0) for w, k in pairs)), [0] * results
 
-    primitive.def_impl(jax.jit(primitive.bind))
+    jitted = jax.jit(primitive.bind)
+    # Under jax.disable_jit nothing is lowered, and a jitted primitive would only call itself.
+    primitive.def_impl(lambda *words: (wide if jax.config.jax_disable_jit else jitted)(*words))  # type: ignore[attr-defined]
     primitive.def_abstract_eval(lambda first, *_: [first] * results)
     batching.primitive_batchers[primitive] = batched
     mlir.register_lowering(primitive, mlir.lower_fun(wide, multiple_results=True))

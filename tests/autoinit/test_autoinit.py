@@ -584,3 +584,13 @@ def test_an_nnx_module_made_within_jit_gets_the_weights_of_one_made_outside():
     outside, within = (jax.tree.leaves(made) for made in (build(), jax.jit(build)()))
     for one, other in zip(outside, within, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_an_nnx_module_made_before_a_jitted_call_gets_the_same_weights():
+    module = Normalized(nnx.Rngs(0))
+    sample = jax.ShapeDtypeStruct((8, 5, 32), jnp.float32)
+    within = jax.jit(lambda key: nnx.state(qrjax.autoinit(module, sample, key=key)))(jax.random.key(0))
+    for one, other in zip(
+        jax.tree.leaves(nnx.state(qrjax.autoinit(module, sample))), jax.tree.leaves(within), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)

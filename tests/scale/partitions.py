@@ -159,8 +159,6 @@ WAYS: dict[str, Callable[[Case], Found]] = {
 }
 EVEN = tuple(way for way in WAYS if "pad" not in way)
 UNEVEN = tuple(way for way in WAYS if "pad" in way)
-# Their points come from a `lax.scan`, whose first carry `shard_map` takes for one that all devices share.
-SCANNING = ("sequence", "sequence plain", "points")
 # A table is a few words for every row or column of a part, so the smallest parts are 256 wide.
 EVEN_SHAPES = ((2048, 2048), (2048, 1021), (1021, 2048), (3, 3, 256, 2048))
 UNEVEN_SHAPES = ((1021, 2037),)
@@ -187,8 +185,6 @@ def table(members: Iterable[str], ways: tuple[str, ...], shapes: tuple[tuple[int
 
 
 def fits(case: Case) -> bool:
-    if case.way == "shard_map" and case.member in SCANNING:
-        return False
     if case.member == "embedding" and len(case.shape) > 2:
         return False
     return case.way in UNEVEN or padded(case) == case.shape

@@ -12,6 +12,7 @@ from jax import export
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from qrjax import splitmix
 from qrjax._words._pairs import _mulhi_in_64_bits, _mulhi_of_halves, mulhi
 from qrjax._words._splitmix import _output, _output_by_pairs, _output_in_64_bits
 
@@ -137,3 +138,13 @@ def test_the_product_is_sharded_where_one_operand_is(swapped):
         found = jax.jit(lambda a, b: mulhi(b, a) if swapped else mulhi(a, b))(x, jnp.asarray(Y))
     assert found.sharding.spec == P("x")
     np.testing.assert_array_equal(found, exact(X, Y))
+
+
+def test_without_jit():
+    words = jnp.asarray([0, 1, 2**31, 2**32 - 1], jnp.uint32)
+    expected = splitmix.output(splitmix.Pair(words, words[::-1]), words)
+    with jax.disable_jit():
+        found = splitmix.output(splitmix.Pair(words, words[::-1]), words)
+        high = mulhi(words, words)
+    np.testing.assert_array_equal(found, expected)
+    assert [int(w) for w in high] == [int(w) ** 2 >> 32 for w in words]
