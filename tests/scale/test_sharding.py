@@ -25,9 +25,9 @@ def test_every_initializer_mesh_partition_and_way_to_ask():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("table", "count"), [("even", 182), ("uneven", 65)])
-def test_every_initializer_with_every_partition(table, count):
-    found = run("partitions", "checks", {table: 1})
+@pytest.mark.parametrize(("table", "every", "count"), [("even", 3, 61), ("uneven", 2, 33)])
+def test_initializers_with_many_partitions(table, every, count):
+    found = run("partitions", "checks", {table: every})
     assert len(found) == count
     assert_as_alone(found)
 
