@@ -197,8 +197,9 @@ class Sobol:
         inputs = linear_index(coordinates, shape, roles.inputs)
         batch = absorb(absorb(state, GROUPS), *batches)
         group = absorb(batch, inputs)
-        block = absorb(output(batch, SHARED), _hadamard.block_of(inputs, n))
-        number = _hadamard.walsh_number(inputs, n, block)
+        number_of_block = _hadamard.block_of(inputs, size(shape, roles.inputs), n)
+        block = absorb(output(batch, SHARED), number_of_block)
+        number = _hadamard.walsh_number(inputs, number_of_block, n, block)
         seed, bits = output(group, 0).hi, _hadamard.exponent(n)
         # Of the block's words only the low bits matter, so that the row's table is a third narrower: a device with
         # few columns of every row has little else.

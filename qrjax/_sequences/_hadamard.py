@@ -16,7 +16,7 @@ from typing import NamedTuple
 from jax import Array, lax
 
 from qrjax._sequences._permutations import keyed_hash, permute
-from qrjax._words._pairs import word
+from qrjax._words._pairs import quotient, word
 
 SMALLEST_EXPONENT = 4  # fewer than 15 orthogonal patterns are not worth the trouble
 HALF_KEY = 0x9E3779B9
@@ -38,18 +38,18 @@ def applies(n: int) -> bool:
     return exponent(n) >= SMALLEST_EXPONENT
 
 
-def block_of(row: Array, n: int) -> Array:
-    """Which block of mutually orthogonal rows a row is in."""
-    return row // word((1 << exponent(n)) - 1)
+def block_of(row: Array, rows: int, n: int) -> Array:
+    """Which block of mutually orthogonal rows a row, of so many, is in."""
+    return quotient(row, (1 << exponent(n)) - 1, rows)
 
 
-def walsh_number(row: Array, n: int, multipliers: Sequence[Array]) -> Array:
+def walsh_number(row: Array, block: Array, n: int, multipliers: Sequence[Array]) -> Array:
     """The number of a row's Walsh function, in [1, 2**k), different for the rows of a block.
 
     Consecutive numbers would leave the high bits of the columns without influence on a few rows.
     """
     k = exponent(n)
-    return _mix(row - block_of(row, n) * word((1 << k) - 1) + 1, multipliers[::-1], k)
+    return _mix(row - block * word((1 << k) - 1) + 1, multipliers[::-1], k)
 
 
 def hadamard_order(column: Array, number: Array, n: int, keys: Keys) -> Array:

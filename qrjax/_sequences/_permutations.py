@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 from jax import Array
 
-from qrjax._words._pairs import mulhi, where, word
+from qrjax._words._pairs import mulhi, quotient, where, word
 
 MULTIPLIERS = (0x9E3779B1, 0x85EBCA6B)
 
@@ -34,7 +34,7 @@ def permute(index: Array, n: int, keys: Sequence[Array]) -> Array:
     width = math.isqrt(n) | 1
     height = -(-n // width)
     last = n - (height - 1) * width  # cells of the last row
-    row = index // word(width)
+    row = quotient(index, width, n)
     column = index - row * word(width)
     for turn, key in enumerate(keys):
         if turn % 2 == 0:

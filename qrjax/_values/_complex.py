@@ -5,7 +5,7 @@ from __future__ import annotations
 from jax import Array, lax
 
 from qrjax._values import _coefficients as table
-from qrjax._values._fixed import polynomial
+from qrjax._values._fixed import NARROW, polynomial
 from qrjax._values._quantiles import Draw, log2_of_mantissa
 from qrjax._words._pairs import mulhi, where, word
 
@@ -36,7 +36,7 @@ def square_root(x: Array) -> Array:
     x = x | 1
     zeros = lax.clz(x)
     s = ~(x << zeros)
-    root = ~(mulhi(polynomial(table.SQRT[0], s), s) << 1)
+    root = ~(mulhi(polynomial(NARROW, table.SQRT[0], s), s) << 1)
     root = where(zeros & 1 == 1, mulhi(root, word(INVERSE_SQRT_TWO)), root)
     return root >> (zeros >> 1)
 
@@ -45,8 +45,8 @@ def _polar(modulus: Array, angle_bits: Array, fraction: int) -> tuple[Draw, Draw
     """modulus * exp(2 pi i angle / 2**32); the quadrant is the top two bits of the angle."""
     quadrant, x = angle_bits >> 30, angle_bits << 2 | 2
     s = ~mulhi(x, x)
-    cosine = mulhi(modulus, polynomial(table.COSINE[0], s))
-    sine = mulhi(modulus, mulhi(x, polynomial(table.SINE[0], s)))
+    cosine = mulhi(modulus, polynomial(NARROW, table.COSINE[0], s))
+    sine = mulhi(modulus, mulhi(x, polynomial(NARROW, table.SINE[0], s)))
     swapped = quadrant & 1 == 1
     real, imaginary = where(swapped, sine, cosine), where(swapped, cosine, sine)
     left = (quadrant == 1) | (quadrant == 2)

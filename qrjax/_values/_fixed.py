@@ -1,17 +1,109 @@
-"""Polynomials in unsigned 32-bit fixed point, by Horner's rule with `mulhi`."""
+"""Unsigned 32-bit fixed point: polynomials by Horner's rule, in words as wide as the processor likes them.
+
+A polynomial is a chain of products' high words. On a CPU each is a 64-bit product, and held in 64 bits from one to the
+next the chain takes half the time that it takes when vectors are packed and unpacked around every product. On a GPU a
+64-bit word is two registers and gains nothing; a TPU has none. So functions are written once, for an `Arithmetic`,
+and `fixed` makes of one a primitive that is lowered with either.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from jax import Array
+import jax
+import numpy as np
+from jax import Array, lax
 
-from qrjax._words._pairs import mulhi, where, word
+from qrjax._words import _pairs
+from qrjax._words._pairs import where
+from qrjax._words._pointwise import pointwise
 
 Polynomial = Sequence[int]
+WORD = 0xFFFFFFFF
 
 
-def horner(coefficients: Sequence[Array], x: Array) -> Array:
+@dataclasses.dataclass(frozen=True)
+class Arithmetic:
+    """Operations on words of 32 bits, each held in an integer of `dtype`, whose further bits stay 0.
+
+    Logical operations, comparisons, differences that do not wrap and shifts to the right are the integers' own.
+    """
+
+    dtype: Any
+
+    @property
+    def _is_wide(self) -> bool:
+        return bool(self.dtype == np.uint64)
+
+    def word(self, value: int) -> Array:
+        return lax.full((), value, self.dtype)
+
+    def mulhi(self, x: Array, y: Array) -> Array:
+        """The high word of the product."""
+        return x * y >> self.word(32) if self._is_wide else _pairs.mulhi(x, y)
+
+    def add(self, x: Array, y: Array) -> Array:
+        return self._word_of(x + y)
+
+    def shift_left(self, x: Array, count: int) -> Array:
+        return self._word_of(x << self.word(count))
+
+    def complement(self, x: Array) -> Array:
+        return x ^ self.word(WORD)
+
+    def select(self, values: Sequence[int], beyond: Sequence[Array]) -> Array:
+        """The value whose position counts how many of the nested conditions hold."""
+        chosen = self.word(values[0])
+        for condition, value in zip(beyond, values[1:], strict=True):
+            chosen = where(condition, self.word(value), chosen)
+        return chosen
+
+    def select_columns(self, rows: Sequence[Polynomial], beyond: Sequence[Array]) -> list[Array]:
+        """`select` of each column's values."""
+        columns = list(zip(*rows, strict=True))
+        if not self._is_wide:
+            return [self.select(column, beyond) for column in columns]
+        chosen = {column: self.word(column[0]) for column in columns if len(set(column)) == 1}
+        varying = [column for column in columns if column not in chosen]
+        # Two columns share a wide word, and so a select.
+        for low, high in zip(varying[::2], [*varying[1::2], varying[-1]], strict=False):
+            both = self.select([lo | hi << 32 for lo, hi in zip(low, high, strict=True)], beyond)
+            chosen |= {low: self._word_of(both), high: both >> self.word(32)}
+        return [chosen[column] for column in columns]
+
+    def _word_of(self, x: Array) -> Array:
+        # Also where nothing can be beyond the word: without the mask a compiler would not know, and take the product
+        # of all 64 bits for that of two words.
+        return x & self.word(WORD) if self._is_wide else x
+
+
+NARROW, WIDE = Arithmetic(np.dtype(np.uint32)), Arithmetic(np.dtype(np.uint64))
+
+
+def fixed(function: Callable[..., Array]) -> Callable[..., Array]:
+    """`function(arithmetic, *words)`, element by element, as a primitive on uint32 words."""
+
+    def narrow(*words: Array) -> list[Array]:
+        return [function(NARROW, *words)]
+
+    def wide(*words: Array) -> list[Array]:
+        with jax.enable_x64(True):
+            result = function(WIDE, *(lax.convert_element_type(w, WIDE.dtype) for w in words))
+            return [lax.convert_element_type(result, NARROW.dtype)]
+
+    primitive = pointwise(function.__name__, 1, narrow, cpu=wide)
+
+    @functools.wraps(function)
+    def call(*words: Array) -> Array:
+        return primitive(*words)[0]
+
+    return call
+
+
+def horner(a: Arithmetic, coefficients: Sequence[Array], x: Array) -> Array:
     """sum c_k x**k for x in [0, 1) as x * 2**32; coefficients highest power first, all of one scale.
 
     The caller's coefficients are non-negative, so the sum cannot overflow where its value at 1 does
@@ -19,26 +111,18 @@ def horner(coefficients: Sequence[Array], x: Array) -> Array:
     """
     total, *rest = coefficients
     for coefficient in rest:
-        total = mulhi(total, x) + coefficient
+        total = a.add(a.mulhi(total, x), coefficient)
     return total
 
 
-def polynomial(row: Polynomial, x: Array) -> Array:
-    return horner([word(c) for c in row], x)
+def polynomial(a: Arithmetic, row: Polynomial, x: Array) -> Array:
+    return horner(a, [a.word(c) for c in row], x)
 
 
-def piecewise(rows: Sequence[Polynomial], beyond: Sequence[Array], x: Array) -> Array:
+def piecewise(a: Arithmetic, rows: Sequence[Polynomial], beyond: Sequence[Array], x: Array) -> Array:
     """Row k of `rows` at x, where k counts how many of the nested conditions `beyond` hold.
 
     Coefficients are selected, not gathered: a select a coefficient and piece costs less than a
     table look-up on every processor we know, and TPUs do element-wise look-ups badly.
     """
-    return horner([select(column, beyond) for column in zip(*rows, strict=True)], x)
-
-
-def select(values: Sequence[int], beyond: Sequence[Array]) -> Array:
-    """The value whose position counts how many of the nested conditions hold."""
-    chosen = word(values[0])
-    for condition, value in zip(beyond, values[1:], strict=True):
-        chosen = where(condition, word(value), chosen)
-    return chosen
+    return horner(a, a.select_columns(rows, beyond), x)

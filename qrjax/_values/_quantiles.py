@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from qrjax._values import _coefficients as table
-from qrjax._values._fixed import piecewise, select
-from qrjax._words._pairs import Pair, mulhi, where, word
+from qrjax._values._fixed import Arithmetic, fixed, piecewise
+from qrjax._words._pairs import Pair, where, word
 
 QUARTER, HALF = 1 << 30, 1 << 31
 
@@ -54,12 +54,19 @@ def uniform(bits: Array, exact: bool = False) -> Draw:
 def truncated_normal(bits: Array, exact: bool = False) -> Draw:
     """Standard normal, truncated to (-2, 2); its standard deviation is 0.87962566103423978."""
     negative, v = centre(bits, exact)
-    t = mulhi(v, v)
-    ends = [t >= word(end) for end in (HALF, 3 * QUARTER, 7 << 29, 15 << 28)]
+    return Draw(negative, truncated_normal_magnitude(v), 30)
+
+
+@fixed
+def truncated_normal_magnitude(a: Arithmetic, v: Array) -> Array:
+    """|z| * 2**30 of the truncated normal value z whose absolute value has the probability v to be less."""
+    t = a.mulhi(v, v)
+    ends = [t >= a.word(end) for end in (HALF, 3 * QUARTER, 7 << 29, 15 << 28)]
     # A piece of length 2**-k becomes [0, 1) by dropping the k bits that are the same all over it.
-    local = where(ends[1], where(ends[2], t << 4, t << 3), where(ends[0], t << 2, t << 1))
-    local = where(ends[2] & ~ends[3], t << 4, local)
-    return Draw(negative, mulhi(piecewise(table.TRUNCATED, ends, local), v), 30)
+    one, two, three, four = (a.shift_left(t, k) for k in (1, 2, 3, 4))
+    local = where(ends[1], where(ends[2], four, three), where(ends[0], two, one))
+    local = where(ends[2] & ~ends[3], four, local)
+    return a.mulhi(piecewise(a, table.TRUNCATED, ends, local), v)
 
 
 def normal(bits: Array, exact: bool = False) -> Draw:
@@ -69,7 +76,7 @@ def normal(bits: Array, exact: bool = False) -> Draw:
     return Draw(negative, normal_magnitude(v, _octaves(word(0) - jnp.maximum(v, word(1)))), 28)
 
 
-def normal_magnitude(v: Array, y: Array, octaves: int = 3) -> Array:
+def _normal_magnitude(a: Arithmetic, v: Array, y: Array, octaves: int) -> Array:
     """|z| * 2**28 of the normal value z whose absolute value has the probability v = 1 - 2**-y to be less.
 
     Args:
@@ -77,20 +84,32 @@ def normal_magnitude(v: Array, y: Array, octaves: int = 3) -> Array:
       y: times 2**26; used from 4 on.
       octaves: how many octaves of y, from [4, 8) on, can occur.
     """
-    t = mulhi(v, v)
-    centre_ends = [t >= word(HALF), t >= word(3 * QUARTER)]
-    tail_starts = [y >= word(start << 26) for start in (4, 8, 16, 32)[:octaves]]
+    t = a.mulhi(v, v)
+    centre_ends = [t >= a.word(HALF), t >= a.word(3 * QUARTER)]
+    tail_starts = [y >= a.word(start << 26) for start in (4, 8, 16, 32)[:octaves]]
     # One Horner scheme serves all pieces: the variable and each coefficient are selected first.
     # In the tail it is x = 2 - y / octave, which falls as y grows.
-    x = where(centre_ends[0], t << 2, t << 1)
+    x = where(centre_ends[0], a.shift_left(t, 2), a.shift_left(t, 1))
     for k, start in enumerate(tail_starts):
-        x = where(start, ~(y << (4 - k)), x)
+        x = where(start, a.complement(a.shift_left(y, 4 - k)), x)
     pad = len(table.NORMAL_CENTRE[0]) - len(table.NORMAL_TAIL[0])
     rows = [*table.NORMAL_CENTRE, *[(0,) * pad + row for row in table.NORMAL_TAIL[:octaves]]]
-    value = piecewise(rows, [*centre_ends, *tail_starts], x)
-    product = mulhi(value, where(tail_starts[0], x, v))
-    top = select(table.NORMAL_TAIL_TOP[:octaves], tail_starts[1:])
+    value = piecewise(a, rows, [*centre_ends, *tail_starts], x)
+    product = a.mulhi(value, where(tail_starts[0], x, v))
+    top = a.select(table.NORMAL_TAIL_TOP[:octaves], tail_starts[1:])
     return where(tail_starts[0], top - product, product)
+
+
+@fixed
+def normal_magnitude(a: Arithmetic, v: Array, y: Array) -> Array:
+    """`_normal_magnitude` for probabilities of 2**-32 and more."""
+    return _normal_magnitude(a, v, y, octaves=3)
+
+
+@fixed
+def far_normal_magnitude(a: Arithmetic, v: Array, y: Array) -> Array:
+    """`_normal_magnitude` for probabilities of 2**-64 and more."""
+    return _normal_magnitude(a, v, y, octaves=4)
 
 
 def _octaves(q: Array) -> Array:
@@ -108,11 +127,12 @@ def octaves_of_pair(q: Pair) -> Array:
     return (zeros + where(small, word(32), word(0)) << 26) + log2_of_mantissa(mantissa)
 
 
-def log2_of_mantissa(mantissa: Array) -> Array:
+@fixed
+def log2_of_mantissa(a: Arithmetic, mantissa: Array) -> Array:
     """-log2(mantissa / 2**32) * 2**26 for a mantissa of [2**31, 2**32), below 2**26."""
-    return jnp.minimum(_log2(~mantissa) >> 4, word((1 << 26) - 1))
+    return jnp.minimum(_log2(a, a.complement(mantissa)) >> a.word(4), a.word((1 << 26) - 1))
 
 
-def _log2(s: Array) -> Array:
+def _log2(a: Arithmetic, s: Array) -> Array:
     """-log2(1 - s) * 2**30 for s in [0, 1/2) as s * 2**32."""
-    return mulhi(piecewise(table.LOG2, [s >= word(QUARTER)], s << 2), s)
+    return a.mulhi(piecewise(a, table.LOG2, [s >= a.word(QUARTER)], a.shift_left(s, 2)), s)

@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from jax import Array
 
-from qrjax._values._quantiles import Draw, normal_magnitude, octaves_of_pair
+from qrjax._values._quantiles import Draw, far_normal_magnitude, octaves_of_pair
 from qrjax._words._pairs import Pair, add, constant, mulhi, where, word
 
 PRECISION = 256
@@ -31,7 +31,7 @@ def truncated_normal_between(bits: Array, lower: float, upper: float) -> Draw:
     above = probability.hi >= word(1 << 31)
     hi, lo = (where(above, ~half, half) for half in probability)
     twice = Pair(hi << 1 | lo >> 31, lo << 1 | 1)
-    magnitude = normal_magnitude(~twice.hi, octaves_of_pair(twice), octaves=4)
+    magnitude = far_normal_magnitude(~twice.hi, octaves_of_pair(twice))
     return Draw(above if mirrored else ~above, magnitude, 28)
 
 

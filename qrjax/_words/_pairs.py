@@ -65,7 +65,20 @@ def _mulhi_of_halves(x: Array, y: Array) -> list[Array]:
     return [x_hi * y_hi + (first >> 16) + (second >> 16)]
 
 
-_mulhi = pointwise("mulhi", 1, wide=_mulhi_in_64_bits, narrow=_mulhi_of_halves)
+_mulhi = pointwise("mulhi", 1, _mulhi_in_64_bits, tpu=_mulhi_of_halves)
+
+
+def quotient(x: Array, divisor: int, bound: int) -> Array:
+    """x // divisor for static divisor and x < bound; by one product of 32 bits where that is exact.
+
+    With m = ceil(2**k / divisor), x m / 2**k exceeds x / divisor by less than x / 2**k. If bound * divisor <= 2**k,
+    that is less than 1 / divisor, and reaches no further integer.
+    """
+    shift = (bound * divisor - 1).bit_length()
+    multiplier = -(-(1 << shift) // divisor)
+    if shift > 31 or (bound - 1) * multiplier >= 2**32:
+        return x // word(divisor)
+    return x * word(multiplier) >> shift
 
 
 def where(condition: Array, x: Array, y: Array) -> Array:

@@ -1,7 +1,8 @@
 """Primitives on uint32 words whose program is chosen where they are lowered, by what the processor multiplies.
 
-CPUs and GPUs have 64-bit words, TPUs do not, and StableHLO for one is no good for the other. A primitive is one
-equation in a jaxpr, which traces faster than the twenty that it stands for, and becomes operations at the end.
+CPUs and GPUs have 64-bit words, TPUs do not, and StableHLO for one is no good for the other; on a CPU words may be
+faster held in 64 bits, on a GPU not. A primitive is one equation in a jaxpr, which traces faster than the twenty or
+hundred that it stands for, and becomes operations at the end.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from jax.interpreters import batching, mlir
 Words = Callable[..., Sequence[Array]]
 
 
-def pointwise(name: str, results: int, *, wide: Words, narrow: Words) -> Words:
-    """A function of words that broadcast, applied element by element, lowered in one of two ways.
+def pointwise(name: str, results: int, form: Words, **forms: Words) -> Words:
+    """A function of words that broadcast, applied element by element, lowered in a way of the platform's own.
 
     Args:
       name: of the primitive, for who reads a jaxpr.
       results: how many words it returns, each of the operands' common shape.
-      wide: with 64-bit words inside, for CPUs and GPUs.
-      narrow: with 32-bit words only, for TPUs; the same bits.
+      form: the function as operations, for all platforms but those of `forms`.
+      **forms: by platform ("cpu", "tpu"), other operations for the same bits.
     """
     primitive = Primitive(name)
     primitive.multiple_results = True
@@ -39,11 +40,12 @@ def pointwise(name: str, results: int, *, wide: Words, narrow: Words) -> Words:
 
     jitted = jax.jit(primitive.bind)
     # Under jax.disable_jit nothing is lowered, and a jitted primitive would only call itself.
-    primitive.def_impl(lambda *words: (wide if jax.config.jax_disable_jit else jitted)(*words))  # type: ignore[attr-defined]
+    primitive.def_impl(lambda *words: (form if jax.config.jax_disable_jit else jitted)(*words))  # type: ignore[attr-defined]
     primitive.def_abstract_eval(lambda first, *_: [first] * results)
     batching.primitive_batchers[primitive] = batched
-    mlir.register_lowering(primitive, mlir.lower_fun(wide, multiple_results=True))
-    mlir.register_lowering(primitive, mlir.lower_fun(narrow, multiple_results=True), platform="tpu")
+    mlir.register_lowering(primitive, mlir.lower_fun(form, multiple_results=True))
+    for platform, own in forms.items():
+        mlir.register_lowering(primitive, mlir.lower_fun(own, multiple_results=True), platform=platform)
     return call
 
 

@@ -72,7 +72,7 @@ def _output_in_64_bits(hi: Array, lo: Array, counter: Array) -> list[Array]:
         return [lax.convert_element_type(w, np.uint32) for w in (z >> np.uint64(32), z)]
 
 
-_output = pointwise("splitmix_output", 2, wide=_output_in_64_bits, narrow=_output_by_pairs)
+_output = pointwise("splitmix_output", 2, _output_in_64_bits, tpu=_output_by_pairs)
 
 
 def absorb(state: Pair, *words: ArrayLike) -> Pair:

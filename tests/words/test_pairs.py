@@ -16,6 +16,7 @@ from qrjax._words._pairs import (
     mulhi,
     multiply,
     packed,
+    quotient,
     reverse_bits,
     shift_right,
     unpacked,
@@ -73,6 +74,26 @@ def test_shift_right(x, count):
 @exact
 def test_mulhi(x, y):
     assert int(mulhi(word(x), word(y))) == x * y >> 32
+
+
+@pytest.mark.parametrize("bound", [1, 2, 100, 768, 3072, 50257, 65536, 65537, 2**20 + 7, WORD])
+def test_quotient(bound):
+    """By product and, for larger bounds, by division; next to every multiple of the divisor if there are few."""
+    multiples = np.unique(np.linspace(0, bound, 2000).astype(np.uint64))
+    for divisor in (1, 2, 3, 7, 15, 45, 255, 257, 1023, 4095, 65535, 2**31 - 1):
+        if divisor > 2 * bound:
+            continue
+        x = np.unique(np.concatenate([multiples, multiples // divisor * divisor, multiples // divisor * divisor - 1]))
+        x = x[x < bound]
+        np.testing.assert_array_equal(
+            jax.jit(lambda x, d=divisor: quotient(x, d, bound))(x.astype(np.uint32)), x // divisor
+        )
+
+
+def test_a_small_quotient_is_a_product():
+    program = jax.jit(lambda x: quotient(x, 45, 2048)).lower(jnp.zeros(8, jnp.uint32)).as_text()
+    assert "divide" not in program
+    assert "divide" in jax.jit(lambda x: quotient(x, 45, 2**31)).lower(jnp.zeros(8, jnp.uint32)).as_text()
 
 
 @given(x=WORDS)
