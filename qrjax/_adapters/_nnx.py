@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 from flax import nnx
+from jax.sharding import NamedSharding
 
 from qrjax._adapters._initialization import law_of_array
 from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outputs, split_arguments
@@ -46,6 +47,7 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
         calls=calls,
         materialize=lambda _, needed: [_actual(v) for v, need in zip(values, needed, strict=True) if need],
         rebuild=lambda new: nnx.merge(graph, jax.tree.unflatten(tree, new)),
+        places=_places(state),
     )
 
 
@@ -73,6 +75,17 @@ def _actual(value: Any) -> Any:
             "values to keep; create the module itself, under jax.jit if it is large"
         )
     return value
+
+
+def _places(state: Any) -> list[NamedSharding | None]:
+    """How each value is laid out over several devices, if it is; of a traced one, as its variable says."""
+    values: list[Any] = jax.tree.leaves(state)
+    mesh: Any = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not any(isinstance(v, jax.core.Tracer) for v in values):
+        found = [getattr(v, "sharding", None) for v in values]
+    else:
+        found = jax.tree.leaves(nnx.get_named_sharding(state, mesh))
+    return [s if isinstance(s, NamedSharding) and any(axes is not None for axes in s.spec) else None for s in found]
 
 
 def _name_calls(model: nnx.Module, calls: Calls) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 from jax import Array
+from jax.sharding import AxisType, Mesh
 
 from qrjax._autoinit._analyze import Selection, check_target, input_values, model_of, selector, walked
 from qrjax._autoinit._plan import SOURCES, Draw, Plan, path_keys, plans
@@ -38,9 +40,23 @@ def drawn(model: Model, plans: Mapping[str, Plan], key: Array) -> list[Any]:
     """All variables: weights by their plans, the rest by the module's own initialization."""
     needed = [leaf.path not in plans for leaf in model.leaves]
     own = iter(model.materialize(key, needed) if any(needed) else ())
-    keys = dict(zip(plans, path_keys(key, list(plans)), strict=True))
-    paths = [leaf.path for leaf in model.leaves]
-    return [next(own) if need else plans[path].array(keys[path]) for path, need in zip(paths, needed, strict=True)]
+    weights = _weights(plans, key)
+    return [next(own) if need else weights[leaf.path] for leaf, need in zip(model.leaves, needed, strict=True)]
+
+
+def _weights(plans: Mapping[str, Plan], key: Array) -> dict[str, Array]:
+    def weights(key: Array) -> dict[str, Array]:
+        keys = path_keys(key, list(plans))
+        return {path: plan.array(own) for (path, plan), own in zip(plans.items(), keys, strict=True)}
+
+    meshes = [plan.place.mesh for plan in plans.values() if plan.place is not None]
+    if not meshes:
+        return weights(key)
+    mesh: Any = meshes[0]
+    outside = isinstance(mesh, Mesh) and jax.sharding.get_abstract_mesh().empty
+    # One program for all, as among several devices draws of equal shape share nothing.
+    with jax.set_mesh(mesh) if outside and AxisType.Explicit in mesh.axis_types else contextlib.nullcontext():
+        return jax.jit(weights)(key)
 
 
 def prepare(

@@ -13,10 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.sharding import NamedSharding
 
 from qrjax._initializers._builders import DISTRIBUTIONS, orthogonal_hash, orthogonal_qr
 from qrjax._initializers._compilation import compiled_once
-from qrjax._initializers._initializer import Initializer
+from qrjax._initializers._initializer import Initializer, sharded
 from qrjax._initializers._orthogonal import Orthogonal
 from qrjax._initializers._scaling import Fixed
 from qrjax._interpreter._model import Leaf, Model
@@ -101,6 +102,7 @@ class Plan:
       inputs: the axes that a neuron sums over, of one layer where layers are stacked.
       gains: standard deviations, float32: one, or one for each layer of a stack.
       equal: whether all entries are the gain itself.
+      place: how the module's own value is laid out over devices, and so the weight; None for one device.
     """
 
     leaf: Leaf
@@ -108,6 +110,7 @@ class Plan:
     inputs: tuple[int, ...]
     gains: np.ndarray
     equal: bool
+    place: NamedSharding | None = None
 
     @property
     def shape(self) -> Shape:
@@ -126,6 +129,9 @@ class Plan:
 
     def array(self, own: Array) -> Array:
         """The weights, from the parameter's own key."""
+        return sharded(self._array, self.place)(own)
+
+    def _array(self, own: Array) -> Array:
         if self.equal:
             return jnp.full(self.leaf.shape, self.gains, self.leaf.dtype)
         self.draw.check(self.shape, self.inputs)
@@ -155,7 +161,12 @@ def plans(model: Model, walk: Walk, chosen: Callable[[str], bool], draw: Draw) -
         if e.weight is not None and chosen(e.weight.path)
         for path in (e.weight.path, *e.weight.also)
     }
-    return {leaf.path: _plan(leaf, walk, *weights[leaf.path], draw) for leaf in model.leaves if leaf.path in weights}
+    places = model.places or [None] * len(model.leaves)
+    return {
+        leaf.path: dataclasses.replace(_plan(leaf, walk, *weights[leaf.path], draw), place=place)
+        for leaf, place in zip(model.leaves, places, strict=True)
+        if leaf.path in weights
+    }
 
 
 def _plan(leaf: Leaf, walk: Walk, weight: Weight, axes: tuple[int, ...] | None, draw: Draw) -> Plan:

@@ -75,6 +75,7 @@ class Model:
       materialize: (key, needed) -> the needed variables' own initial arrays.
       rebuild: arrays in the order of the leaves -> what the framework calls its variables.
       initialization: a jaxpr (key, inputs) -> variables; None where they exist already.
+      places: where each variable lies, a NamedSharding or None, if they exist already; else empty.
     """
 
     leaves: Sequence[Leaf]
@@ -86,6 +87,7 @@ class Model:
     materialize: Callable[[Any, Sequence[bool]], Sequence[Any]]
     rebuild: Callable[[Sequence[Any]], Any]
     initialization: Any = None
+    places: Sequence[Any] = ()
 
     def walked(
         self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False, correlated: bool = True

@@ -187,6 +187,23 @@ def by_jit(drawn: str, source: str, shape: list[int]) -> dict[str, Any]:
     return report(found, expected, shardings, program)
 
 
+def existing(way: str, source: str, shape: list[int]) -> list[dict[str, Any]]:
+    """`autoinit` of a module that lies in parts already: in the mesh and without it, or in one program with it."""
+    devices.strict()
+    kind = AxisType.Explicit if "explicit" in way else AxisType.Auto
+    mesh, at = mesh_of(tuple(shape), kind), Placed(source, tuple(shape), told="told" in way)
+    expected, shardings = parted(rescaled, at._replace(told=False), mesh)
+
+    def again(module: Perceptron, k: Array) -> Any:
+        return nnx.state(qrjax.autoinit(module, IDS, key=k), nnx.Param)
+
+    with jax.set_mesh(mesh):
+        module = Perceptron(at, nnx.Rngs(params=key()))
+        within = again(module, key())
+        found, program = lowered(lambda k: again(Perceptron(at, nnx.Rngs(params=k)), k))
+    return [report(made, expected, shardings, program) for made in (within, again(module, key()), found)]
+
+
 def parted(draw: Callable[[Placed, Array], Any], at: Placed, mesh: Mesh) -> tuple[Any, Any]:
     """What one device draws, and how the module says that it is to be parted."""
     draw = functools.partial(draw, at)

@@ -66,3 +66,16 @@ def test_an_explicit_mesh_takes_the_whole_from_initializers_that_are_not_told():
 )
 def test_an_nnx_module_parted_by_jit(draw, source, mesh):
     assert_as_alone(run("partitioned_models", "by_jit", draw, source, mesh))
+
+
+@pytest.mark.parametrize(
+    ("way", "source", "mesh"),
+    [
+        ("within", "hash", [2, 2, 2]),
+        pytest.param("within", "default", [8], marks=pytest.mark.slow),
+        pytest.param("explicit, told", "default", [4, 2], marks=pytest.mark.slow),
+    ],
+)
+def test_autoinit_leaves_an_nnx_module_in_its_parts(way, source, mesh):
+    for found in run("partitioned_models", "existing", way, source, mesh):
+        assert_as_alone(found)
