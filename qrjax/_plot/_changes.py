@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from qrjax._interpreter._processes import gathered
 from qrjax._plot._matplotlib import required
 from qrjax._plot._modules import shortened
 from qrjax._plot._panel import GREY
@@ -29,7 +30,7 @@ def changes(found: Changes, *, kernel: str | None = None, ax: Any = None) -> Any
     The left panel holds for every variable the share of its weights that changed, the next the root-mean-square
     of the changes on a logarithmic axis, and the heat map |w - w0| of one kernel: a column for every output, a row
     for every input of one, blocks of them averaged where there are too many to see. What did not change by more
-    than the threshold is grey.
+    than the threshold is grey. Where the params span processes, each of them has to call it.
 
     Args:
       found: from `qrjax.changes`.
@@ -138,7 +139,7 @@ def _plain(axes: Axes, count: int) -> None:
 def _heat(axes: Axes, found: Changes, row: Change) -> None:
     from matplotlib.colors import LogNorm
 
-    distance = np.asarray(abs(found.delta(row.path)), np.float64)
+    distance = gathered(abs(found.delta(row.path))).astype(np.float64)
     cells = averaged(distance.reshape(-1, distance.shape[-1]))
     awake = np.ma.masked_where(~(cells > max(found.threshold, 0.0)) | ~np.isfinite(cells), cells)
     colors: dict[str, Any] = {"cmap": "viridis", "aspect": "auto", "interpolation": "nearest"}

@@ -198,8 +198,18 @@ def followed() -> dict[str, Any]:
         found[f"initial, {name}"] = shards(qrjax.prune(now, jax.tree.map(lambda a: a > 1e9, now), "initial", form))
     masks = {name: qrjax.awakened(record, now, criterion=name, **options) for name, options in CRITERIA.items()}
     found |= {name: shards(mask) for name, mask in masks.items()}
+    found["heat map"] = heat_map(qrjax.changes(record, now, 0.001))
     found["zero"] = shards(qrjax.prune(now, masks["change"]))
     return found
+
+
+def heat_map(changes: Any) -> str:
+    """What the picture shows of one kernel."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    _, _, heat = qrjax.plot.changes(changes, kernel="both")
+    return digest(np.ma.filled(heat.images[0].get_array(), -1.0))
 
 
 def main(folder: pathlib.Path, port: str, processes: int, process: int) -> None:

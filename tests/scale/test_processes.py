@@ -121,6 +121,7 @@ def test_what_processes_follow_together_is_what_one_finds(run):
             [report["followed"][f"changes, {form}"] for report in run.reports], json.loads(changes.to_json())
         )
         parts |= {f"initial, {form}": begin, f"delta, {form}": {path: changes.delta(path) for path in now}}
+    assert {report["followed"]["heat map"] for report in run.reports} == {process_worker.heat_map(changes)}
     for name, expected in parts.items():
         whole = {path: np.asarray(array) for path, array in expected.items()}
         assert_shards(run.reports, lambda report, name=name: report["followed"][name], whole)

@@ -68,7 +68,7 @@ SHARDED = """
     ("paths", "forms", "cases"),
     [
         (["two axes"], ["function"], ":2"),
-        pytest.param([], [], ":", marks=pytest.mark.slow),
+        pytest.param([], [], "::2", marks=pytest.mark.slow),
     ],
 )
 def test_sharded_params_have_the_same_figures_and_masks_and_stay_sharded(paths, forms, cases):
