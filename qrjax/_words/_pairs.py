@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from qrjax._words._pointwise import pointwise
+from qrjax._words._pointwise import aligned, pointwise
 
 
 class Pair(NamedTuple):
@@ -84,7 +84,12 @@ def quotient(x: Array, divisor: int, bound: int) -> Array:
 def where(condition: Array, x: Array, y: Array) -> Array:
     """`jnp.where` on words as one operation; jnp's own is a nested function, which costs compile time."""
     shape = jnp.broadcast_shapes(condition.shape, x.shape, y.shape)
-    return lax.select(*(jnp.broadcast_to(operand, shape) for operand in (condition, x, y)))
+    condition, x, y = (jnp.broadcast_to(operand, shape) for operand in (condition, x, y))
+    if len({jax.typeof(operand).update(dtype=x.dtype, weak_type=False) for operand in (condition, x, y)}) > 1:
+        # A select, unlike other operations, does not take operands that lie in a mesh in different ways.
+        x, y, chosen = aligned(x, y, condition.astype(x.dtype))
+        condition = chosen != 0
+    return lax.select(condition, x, y)
 
 
 def add(x: Pair, y: Pair) -> Pair:

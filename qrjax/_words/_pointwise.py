@@ -32,7 +32,7 @@ def pointwise(name: str, results: int, form: Words, **forms: Words) -> Words:
     primitive.multiple_results = True
 
     def call(*words: Array) -> Sequence[Array]:
-        return primitive.bind(*_aligned(words))
+        return primitive.bind(*aligned(*words))
 
     def batched(words: Sequence[Array], axes: Sequence[int | None]) -> tuple[Sequence[Array], list[int]]:
         pairs = zip(words, axes, strict=True)
@@ -49,7 +49,7 @@ def pointwise(name: str, results: int, form: Words, **forms: Words) -> Words:
     return call
 
 
-def _aligned(words: Sequence[Array]) -> list[Any]:
+def aligned(*words: Array) -> list[Any]:
     """The words, broadcast to one shape and, on a mesh, to one type."""
     shape = jnp.broadcast_shapes(*(w.shape for w in words))
     full = [w if w.shape == shape else jnp.broadcast_to(w, shape) for w in words]

@@ -252,6 +252,7 @@ def others() -> dict[str, Any]:
         "remainders": remainders(),
         "vectors": [vector(name, 50_256) for name in ("sequence plain", "truncated normal")],
         "gathered": gathered(),
+        "indexed": [indexed(name) for name in MEMBERS if name != "points"],  # whose look-up JAX refuses there
     }
 
 
@@ -292,3 +293,15 @@ def gathered() -> list[str]:
     sharding = Case("hash", (64, 64), (8,), P("x", None), "").sharding(AxisType.Auto)
     weights = jax.device_put(MEMBERS["hash"](key(), (64, 64)), sharding)
     return devices.collectives(jax.jit(lambda w: (w.sum(), w - w.T), out_shardings=None).lower(weights).compile())
+
+
+def indexed(name: str) -> dict[str, Any]:
+    """`init.at` within an explicit mesh, with an index that lies in parts, as what it gives does then."""
+    init, shape, rows = MEMBERS[name], (64, 32), np.arange(0, 64, 2, dtype=np.int32)
+    whole = words(init(key(), shape))[rows]
+    with jax.set_mesh(jax.make_mesh((4, 2), ("x", "y"), axis_types=(AxisType.Explicit,) * 2)):
+        parted = jax.device_put(rows, P("x"))
+        program = jax.jit(lambda k, at: init.at(k, shape, (at,))).lower(key(), parted).compile()
+        found = program(key(), parted)
+    equal = found.sharding.spec[0] == "x" and np.array_equal(words(found), whole)
+    return {"equal": bool(equal), "collectives": devices.collectives(program)}

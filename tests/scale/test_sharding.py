@@ -58,3 +58,8 @@ def test_vectors(others):
 
 def test_orthogonal_matrices_are_made_whole_on_every_device(others):
     assert others["orthogonal"] == [{"equal": True, "collectives": []}] * 2
+
+
+def test_weights_at_an_index_that_lies_in_parts(others):
+    assert len(others["indexed"]) > 5
+    assert all(found == {"equal": True, "collectives": []} for found in others["indexed"])
