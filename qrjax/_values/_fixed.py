@@ -1,9 +1,9 @@
 """Unsigned 32-bit fixed point: polynomials by Horner's rule, in words as wide as the processor likes them.
 
 A polynomial is a chain of products' high words. On a CPU each is a 64-bit product, and held in 64 bits from one to the
-next the chain takes half the time that it takes when vectors are packed and unpacked around every product. On a GPU a
-64-bit word is two registers and gains nothing; a TPU has none. So functions are written once, for an `Arithmetic`,
-and `fixed` makes of one a primitive that is lowered with either.
+next the chain takes half the time, with AVX-512, that it takes when vectors are packed and unpacked around every
+product (with AVX2 as long). On a GPU a 64-bit word is two registers and gains nothing; a TPU has none. So functions are
+written once, for an `Arithmetic`, and `fixed` makes of one a primitive that is lowered with either.
 """
 
 from __future__ import annotations
@@ -61,19 +61,6 @@ class Arithmetic:
             chosen = where(condition, self.word(value), chosen)
         return chosen
 
-    def select_columns(self, rows: Sequence[Polynomial], beyond: Sequence[Array]) -> list[Array]:
-        """`select` of each column's values."""
-        columns = list(zip(*rows, strict=True))
-        if not self._is_wide:
-            return [self.select(column, beyond) for column in columns]
-        chosen = {column: self.word(column[0]) for column in columns if len(set(column)) == 1}
-        varying = [column for column in columns if column not in chosen]
-        # Two columns share a wide word, and so a select.
-        for low, high in zip(varying[::2], [*varying[1::2], varying[-1]], strict=False):
-            both = self.select([lo | hi << 32 for lo, hi in zip(low, high, strict=True)], beyond)
-            chosen |= {low: self._word_of(both), high: both >> self.word(32)}
-        return [chosen[column] for column in columns]
-
     def _word_of(self, x: Array) -> Array:
         # Also where nothing can be beyond the word: without the mask a compiler would not know, and take the product
         # of all 64 bits for that of two words.
@@ -125,4 +112,4 @@ def piecewise(a: Arithmetic, rows: Sequence[Polynomial], beyond: Sequence[Array]
     Coefficients are selected, not gathered: a select a coefficient and piece costs less than a
     table look-up on every processor we know, and TPUs do element-wise look-ups badly.
     """
-    return horner(a, a.select_columns(rows, beyond), x)
+    return horner(a, [a.select(column, beyond) for column in zip(*rows, strict=True)], x)
