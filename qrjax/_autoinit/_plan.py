@@ -110,7 +110,7 @@ class Plan:
     inputs: tuple[int, ...]
     gains: np.ndarray
     equal: bool
-    place: NamedSharding | None = None
+    place: NamedSharding | None
 
     @property
     def shape(self) -> Shape:
@@ -163,13 +163,15 @@ def plans(model: Model, walk: Walk, chosen: Callable[[str], bool], draw: Draw) -
     }
     places = model.places or [None] * len(model.leaves)
     return {
-        leaf.path: dataclasses.replace(_plan(leaf, walk, *weights[leaf.path], draw), place=place)
+        leaf.path: _plan(leaf, walk, *weights[leaf.path], draw, place)
         for leaf, place in zip(model.leaves, places, strict=True)
         if leaf.path in weights
     }
 
 
-def _plan(leaf: Leaf, walk: Walk, weight: Weight, axes: tuple[int, ...] | None, draw: Draw) -> Plan:
+def _plan(
+    leaf: Leaf, walk: Walk, weight: Weight, axes: tuple[int, ...] | None, draw: Draw, place: NamedSharding | None
+) -> Plan:
     variances = walk.gains.variances
     if weight.index is None:
         gains, shape = np.sqrt(np.float64(variances[leaf.path, None])), leaf.shape
@@ -177,7 +179,7 @@ def _plan(leaf: Leaf, walk: Walk, weight: Weight, axes: tuple[int, ...] | None, 
         gains, shape = np.sqrt([variances.get((leaf.path, i), 0.0) for i in range(leaf.shape[0])]), leaf.shape[1:]
     # Where the program regroups axes, a neuron sums over all but the last, as by convention.
     inputs = tuple(range(len(shape) - 1)) if axes is None else axes
-    return Plan(leaf, draw, inputs, np.asarray(gains, np.float32), weight.equal and weight.index is None)
+    return Plan(leaf, draw, inputs, np.asarray(gains, np.float32), weight.equal and weight.index is None, place)
 
 
 def path_key(key: Array, path: str) -> Array:

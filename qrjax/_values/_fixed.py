@@ -13,13 +13,12 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from jax import Array, lax
 
 from qrjax._words import _pairs
 from qrjax._words._pairs import where
-from qrjax._words._pointwise import pointwise
+from qrjax._words._pointwise import in_64_bits, pointwise
 
 Polynomial = Sequence[int]
 WORD = 0xFFFFFFFF
@@ -76,10 +75,9 @@ def fixed(function: Callable[..., Array]) -> Callable[..., Array]:
     def narrow(*words: Array) -> list[Array]:
         return [function(NARROW, *words)]
 
+    @in_64_bits
     def wide(*words: Array) -> list[Array]:
-        with jax.enable_x64(True):
-            result = function(WIDE, *(lax.convert_element_type(w, WIDE.dtype) for w in words))
-            return [lax.convert_element_type(result, NARROW.dtype)]
+        return [function(WIDE, *words)]
 
     primitive = pointwise(function.__name__, 1, narrow, cpu=wide)
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from qrjax._words._pointwise import aligned, pointwise
+from qrjax._words._pointwise import aligned, in_64_bits, pointwise
 
 
 class Pair(NamedTuple):
@@ -50,10 +50,9 @@ def mulhi(x: Array, y: Array) -> Array:
     return product
 
 
+@in_64_bits
 def _mulhi_in_64_bits(x: Array, y: Array) -> list[Array]:
-    with jax.enable_x64(True):
-        product = lax.mul(*(lax.convert_element_type(operand, np.uint64) for operand in (x, y)))
-        return [lax.convert_element_type(lax.shift_right_logical(product, np.uint64(32)), np.uint32)]
+    return [lax.shift_right_logical(lax.mul(x, y), np.uint64(32))]
 
 
 def _mulhi_of_halves(x: Array, y: Array) -> list[Array]:

@@ -12,7 +12,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jax import Array, lax
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
@@ -47,6 +48,17 @@ def pointwise(name: str, results: int, form: Words, **forms: Words) -> Words:
     for platform, own in forms.items():
         mlir.register_lowering(primitive, mlir.lower_fun(own, multiple_results=True), platform=platform)
     return call
+
+
+def in_64_bits(function: Words) -> Words:
+    """A function of uint64 that hold words of 32 bits, as one of uint32; of the results the low words are left."""
+
+    def wide(*words: Array) -> Sequence[Array]:
+        with jax.enable_x64(True):
+            results = function(*(lax.convert_element_type(w, np.uint64) for w in words))
+            return [lax.convert_element_type(w, np.uint32) for w in results]
+
+    return wide
 
 
 def aligned(*words: Array) -> list[Any]:

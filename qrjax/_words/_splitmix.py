@@ -9,14 +9,13 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.typing import ArrayLike
 
 from qrjax._words._pairs import Pair, add, constant, mulhi, multiply, shift_right, word, xor
-from qrjax._words._pointwise import pointwise
+from qrjax._words._pointwise import in_64_bits, pointwise
 
 GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -61,15 +60,14 @@ def _output_by_pairs(hi: Array, lo: Array, counter: Array) -> list[Array]:
     return list(finalize(add(add(Pair(hi, lo), gamma), offset)))
 
 
+@in_64_bits
 def _output_in_64_bits(hi: Array, lo: Array, counter: Array) -> list[Array]:
     """The same, where there are 64-bit words: a quarter of the operations to trace, compile and run."""
-    with jax.enable_x64(True):
-        wide = [lax.convert_element_type(w, np.uint64) for w in (hi, lo, counter)]
-        z = (wide[0] << np.uint64(32) | wide[1]) + np.uint64(GOLDEN_GAMMA) * (wide[2] + np.uint64(1))
-        for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
-            z = (z ^ z >> np.uint64(shift)) * np.uint64(multiplier)
-        z = z ^ z >> np.uint64(31)
-        return [lax.convert_element_type(w, np.uint32) for w in (z >> np.uint64(32), z)]
+    z = (hi << np.uint64(32) | lo) + np.uint64(GOLDEN_GAMMA) * (counter + np.uint64(1))
+    for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
+        z = (z ^ z >> np.uint64(shift)) * np.uint64(multiplier)
+    z = z ^ z >> np.uint64(31)
+    return [z >> np.uint64(32), z]
 
 
 _output = pointwise("splitmix_output", 2, _output_in_64_bits, tpu=_output_by_pairs)
