@@ -2,7 +2,8 @@
 
     python process_worker.py FOLDER PORT PROCESSES PROCESS
 
-Then it waits to be told the number of a process that was lost, and reports that one's shards from the record alone.
+Then it waits to be told the number of a process that was lost, reports that one's shards from the record alone, and
+stays until its standard input ends.
 """
 
 import json
@@ -229,6 +230,7 @@ def main(folder: pathlib.Path, port: str, processes: int, process: int) -> None:
     _write(folder / f"report.{process}", report)
     lost = int(sys.stdin.readline())
     _write(folder / f"recovered.{process}", shards_of(lost, record, variables))
+    sys.stdin.read()  # the coordinator takes all others with it when it goes
 
 
 def _write(file: pathlib.Path, value: Any) -> None:
