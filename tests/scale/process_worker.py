@@ -217,7 +217,7 @@ def main(folder: pathlib.Path, port: str, processes: int, process: int) -> None:
     """Does it all, and writes it down."""
     address = f"127.0.0.1:{port}"
     jax.distributed.initialize(
-        address, processes, process, coordinator_bind_address=address, initialization_timeout=60,
+        address, processes, process, coordinator_bind_address=address,
         heartbeat_timeout_seconds=600,  # a killed process would take the others with it after that
     )  # fmt: skip
     variables = jax.jit(initialized, out_shardings=shardings(jax.eval_shape(initialized)))()
