@@ -17,9 +17,10 @@ from jax.sharding import NamedSharding
 
 from qrjax._initializers._builders import DISTRIBUTIONS, orthogonal_hash, orthogonal_qr
 from qrjax._initializers._compilation import compiled_once
-from qrjax._initializers._initializer import Initializer, sharded
+from qrjax._initializers._initializer import Initializer
 from qrjax._initializers._orthogonal import Orthogonal
 from qrjax._initializers._scaling import Fixed
+from qrjax._initializers._sharding import sharded
 from qrjax._interpreter._model import Leaf, Model
 from qrjax._interpreter._walk import Walk
 from qrjax._layouts._coordinates import Shape

@@ -5,20 +5,20 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 from jax.ad_checkpoint import checkpoint_name
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 
 from qrjax._initializers._antithetic import is_symmetric, paired
 from qrjax._initializers._arguments import shape_of
 from qrjax._initializers._compilation import compiled_once
 from qrjax._initializers._scaling import Fixed, Scaling
+from qrjax._initializers._sharding import Tensor, sharded
 from qrjax._initializers._specification import KEY, Resolved, Specification
 from qrjax._initializers._streams import Component, Streams
 from qrjax._layouts._coordinates import Coordinates, Shape, from_index, whole
@@ -74,20 +74,19 @@ class Initializer(Streams):
           shape: the shape of the tensor, static.
           dtype: float32, bfloat16, float16, float64 or, where JAX's twin has it, complex; None means
             the builder's, and where that has none JAX's default.
-          out_sharding: how to lay the result out over devices, as in `jax.random`.
+          out_sharding: how to lay the result out over devices: a NamedSharding, or a PartitionSpec for the mesh of
+            jax.set_mesh, whose axes may be of any type.
 
         Raises:
-          TypeError: if `key` is not a key or `shape` not a sequence of integers.
-          ValueError: if `shape` or `dtype` does not fit this initializer.
+          TypeError: if `key` is not a key, `shape` not a sequence of integers or `out_sharding` neither of the two.
+          ValueError: if `shape` or `dtype` does not fit this initializer, there is no mesh for `out_sharding`, or it
+            cuts one axis along automatic axes of the mesh and then along explicit ones.
         """
         shape, found = self.check(shape, dtype)
         if 0 in shape:
             return jnp.zeros(shape, found, out_sharding=out_sharding)
-
-        def fill(words: Array) -> Array:
-            return compiled_once(_fill(self._without_path(), words, shape=shape, dtype=found))
-
-        return sharded(fill, out_sharding)(self._words(key))
+        tensor = Tensor(_filled, self._without_path(), shape, found)
+        return sharded(tensor, out_sharding)(self._words(key))
 
     def drawn(self, key: Array, shape: Shape, dtype: Any) -> Array:
         """What the call returns, as a part of a program that is to be compiled as one; checked by the caller."""
@@ -145,6 +144,10 @@ class Initializer(Streams):
             )
 
 
+def _filled(init: Initializer, words: Array, *, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    return compiled_once(_fill(init, words, shape=shape, dtype=dtype))
+
+
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("shape", "dtype"))
 def _fill(init: Initializer, words: Array, *, shape: Shape, dtype: np.dtype[Any]) -> Array:
     # What is drawn, and from which key, rides along for who reads the program without running it.
@@ -172,19 +175,3 @@ def _weights(
     if dtype.kind != "c":
         return values(law, bits, location, scale, dtype, init.source.exact)
     return complex_values(law, bits, draw(absorb(state, SECOND)), scale, dtype)
-
-
-def sharded(
-    make: Callable[[Array], Array], out_sharding: NamedSharding | PartitionSpec | None
-) -> Callable[[Array], Array]:
-    """`make` with its result laid out as `out_sharding` says, without a copy on one device first."""
-    if out_sharding is None:
-        return make
-    if not isinstance(out_sharding, (NamedSharding, PartitionSpec)):
-        raise TypeError(f"`out_sharding` must be a NamedSharding or a PartitionSpec, got {out_sharding!r}")
-    mesh = out_sharding.mesh if isinstance(out_sharding, NamedSharding) else jax.sharding.get_abstract_mesh()
-    if mesh.empty:
-        raise ValueError(f"`out_sharding` {out_sharding} needs a mesh: use jax.set_mesh, or pass a NamedSharding")
-    if AxisType.Auto in mesh.axis_types:
-        return jax.jit(lambda words: lax.with_sharding_constraint(make(words), out_sharding))
-    return jax.sharding.auto_axes(make, out_sharding=out_sharding)

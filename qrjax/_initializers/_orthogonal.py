@@ -20,8 +20,9 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec
 
 from qrjax._initializers._arguments import shape_of
-from qrjax._initializers._initializer import Initializer, sharded
+from qrjax._initializers._initializer import Initializer
 from qrjax._initializers._scaling import Fixed
+from qrjax._initializers._sharding import Tensor, sharded
 from qrjax._initializers._specification import FACTOR, KEY, source_from_dict, source_to_dict
 from qrjax._initializers._streams import Component, Streams
 from qrjax._layouts._coordinates import Shape, from_index
@@ -57,19 +58,20 @@ class Orthogonal(Streams):
         Raises:
           ValueError: if `shape` has fewer than 2 dimensions or, for delta-orthogonal kernels, not 3 to 5, or
             fewer outputs than inputs.
-          TypeError: if `key` is not a key.
+          TypeError, ValueError: as every initializer.
         """
         shape, found = self._checked(shape, dtype)
         if 0 in shape:
             return jnp.zeros(shape, found, out_sharding=out_sharding)
-        kernel = functools.partial(_kernel, self._without_path(), shape=shape, dtype=found)
+        kernel = Tensor(_kernel, self._without_path(), shape, found)
         return sharded(kernel, out_sharding)(self._words(key))
 
     def at(self, key: Array, shape: Any, index: Any, dtype: Any = None) -> Array:
         """`init(key, shape, dtype)[index]`. No entry of a QR factor is known before all are: costs the whole."""
         shape, found = self._checked(shape, dtype)
-        from_index(index, shape)  # raises where the index does not fit; indexing an array would clip in silence
-        return self(key, shape, found)[index]
+        # Coordinates, as for every initializer: an array's own indexing clips in silence, and takes no lists.
+        coordinates, result = from_index(index, shape)
+        return jnp.broadcast_to(self(key, shape, found)[coordinates], result)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON. Without the path: what is recorded draws from a key that has absorbed it."""
@@ -85,16 +87,17 @@ class Orthogonal(Streams):
     def _checked(self, shape: Any, dtype: Any) -> tuple[Shape, np.dtype[Any]]:
         shape = shape_of(shape)
         found = check_dtype(self.dtype if dtype is None else dtype)
+        rank = 2 if self.delta else len(shape)
         if self.delta:
             if len(shape) not in (3, 4, 5):
                 raise ValueError(f"a delta-orthogonal `shape` must have 3, 4 or 5 dimensions, got {shape}")
             if shape[-1] < shape[-2]:
                 raise ValueError(f"a delta-orthogonal `shape` needs at least as many outputs as inputs, got {shape}")
-            return shape, found
-        if len(shape) < 2:
+        elif rank < 2:
             raise ValueError(f"an orthogonal `shape` must have at least 2 dimensions, got {shape}")
-        if not -len(shape) <= self.column_axis < len(shape):
-            raise ValueError(f"`column_axis` {self.column_axis} is outside a shape of {len(shape)} dimensions")
+        if not -rank <= self.column_axis < rank:
+            kind = "matrix" if self.delta else "shape"
+            raise ValueError(f"`column_axis` {self.column_axis} is outside a {kind} of {rank} dimensions")
         return shape, found
 
 

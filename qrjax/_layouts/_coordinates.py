@@ -90,33 +90,66 @@ def box_of(index: Any, shape: Shape) -> tuple[Shape, Shape, Shape] | None:
 
 def _one_per_axis(index: Any, shape: Shape) -> list[Any]:
     """The index as one slice or integer array an axis, checked against the shape."""
-    given = list(index) if isinstance(index, tuple) else [index]
-    given = [p for part in given for p in _expand_mask(part)]
+    given = [_array_of(part) for part in (index if isinstance(index, tuple) else (index,))]
     ellipses = [k for k, part in enumerate(given) if part is Ellipsis]
     if len(ellipses) > 1:
         raise IndexError("`index` must hold at most one Ellipsis")
-    missing = len(shape) - len(given) + len(ellipses)
+    covered = sum(_axes_of(part) for part in given if part is not Ellipsis)
+    missing = len(shape) - covered
     if missing < 0:
-        raise IndexError(f"`index` must have at most {len(shape)} parts for shape {shape}, got {len(given)}")
+        raise IndexError(f"`index` must have at most {len(shape)} parts for shape {shape}, got {covered}")
     at = ellipses[0] if ellipses else len(given)
-    parts = [*given[:at], *[slice(None)] * missing, *given[at + len(ellipses) :]]
-    return [_checked(part, n, axis) for axis, (part, n) in enumerate(zip(parts, shape, strict=True))]
+    parts: list[Any] = []
+    for part in (*given[:at], *[slice(None)] * missing, *given[at + len(ellipses) :]):
+        axis = len(parts)
+        if _is_mask(part):
+            parts += _coordinates_of(part, shape[axis : axis + part.ndim], axis)
+        else:
+            parts.append(_checked(part, shape[axis], axis))
+    return parts
 
 
-def _expand_mask(part: Any) -> list[Any]:
+def _array_of(part: Any) -> Any:
+    """A list as an array; truth values by themselves, which would add an axis, are refused."""
     part = np.asarray(part) if isinstance(part, list) else part
-    if isinstance(part, (np.ndarray, jax.Array)) and jnp.issubdtype(part.dtype, jnp.bool_):
-        if isinstance(part, jax.core.Tracer):
-            raise TypeError("`index` must not hold a traced boolean array: its number of True values is not known")
-        return list(np.nonzero(np.asarray(part)))
-    return [part]
+    if isinstance(part, bool) or (_is_mask(part) and not part.ndim):
+        raise TypeError(f"`index` must not hold a single truth value, got {part}; index by a boolean array or a slice")
+    return part
+
+
+def _is_mask(part: Any) -> bool:
+    return isinstance(part, (np.ndarray, np.bool_, jax.Array)) and bool(jnp.issubdtype(part.dtype, jnp.bool_))
+
+
+def _axes_of(part: Any) -> int:
+    return part.ndim if _is_mask(part) else 1
+
+
+def _coordinates_of(mask: Any, extent: Shape, axis: int) -> list[np.ndarray]:
+    """Of a mask's True entries, an array for each axis that it covers, from `axis` on."""
+    if isinstance(mask, jax.core.Tracer):
+        raise TypeError("`index` must not hold a traced boolean array: its number of True values is not known")
+    if mask.shape != extent:
+        raise IndexError(f"`index` holds a boolean array of shape {mask.shape} where axes from {axis} on have {extent}")
+    return [positions.astype(np.uint32) for positions in np.nonzero(np.asarray(mask))]
+
+
+def _clipped(part: Array, n: int) -> Array:
+    """A traced index within the axis, negative ones counted from its end; its own dtype may be too short for n."""
+    if jnp.issubdtype(part.dtype, jnp.unsignedinteger):
+        wide = part if part.dtype.itemsize > 4 else part.astype(jnp.uint32)
+        return jnp.minimum(wide, wide.dtype.type(n - 1)).astype(jnp.uint32)
+    wide = part if part.dtype.itemsize > 4 else part.astype(jnp.int32)
+    least, most = max(-n, np.iinfo(np.int32).min), min(n - 1, np.iinfo(np.int32).max)
+    limited = jnp.clip(wide, least, most).astype(jnp.int32)
+    return limited.astype(jnp.uint32) + jnp.where(limited < 0, np.uint32(n & 0xFFFFFFFF), np.uint32(0))
 
 
 def _checked(part: Any, n: int, axis: int) -> Any:
     if isinstance(part, slice):
         return part
     if isinstance(part, jax.core.Tracer) and jnp.issubdtype(part.dtype, jnp.integer):
-        return jnp.clip(jnp.where(part < 0, part + n, part), 0, n - 1).astype(jnp.uint32)
+        return _clipped(part, n)
     try:
         values = np.asarray(part if np.ndim(part) else operator.index(part))
     except TypeError:
@@ -126,6 +159,7 @@ def _checked(part: Any, n: int, axis: int) -> Any:
     bad = values[(values < -n) | (values >= n)]
     if bad.size:
         raise IndexError(f"`index` {bad.flat[0]} is outside axis {axis} of size {n}")
+    values = values.astype(np.int64)  # which holds n too
     return np.where(values < 0, values + n, values).astype(np.uint32)
 
 

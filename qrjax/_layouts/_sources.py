@@ -158,12 +158,15 @@ class Sobol:
         return int(self.scramble is None)
 
     def check_shape(self, shape: Shape, roles: Roles) -> None:
-        del roles
-        if self.layout in ("sequence", "shuffled") and size(shape, range(len(shape))) + self._skip > LARGEST_SEQUENCE:
-            raise ValueError(
-                f"layout={self.layout!r} addresses at most 2**32 points of one sequence, got shape {shape}; "
-                "use layout='outputs' or a _hash builder, which have no such limit"
-            )
+        flat = self.layout in ("sequence", "shuffled")
+        counts = {"weights": range(len(shape))} if flat else {"inputs": roles.inputs, "outputs": roles.outputs}
+        for what, axes in counts.items():
+            count = size(shape, axes)
+            if count + self._skip > LARGEST_SEQUENCE:
+                raise ValueError(
+                    f"layout={self.layout!r} addresses at most 2**32 {what}, and shape {shape} has {count}; use "
+                    f"{'layout=' + repr('outputs') + ' or ' if flat else ''}a _hash builder, which has no such limit"
+                )
 
     def antithetic(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles) -> None:
         del state, shape, coordinates, roles  # layout="neurons" is the balance that points have to offer

@@ -123,6 +123,8 @@ def check_dtype(dtype: Any, *, allow_complex: bool = True) -> np.dtype:
         wanted = jnp.dtype(float if dtype is None else dtype)
     except TypeError:
         raise ValueError(f"`dtype` must be {_KINDS[allow_complex]} dtype, got {dtype!r}") from None
+    if wanted.itemsize > {"f": 8, "c": 16}.get(wanted.kind, math.inf):  # which JAX lacks, and would take for another
+        raise ValueError(f"`dtype` must be {_KINDS[allow_complex]} dtype, got {wanted}; JAX has none so long")
     found = jax.dtypes.canonicalize_dtype(wanted)
     if jnp.issubdtype(found, jnp.complexfloating) and allow_complex:
         return found

@@ -71,6 +71,14 @@ def test_initializers_refuse(init, arguments, kind, message):
         init(*arguments)
 
 
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize == 8, reason="a long double is a double here")
+@pytest.mark.parametrize("dtype", [np.longdouble, np.clongdouble])
+def test_dtypes_that_are_longer_than_jaxs(dtype):
+    for make in (lambda: qrjax.he_normal_hash(dtype=dtype), lambda: qrjax.orthogonal_qr()(KEY, (4, 4), dtype)):
+        with pytest.raises(ValueError, match="`dtype` must be a floating.*; JAX has none so long"):
+            make()
+
+
 @pytest.mark.parametrize("init", [qrjax.he_normal_qr(), qrjax.lecun_uniform_hash(), qrjax.orthogonal_qr()])
 @pytest.mark.parametrize(
     ("index", "kind", "message"),
@@ -82,6 +90,12 @@ def test_initializers_refuse(init, arguments, kind, message):
         ((..., ...), IndexError, "at most one Ellipsis"),
         ((1.5, 0), TypeError, "`index` must hold integers, slices, an Ellipsis or integer arrays, got 1.5"),
         ((None, 0), TypeError, "`index` must hold integers"),
+        (True, TypeError, "`index` must not hold a single truth value, got True"),
+        ((0, np.array(True)), TypeError, "`index` must not hold a single truth value"),
+        (np.ones(3, bool), IndexError, r"a boolean array of shape \(3,\) where axes from 0 on have \(4,\)"),
+        ((0, [True] * 6), IndexError, r"a boolean array of shape \(6,\) where axes from 1 on have \(5,\)"),
+        (np.ones((2, 3), bool), IndexError, r"a boolean array of shape \(2, 3\) where axes from 0 on have \(4, 5\)"),
+        ((0, np.ones((5, 1), bool)), IndexError, "must have at most 2 parts"),
     ],
 )
 def test_at_refuses(init, index, kind, message):
@@ -94,6 +108,7 @@ def test_at_refuses(init, index, kind, message):
     [
         (qrjax.orthogonal_qr(), (5,), "must have at least 2 dimensions"),
         (qrjax.orthogonal_hash(column_axis=3), (5, 5), "`column_axis` 3 is outside a shape of 2 dimensions"),
+        (qrjax.delta_orthogonal_qr(column_axis=2), (3, 4, 8), "`column_axis` 2 is outside a matrix of 2 dimensions"),
         (qrjax.delta_orthogonal_qr(), (5, 5), "must have 3, 4 or 5 dimensions"),
         (qrjax.delta_orthogonal_hash(), (3, 8, 4), "at least as many outputs as inputs"),
         (qrjax.he_normal_qr(out_axis=4), (3, 8, 4), "`out_axis` 4 is outside a shape of 3 dimensions"),

@@ -78,6 +78,37 @@ def test_at_takes_a_traced_index_and_clips_it():
     np.testing.assert_array_equal(picked, whole[[0, -1, 47, 47], 3])
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32"])
+@pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jitted"])
+def test_at_takes_indices_of_dtypes_that_do_not_reach_the_axiss_end(dtype, jitted):
+    init, size = qrjax.he_normal_hash(), 70_000
+    rows = jnp.arange(size, dtype=jnp.uint32)
+    whole = np.asarray(init.at(KEY, (size, 8), (rows, 3)))
+    reach = np.iinfo(dtype)
+    index = np.array([0, 1, min(reach.max, size - 1), max(reach.min, -size), -1 % (reach.max + 1)], dtype)
+    index = np.append(index, np.array([-3], "int8").astype(dtype)) if reach.min else index
+    index = index[np.abs(index.astype(np.int64)) < size]
+
+    def pick(index):
+        return init.at(KEY, (size, 8), (index, 3))
+
+    found = (jax.jit(pick) if jitted else pick)(jnp.asarray(index))
+    np.testing.assert_array_equal(found, whole[index])
+
+
+def test_at_takes_masks_of_several_axes_and_lists():
+    shape = (4, 5, 6)
+    rng = np.random.default_rng(0)
+    indices = [
+        rng.random(shape) < 0.5, (rng.random((4, 5)) < 0.5, 2), (1, rng.random((5, 6)) < 0.5),
+        (..., rng.random(6) < 0.5), [0, 3], ([1, 2], slice(None), [0, 5]), [True, False, True, False],
+    ]  # fmt: skip
+    for init in (qrjax.he_normal_hash(), qrjax.orthogonal_qr()):
+        whole = np.asarray(init(KEY, shape))
+        for index in indices:
+            np.testing.assert_array_equal(init.at(KEY, shape, index), whole[index])
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_at_agrees_in_every_layout_and_role(layout):
     shape = (2, 3, 3, 8, 48)

@@ -183,8 +183,13 @@ def test_the_collapse_is_announced_once_with_its_reason():
 def test_tensors_beyond_two_to_the_32():
     shape = (2**17, 2**16)
     for layout in ("sequence", "shuffled"):
-        with pytest.raises(ValueError, match=r"at most 2\*\*32 points.*use layout='outputs' or a _hash builder"):
+        with pytest.raises(ValueError, match=r"at most 2\*\*32 weights.*use layout='outputs' or a _hash builder"):
             qrjax.he_normal_qr(layout=layout).at(KEY, shape, (0, 0))
     for init in (qrjax.he_normal_qr(), qrjax.he_normal_hash(), qrjax.he_normal_qr(layout="points")):
         corners = [float(init.at(KEY, shape, (i, j))) for i in (0, -1, 2**16) for j in (0, -1)]
         assert len(set(corners)) == 6
+    for layout in ("outputs", "neurons", "points"):
+        for axes, what in (((-2, -1), "outputs"), (-1, "inputs")):
+            init = qrjax.he_normal_qr(in_axis=0 if what == "outputs" else (0, 1), out_axis=axes, layout=layout)
+            with pytest.raises(ValueError, match=rf"at most 2\*\*32 {what}, and shape .*use a _hash builder"):
+                init.at(KEY, (4, *shape) if what == "outputs" else (*shape, 4), (0, 0, 0))
