@@ -7,24 +7,26 @@ sequence's own order. For weights use an initializer: this order collapses the r
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
 from qrjax._initializers._arguments import bound, choice, number, positive, shape_of
-from qrjax._layouts._coordinates import linear_index, whole
+from qrjax._layouts._coordinates import Shape, linear_index, whole
 from qrjax._layouts._sources import flat_points
 from qrjax._sequences._directions import check_dim, directions
-from qrjax._sequences._scrambles import Scramble, check_scramble, scrambled_directions, scrambled_points
+from qrjax._sequences._scrambles import Scramble, check_scramble, scrambled_dimension, scrambled_points
 from qrjax._values._distributions import Distribution, Normal, TruncatedNormal, Uniform, check_dtype, values
 from qrjax._values._truncated import check_interval
 from qrjax._words._keys import from_key, key_words
-from qrjax._words._pairs import constant, word
-from qrjax._words._splitmix import absorb, output
+from qrjax._words._pairs import word
+from qrjax._words._splitmix import output
 
 __all__ = ["normal", "truncated_normal", "uniform"]
 
@@ -64,8 +66,7 @@ def uniform(
     least, most = number("minval", minval), number("maxval", maxval)
     if not least < most:
         raise ValueError(f"`minval` must be less than `maxval`, got minval={minval} and maxval={maxval}")
-    words, exact = _words(shape, dim, skip, scramble, key, source)
-    return _values(Uniform(), words, (least + most) / 2, (most - least) / 2, dtype, exact)
+    return _drawn(Uniform(), (least + most) / 2, (most - least) / 2, shape, dtype, dim, skip, scramble, key, source)
 
 
 def normal(
@@ -89,8 +90,8 @@ def normal(
       >>> qrjax.random.normal((3,)).round(4)
       Array([ 0.    ,  0.6745, -0.6745], dtype=float32)
     """
-    words, exact = _words(shape, dim, skip, scramble, key, source)
-    return _values(Normal(), words, number("mean", mean), positive("stddev", stddev), dtype, exact)
+    location, scale = number("mean", mean), positive("stddev", stddev)
+    return _drawn(Normal(), location, scale, shape, dtype, dim, skip, scramble, key, source)
 
 
 def truncated_normal(
@@ -118,20 +119,16 @@ def truncated_normal(
     """
     lower, upper = bound("lower", lower), bound("upper", upper)
     check_interval(lower, upper)
-    words, exact = _words(shape, dim, skip, scramble, key, source)
-    law = TruncatedNormal(lower, upper)
-    return _values(law, words, number("mean", mean), positive("stddev", stddev), dtype, exact)
+    law, location, scale = TruncatedNormal(lower, upper), number("mean", mean), positive("stddev", stddev)
+    return _drawn(law, location, scale, shape, dtype, dim, skip, scramble, key, source)
 
 
-def _values(law: Distribution, words: Array, location: float, scale: float, dtype: Any, exact: bool) -> Array:
-    return values(law, words, location, scale, check_dtype(dtype, allow_complex=False), exact)
-
-
-def _words(
-    shape: Any, dim: Any, skip: ArrayLike, scramble: Scramble, key: Array | None, source: RandomSource
-) -> tuple[Array, bool]:
-    """The random words of an array, and whether they are plain Sobol' points."""
-    shape = shape_of(shape)
+def _drawn(
+    law: Distribution, location: float, scale: float, shape: Any, dtype: Any, dim: Any, skip: ArrayLike,
+    scramble: Scramble, key: Array | None, source: RandomSource,
+) -> Array:  # fmt: skip
+    """The arguments in the form that the program takes them; errors are raised here."""
+    shape, dtype = shape_of(shape), check_dtype(dtype, allow_complex=False)
     choice("source", source, SOURCES)
     check_scramble(scramble)
     if isinstance(skip, np.integer):
@@ -141,17 +138,36 @@ def _words(
     if key is None and (source == "hash" or scramble is not None):
         wanted = "source='hash'" if source == "hash" else f"scramble={scramble!r}"
         raise ValueError(f"`key` must be given for {wanted}; make one with jax.random.key(0)")
-    state = constant(0) if key is None else from_key(key_words(key))
-    if 0 in shape:
-        return jnp.zeros(shape, jnp.uint32), False
-    coordinates = whole(shape)
+    words = None if key is None else key_words(key)
+    # The usual skips, 0 and 1, make for a shorter program of their own; the others share one.
+    fixed = skip if isinstance(skip, int) and skip < 2 else None
+    start = word(skip % 2**32 if isinstance(skip, int) else skip)
+    static = {"law": law, "location": location, "scale": scale, "shape": shape, "dtype": dtype}
     if source == "hash":
-        words = output(state, linear_index(coordinates, shape, range(len(shape))) + word(skip)).hi
+        return _hashed(start, words, **static)
+    dim = check_dim(dim)
+    return _sequence(directions(dim), word(dim), start, words, fixed=fixed, scramble=scramble, **static)
+
+
+@functools.partial(jax.jit, static_argnames=("law", "location", "scale", "shape", "dtype"))
+def _hashed(
+    start: Array, key: Array, *, law: Distribution, location: float, scale: float, shape: Shape, dtype: Any
+) -> Array:
+    index = linear_index(whole(shape), shape, range(len(shape)))
+    words = jnp.broadcast_to(output(from_key(key), index + start).hi, shape)
+    return values(law, words, location, scale, dtype)
+
+
+@functools.partial(jax.jit, static_argnames=("fixed", "scramble", "law", "location", "scale", "shape", "dtype"))
+def _sequence(
+    directions: Array, dim: Array, start: Array, key: Array | None, *, fixed: int | None, scramble: Scramble,
+    law: Distribution, location: float, scale: float, shape: Shape, dtype: Any,
+) -> Array:  # fmt: skip
+    """`fixed` is the start where that is static."""
+    if 0 in shape:
+        words = jnp.zeros(shape, jnp.uint32)
     else:
-        dim = check_dim(dim)
-        own = absorb(state, dim)
-        start = skip if isinstance(skip, int) else word(skip)
-        scrambled = scrambled_directions(directions(dim), scramble, own)
-        points = flat_points(scrambled, shape, coordinates, start, whole=True)
-        words = scrambled_points(points, scramble, output(own, 32).lo)
-    return jnp.broadcast_to(words, shape), source == "sobol" and scramble is None
+        scrambled, seed = scrambled_dimension(directions, dim, scramble, key)
+        points = flat_points(scrambled, shape, whole(shape), start if fixed is None else fixed, whole=True)
+        words = jnp.broadcast_to(scrambled_points(points, scramble, seed), shape)
+    return values(law, words, location, scale, dtype, exact=scramble is None)

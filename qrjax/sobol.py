@@ -6,6 +6,7 @@ short tables, which is several times as fast.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -15,18 +16,11 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from qrjax._sequences._directions import BITS, DIMENSIONS, check_dim, directions
-from qrjax._sequences._scrambles import (
-    SCRAMBLES,
-    Scramble,
-    check_scramble,
-    scrambled_directions,
-    scrambled_points,
-)
+from qrjax._sequences._scrambles import SCRAMBLES, Scramble, check_scramble, scrambled_dimension, scrambled_points
 from qrjax._sequences._sobol import line_bits, point_bits
 from qrjax._values._distributions import Uniform, check_dtype, values
-from qrjax._words._keys import from_key, key_words
-from qrjax._words._pairs import Pair, constant, word
-from qrjax._words._splitmix import absorb, output
+from qrjax._words._keys import key_words
+from qrjax._words._pairs import word
 
 __all__ = ["BITS", "DIMENSIONS", "SCRAMBLES", "bits", "bits_range", "points", "points_range"]
 
@@ -58,9 +52,7 @@ def bits(dim: Any, index: ArrayLike, *, scramble: Scramble = None, key: Array | 
 
     Reference: Joe and Kuo 2008, SIAM J. Sci. Comput. 30, section 2.
     """
-    found = _checked_index(index)
-    scrambled, seed = _prepared(dim, scramble, key)
-    return scrambled_points(point_bits(scrambled, found), scramble, seed)
+    return _evaluated(dim, _checked_index(index), scramble, key)
 
 
 def points(
@@ -84,7 +76,7 @@ def points(
       Array([0.5  , 0.75 , 0.25 , 0.375], dtype=float32)
     """
     found = check_dtype(dtype, allow_complex=False)
-    return values(Uniform(), bits(dim, index, scramble=scramble, key=key), 0.5, 0.5, found, scramble is None)
+    return _evaluated(dim, _checked_index(index), scramble, key, dtype=found)
 
 
 def bits_range(dim: Any, start: ArrayLike, count: int, *, scramble: Scramble = None, key: Array | None = None) -> Array:
@@ -106,11 +98,7 @@ def bits_range(dim: Any, start: ArrayLike, count: int, *, scramble: Scramble = N
       >>> qrjax.sobol.bits_range(1, 1, 3) >> 28
       Array([ 8, 12,  4], dtype=uint32)
     """
-    start = int(start) if isinstance(start, np.integer) else start
-    _check_count(start, count)
-    scrambled, seed = _prepared(dim, scramble, key)
-    first = start if isinstance(start, int) else word(start)
-    return scrambled_points(line_bits(scrambled, count, first), scramble, seed)
+    return _evaluated(dim, _checked_start(start, count), scramble, key, count)
 
 
 def points_range(
@@ -124,19 +112,34 @@ def points_range(
       Array([0.5  , 0.25 , 0.75 , 0.625], dtype=float32)
     """
     found = check_dtype(dtype, allow_complex=False)
-    words = bits_range(dim, start, count, scramble=scramble, key=key)
-    return values(Uniform(), words, 0.5, 0.5, found, scramble is None)
+    return _evaluated(dim, _checked_start(start, count), scramble, key, count, found)
 
 
-def _prepared(dim: Any, scramble: Scramble, key: Array | None) -> tuple[Array, Array]:
-    """Direction numbers with the scramble's share in them, and the seed of the rest."""
+def _evaluated(
+    dim: Any, index: Array, scramble: Scramble, key: Array | None, count: int | None = None, dtype: Any = None
+) -> Array:
+    """The arguments in the form that the program takes them; errors are raised here."""
     dim = check_dim(dim)
     check_scramble(scramble)
     if scramble is not None and key is None:
         raise ValueError(f"`key` must be given for scramble={scramble!r}; make one with jax.random.key(0)")
-    state = constant(0) if key is None else from_key(key_words(key))
-    own: Pair = absorb(state, dim)
-    return scrambled_directions(directions(dim), scramble, own), output(own, 32).lo
+    words = None if key is None else key_words(key)
+    return _program(directions(dim), word(dim), index, words, scramble=scramble, count=count, dtype=dtype)
+
+
+@functools.partial(jax.jit, static_argnames=("scramble", "count", "dtype"))
+def _program(
+    directions: Array, dim: Array, index: Array, key: Array | None, *,
+    scramble: Scramble, count: int | None, dtype: Any,
+) -> Array:  # fmt: skip
+    """The points `index` or, with a count, so many from `index` on: their bits or, with a dtype, values.
+
+    One program serves all dimensions and all keys.
+    """
+    scrambled, seed = scrambled_dimension(directions, dim, scramble, key)
+    found = point_bits(scrambled, index) if count is None else line_bits(scrambled, count, index)
+    found = scrambled_points(found, scramble, seed)
+    return found if dtype is None else values(Uniform(), found, 0.5, 0.5, dtype, scramble is None)
 
 
 def _checked_index(index: ArrayLike) -> Array:
@@ -151,10 +154,12 @@ def _checked_index(index: ArrayLike) -> Array:
     return word(index)
 
 
-def _check_count(start: ArrayLike, count: int) -> None:
+def _checked_start(start: ArrayLike, count: int) -> Array:
+    start = int(start) if isinstance(start, np.integer) else start
     if not isinstance(count, int) or count < 0:
         raise ValueError(f"`count` must be a non-negative integer, got {count!r}")
     if isinstance(start, int) and not 0 <= start <= 2**32 - count:
         raise ValueError(f"`start` must be in [0, 2**32 - count], got {start} with count={count}")
     if not jnp.issubdtype(jnp.result_type(start), jnp.integer):
         raise TypeError(f"`start` must be an integer, got {start!r}")
+    return word(start % 2**32 if isinstance(start, int) else start)

@@ -14,8 +14,9 @@ from typing import Literal
 import jax.numpy as jnp
 from jax import Array, lax
 
-from qrjax._words._pairs import Pair, reverse_bits, word
-from qrjax._words._splitmix import output
+from qrjax._words._keys import from_key
+from qrjax._words._pairs import Pair, constant, reverse_bits, word
+from qrjax._words._splitmix import absorb, output
 
 Scramble = Literal["shift", "linear", "owen"] | None
 SCRAMBLES = (None, "shift", "linear", "owen")
@@ -36,6 +37,15 @@ def scrambled_directions(directions: Array, scramble: Scramble, state: Pair) -> 
         # The hash works on reversed bits; reversing these 32 saves reversing every point.
         return reverse_bits(directions)
     return directions
+
+
+def scrambled_dimension(directions: Array, dim: Array, scramble: Scramble, key: Array | None) -> tuple[Array, Array]:
+    """The direction numbers of dimension `dim` with the scramble's share in them, and the seed of the rest.
+
+    `key` is the data of a key; both are a function of it and `dim` alone.
+    """
+    own = absorb(constant(0) if key is None else from_key(key), dim)
+    return scrambled_directions(directions, scramble, own), output(own, 32).lo
 
 
 def scrambled_points(bits: Array, scramble: Scramble, seed: Array) -> Array:

@@ -36,17 +36,18 @@ def point_bits(directions: Array, index: Array, largest: int = 2**32 - 1, scale:
     skipped = max(scale.bit_length() - 2, 0)
     code = index ^ index >> 1 if scale == 1 else index ^ index << 1
     used = directions[skipped : skipped + largest.bit_length() + (scale > 1)]
-
-    def step(carry: tuple[Array, Array], direction: Array) -> tuple[tuple[Array, Array], None]:
-        total, remaining = carry
-        mask = word(0) - (remaining & 1)
-        return (total ^ direction & mask, remaining >> 1), None
-
     # Zeros of the type that a step gives, which on a mesh is more than a shape.
     zeros = jnp.zeros_like(lax.index_in_dim(directions, 0, keepdims=False) ^ code)
     # Unrolled whole, the scan is straight-line code that XLA fuses with what follows; as a loop it
     # would write its carry to memory 32 times.
-    return lax.scan(step, (zeros, code), used, unroll=max(1, used.shape[0]))[0][0]
+    return lax.scan(_next_digit, (zeros, code), used, unroll=max(1, used.shape[0]))[0][0]
+
+
+# JAX finds what it has traced by the function itself, so that one made inside a call would be traced and compiled anew.
+def _next_digit(carry: tuple[Array, Array], direction: Array) -> tuple[tuple[Array, Array], None]:
+    total, remaining = carry
+    mask = word(0) - (remaining & 1)
+    return (total ^ direction & mask, remaining >> 1), None
 
 
 def raster_bits(directions: Array, rows: Array, columns: Array, shape: tuple[int, ...], start: int | Array) -> Array:

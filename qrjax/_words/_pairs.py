@@ -125,7 +125,11 @@ def materialized(*words: Array) -> list[Array]:
     copies = lax.broadcasted_iota(jnp.uint32, (2, *words[0].shape), 0)
     padded = [where(copies == 0, jnp.expand_dims(w, 0), word(0)) for w in words]
     zeros = [np.uint32(0)] * len(words)
-    return list(lax.reduce(padded, zeros, lambda x, y: [a ^ b for a, b in zip(x, y, strict=True)], (0,)))
+    return list(lax.reduce(padded, zeros, _xor_each, (0,)))
+
+
+def _xor_each(x: Sequence[Array], y: Sequence[Array]) -> list[Array]:
+    return [a ^ b for a, b in zip(x, y, strict=True)]
 
 
 def packed(words: Sequence[Array], bits: int) -> list[Array]:

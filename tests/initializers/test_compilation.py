@@ -1,5 +1,8 @@
 """Draws of one shape and kind are compiled once: outside a program by JAX's cache, inside one as a unit of its own."""
 
+import subprocess
+import sys
+
 import jax
 import jax.export
 import jax.numpy as jnp
@@ -17,6 +20,42 @@ BUILDERS = {
     "zero mean": qrjax.he_normal_hash(zero_mean=True),
 }
 LAYERS, SHAPE = 6, (24, 16)
+KEY, INDEX, STATE = jax.random.key(0), jnp.arange(4, dtype=jnp.uint32), qrjax.splitmix.from_int(3)
+# Functions of a dimension, of a first point, and of the options `scramble` and `key`.
+SAMPLERS = {
+    "bits": lambda dim, start, **options: qrjax.sobol.bits(dim, jnp.uint32(start) + INDEX, **options),
+    "points": lambda dim, start, **options: qrjax.sobol.points(dim, jnp.uint32(start) + INDEX, **options),
+    "bits_range": lambda dim, start, **options: qrjax.sobol.bits_range(dim, start, 300, **options),
+    "points_range": lambda dim, start, **options: qrjax.sobol.points_range(dim, start, 300, **options),
+    "uniform": lambda dim, start, **options: qrjax.random.uniform((3, 32), dim=dim, skip=start, **options),
+    "normal": lambda dim, start, **options: qrjax.random.normal((12,), dim=dim, skip=start, **options),
+    "truncated_normal": lambda dim, start, **options: qrjax.random.truncated_normal(
+        (3, 32), 0.5, 3.0, dim=dim, skip=start, **options
+    ),
+}
+OTHERS = {
+    "uniform, hash": lambda: qrjax.random.uniform((3, 4), source="hash", key=KEY),
+    "normal, hash": lambda: qrjax.random.normal((3, 4), source="hash", key=KEY),
+    "truncated_normal, hash": lambda: qrjax.random.truncated_normal((3, 4), source="hash", key=KEY),
+    "stream": lambda: qrjax.he_normal_qr().stream("a", 3)(KEY, (16, 8)),
+    "at": lambda: qrjax.he_normal_qr().at(KEY, (16, 8), (slice(0, 4), INDEX)),
+    "at, of points": lambda: qrjax.uniform_qr(layout="points", scramble="linear").at(KEY, (16, 8), 3),
+    "at, hash": lambda: qrjax.he_normal_hash(zero_mean=True).stream("a").at(KEY, (16, 8), (0, 0)),
+    "orthogonal": lambda: qrjax.orthogonal_qr().stream("a")(KEY, (16, 8)),
+    "orthogonal, at": lambda: qrjax.orthogonal_hash().at(KEY, (8, 16), (0, INDEX)),
+    "delta orthogonal": lambda: qrjax.delta_orthogonal_qr()(KEY, (3, 3, 4, 8)),
+    "delta orthogonal, at": lambda: qrjax.delta_orthogonal_qr().at(KEY, (3, 3, 4, 8), (1, 1)),
+    "absorb": lambda: qrjax.splitmix.absorb(STATE, 3, INDEX),
+    "absorb_path": lambda: qrjax.splitmix.absorb_path(STATE, ("a", 3)),
+    "absorb_sequence": lambda: qrjax.splitmix.absorb_sequence(STATE, [1, 2]),
+    "finalize": lambda: qrjax.splitmix.finalize(STATE),
+    "from_int": lambda: qrjax.splitmix.from_int(2**40),
+    "from_key": lambda: qrjax.splitmix.from_key(KEY),
+    "output": lambda: qrjax.splitmix.output(STATE, INDEX),
+    "stack": lambda: qrjax.splitmix.stack(STATE),
+    "block_key": lambda: jax.random.key_data(qrjax.block_key(KEY, "a", 3)),
+    "effective_rank": lambda: qrjax.effective_rank(jnp.eye(4)),
+}
 UNIT = 'compilation_unit = "qrjax"'
 pytestmark = pytest.mark.filterwarnings("ignore::qrjax.RankCollapseWarning")
 
@@ -73,6 +112,32 @@ def test_draws_outside_a_program_compile_once_a_shape(compilations):
     assert not others
 
 
+@pytest.mark.parametrize("scramble", qrjax.sobol.SCRAMBLES)
+@pytest.mark.parametrize("sample", SAMPLERS.values(), ids=SAMPLERS)
+def test_samples_outside_a_program_compile_once_for_all_dimensions_starts_and_keys(sample, scramble, compilations):
+    def drawn(dim, start, seed):
+        return sample(dim, start, scramble=scramble, key=jax.random.key(seed))
+
+    first = [drawn(3, 5, 0), drawn(jnp.int32(3), jnp.uint32(5), 0)]
+    np.testing.assert_array_equal(*first)
+    assert not compilations(lambda: [drawn(3, 5, 0), drawn(8, 77, 1), drawn(jnp.int32(9), jnp.uint32(6), 2)])
+
+
+@pytest.mark.parametrize("call", OTHERS.values(), ids=OTHERS)
+def test_the_same_call_again_compiles_nothing(call, compilations):
+    jax.tree.map(np.testing.assert_array_equal, call(), call())
+    assert not compilations(call)
+
+
+def test_the_first_points_have_a_program_of_their_own(compilations):
+    for skip in (0, 1):
+        expected = qrjax.sobol.points(2, skip + np.arange(96))
+        for _ in range(2):
+            found = qrjax.random.uniform((3, 32), dim=2, skip=skip)
+            np.testing.assert_array_equal(found.reshape(-1), expected)
+        assert not compilations(lambda skip=skip: qrjax.random.uniform((3, 32), dim=7, skip=skip))
+
+
 def test_autoinit_shares_what_differs_in_its_gain_only():
     import flax.linen as nn
 
@@ -105,3 +170,23 @@ def compilations():
     jax.monitoring.register_event_duration_secs_listener(listen)
     yield count
     jax.monitoring.unregister_event_duration_listener(listen)
+
+
+CHECKED = """
+import jax, qrjax
+from jax.experimental import checkify
+
+for init in (qrjax.orthogonal_qr(), qrjax.delta_orthogonal_qr(), qrjax.he_normal_hash()):
+    for errors in (checkify.nan_checks, checkify.all_checks):
+        draw = jax.jit(lambda key: init(key, (3, 3, 4, 8)))
+        error, weights = checkify.checkify(draw, errors=errors)(jax.random.key(0))
+        error.throw()
+        assert (weights == init(jax.random.key(0), (3, 3, 4, 8))).all()
+print("done")
+"""
+
+
+def test_draws_can_be_checked_for_nans():
+    """In a process of its own, as the failure would be an abort."""
+    done = subprocess.run([sys.executable, "-c", CHECKED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr[-2000:]
