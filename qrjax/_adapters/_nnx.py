@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from qrjax._adapters._initialization import law_of_array
 from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outputs, split_arguments
@@ -78,14 +79,22 @@ def _actual(value: Any) -> Any:
 
 
 def _places(state: Any) -> list[NamedSharding | None]:
-    """How each value is laid out over several devices, if it is; of a traced one, as its variable says."""
-    values: list[Any] = jax.tree.leaves(state)
-    mesh: Any = jax.sharding.get_abstract_mesh()
-    if mesh.empty or not any(isinstance(v, jax.core.Tracer) for v in values):
-        found = [getattr(v, "sharding", None) for v in values]
-    else:
-        found = jax.tree.leaves(nnx.get_named_sharding(state, mesh))
-    return [s if isinstance(s, NamedSharding) and any(axes is not None for axes in s.spec) else None for s in found]
+    """How each value is laid out over devices, if not by default; of a traced one, as its variable says."""
+    variables = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, nnx.Variable))
+    return [_place(variable, value) for variable in variables for value in jax.tree.leaves(variable)]
+
+
+def _place(variable: Any, value: Any) -> NamedSharding | None:
+    found = getattr(value, "sharding", None)
+    if not isinstance(value, jax.core.Tracer):
+        if isinstance(found, SingleDeviceSharding) and found.device_set != {jax.devices()[0]}:
+            return NamedSharding(Mesh(np.array(list(found.device_set)), ("device",)), PartitionSpec())
+        return found if isinstance(found, NamedSharding) and found.num_devices > 1 else None
+    if isinstance(variable, nnx.Variable):
+        mesh: Any = variable.get_metadata().get("mesh") or jax.sharding.get_abstract_mesh()
+        if not mesh.empty:
+            found = jax.tree.leaves(nnx.get_named_sharding({"it": variable}, mesh))[0]
+    return found if isinstance(found, NamedSharding) and any(axes is not None for axes in found.spec) else None
 
 
 def _name_calls(model: nnx.Module, calls: Calls) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,18 +46,37 @@ def drawn(model: Model, plans: Mapping[str, Plan], key: Array) -> list[Any]:
 
 
 def _weights(plans: Mapping[str, Plan], key: Array) -> dict[str, Array]:
-    def weights(key: Array) -> dict[str, Array]:
-        keys = path_keys(key, list(plans))
-        return {path: plan.array(own) for (path, plan), own in zip(plans.items(), keys, strict=True)}
-
-    meshes = [plan.place.mesh for plan in plans.values() if plan.place is not None]
+    meshes = list(dict.fromkeys(plan.place.mesh for plan in plans.values() if plan.place is not None))
     if not meshes:
-        return weights(key)
-    mesh: Any = meshes[0]
+        return _drawn_together(plans, key)
+    found: dict[str, Array] = {}
+    for mesh in meshes:
+        # What lies nowhere in particular is drawn with the first.
+        own = {k: plan for k, plan in plans.items() if (plan.place.mesh if plan.place else meshes[0]) == mesh}
+        draw, context = functools.partial(_drawn_together, own), _context_of(mesh)
+        if context is None:
+            found |= draw(key)
+            continue
+        with context:
+            # One program for all, as among several devices draws of equal shape share nothing.
+            found |= jax.jit(draw)(key)
+    return found
+
+
+def _drawn_together(plans: Mapping[str, Plan], key: Array) -> dict[str, Array]:
+    keys = path_keys(key, list(plans))
+    return {path: plan.array(own) for (path, plan), own in zip(plans.items(), keys, strict=True)}
+
+
+def _context_of(mesh: Any) -> contextlib.AbstractContextManager[Any] | None:
+    """What to enter for a program over a mesh; None where it is explicit and cannot be entered, as within a vmap."""
     outside = isinstance(mesh, Mesh) and jax.sharding.get_abstract_mesh().empty
-    # One program for all, as among several devices draws of equal shape share nothing.
-    with jax.set_mesh(mesh) if outside and AxisType.Explicit in mesh.axis_types else contextlib.nullcontext():
-        return jax.jit(weights)(key)
+    if not outside or AxisType.Explicit not in mesh.axis_types:
+        return contextlib.nullcontext()
+    try:
+        return jax.set_mesh(mesh)
+    except ValueError:  # of jax, within its transformations
+        return None
 
 
 def prepare(

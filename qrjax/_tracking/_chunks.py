@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
 
 from qrjax._layouts._coordinates import Shape
 
@@ -66,7 +68,10 @@ def on_device_of(array: Any) -> contextlib.AbstractContextManager[Any]:
     if not isinstance(array, jax.Array):
         return contextlib.nullcontext()
     device: Any = next(iter(array.sharding.device_set))
-    return jax.default_device(device)
+    if jax.sharding.get_abstract_mesh().empty:
+        return jax.default_device(device)
+    # Within jax.set_mesh a program runs on all devices of that mesh, and takes no array that one of them holds.
+    return jax.set_mesh(Mesh(np.array([device]), ("device",)))
 
 
 def largest_for(array: Any) -> int:

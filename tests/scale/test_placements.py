@@ -1,0 +1,36 @@
+"""Meshes of mixed kinds, modules on several devices or meshes, and programs that have set one.
+
+Each test runs a function of `placements` in a process with 8 devices.
+"""
+
+import itertools
+
+import pytest
+from devices import run
+
+
+@pytest.mark.parametrize(("x", "y"), [*itertools.product(("explicit", "auto"), repeat=2)])
+def test_every_out_sharding_in_every_kind_of_mesh(x, y):
+    found = run("placements", "asked", x, y)
+    assert len(found) >= 42
+    assert [row for row in found if not (row["placed"] and row["equal"])] == []
+
+
+def test_out_sharding_along_what_a_shard_map_leaves():
+    assert run("placements", "asked_within_shard_map")
+
+
+def test_equal_calls_with_out_sharding_share_one_program():
+    for first, again in run("placements", "compilations"):
+        assert first > 0
+        assert again == 0
+
+
+def test_autoinit_leaves_modules_where_they_are():
+    found = run("placements", "modules")
+    assert len(found) == 7
+    assert [name for name, same in found.items() if not same] == []
+
+
+def test_what_is_followed_in_a_program_that_has_set_a_mesh():
+    assert run("placements", "followed_within_a_mesh") == [True] * 4
