@@ -10,6 +10,9 @@ starts two processes on this machine that stand for two. On two machines, the fi
 Each process draws its own shards of a transformer, and all save them together with Orbax, in a new folder that all
 see. The record in the checkpoint's metadata is a few kilobytes. By it every process recovers what its neighbour holds,
 as if that one were lost: nothing is sent, and nothing else is drawn. Compare the digests that they print.
+
+A process waits --timeout seconds (120) for the others to begin, and as long for one that falls silent; then JAX aborts
+it, with a stack trace. JAX's own lines, such as those that begin with [Gloo] on CPUs, say that the processes have met.
 """
 
 from __future__ import annotations
@@ -19,10 +22,13 @@ import contextlib
 import hashlib
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import time
+import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -37,13 +43,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 import qrjax
 
 TOKENS = jax.ShapeDtypeStruct((1, 64), jnp.int32)
+LIMIT = 300  # seconds for all that is started here
 
 
 class Transformer(nn.Module):
-    """Tokens to the logits of the next."""
+    """Tokens to the logits of the next, of sizes that many numbers of devices divide."""
 
-    vocabulary: int = 4096
-    width: int = 256
+    vocabulary: int = 3840
+    width: int = 240
     depth: int = 2
 
     @nn.compact
@@ -62,12 +69,12 @@ def params() -> Any:
 
 
 def shardings() -> Any:
-    """Every parameter cut along its longest axis, over all devices of all processes, where their number divides it."""
+    """Every parameter cut over all devices of all processes, along the longest axis that their number divides."""
     mesh = Mesh(np.array(jax.devices()), ("devices",))
 
     def cut(array: Any) -> NamedSharding:
-        axis = int(np.argmax(array.shape))
-        names = (*[None] * axis, "devices") if array.shape[axis] % mesh.size == 0 else ()
+        axes = [axis for axis, size in enumerate(array.shape) if size % mesh.size == 0]
+        names = (*[None] * max(axes, key=array.shape.__getitem__), "devices") if axes else ()
         return NamedSharding(mesh, PartitionSpec(*names))
 
     return jax.tree.map(cut, jax.eval_shape(params))
@@ -81,9 +88,10 @@ def save(folder: pathlib.Path, sharded: Any) -> None:
 
 
 def held(sharded: Any) -> Iterator[np.ndarray]:
-    """This process's shards, by parameter and device."""
+    """This process's shards, by parameter and device; of copies on several devices, one."""
     for _, array in sorted(flatten_dict(sharded, sep="/").items()):
-        for shard in sorted(array.addressable_shards, key=lambda shard: shard.device.id):
+        shards = sorted(array.addressable_shards, key=lambda shard: shard.device.id)
+        for shard in {str(shard.index): shard for shard in shards}.values():
             yield np.asarray(shard.data)
 
 
@@ -94,9 +102,9 @@ def recovered(folder: pathlib.Path, places: Any, process: int) -> Iterator[np.nd
     shapes = {entry.leaf.path: entry.leaf.shape for entry in record.entries}
     for path, sharding in sorted(flatten_dict(places, sep="/").items()):
         indices = sharding.devices_indices_map(shapes[path])
-        for device in sorted(indices, key=lambda device: device.id):
-            if device.process_index == process:
-                yield np.asarray(record.weight(path, indices[device]))
+        devices = sorted((device for device in indices if device.process_index == process), key=lambda one: one.id)
+        for index in {str(indices[device]): indices[device] for device in devices}.values():
+            yield np.asarray(record.weight(path, index))
 
 
 def summary(shards: Iterable[np.ndarray]) -> str:
@@ -108,10 +116,16 @@ def summary(shards: Iterable[np.ndarray]) -> str:
     return f"{count:,} weights, sha256 {digest.hexdigest()[:16]}"
 
 
-def take_part(coordinator: str, processes: int, process: int, folder: pathlib.Path) -> None:
+def take_part(coordinator: str, processes: int, process: int, folder: pathlib.Path, timeout: int) -> None:
     """One process of several; all do the same."""
-    jax.distributed.initialize(coordinator_address=coordinator, num_processes=processes, process_id=process)
+    print(f"waiting at {coordinator} until {processes} processes are there, for at most {timeout} s", flush=True)
+    jax.distributed.initialize(
+        coordinator_address=coordinator, num_processes=processes, process_id=process,
+        initialization_timeout=timeout, heartbeat_timeout_seconds=timeout,
+    )  # fmt: skip
     places = shardings()
+    if whole := sum(not len(place.spec) for place in jax.tree.leaves(places)):
+        print(f"process {process} holds {whole} arrays whole: {jax.device_count()} devices divide none of their axes")
     sharded = jax.jit(params, out_shardings=places)()
     print(f"process {process} drew {summary(held(sharded))}", flush=True)
     save(folder / "checkpoint", sharded)
@@ -128,43 +142,99 @@ def reserved_port() -> Iterator[int]:
         yield holder.getsockname()[1]
 
 
-def start_all(processes: int, folder: pathlib.Path) -> list[str]:
-    """All processes on this machine, with two devices each; what they print."""
+def start_all(command: Sequence[str], processes: int, folder: pathlib.Path) -> list[str]:
+    """All processes on this machine, with two devices each; what they print. When one fails, none stays."""
     env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
-    command = [sys.executable, __file__, "--processes", str(processes), "--folder", str(folder)]
-    with reserved_port() as port, contextlib.ExitStack() as running:
-        command += ["--coordinator", f"127.0.0.1:{port}", "--process"]
-        started = [
-            running.enter_context(subprocess.Popen([*command, str(i)], stdout=subprocess.PIPE, text=True, env=env))
-            for i in range(processes)
-        ]
-        for process in started:
-            running.callback(process.kill)
-        printed = "".join(process.communicate(timeout=300)[0] for process in started)
-    if any(process.returncode for process in started):
-        raise RuntimeError(f"a process failed; they printed:\n{printed}")
-    return [line for line in printed.splitlines() if line.startswith("process")]
+    files = [folder / f"{i}.txt" for i in range(processes)]
+    deadline = time.monotonic() + LIMIT
+    with reserved_port() as port, contextlib.ExitStack() as stack:
+        started = []
+        for i, file in enumerate(files):
+            says = stack.enter_context(file.open("w"))
+            here = [*command, f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", f"--process={i}"]
+            process = stack.enter_context(subprocess.Popen(here, stdout=says, stderr=subprocess.STDOUT, env=env))
+            stack.callback(process.kill)
+            started.append(process)
+        while None in (codes := [process.poll() for process in started]) and not any(codes):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+    said = [file.read_text().splitlines() for file in files]
+    # Where none failed, those that time was too short for.
+    failed = [i for i, code in enumerate(codes) if code] or [i for i, code in enumerate(codes) if code is None]
+    if failed:
+        sys.exit("\n".join("\n".join([f"process {i} {fate(codes[i])}; it said", *said[i][-20:]]) for i in failed))
+    return [line for each in said for line in each if line.startswith("process")]
+
+
+def fate(code: int | None) -> str:
+    """What became of a process that failed."""
+    if code is None:
+        return f"was not done after {LIMIT} s"
+    return f"was killed by signal {-code} (status {code})" if code < 0 else f"ended with status {code}"
+
+
+def address(text: str) -> str:
+    """HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        raise argparse.ArgumentTypeError(f"must be HOST:PORT, such as 10.0.0.1:9911, received {text!r}")
+    return text
+
+
+def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options, checked before anything starts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--coordinator", type=address, metavar="HOST:PORT", help="of process 0; default: all here")
+    parser.add_argument("--processes", type=int, default=2, help="how many there are")
+    parser.add_argument("--process", type=int, help="which one this is, from 0")
+    parser.add_argument("--folder", type=pathlib.Path, help="a new one for the checkpoint, which all processes see")
+    parser.add_argument("--timeout", type=int, default=120, help="seconds to wait for another process")
+    given = parser.parse_args(argv)
+    if given.processes < 1:
+        parser.error(f"--processes must be at least 1, received {given.processes}; leave it out for 2")
+    if given.timeout < 1:
+        parser.error(f"--timeout must be at least 1 second, received {given.timeout}; leave it out for 120")
+    if given.coordinator is None and given.process is not None:
+        parser.error(f"--process {given.process} needs a --coordinator; leave both out to start all processes here")
+    if given.coordinator is not None and (given.folder is None or given.process is None):
+        parser.error("--coordinator needs a --folder, the same for all processes, and a --process, which this one is")
+    if given.process is not None and not 0 <= given.process < given.processes:
+        parser.error(f"--process must be below --processes, {given.processes}, and from 0, received {given.process}")
+    if given.folder is not None:
+        try:
+            given.folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=given.folder).close()
+            if (given.folder / "checkpoint").exists():
+                parser.error(f"--folder must not hold a checkpoint yet, received {given.folder}; name a new one")
+        except OSError as error:
+            parser.error(f"--folder must be one to write to, received {given.folder} ({error.strerror}); name another")
+    return given
 
 
 def main(argv: Sequence[str] | None = None) -> list[str]:
     """Is one of several processes, or starts them all; returns what they print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; without it all are started here")
-    parser.add_argument("--processes", type=int, default=2, help="how many there are")
-    parser.add_argument("--process", type=int, default=0, help="which one this is, from 0")
-    parser.add_argument("--folder", type=pathlib.Path, help="a new one for the checkpoint, which all processes see")
-    options = parser.parse_args(argv)
-    if options.coordinator is not None and options.folder is None:
-        parser.error("--coordinator needs a --folder, the same for all processes")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = (options.folder or pathlib.Path(temporary)).absolute()
-        if options.coordinator is not None:
-            take_part(options.coordinator, options.processes, options.process, folder)
-            return []
-        lines = start_all(options.processes, folder)
-    print("\n".join(lines))
-    return lines
+    given = parsed(argv)
+    if given.coordinator is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = pathlib.Path(temporary)
+            command = [sys.executable, __file__, f"--folder={given.folder or folder}", f"--timeout={given.timeout}"]
+            printed = start_all(command, given.processes, folder)
+        print("\n".join(printed))
+        return printed
+    for number in (signal.SIGINT, signal.SIGTERM):  # Python's own handlers would wait until JAX has met the others
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        take_part(given.coordinator, given.processes, given.process, given.folder.absolute(), given.timeout)
+    except Exception:
+        traceback.print_exc()
+        os._exit(1)  # the usual way out waits for the others, which wait for this one
+    return []
 
 
 if __name__ == "__main__":
-    main()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves the blocks above, so that no process stays
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
