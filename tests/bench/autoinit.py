@@ -1,6 +1,6 @@
 """AutoInit's accuracy and speed on the zoo: the tables of the README.
 
-    python tests/bench/autoinit.py [--markdown] [--seeds 8] [names ...]
+    python tests/bench/autoinit.py [--markdown] [--seeds 8] [--only accuracy] [names ...]
 
 Accuracy: for every network, weights for 8 seeds, each on a batch of its own; log2 of the measured over the predicted
 second moment at every weight's output and every module's output; its standard deviation over the seeds ("luck", the
@@ -12,15 +12,14 @@ Speed: the walk alone, after tracing, and tracing; the least of three.
 
 import argparse
 import dataclasses
-import datetime
 import functools
 import pathlib
-import platform
 import sys
 import time
 
 import jax
 import numpy as np
+from sampling import Report, environment, show, version
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from zoo import HUGE, LARGE, NETWORKS
@@ -86,10 +85,23 @@ def study(network, seeds, correlated):
     return found
 
 
-def accuracy(names, seeds):
-    for name in names:
-        network = NETWORKS[name]
-        yield name, study(network, seeds, correlated=True), study(network, seeds, correlated=False)
+def accuracy_report(names, seeds):
+    columns = ("network", "rows", "median", "90th", "luck", "output", "calibrated")
+    title = f"Octaves between measured and predicted second moments, {seeds} seeds"
+    return Report(title, (*columns, "independent: median", "90th", "output"), [accuracy(n, seeds) for n in names])
+
+
+def accuracy(name, seeds):
+    ours, plain = (study(NETWORKS[name], seeds, correlated) for correlated in (True, False))
+    return [
+        name + " (announced)" * ours["amplifies"],
+        str(ours["rows"]),
+        *(f"{ours[figure]:.2f}" for figure in ("median", "p90", "luck", "output")),
+        f"{ours['calibrated']:.0e}",
+        f"{plain['median']:.2f}",
+        f"{plain['p90']:.2f}",
+        f"{plain['output']:.3g}",
+    ]
 
 
 def timing(network):
@@ -107,33 +119,32 @@ def timing(network):
     return parameters, equations, trace, min(walks)
 
 
+def speed_report(networks):
+    lines = [
+        [name, f"{parameters / 1e6:,.1f} M", str(equations), f"{trace:.2f}", f"{walk:.2f}"]
+        for name, (parameters, equations, trace, walk) in ((name, timing(one)) for name, one in networks.items())
+    ]
+    columns = ("network", "parameters", "equations at top level", "trace s", "walk s")
+    return Report("Tracing and walking", columns, lines)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="networks of the zoo; all by default")
-    parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--only", choices=["accuracy", "speed"])
-    arguments = parser.parse_args()
     everyone = {**NETWORKS, **LARGE, HUGE.name: HUGE}
-    names = arguments.names or list(everyone)
-    print(f"{platform.machine()}, jax {jax.__version__}, {datetime.date.today()}, {arguments.seeds} seeds\n")
-    if arguments.only != "speed":
-        print("| network | rows | median | 90th | luck | output | calibrated | independent: median | 90th | output |")
-        print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
-        for name, ours, plain in accuracy([n for n in names if n in NETWORKS], arguments.seeds):
-            mark = " (announced)" if ours["amplifies"] else ""
-            print(
-                f"| {name}{mark} | {ours['rows']} | {ours['median']:.2f} | {ours['p90']:.2f} | {ours['luck']:.2f} ",
-                f"| {ours['output']:.2f} | {ours['calibrated']:.0e} ",
-                f"| {plain['median']:.2f} | {plain['p90']:.2f} | {plain['output']:.3g} |",
-                sep="",
-                flush=True,
-            )
-    if arguments.only != "accuracy":
-        print("\n| network | parameters | equations at top level | trace s | walk s |")
-        print("|---|---:|---:|---:|---:|")
-        for name in names:
-            parameters, equations, trace, walk = timing(everyone[name])
-            print(f"| {name} | {parameters / 1e6:,.1f} M | {equations} | {trace:.2f} | {walk:.2f} |", flush=True)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="name", help="networks of the zoo; all by default")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown instead of a terminal's tables")
+    parser.add_argument("--seeds", type=int, default=8, help="of weights and batches")
+    parser.add_argument("--only", choices=["accuracy", "speed"], help="one of the tables")
+    options = parser.parse_args()
+    if unknown := [name for name in options.names if name not in everyone]:
+        parser.error(f"no network {unknown[0]!r} in the zoo; there are {', '.join(everyone)}")
+    facts, names = environment() | {"flax": version("flax")}, options.names or list(everyone)
+    reports = []
+    if options.only != "speed":
+        reports.append(accuracy_report([name for name in names if name in NETWORKS], options.seeds))
+    if options.only != "accuracy":
+        reports.append(speed_report({name: everyone[name] for name in names}))
+    show(reports, facts, options.markdown)
 
 
 if __name__ == "__main__":

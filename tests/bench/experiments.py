@@ -26,6 +26,7 @@ from rich.table import Table
 
 from qrjax import experiments
 from qrjax._experiments._initializers import INITIALIZERS
+from qrjax._experiments._settings import OPTIMIZERS
 
 SOURCES = ("sobol", "sequence", "hash", "autoinit")
 NETWORKS = {"mlp2": {}, "cnn": {}, "transformer": {"units": 32, "blocks": 1}}
@@ -33,13 +34,15 @@ HEADINGS = ("initializer", "random, %", *SOURCES)
 
 
 def main(argv: Sequence[str] | None = None) -> list[experiments.Comparison]:
-    parser = argparse.ArgumentParser(description="What helps on digits?")
-    parser.add_argument("--results", type=Path, default=Path("experiments.jsonl"))
-    parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--optimizer", default="adam")
-    parser.add_argument("--limit", type=int)
-    parser.add_argument("--markdown", action="store_true")
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--results", type=Path, default=Path("experiments.jsonl"), help="a file to write, or to go on with"
+    )
+    parser.add_argument("--seeds", type=int, default=20, help="networks for each initializer and source")
+    parser.add_argument("--epochs", type=int, default=10, help="passes over the training images")
+    parser.add_argument("--optimizer", default="adam", choices=OPTIMIZERS, help="with Keras's learning rate")
+    parser.add_argument("--limit", type=int, help="keep the first so many training and test images")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown instead of a terminal's tables")
     options = parser.parse_args(argv)
     records = trained(options)
     found = experiments.compare(records)

@@ -35,7 +35,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sampling import DEFAULT, HASH, LAWS, SEQUENCE, SOURCES, Report, Target, environment, show, target_report, version
+from sampling import HASH, LAWS, SEQUENCE, SOURCES, Report, Target, environment, show, target_report, version
 
 import qrjax
 
@@ -46,7 +46,7 @@ from zoo.decoder import Decoder, Weights
 COMMITTED = Path(__file__).parents[1] / "initializers" / "digests.json"
 PARTS = ("digests", "speed", "model", "autoinit")
 FILLING, THREEFRY, RBG, CURAND = "filling the array", "jax.random, threefry", "jax.random, rbg", "cuRAND, Sobol'"
-OURS = (SEQUENCE, "sequence, owen", DEFAULT, "neurons", "shuffled", "points", HASH)
+OURS = (*SOURCES, HASH)
 THEIRS = {THREEFRY: ("threefry2x32", 2), RBG: ("rbg", 4)}  # a key's kind and how many words it has
 SCRAMBLED_SOBOL32 = 202  # in cuRAND's enumeration of generators
 BATCH = 8  # calls between two readings of the clock
@@ -338,7 +338,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--markdown", action="store_true", help="print Markdown instead of a terminal's tables")
     parser.add_argument("--part", action="append", choices=PARTS, help="what to do; all of it by default")
-    parser.add_argument("--platform", default="gpu", choices=("gpu", "cpu"))
+    parser.add_argument("--platform", default="gpu", choices=("gpu", "cpu"), help="what it runs on")
     parser.add_argument("--size", type=int, default=16384, help="rows and columns of the array")
     parser.add_argument("--repeats", type=int, default=15, help="rounds, one run of every row each")
     parser.add_argument("--model", choices=MODELS, help="of both parts with models, instead of decoder_7b and gpt2")

@@ -116,9 +116,12 @@ WAYS = {"jitted": jitted, "eager": eager}
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--markdown", action="store_true", help="tables for the README")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown instead of a terminal's tables")
+    parser.add_argument("--rounds", type=int, default=3, help="how often each model and kind is measured")
+    parser.add_argument(
+        "--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL",
+        help=f"of {'; '.join(MODELS)}; all by default",
+    )  # fmt: skip
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:

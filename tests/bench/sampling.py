@@ -49,7 +49,7 @@ WRITING, THEIRS, DEFAULT, HASH = "writing the array", "jax.random", "default (ou
 SEQUENCE = "sequence, plain"  # the paper's order: one dimension, no scramble
 SOURCES: dict[str, dict[str, Any]] = {
     SEQUENCE: {"layout": "sequence", "dim": 3, "scramble": None},
-    "sequence, owen": {"layout": "sequence", "scramble": "owen"},
+    "sequence": {"layout": "sequence"},
     DEFAULT: {},
     "neurons": {"layout": "neurons"},
     "shuffled": {"layout": "shuffled"},

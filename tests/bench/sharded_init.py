@@ -1,13 +1,13 @@
 """What it takes to initialize a decoder of 70 billion parameters over many devices: the table of the README.
 
-    python tests/bench/sharded_init.py [--terminal] [--mesh 8x8] [--layers 80] [--unrolled] [--weights default ...]
+    python tests/bench/sharded_init.py [--markdown] [--mesh 8x8] [--layers 80] [--unrolled] [--weights default ...]
 
 The decoder has the sizes of Llama 3 70B, bfloat16 weights and names for their axes (`nn.with_partitioning`), of
 which the first axis of the mesh shares out the width, and the second the heads, hidden units and vocabulary.
 `jax.jit(decoder.init, out_shardings=...)` is compiled ahead of time for that mesh of forced host devices, and not
-run; each row in a process of its own. The layers are scanned, and with --unrolled they are not. In the row
-"autoinit", `qrjax.autoinit` takes the place of `decoder.init`. The time to trace is that until there is a program
-to compile, with the weights' shapes and shardings and with autoinit's walk.
+run; each row in a process of its own. The layers are scanned; --unrolled adds rows in which they are not. In the
+row "autoinit", `qrjax.autoinit` takes the place of `decoder.init`. The time to trace is that until there is a
+program to compile, with the weights' shapes and shardings and with autoinit's walk.
 
 Memory of one device is the program's output and temporaries, as the compiler counts them. Its shard is what its
 share of the weights takes by their shapes: norms' scales are whole everywhere. Collectives are counted in the
@@ -140,11 +140,11 @@ def cells(found: Found) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--terminal", action="store_true", help="a terminal's table instead of Markdown")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown instead of a terminal's tables")
     parser.add_argument("--mesh", default="8x8", help="devices along its two axes")
-    parser.add_argument("--layers", type=int, default=80)
+    parser.add_argument("--layers", type=int, default=80, help="of the decoder")
     parser.add_argument("--unrolled", action="store_true", help="each layer by itself as well; takes long")
-    parser.add_argument("--weights", nargs="+", choices=SOURCES, default=list(SOURCES))
+    parser.add_argument("--weights", nargs="+", choices=SOURCES, default=list(SOURCES), help="rows; all by default")
     parser.add_argument("--request", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.request:
@@ -156,7 +156,7 @@ def main() -> None:
     columns = ("weights", "layers", "parameters", "trace s", "compile s", "shard, MiB", "temporaries, MiB")
     title = f"A decoder of {options.layers} layers, bfloat16, compiled for {options.mesh} devices; memory of one device"
     report = Report(title, (*columns, "(output + temporaries) / shard", "collectives"), lines)
-    show([report], facts, not options.terminal)
+    show([report], facts, options.markdown)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How long `qrjax.changes` takes, next to the same sums over two stored arrays; and its memory.
 
-    python tests/bench/tracking.py [--size 8192] [--rounds 7] [--cpu-time]
+    python tests/bench/tracking.py [--markdown] [--size 8192] [--rounds 7] [--cpu-time]
 
 One leaf of size * size float32 weights, all of them moved a little. Three ways to the same figures, one
 after the other in every round of one process, in an order drawn anew, so that all share what else the
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=8192, help="rows and columns of the leaf")
     parser.add_argument("--rounds", type=int, default=7, help="how often each way is timed")
     parser.add_argument("--cpu-time", action="store_true", help="processor seconds of all threads, not wall clock")
-    parser.add_argument("--terminal", action="store_true", help="a terminal's table instead of Markdown")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown instead of a terminal's tables")
     parser.add_argument("--peak", metavar="BUILDER", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
@@ -126,7 +126,7 @@ def main() -> None:
         lines.append(cells(builder, found, peak(builder, options.size)))
     columns = ("builder", "`changes`, ms", "stored, same code, ms", "stored, jax.numpy, ms", "ratio to same")
     title = f"`changes` of {options.size} x {options.size} float32 weights, {timer} time, {options.rounds} rounds"
-    show([Report(title, (*columns, "ratio to jax.numpy", "peak extra memory"), lines)], facts, not options.terminal)
+    show([Report(title, (*columns, "ratio to jax.numpy", "peak extra memory"), lines)], facts, options.markdown)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Networks as they are trained, each with a choice of initializers: GPT-2, a ViT-B/16, ResNet-50, and GPT-2 in NNX."""
+"""The models that model_init.py times; not a script.
+
+Networks as they are trained, each with a choice of initializers: GPT-2, a ViT-B/16, ResNet-50, and GPT-2 in NNX.
+"""
 
 from __future__ import annotations
 
