@@ -75,7 +75,7 @@ def test_initializers_refuse(init, arguments, kind, message):
 @pytest.mark.parametrize("dtype", [np.longdouble, np.clongdouble])
 def test_dtypes_that_are_longer_than_jaxs(dtype):
     for make in (lambda: qrjax.he_normal_hash(dtype=dtype), lambda: qrjax.orthogonal_qr()(KEY, (4, 4), dtype)):
-        with pytest.raises(ValueError, match="`dtype` must be a floating.*; JAX has none so long"):
+        with pytest.raises(ValueError, match=r"`dtype` must be a floating.*; JAX has none so long"):
             make()
 
 
