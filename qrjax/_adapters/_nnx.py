@@ -87,7 +87,8 @@ def _places(state: Any) -> list[NamedSharding | None]:
 def _place(variable: Any, value: Any) -> NamedSharding | None:
     found = getattr(value, "sharding", None)
     if not isinstance(value, jax.core.Tracer):
-        if isinstance(found, SingleDeviceSharding) and found.device_set != {jax.devices()[0]}:
+        # By default is on the first of this process's devices: other processes have another, and must draw alike.
+        if isinstance(found, SingleDeviceSharding) and found.device_set != {jax.local_devices()[0]}:
             return NamedSharding(Mesh(np.array(list(found.device_set)), ("device",)), PartitionSpec())
         return found if isinstance(found, NamedSharding) and found.num_devices > 1 else None
     if isinstance(variable, nnx.Variable):

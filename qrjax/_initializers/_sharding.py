@@ -71,6 +71,7 @@ def _part(spec: PartitionSpec, axes: tuple[str, ...]) -> PartitionSpec:
 
 
 def _constrained(make: Make, out_sharding: NamedSharding | PartitionSpec, words: Array) -> Array:
+    # Within a program nothing is left to share, and JAX would keep each `make` that it was given.
     constrain = _constrain if isinstance(words, jax.core.Tracer) else _constrain_in_one
     return constrain(make, out_sharding, words)
 

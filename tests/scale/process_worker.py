@@ -25,6 +25,7 @@ from jax.sharding import PartitionSpec as P
 from recovery import digest
 
 import qrjax
+from qrjax._adapters._nnx import _places
 from qrjax._adapters._variables import leaves_of, values_of
 
 SEED = 7
@@ -229,6 +230,7 @@ def main(folder: pathlib.Path, port: str, processes: int, process: int) -> None:
         "restored": shards(saved_and_restored(folder / "checkpoint", variables, record)),
         "followed": followed(),
         "module": [shards(variables_of_module), text],
+        "module here": [str(place) for place in _places(nnx.state(Normed(nnx.Rngs(SEED))))],
     }
     _write(folder / f"report.{process}", report)
     lost = int(sys.stdin.readline())

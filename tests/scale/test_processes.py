@@ -136,6 +136,13 @@ def test_modules_that_hold_sharded_variables(run):
     assert {report["module"][1] for report in run.reports} == {text}
 
 
+def test_modules_that_each_process_makes_for_itself_lie_nowhere_in_particular(run):
+    # Or processes would draw their weights by different programs, according to where each holds what is not sharded.
+    places = [place for report in run.reports for place in report["module here"]]
+    assert places == ["None"] * len(places)
+    assert len(places) >= len(run.reports)
+
+
 def assert_same_changes(reported, expected):
     """Counts are equal; float32's sums were rounded in another order, over at most 2,048 weights."""
     assert all(found == reported[0] for found in reported)
