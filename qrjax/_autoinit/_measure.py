@@ -14,7 +14,7 @@ import numpy as np
 
 from qrjax._autoinit._analyze import Selection, check_target, input_values, model_of, selector
 from qrjax._interpreter._findings import findings
-from qrjax._interpreter._gains import Given
+from qrjax._interpreter._gains import Given, Key
 from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._replay import Moments, Path, Replay
@@ -71,26 +71,36 @@ def _rows_of(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row]]:
         if isinstance(array, jax.ShapeDtypeStruct):
             raise ValueError(f"`sample_input` must hold real numbers to be measured, got {array}")
     values = input_values(model, None, None)
-    walk, _ = model.walked(Given(1.0, None, _variances(model, flat)), values)
+    walk, _ = model.walked(Given(1.0, None, of=_variances(model, flat)), values)
     rows = walk.ledger.rows()
     if not any(row.gain is not None for row in rows):
         raise ValueError("the model has no weights: none of its parameters is multiplied with its input")
     return walk.ledger, rows
 
 
-def _variances(model: Model, flat: Sequence[Any]) -> dict[Any, float]:
-    """The variances of parameters that are centred, whole and by layer, in case they are stacked."""
-    result: dict[Any, float] = {}
-    for leaf, array in zip(model.leaves, flat, strict=True):
-        if not leaf.trained or len(leaf.shape) < 2 or not jax.numpy.issubdtype(leaf.dtype, np.floating):
-            continue
-        layers = jnp.asarray(array, jnp.float32).reshape(leaf.shape[0], -1)
-        moments = np.asarray(jnp.mean(layers**2, 1), np.float64)
-        mean, moment = float(jnp.mean(layers)), float(moments.mean())
-        if moment > 0 and mean**2 < 0.01 * moment:
-            result[leaf.path, None] = moment
-            result |= {(leaf.path, i): float(m) for i, m in enumerate(moments)}
-    return result
+def _variances(model: Model, flat: Sequence[Any]) -> Callable[[Key], float | None]:
+    """The variance of each parameter that is centred, by its key: whole, or of one layer of a stack."""
+    arrays = {
+        leaf.path: array
+        for leaf, array in zip(model.leaves, flat, strict=True)
+        if leaf.trained and len(leaf.shape) >= 2 and jax.numpy.issubdtype(leaf.dtype, np.floating)
+    }
+
+    @functools.cache
+    def moments(path: str, stack: tuple[int, ...]) -> Any:
+        wide = jnp.asarray(arrays[path], jnp.float32)
+        rest = tuple(a for a in range(wide.ndim) if a not in stack)
+        return np.asarray(jnp.mean(wide**2, rest), np.float64), float(jnp.mean(wide))
+
+    def variance(key: Key) -> float | None:
+        path, layer = key
+        if path not in arrays:
+            return None
+        found, mean = moments(path, tuple(axis for axis, _ in layer))
+        centred = found.mean() > 0 and mean**2 < 0.01 * found.mean()
+        return float(found[tuple(place for _, place in layer)]) if centred else None
+
+    return variance
 
 
 def _key(rngs: Any) -> Any:

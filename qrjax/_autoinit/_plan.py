@@ -25,7 +25,7 @@ from qrjax._interpreter._model import Leaf, Model
 from qrjax._interpreter._walk import Walk
 from qrjax._layouts._coordinates import Shape
 from qrjax._layouts._sources import Hash, Roles, Sobol
-from qrjax._signals._signal import Weight
+from qrjax._signals._weight import Weight
 
 SOURCES = ("sobol", "hash")
 
@@ -100,6 +100,7 @@ class Plan:
     Attributes:
       leaf: the parameter.
       draw: the settings.
+      stack: the parameter's axes that layers lie along.
       inputs: the axes that a neuron sums over, of one layer where layers are stacked.
       gains: standard deviations, float32: one, or one for each layer of a stack.
       equal: whether all entries are the gain itself.
@@ -108,6 +109,7 @@ class Plan:
 
     leaf: Leaf
     draw: Draw
+    stack: tuple[int, ...]
     inputs: tuple[int, ...]
     gains: np.ndarray
     equal: bool
@@ -116,7 +118,7 @@ class Plan:
     @property
     def shape(self) -> Shape:
         """Of one layer."""
-        return self.leaf.shape[self.gains.ndim :]
+        return tuple(n for axis, n in enumerate(self.leaf.shape) if axis not in self.stack)
 
     def keys(self, key: Array) -> Array:
         """The key that the parameter's path makes of the model's; where layers are stacked, one for each."""
@@ -126,7 +128,8 @@ class Plan:
         """The key of each layer, from the parameter's own, which it is where no layers are stacked."""
         if not self.gains.ndim:
             return own
-        return jax.vmap(lambda i: jax.random.fold_in(own, i))(jnp.arange(len(self.gains), dtype=jnp.uint32))
+        numbers = jnp.arange(self.gains.size, dtype=jnp.uint32)
+        return jax.vmap(lambda i: jax.random.fold_in(own, i))(numbers).reshape(self.gains.shape)
 
     def array(self, own: Array) -> Array:
         """The weights, from the parameter's own key."""
@@ -139,7 +142,8 @@ class Plan:
         keys, dtype = self.keys_of_layers(own), np.dtype(self.leaf.dtype)
         # An orthogonal matrix has other factors before the gain; compiled together they would round differently.
         scaled = _scaled if self.draw.distribution == "orthogonal" else _scaled_in_one
-        return compiled_once(scaled(self.draw, keys, jnp.asarray(self.gains), self.inputs, self.shape, dtype))
+        drawn = scaled(self.draw, keys, jnp.asarray(self.gains), self.inputs, self.shape, dtype)
+        return jnp.moveaxis(compiled_once(drawn), tuple(range(len(self.stack))), self.stack)
 
 
 def _scaled(
@@ -147,7 +151,9 @@ def _scaled(
 ) -> Array:
     # Gains are arguments, so that weights of one shape share one program.
     unit = functools.partial(draw.unit, shape=shape, inputs=inputs)
-    weights = jax.vmap(unit)(keys) if gains.ndim else unit(keys)
+    for _ in gains.shape:
+        unit = jax.vmap(unit)
+    weights = unit(keys)
     return (weights * gains.reshape(*gains.shape, *[1] * len(shape))).astype(dtype)
 
 
@@ -156,12 +162,11 @@ _scaled_in_one = jax.jit(_scaled, static_argnums=(0, 3, 4, 5))
 
 def plans(model: Model, walk: Walk, chosen: Callable[[str], bool], draw: Draw) -> dict[str, Plan]:
     """The plan of every weight, by path."""
-    weights = {
-        path: (e.weight, e.axes)
-        for e in walk.ledger.entries.values()
-        if e.weight is not None and chosen(e.weight.path)
-        for path in (e.weight.path, *e.weight.also)
-    }
+    weights: dict[str, tuple[Weight, tuple[int, ...] | None]] = {}
+    for e in walk.ledger.entries.values():
+        if e.weight is not None and chosen(e.weight.path):
+            for path in (e.weight.path, *e.weight.also):
+                weights.setdefault(path, (e.weight, e.axes))
     places = model.places or [None] * len(model.leaves)
     return {
         leaf.path: _plan(leaf, walk, *weights[leaf.path], draw, place)
@@ -173,14 +178,17 @@ def plans(model: Model, walk: Walk, chosen: Callable[[str], bool], draw: Draw) -
 def _plan(
     leaf: Leaf, walk: Walk, weight: Weight, axes: tuple[int, ...] | None, draw: Draw, place: NamedSharding | None
 ) -> Plan:
-    variances = walk.gains.variances
-    if weight.index is None:
-        gains, shape = np.sqrt(np.float64(variances[leaf.path, None])), leaf.shape
-    else:
-        gains, shape = np.sqrt([variances.get((leaf.path, i), 0.0) for i in range(leaf.shape[0])]), leaf.shape[1:]
+    stack = tuple(axis for axis, _ in weight.layer)
+    rest = [axis for axis in range(len(leaf.shape)) if axis not in stack]
+    decided = {layer: variance for (path, layer), variance in walk.gains.variances.items() if path == leaf.path}
+    # A loop is walked until it repeats itself: the layers that are left are like the last one.
+    last = list(decided.values())[-1]
+    gains = np.empty([leaf.shape[axis] for axis in stack])
+    for layer in np.ndindex(*gains.shape):
+        gains[layer] = math.sqrt(decided.get(tuple(zip(stack, layer, strict=True)), last))
     # Where the program regroups axes, a neuron sums over all but the last, as by convention.
-    inputs = tuple(range(len(shape) - 1)) if axes is None else axes
-    return Plan(leaf, draw, inputs, np.asarray(gains, np.float32), weight.equal and weight.index is None, place)
+    inputs = tuple(range(len(rest) - 1)) if axes is None else tuple(rest.index(a) for a in axes if a in rest)
+    return Plan(leaf, draw, stack, inputs, np.asarray(gains, np.float32), weight.equal and not stack, place)
 
 
 def path_key(key: Array, path: str) -> Array:

@@ -6,9 +6,9 @@ import dataclasses
 import math
 from collections.abc import Callable
 
-from qrjax._signals._signal import Weight
+from qrjax._signals._weight import Layer, Weight
 
-Key = tuple[str, int | None]
+Key = tuple[str, Layer]
 # Weights used several times are settled to this, in logarithms of the variance.
 TOLERANCE = 2e-3
 SWEEPS = 24
@@ -49,7 +49,7 @@ class Gains:
 
     def variance(self, weight: Weight, unit: float, fan: float, count: float, table: bool = False) -> float:
         """The variance of a weight at one of its uses, `count` times in the program."""
-        key = (weight.path, weight.index)
+        key = weight.key
         if table:
             self.tables.add(key)
             self.variances[key] = rounded(self.target / unit)
@@ -59,7 +59,7 @@ class Gains:
             # Nothing has come in yet, as at a recurrence's first step: the textbook's scale until the next walk.
             self.variances[key] = rounded(self.target / unit if unit > 0 else 1 / fan)
         for path in weight.also:
-            self.variances[path, weight.index] = self.variances[key]
+            self.variances[path, weight.layer] = self.variances[key]
         return self.variances[key]
 
     def next_walk(self) -> bool:
@@ -86,15 +86,26 @@ class Gains:
 
 @dataclasses.dataclass
 class Given(Gains):
-    """The variances that weights have."""
+    """The variances that weights have.
+
+    Attributes:
+      of: the variance of a parameter's layer by its key, None where it is not centred, or none of the weights.
+    """
+
+    of: Callable[[Key], float | None] = lambda _: None
 
     def touches(self, weight: Weight) -> bool:
-        return (weight.path, weight.index) in self.variances
+        if weight.key not in self.variances:
+            found = self.of(weight.key)
+            if found is None:
+                return False
+            self.variances[weight.key] = found
+        return True
 
     def variance(self, weight: Weight, unit: float, fan: float, count: float, table: bool = False) -> float:
         """What the weight has."""
         del unit, fan, count, table
-        return self.variances[weight.path, weight.index]
+        return self.variances[weight.key]
 
     def next_walk(self) -> bool:
         """Nothing is left to settle."""

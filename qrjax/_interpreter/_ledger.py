@@ -81,8 +81,7 @@ class Ledger:
         path = weight.weight.path.rpartition("/")[0]
         entry = self._entry(place, path, equation.name)
         entry.fan, entry.gain, entry.weight = fan, gain, weight.weight
-        held = weight.weight.axes
-        entry.axes = None if held is None else tuple(sorted(held[a] for a in axes))
+        entry.axes = weight.weight.summed(axes)
         entry.add(_count(place), output, x, notes)
 
     def module(self, place: Place, path: str, kind: str, output: Signal, notes: list[str]) -> None:

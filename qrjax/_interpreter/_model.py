@@ -15,7 +15,8 @@ from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._walk import Walk, from_array
 from qrjax._rules._registry import Known, Opaque, Value, described
 from qrjax._signals._quadrature import CDF
-from qrjax._signals._signal import Signal, Source, Weight
+from qrjax._signals._signal import Signal, Source
+from qrjax._signals._weight import Weight
 
 INPUT = "qrjax.input "
 OUTPUT = "qrjax.output "
@@ -137,8 +138,8 @@ class Model:
 def _tagged(leaf: Leaf, law: Value) -> Signal:
     """A parameter that may turn out to be a weight."""
     signal = described(law)
-    axes = tuple(range(len(leaf.shape)))
-    return dataclasses.replace(signal, array=None, weight=Weight(leaf.path, axes=axes), dtype=np.dtype(leaf.dtype))
+    weight = Weight.of(leaf.path, len(leaf.shape))
+    return dataclasses.replace(signal, array=None, weight=weight, dtype=np.dtype(leaf.dtype))
 
 
 def _ruled(call: Call, inputs: list[Value], value: Value, leaf: int) -> Value:

@@ -32,7 +32,8 @@ from qrjax._rules._registry import (
 )
 from qrjax._rules._sampling import sample
 from qrjax._signals import _tables
-from qrjax._signals._signal import Signal, Source, Weight, related, relation
+from qrjax._signals._signal import Signal, Source, related, relation
+from qrjax._signals._weight import Weight
 
 Step = tuple[str, int, int]
 # Control flow carries its values' tables along by itself.
@@ -161,7 +162,7 @@ class Walk:
 
     def _tied(self, tag: Weight, x: Signal, result: Signal, fan: float) -> Signal:
         """The output of a weight that was used before is as like its earlier output as its inputs are alike."""
-        key = (tag.path, tag.index)
+        key = tag.key
         if result.source is not None and x.source is not None:
             result.source.born = (x.source, fan)
         before = self._used.get(key)

@@ -24,6 +24,7 @@ from qrjax._interpreter._processes import gathered
 from qrjax._layouts._coordinates import Shape
 from qrjax._records._follow import Found, found, repeated
 from qrjax._records._origins import Built, Constant, Drawn, Factored, Keys, Origin, Stored
+from qrjax._records._transposed import Transposed
 from qrjax._records._regions import regroups
 from qrjax._words._keys import key_words
 
@@ -41,6 +42,8 @@ class Entry:
 
 def planned(plan: Plan, key: Array, correction: np.ndarray | None) -> Origin:
     """The origin of a weight that `autoinit` draws."""
+    if plan.stack != tuple(range(len(plan.stack))):
+        return _in_front(plan, key, correction)
     leaf, gains = plan.leaf, plan.gains
     if plan.equal:
         value = np.asarray(gains).astype(leaf.dtype)
@@ -53,6 +56,15 @@ def planned(plan: Plan, key: Array, correction: np.ndarray | None) -> Origin:
         return Factored(leaf.shape, leaf.dtype, a.build, a.matrix, np.dtype("float32"), words, a.axes, factors)
     drawn = plan.draw.initializer(plan.inputs).specification(plan.shape, np.dtype("float32"))
     return Drawn(leaf.shape, leaf.dtype, drawn, words, factors)
+
+
+def _in_front(plan: Plan, key: Array, correction: np.ndarray | None) -> Origin:
+    """Of a weight whose layers do not lie along its leading axes: one whose layers do, transposed."""
+    rest = [a for a in range(len(plan.leaf.shape)) if a not in plan.stack]
+    order = (*plan.stack, *rest)
+    leaf = dataclasses.replace(plan.leaf, shape=tuple(plan.leaf.shape[a] for a in order))
+    leading = dataclasses.replace(plan, leaf=leaf, stack=tuple(range(len(plan.stack))))
+    return Transposed(plan.leaf.shape, leaf.dtype, planned(leading, key, correction), order)
 
 
 def programmed(

@@ -17,7 +17,9 @@ from qrjax._records._entries import Entry
 from qrjax._records._origins import KINDS, implementation
 
 FORMAT = "qrjax.record"
-VERSION = 1
+# 1: the layers of a stack lay along leading axes, and autoinit's were drawn with inputs and outputs swapped, as their
+# entries say and keep. 2: layers may lie along any axes, and are drawn as the same weights by themselves.
+VERSION = 2
 
 
 def to_dict(entries: Sequence[Entry], made: Mapping[str, Any]) -> dict[str, Any]:

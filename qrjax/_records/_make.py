@@ -14,6 +14,7 @@ from qrjax._autoinit._initialize import Prepared, drawn, prepare
 from qrjax._interpreter._model import Leaf, Model
 from qrjax._records._entries import Entry, held, kept, planned, programmed, uses
 from qrjax._records._origins import Built, Drawn, Factored, Origin
+from qrjax._records._transposed import Transposed
 from qrjax._records._record import Record, check_leaves
 from qrjax._words._keys import key_words, keys_like, typed_key
 
@@ -205,7 +206,8 @@ def attached(
 
 def _is_planned(entry: Entry) -> bool:
     """Whether `autoinit` drew this weight, rather than the model's own initialization."""
-    return isinstance(entry.origin, (Drawn, Factored)) and bool(entry.origin.factors)
+    origin = entry.origin.whole if isinstance(entry.origin, Transposed) else entry.origin
+    return isinstance(origin, (Drawn, Factored)) and bool(origin.factors)
 
 
 def _described(key: Array) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from qrjax._initializers._specification import LABEL, Specification
 from qrjax._rules._registry import Equation, Known, Opaque, Value, described, structural
-from qrjax._rules._structure import part
+from qrjax._rules._structure import moved, part, without
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import chosen, stacked
 from qrjax._signals._quadrature import CDF, WEIGHTS, Floats
@@ -90,7 +90,7 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
         values[consts + carried :],
     )
     length = int(p["length"])
-    layered = any(isinstance(v, Signal) and v.weight is not None and v.weight.index is None for v in inputs)
+    layered = any(isinstance(v, Signal) and v.weight is not None for v in inputs)
     by_step = (
         layered
         or length <= LEAST
@@ -135,13 +135,8 @@ def _slice(value: Value, i: int, keep_known: bool) -> Value:
         if keep_known:
             return Known(value.array[i])
         value = value.signal
-    if value.weight is not None and value.weight.index is None:
-        axes = None if value.weight.axes is None else value.weight.axes[1:]
-        weight = dataclasses.replace(value.weight, index=i, axes=axes)
-        sliced = part(value, (1, *shape), ("slice", ((0, i, i + 1, 1),)), (0,))
-        return dataclasses.replace(sliced, shape=shape, rho=_tables.dropped(sliced.rho, [0]), weight=weight)
-    sliced = part(value, (1, *shape), ("slice", ((0, i, i + 1, 1),)), (0,))
-    return dataclasses.replace(sliced, shape=shape, rho=_tables.dropped(sliced.rho, [0]))
+    sliced = part(value, (1, *shape), ("slice", ((0, i, i + 1, 1),)), (0,), {0: (i,)})
+    return without(sliced, [0], moved(sliced, shape, _tables.dropped(sliced.rho, [0]), tuple(range(1, sliced.ndim))))
 
 
 def _repeats(before: Sequence[Value], after: Sequence[Value]) -> bool:

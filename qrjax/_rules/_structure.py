@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,7 @@ from qrjax._signals._signal import Profiles, Signal
 
 def moved(x: Signal, shape: tuple[int, ...], rho: Any, order: tuple[int, ...] | None = None) -> Signal:
     """The same elements in other places; `order` names the old axes, where each is still one axis."""
-    weight = x.weight
-    if weight is not None and weight.axes is not None:
-        axes = None if order is None else tuple(weight.axes[a] for a in order)
-        weight = dataclasses.replace(weight, axes=axes)
+    weight = None if x.weight is None else x.weight.ordered(order)
     profiles = {} if order is None else renamed(x.profiles, {a: i for i, a in enumerate(order)})
     profiles = {a: p for a, p in profiles.items() if len(p) == shape[a]}
     return dataclasses.replace(
@@ -47,6 +45,8 @@ def reshape(equation: Equation, x: Value) -> Value:
     if isinstance(x, Opaque) or 0 in equation.shape:
         return Opaque(equation.shape) if isinstance(x, Opaque) else Signal.constant(0.0, equation.shape, x.dtype)
     result = moved(x, equation.shape, _tables.reshaped(x.rho, x.shape, equation.shape))
+    if x.weight is not None:
+        result = dataclasses.replace(result, weight=x.weight.reshaped(x.shape, equation.shape))
     return dataclasses.replace(result, profiles=_through_reshape(x, equation.shape)) if x.profiles else result
 
 
@@ -70,7 +70,15 @@ def squeeze(equation: Equation, x: Value) -> Value:
     if isinstance(x, Opaque):
         return Opaque(equation.shape)
     kept = tuple(a for a in range(len(x.shape)) if a not in axes)
-    return moved(x, equation.shape, _tables.dropped(x.rho, axes), kept)
+    return without(x, axes, moved(x, equation.shape, _tables.dropped(x.rho, axes), kept))
+
+
+def without(x: Signal, axes: Sequence[int], result: Signal) -> Signal:
+    """The result of dropping axes of length 1, which may make a weight one layer of a stack."""
+    weight = x.weight
+    for axis in sorted(axes, reverse=True):
+        weight = None if weight is None else weight.dropped(axis)
+    return dataclasses.replace(result, weight=weight)
 
 
 @structural("broadcast_in_dim")
@@ -128,12 +136,29 @@ def rev(equation: Equation, x: Value) -> Value:
         return Known(np.flip(x.array, axes))
     if isinstance(x, Opaque):
         return x
-    return part(x, equation.shape, ("rev", axes), axes)
+    return part(x, equation.shape, ("rev", axes), axes, {a: range(x.shape[a])[::-1] for a in axes})
 
 
-def part(x: Signal, shape: tuple[int, ...], which: Any, axes: tuple[int, ...]) -> Signal:
-    """A part of x, whose elements differ from those of x in the same places along the axes."""
+Positions = Sequence[int] | None
+
+
+def part(
+    x: Signal,
+    shape: tuple[int, ...],
+    which: Any,
+    axes: tuple[int, ...],
+    positions: Mapping[int, Positions] | None = None,
+) -> Signal:
+    """A part of x, whose elements differ from those of x in the same places along the axes.
+
+    `positions`: along each axis the places of x that the part has; None where they are not known.
+    """
     result = moved(x, shape, x.rho, tuple(range(x.ndim)))
+    if result.weight is not None:
+        weight = result.weight
+        for axis in axes:
+            weight = weight.taken(axis, x.shape[axis], (positions or {}).get(axis))
+        result = dataclasses.replace(result, weight=weight)
     if x.source is None or not axes:
         return result
     differ = tuple(int(axis in axes) for axis in range(x.ndim))
@@ -154,7 +179,8 @@ def slice_(equation: Equation, x: Value) -> Value:
         return Opaque(equation.shape)
     cut = tuple(a for a, n in enumerate(x.shape) if n != equation.shape[a])
     which = ("slice", tuple((a, starts[a], limits[a], strides[a]) for a in cut))
-    return part(x, equation.shape, which, cut)
+    positions = {a: range(starts[a], limits[a], strides[a]) for a in cut}
+    return part(x, equation.shape, which, cut, positions)
 
 
 @structural("split")
@@ -170,7 +196,9 @@ def split(equation: Equation, x: Value) -> list[Value]:
         elif isinstance(x, Opaque):
             results.append(Opaque(shape))
         else:
-            results.append(part(x, shape, ("slice", ((axis, start, stop, 1),)), (axis,) if shape != x.shape else ()))
+            cut = (axis,) if shape != x.shape else ()
+            which = ("slice", ((axis, start, stop, 1),))
+            results.append(part(x, shape, which, cut, {axis: range(start, stop)}))
         start = stop
     return results
 
@@ -188,11 +216,14 @@ def dynamic_slice(equation: Equation, x: Value, *starts: Value) -> Value:
         which: Any = tuple(
             (a, s, s + m, 1) for a, (s, m) in enumerate(zip(at, equation.shape, strict=True)) if m != x.shape[a]
         )
+        positions: dict[int, Positions] = {
+            a: range(s, s + m) for a, (s, m) in enumerate(zip(at, equation.shape, strict=True))
+        }
     else:
-        which = equation.key
+        which, positions = equation.key, {}
     x = described(x)
     cut = tuple(a for a, n in enumerate(x.shape) if n != equation.shape[a])
-    return part(x, equation.shape, ("slice", which), cut)
+    return part(x, equation.shape, ("slice", which), cut, positions)
 
 
 @structural("dynamic_update_slice")
@@ -231,11 +262,14 @@ def concatenate(equation: Equation, *parts: Value) -> Value:
 def _joint(parts: list[Signal], result: Signal) -> Signal:
     """Weights side by side are one weight: recurrent cells lay the kernels of their gates together."""
     weights = [p.weight for p in parts if p.weight is not None]
-    if len(weights) != len(parts) or len({(w.index, w.factor, w.equal) for w in weights}) != 1:
+    if len(weights) != len(parts) or len({(w.layer, w.factor, w.equal) for w in weights}) != 1:
         return result
     first, *rest = weights
     also = tuple(path for w in rest for path in (w.path, *w.also) if path != first.path)
-    return dataclasses.replace(result, weight=dataclasses.replace(first, also=first.also + also, axes=None))
+    axes = first.axes if all(w.axes == first.axes for w in rest) else None
+    return dataclasses.replace(
+        result, weight=dataclasses.replace(first, also=first.also + also, axes=axes, places=None)
+    )
 
 
 @structural("pad")

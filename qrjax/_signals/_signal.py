@@ -22,6 +22,7 @@ from qrjax._signals._quadrature import (
     quantiles,
 )
 from qrjax._signals._tables import Shape
+from qrjax._signals._weight import Weight
 
 # Relations to older sources that a source remembers; signals meet their kin within a few operations.
 KIN = 20
@@ -99,27 +100,6 @@ def relation(first: Source, second: Source) -> float:
     if second.base is not None:
         return second.shift * relation(first, second.base)
     return 0.0
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Weight:
-    """A parameter that only changed its shape and a constant factor since it was made.
-
-    Attributes:
-      path: its path in the variables, "encoder/Dense_0/kernel".
-      index: which slice of a stack of layers it is, None for the whole.
-      factor: what it was multiplied by.
-      equal: whether all its elements are one number, which is decided, instead of drawn around 0.
-      also: other parameters that lie beside it in one array, and get the same gain.
-      axes: for each of its axes the axis of the parameter that it is, None once they were regrouped.
-    """
-
-    path: str
-    index: int | None = None
-    factor: float = 1.0
-    equal: bool = False
-    also: tuple[str, ...] = ()
-    axes: tuple[int, ...] | None = None
 
 
 def _thinned(array: NDArray[Any]) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""A record that the first version of the format wrote, and what its variables are for ever. Recipe: golden.py."""
+"""Records that each version of the format wrote, and what their variables are for ever. Recipes: golden.py, golden_2.py."""
 
 import hashlib
 import json
@@ -13,6 +13,7 @@ from recorded import kinds, octets
 from qrjax import Record
 
 FILE = json.loads((pathlib.Path(__file__).parent / "golden.json").read_text())
+SECOND = json.loads((pathlib.Path(__file__).parent / "golden_2.json").read_text())
 # The kind, and the first half of the SHA-256 of the array's bytes; the factorization's last bits are the machine's.
 LEAVES = {
     "init": {
@@ -102,8 +103,47 @@ def test_the_factors_are_kept_exactly():
     assert all(f.dtype == np.float32 for f in (*layers.factors, *narrow.factors))
 
 
+# Of version 2, by layout: digests as above.
+STACKED = {
+    "outputs": {
+        "along_0/Dense_0/kernel": "c9c1c4d75cdd4151b0866007417fb556",
+        "along_1/Dense_0/kernel": "4b3e94c410839b31ec2e166f435724da",
+    },
+    "neurons": {
+        "along_0/Dense_0/kernel": "4ce693c9fabcbdeaf260205ed60731a4",
+        "along_1/Dense_0/kernel": "ae7e60c11545a1f5bf1a3d5e3c5f1e7e",
+    },
+}
+
+
+@pytest.mark.parametrize("layout", STACKED)
+def test_layers_along_any_axis_are_what_they_were(layout):
+    record = Record.from_dict(SECOND[layout])
+    found = {p: hashlib.sha256(octets(record.initial(p))).hexdigest()[:32] for p in record.paths if "along" in p}
+    assert found == STACKED[layout]
+
+
+def test_of_stacked_layers_a_neuron_sums_over_inputs():
+    """In version 1 the two axes were taken for each other, as its entries say; what is drawn from them stays."""
+    record = Record.from_dict(SECOND["neurons"])
+    for path, axis, inputs in (("along_0", 0, 1), ("along_1", 1, 0)):
+        kernel = np.asarray(record.initial(f"{path}/Dense_0/kernel"))
+        over_inputs, over_outputs = (np.abs(kernel.sum(a)).mean() for a in (inputs, 3 - axis - inputs))
+        assert over_inputs < 0.5 * over_outputs, f"{path}: {over_inputs:.2f}, {over_outputs:.2f}"
+    old = next(leaf for leaf in FILE["autoinit"]["leaves"] if leaf["path"] == "layers/Dense_0/kernel")
+    assert (old["origin"]["drawn"]["inputs"], old["origin"]["drawn"]["outputs"]) == ([1], [0])
+
+
+def test_orthogonal_layers_along_any_axis_are_orthogonal():
+    record = Record.from_dict(SECOND["orthogonal"])
+    for path, axis in (("along_0", 0), ("along_1", 1)):
+        kernel = np.moveaxis(np.asarray(record.initial(f"{path}/Dense_0/kernel"), np.float64), axis, 0)
+        squares = np.einsum("lij,lik->ljk", kernel, kernel)
+        np.testing.assert_allclose(squares, squares[:, :1, :1] * np.eye(7), atol=1e-5)
+
+
 def test_writing_has_not_changed_without_a_new_version():
     written = json.loads(json.dumps(golden.golden_init()))
-    assert written["version"] == FILE["init"]["version"] == 1
+    assert written["version"] == SECOND["outputs"]["version"] == 2
     assert set(written) == set(FILE["init"])
     assert written["leaves"] == FILE["init"]["leaves"]
