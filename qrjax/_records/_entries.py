@@ -24,8 +24,8 @@ from qrjax._interpreter._processes import gathered
 from qrjax._layouts._coordinates import Shape
 from qrjax._records._follow import Found, found, repeated
 from qrjax._records._origins import Built, Constant, Drawn, Factored, Keys, Origin, Stored
-from qrjax._records._transposed import Transposed
 from qrjax._records._regions import regroups
+from qrjax._records._transposed import Transposed
 from qrjax._words._keys import key_words
 
 # Values that are no constant and no builder of ours are kept up to this many; beyond, their builder is run.

@@ -14,8 +14,8 @@ from qrjax._autoinit._initialize import Prepared, drawn, prepare
 from qrjax._interpreter._model import Leaf, Model
 from qrjax._records._entries import Entry, held, kept, planned, programmed, uses
 from qrjax._records._origins import Built, Drawn, Factored, Origin
-from qrjax._records._transposed import Transposed
 from qrjax._records._record import Record, check_leaves
+from qrjax._records._transposed import Transposed
 from qrjax._words._keys import key_words, keys_like, typed_key
 
 

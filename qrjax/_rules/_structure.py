@@ -268,7 +268,7 @@ def _joint(parts: list[Signal], result: Signal) -> Signal:
     also = tuple(path for w in rest for path in (w.path, *w.also) if path != first.path)
     axes = first.axes if all(w.axes == first.axes for w in rest) else None
     return dataclasses.replace(
-        result, weight=dataclasses.replace(first, also=first.also + also, axes=axes, places=None)
+        result, weight=dataclasses.replace(first, also=first.also + also, axes=axes, places=(None,) * len(axes or ()))
     )
 
 

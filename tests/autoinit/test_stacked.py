@@ -1,4 +1,4 @@
-"""Layers stacked in one array: each is a weight like any other, whatever axis they lie along and whoever slices them."""
+"""Layers stacked in one array: each is a weight like any other, whatever axis they lie along, whoever slices them."""
 
 import flax.linen as nn
 import jax
@@ -56,7 +56,7 @@ class NnxScanned(nnx.Module):
 
 
 def pair(forward, shape=(DEPTH, WIDTH, WIDTH)):
-    def init(key, x):
+    def init(key, _):
         head = jax.random.normal(jax.random.fold_in(key, 1), (WIDTH, 2))
         return {"layers": jax.random.normal(key, shape), "head": head}
 

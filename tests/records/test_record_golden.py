@@ -1,4 +1,4 @@
-"""Records that each version of the format wrote, and what their variables are for ever. Recipes: golden.py, golden_2.py."""
+"""Records that each version of the format wrote, and what they are for ever. Recipes: golden.py, golden_2.py."""
 
 import hashlib
 import json
