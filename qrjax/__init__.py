@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from qrjax._blocks._block import BlockWarning, block
     from qrjax._blocks._stream import next_key, set_seed
     from qrjax._interpreter._report import Report, Row
+    from qrjax._interpreter._untouched import UntouchedWarning
     from qrjax._layouts._effective_rank import effective_rank
     from qrjax._records._make import record
     from qrjax._records._record import Record
@@ -80,6 +81,7 @@ __all__ = [
     "Row",
     "Signal",
     "Sweep",
+    "UntouchedWarning",
     "WeightedSum",
     "analyze",
     "autoinit",
@@ -162,6 +164,7 @@ _LATER = {
     "block_key": "qrjax._words._block_key",
     "calibrate": "qrjax._autoinit._measure",
     "centered_unit_norm": "qrjax._autoinit._centered",
+    "UntouchedWarning": "qrjax._interpreter._untouched",
     "changes": "qrjax._tracking._changes",
     "effective_rank": "qrjax._layouts._effective_rank",
     "max_sparsity": "qrjax._tracking._search",

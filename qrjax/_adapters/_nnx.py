@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outp
 from qrjax._adapters._variables import nnx_leaves
 from qrjax._interpreter._model import Calls, Model
 from qrjax._rules._registry import Value
+from qrjax._signals._recipe import UNKNOWN
 from qrjax._signals._signal import Signal
 
 # What multiplies starts with one, as a rule; what is added, biases, with zero.
@@ -66,7 +68,8 @@ def _law(value: Any, name: Any) -> Value:
     if not isinstance(value, (jax.ShapeDtypeStruct, jax.core.Tracer)):
         return law_of_array(value)
     # Values that were never computed, or will be when a jitted function runs, tell nothing but their names.
-    return Signal.constant(float(name in STARTING_AT_ONE), tuple(value.shape), value.dtype)
+    made = Signal.constant(float(name in STARTING_AT_ONE), tuple(value.shape), value.dtype)
+    return made if name in STARTING_AT_ONE else dataclasses.replace(made, recipe=UNKNOWN)
 
 
 def _actual(value: Any) -> Any:

@@ -9,11 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from qrjax._autoinit._laws import unit_law
 from qrjax._interpreter._findings import findings
 from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._model import Model, input_value
 from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._report import Report
+from qrjax._interpreter._untouched import sentences, untouched
 from qrjax._interpreter._walk import Walk
 from qrjax._rules._registry import Opaque, Value, described
 
@@ -127,23 +129,40 @@ def _check_finite(array: Any) -> None:
             )
 
 
+def gains_of(
+    model: Model, target: float, select: Selection, distribution: str = "truncated_normal", tied: str = "logits"
+) -> Gains:
+    """The gains to be decided; constants are kept but for those whose paths `select` spells out.
+
+    Raises:
+      ValueError, TypeError: as `selector`.
+    """
+    named = {select} if isinstance(select, str) else set() if select is None or callable(select) else set(select)
+    return Gains(target, selector(select, model), model.fixed() - named, unit_law(distribution), tied)
+
+
 def walked(
-    model: Model, values: Sequence[Value], target: float, chosen: Callable[[str], bool] | None,
-    zero_sum: bool = False, correlated: bool = True,
-) -> tuple[Walk, Report]:  # fmt: skip
+    model: Model, values: Sequence[Value], gains: Gains, zero_sum: bool = False, correlated: bool = True
+) -> tuple[Walk, Report]:
     """The walk and its report.
 
     Raises:
       ValueError: if the model has no weights.
     """
-    walk, _ = model.walked(Gains(target, chosen), values, zero_sum, correlated)
+    walk, _ = model.walked(gains, values, zero_sum, correlated)
     rows = walk.ledger.rows()
     if not any(row.gain is not None for row in rows):
-        raise ValueError(
-            "the model has no weights: none of its parameters is multiplied with its input; parameters: "
-            + (", ".join(leaf.path for leaf in model.leaves if leaf.trained) or "none")
-        )
-    return walk, Report(rows, findings(rows, walk.ledger, target), target)
+        raise ValueError(_no_weights(model, walk))
+    noticed = [*findings(rows, walk.ledger, gains.target), *sentences(untouched(walk))]
+    return walk, Report(rows, noticed, gains.target)
+
+
+def _no_weights(model: Model, walk: Walk) -> str:
+    met = [f"{path} {how}" for path, how in untouched(walk).items()]
+    if met:
+        return f"the model has no weights that are summed over its input: {'; '.join(met[:20])}"
+    names = ", ".join(leaf.path for leaf in model.leaves if leaf.trained) or "none"
+    return f"the model has no weights: none of its parameters is multiplied with its input; parameters: {names}"
 
 
 def analyze(
@@ -201,5 +220,5 @@ def analyze(
     target = check_target(target)
     model = model_of(module, (sample_input, *args), kwargs, method=method, rngs=rngs, mutable=mutable)
     values = input_values(model, input_mean, input_variance)
-    chosen = None if weights == "module" else selector(select, model)
-    return walked(model, values, target, chosen, layout == "neurons")[1]
+    gains = Gains(target, None) if weights == "module" else gains_of(model, target, select)
+    return walked(model, values, gains, layout == "neurons")[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,14 +13,17 @@ import jax
 from jax import Array
 from jax.sharding import AxisType, Mesh
 
-from qrjax._autoinit._analyze import Selection, check_target, input_values, model_of, selector, walked
+from qrjax._autoinit._analyze import Selection, check_target, gains_of, input_values, model_of, walked
 from qrjax._autoinit._plan import SOURCES, Draw, Plan, path_keys, plans
 from qrjax._initializers._arguments import choice
 from qrjax._initializers._builders import DISTRIBUTIONS
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._report import Report
+from qrjax._interpreter._untouched import UntouchedWarning, beside, sentences, untouched
 from qrjax._layouts._sources import LAYOUTS
 from qrjax._words._keys import keys_like, typed_key
+
+TIED = ("logits", "lookup")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -82,7 +86,7 @@ def _context_of(mesh: Any) -> contextlib.AbstractContextManager[Any] | None:
 def prepare(
     module: Any, arguments: tuple[tuple[Any, ...], dict[str, Any]], *, target: float = 1.0,
     input_mean: float | None = None, input_variance: float | None = None, distribution: str = "truncated_normal",
-    source: str = "sobol", layout: str = "outputs", select: Selection = None, **options: Any,
+    source: str = "sobol", layout: str = "outputs", select: Selection = None, tied: str = "logits", **options: Any,
 ) -> Prepared:  # fmt: skip
     """Checks the settings, traces the model and walks it; settings and errors as for `autoinit`."""
     target = check_target(target)
@@ -91,12 +95,24 @@ def prepare(
         choice("source", source, SOURCES),
         choice("layout", layout, LAYOUTS),
     )
+    choice("tied", tied, TIED)
     model = model_of(module, *arguments, **options)
-    chosen = selector(select, model)
+    gains = gains_of(model, target, select, distribution, tied)
+    chosen = gains.selected
+    assert chosen is not None
     values = input_values(model, input_mean, input_variance)
     zero_sum = layout == "neurons" and source == "sobol" and distribution != "orthogonal"
-    walk, report = walked(model, values, target, chosen, zero_sum)
+    walk, report = walked(model, values, gains, zero_sum)
+    _warn(untouched(walk))
     return Prepared(model, plans(model, walk, chosen, draw), report, target, chosen)
+
+
+def _warn(found: Mapping[str, str]) -> None:
+    """Of weights that could not be sized."""
+    unsized = {path: how for path, how in found.items() if not beside(how)}
+    if unsized:
+        text = "; ".join(sentences(unsized))
+        warnings.warn(f"{text}; see the report's findings", UntouchedWarning, stacklevel=4)
 
 
 def autoinit(
@@ -112,6 +128,7 @@ def autoinit(
     source: str = "sobol",
     layout: str = "outputs",
     select: Selection = None,
+    tied: str = "logits",
     method: Any = None,
     rngs: Mapping[str, Any] | Sequence[str] | None = None,
     mutable: Any = None,
@@ -125,9 +142,13 @@ def autoinit(
     that meets a signal gets the scale that its output needs. Everything else (biases, norms' and layers' scales,
     positional tables, statistics) comes from the module's own initializers.
 
-    Policies: a table of embeddings that is looked up gets the target, and keeps it where it is used for logits
-    too; a weight used several times, or at every step of a recurrence, gives the target to the mean over all its
-    uses; layers stacked by a scan get one gain each.
+    Policies: a weight used several times, or at every step of a recurrence, gives the target to the mean over all
+    its uses; layers stacked in one array get one gain each; a table of embeddings that also makes logits is sized
+    for the logits, and a finding says what its look-ups get. A weight may go through any function of itself, other
+    parameters and constants before it meets a signal (masks, standardization, low-rank sums): what is sized is the
+    result; where its scale has no effect, as of a normalized weight, that of a gain behind it is, or else it is
+    left. A parameter whose own initializer is a constant keeps it (zeros at the end of a residual branch) unless
+    `select` spells out its path. What is left although it meets a signal is in the report's findings.
 
     Args:
       module: a Linen module, an NNX module, or a pair of functions init(key, x), apply(params, x). Of an NNX
@@ -144,10 +165,14 @@ def autoinit(
       source: "sobol", or "hash" for weights that can be recomputed by address.
       layout: of the Sobol' points; see `qrjax.variance_scaling_qr`.
       select: which parameters to touch: a pattern such as "*/kernel", several, or a function of the path.
+      tied: what sizes a table that is looked up and makes logits too: "logits" or "lookup".
       method, mutable: as in Linen's `init`.
       rngs: the random streams that the call needs besides "params": names, or a dict whose names count.
       calibrate: whether to sweep over the sample input afterwards, as `qrjax.calibrate` does.
       report: whether to return (variables, report).
+
+    Warns:
+      qrjax.UntouchedWarning: if a weight that a signal is multiplied with could not be sized.
 
     Returns:
       For Linen exactly the collections of `module.init`; for NNX a new module; for a pair the params.
@@ -176,7 +201,7 @@ def autoinit(
         prepared = prepare(
             module, ((sample_input, *args), kwargs), target=target, input_mean=input_mean,
             input_variance=input_variance, distribution=distribution, source=source, layout=layout, select=select,
-            method=method, rngs=rngs, mutable=mutable,
+            tied=tied, method=method, rngs=rngs, mutable=mutable,
         )  # fmt: skip
         flat = prepared.drawn(key)
         if calibrate:

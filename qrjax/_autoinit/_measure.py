@@ -14,11 +14,12 @@ import numpy as np
 
 from qrjax._autoinit._analyze import Selection, check_target, input_values, model_of, selector
 from qrjax._interpreter._findings import findings
-from qrjax._interpreter._gains import Given, Key
+from qrjax._interpreter._gains import Given
 from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._replay import Moments, Path, Replay
 from qrjax._interpreter._report import Report, Row
+from qrjax._signals._recipe import Key
 
 # Weights used several times are calibrated to this, in logarithms of their output's second moment.
 TOLERANCE = 2e-3

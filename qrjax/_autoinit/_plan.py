@@ -167,6 +167,10 @@ def plans(model: Model, walk: Walk, chosen: Callable[[str], bool], draw: Draw) -
         if e.weight is not None and chosen(e.weight.path):
             for path in (e.weight.path, *e.weight.also):
                 weights.setdefault(path, (e.weight, e.axes))
+        for beside in e.beside:
+            weights.setdefault(beside.path, (beside, None))
+    decided = {path for path, _ in walk.gains.variances}
+    weights = {path: found for path, found in weights.items() if path in decided}
     places = model.places or [None] * len(model.leaves)
     return {
         leaf.path: _plan(leaf, walk, *weights[leaf.path], draw, place)

@@ -31,7 +31,8 @@ def findings(rows: Sequence[Row], ledger: Ledger, target: float) -> list[str]:
         lambda: _strength(rows, target),
         lambda: _dead(rows, ledger),
         lambda: amplification(rows, ledger),
-        lambda: _alike(rows),
+        lambda: _alike(rows, ledger),
+        lambda: _tied(rows, ledger),
         lambda: _saturated(ledger),
     ]
     return [sentence for check in checks for sentence in check()]
@@ -47,7 +48,7 @@ def _strength(rows: Sequence[Row], target: float) -> Iterable[str]:
         weak = [
             (m, r)
             for m, r in zip(moments, rows, strict=True)
-            if m is not None and m < target / FAR and r.gain is not None
+            if m is not None and m < target / FAR and r.gain  # a constant zero is meant
         ]
         strong = [(m, r) for m, r in zip(moments, rows, strict=True) if m is not None and not m <= target * FAR]
         if weak:
@@ -74,13 +75,33 @@ def _dead(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
             yield f"dead units: {share:.0%} of what comes into {_name(row)} is zero, so its weights hardly learn"
 
 
-def _alike(rows: Sequence[Row]) -> Iterable[str]:
-    last = next((row for row in reversed(rows) if row.gain is not None and row.shape and row.shape[0] > 1), None)
+def _alike(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
+    # What is made of parameters alone, such as learned queries, is meant to be the same for all examples.
+    last = next((row for row in reversed(rows) if row.gain and _differs(ledger.entries[row.site].output)), None)
     if last is not None and last.correlation.get(0, 0.0) > ALIKE:
         yield (
             f"correlation tends to 1: the outputs of two examples correlate {last.correlation[0]:.3f} at "
             f"{_name(last)}, so the network hardly tells its inputs apart"
         )
+
+
+def _differs(output: Signal | None) -> bool:
+    if output is None or output.is_constant or not output.shape or output.shape[0] < 2:
+        return False
+    return bool(output.rho[(1,) + (0,) * (output.ndim - 1)] < 1.0)
+
+
+def _tied(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
+    """Tables that are looked up and make logits."""
+    entries = [(row, ledger.entries[row.site]) for row in rows if row.gain is not None]
+    for row, entry in entries:
+        others = [r for r, e in entries if e.op != "gather" and e.weight.key == entry.weight.key]
+        if entry.op == "gather" and others:
+            yield (
+                f"tied: {row.weight} is looked up and makes the logits of {_name(others[0])}: its look-ups have a "
+                f"second moment of {row.second_moment:.3g}, the logits of {others[0].second_moment:.3g}; `tied` of "
+                "autoinit says for which it is sized"
+            )
 
 
 def slope(entry: Entry) -> float | None:

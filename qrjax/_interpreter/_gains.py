@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from qrjax._signals._weight import Layer, Weight
+from qrjax._signals._quadrature import NODES, Floats
+from qrjax._signals._recipe import Key
+from qrjax._signals._weight import Weight
 
-Key = tuple[str, Layer]
 # Weights used several times are settled to this, in logarithms of the variance.
 TOLERANCE = 2e-3
 SWEEPS = 24
@@ -27,55 +28,104 @@ class Gains:
 
     A weight's output gets the target's second moment. Where a weight is used several times (a shared
     layer, the steps of a recurrence), it is the mean of the second moments of all its outputs that
-    gets it; that takes a few walks. A table of embeddings is settled by its look-ups alone.
+    gets it; that takes a few walks. A table of embeddings is settled by its look-ups, unless it makes
+    logits too: then by these.
 
     Attributes:
       target: the second moment of outputs.
-      selected: whether a weight is touched, by its path; None to touch none.
+      selected: whether a weight may be touched, by its path; None to touch none.
+      fixed: parameters whose own initializer is a constant, which they keep.
+      law: the distribution that weights are drawn from: at the quadrature nodes, of variance 1.
+      tied: what settles a table that is looked up and makes logits: "logits" or "lookup".
       variances: what has been decided.
+      uses: for each weight, its outputs' second moments and how often each occurs.
+      groups: parameters that are sized together, by the first of them, and the power of their common
+        variance that the second moment grows with.
       misses: by how much the last walk missed the target, in logarithms.
-      uses: for each weight, its output's second moment at unit variance and how often it occurs.
     """
 
     target: float
     selected: Callable[[str], bool] | None
+    fixed: frozenset[str] = frozenset()
+    law: Floats = dataclasses.field(default_factory=lambda: NODES)
+    tied: str = "logits"
     variances: dict[Key, float] = dataclasses.field(default_factory=dict)
     uses: dict[Key, list[tuple[float, float]]] = dataclasses.field(default_factory=dict)
+    groups: dict[Key, tuple[tuple[Key, ...], float]] = dataclasses.field(default_factory=dict)
     tables: set[Key] = dataclasses.field(default_factory=set)
     misses: dict[Key, float] = dataclasses.field(default_factory=dict)
+    _tied: set[Key] = dataclasses.field(default_factory=set)
+
+    @property
+    def decides(self) -> bool:
+        """Whether there is anything to decide."""
+        return self.selected is not None
+
+    def may_touch(self, weight: Weight) -> bool:
+        """Whether the user lets it be touched."""
+        return self.selected is not None and self.selected(weight.path)
+
+    def keeps(self, weight: Weight) -> bool:
+        """Whether it is a constant that is kept."""
+        return self.may_touch(weight) and not self.touches(weight)
 
     def touches(self, weight: Weight) -> bool:
-        return self.selected is not None and self.selected(weight.path)
+        """Whether its variance is decided here."""
+        return self.may_touch(weight) and (weight.equal or weight.path not in self.fixed)
 
     def variance(self, weight: Weight, unit: float, fan: float, count: float, table: bool = False) -> float:
         """The variance of a weight at one of its uses, `count` times in the program."""
         key = weight.key
         if table:
             self.tables.add(key)
-            self.variances[key] = rounded(self.target / unit)
-        elif key not in self.tables:
-            self.uses.setdefault(key, []).append((unit, count))
-        if key not in self.variances:
+        if key not in self.variances or (table and self.tied == "lookup"):
             # Nothing has come in yet, as at a recurrence's first step: the textbook's scale until the next walk.
             self.variances[key] = rounded(self.target / unit if unit > 0 else 1 / fan)
+        if not table:
+            self.used(key, unit * self.variances[key], count)
         for path in weight.also:
             self.variances[path, weight.layer] = self.variances[key]
         return self.variances[key]
 
+    def decide(self, gains: Mapping[Key, float]) -> None:
+        """The standard deviations of parameters that are sized together."""
+        self.variances |= {key: rounded(gain**2) for key, gain in gains.items()}
+
+    def used(self, key: Key, moment: float, count: float, members: tuple[Key, ...] = (), power: float = 1.0) -> None:
+        """Takes down a use."""
+        self.uses.setdefault(key, []).append((moment, count))
+        if members:
+            self.groups[key] = members, power
+
+    def is_tied(self, key: Key) -> bool:
+        """Whether a table makes logits too."""
+        return key in self._tied
+
+    def _settles(self, key: Key) -> bool:
+        """Whether a weight's uses together decide."""
+        if key in self.tables:
+            return self.tied == "logits"
+        return len(self.uses[key]) > 1
+
     def next_walk(self) -> bool:
         """Settles the weights used several times; whether another walk is needed."""
         shared: dict[Key, float] = {}
-        error = 0.0
+        # Said at the look-up, which comes first: so another walk.
+        news = (self.tables & self.uses.keys()) - self._tied
+        self._tied |= news
+        error = math.inf if news else 0.0
         for key, uses in self.uses.items():
-            if key in self.tables or len(uses) < 2:
+            if not self._settles(key):
                 continue
-            pooled = sum(unit * count for unit, count in uses) / sum(count for _, count in uses)
+            pooled = sum(moment * count for moment, count in uses) / sum(count for _, count in uses)
             if pooled > 0 and math.isfinite(pooled):
-                miss = math.log(self.target / pooled / self.variances[key])
+                miss = math.log(self.target / pooled)
                 # A recurrence answers in part to its own gain: how much, the last two walks tell.
                 answer = min(0.5, max(-0.9, miss / self.misses[key])) if self.misses.get(key) else 0.0
                 self.misses[key] = miss
-                shared[key] = rounded(self.variances[key] * math.exp(miss / (1 - answer)))
+                members, power = self.groups.get(key, ((key,), 1.0))
+                step = math.exp(miss / power / (1 - answer))
+                shared |= {member: rounded(self.variances[member] * step) for member in members}
                 error = max(error, abs(miss))
         if error <= TOLERANCE:
             return False
@@ -95,6 +145,7 @@ class Given(Gains):
     of: Callable[[Key], float | None] = lambda _: None
 
     def touches(self, weight: Weight) -> bool:
+        """Whether its variance is known."""
         if weight.key not in self.variances:
             found = self.of(weight.key)
             if found is None:

@@ -13,15 +13,32 @@ from qrjax._interpreter._report import Row
 from qrjax._rules._registry import Equation
 from qrjax._signals._quadrature import WEIGHTS
 from qrjax._signals._signal import Signal
+from qrjax._signals._weight import Weight
 
 # A mean below this share of the second moment is the rounding of zero.
 ROUNDING = 1e-20
 # Entries of a softmax below this are masked.
 MASKED = -1e4
 
-Place = tuple[tuple[int, ...], tuple[tuple[str, int, int], ...]]
+Step = tuple[str, int, int]
+Place = tuple[tuple[int, ...], tuple[Step, ...]]
 # Where a row is: the equation, nested, and which of the layers that share it.
 Site = tuple[tuple[int, ...], tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Sized:
+    """A weight, or a function of some, where it meets a signal.
+
+    Attributes:
+      weight: the parameter, or the main one.
+      gain: its standard deviation.
+      beside: others that were sized with it.
+    """
+
+    weight: Weight
+    gain: float
+    beside: tuple[Weight, ...] = ()
 
 
 @dataclasses.dataclass
@@ -38,6 +55,7 @@ class Entry:
     notes: list[str] = dataclasses.field(default_factory=list)
     kinds: tuple[str, ...] = ()
     axes: tuple[int, ...] | None = None
+    beside: tuple[Weight, ...] = ()
     output: Signal | None = None
     input: Signal | None = None
 
@@ -73,15 +91,14 @@ class Ledger:
                 x.fiber.spread.append(spread)
 
     def weight(
-        self, equation: Equation, place: Place, x: Signal | None, weight: Signal, fan: float, gain: float,
-        output: Signal, axes: Sequence[int], notes: list[str],
+        self, equation: Equation, place: Place, x: Signal | None, sized: Sized, fan: float,
+        output: Signal, axes: Sequence[int] | None, notes: list[str],
     ) -> None:  # fmt: skip
-        """The output of a weight, which is summed over its `axes`."""
-        assert weight.weight is not None
-        path = weight.weight.path.rpartition("/")[0]
+        """The output of a weight, which is summed over its `axes`, None where they are not known."""
+        path = sized.weight.path.rpartition("/")[0]
         entry = self._entry(place, path, equation.name)
-        entry.fan, entry.gain, entry.weight = fan, gain, weight.weight
-        entry.axes = weight.weight.summed(axes)
+        entry.fan, entry.gain, entry.weight, entry.beside = fan, sized.gain, sized.weight, sized.beside
+        entry.axes = None if axes is None else sized.weight.summed(axes)
         entry.add(_count(place), output, x, notes)
 
     def module(self, place: Place, path: str, kind: str, output: Signal, notes: list[str]) -> None:

@@ -13,8 +13,9 @@ from qrjax._interpreter._gains import SWEEPS, Gains
 from qrjax._interpreter._ledger import Ledger
 from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._walk import Walk, from_array
-from qrjax._rules._registry import Known, Opaque, Value, described
+from qrjax._rules._registry import Known, Opaque, Value, as_data, described, tagged
 from qrjax._signals._quadrature import CDF
+from qrjax._signals._recipe import FIXED, STATE, UNKNOWN
 from qrjax._signals._signal import Signal, Source
 from qrjax._signals._weight import Weight
 
@@ -95,12 +96,17 @@ class Model:
     ) -> tuple[Walk, list[Value]]:
         """The walk of the program, repeated until weights used several times are settled, and its outputs."""
         variables = self._variables()
-        for _ in range(SWEEPS):
+        for sweep in range(SWEEPS):
             walk = Walk(gains, Ledger(), self._named, zero_sum, correlated=correlated)
             outputs = walk.walk(self.program, [*variables, *[Opaque(())] * self.keys, *inputs])
-            if not gains.next_walk():
+            if sweep + 1 == SWEEPS or not gains.next_walk():
                 break
         return walk, outputs
+
+    def fixed(self) -> frozenset[str]:
+        """The parameters whose own initializer is a constant."""
+        laws = zip(self.leaves, self.laws(), strict=True)
+        return frozenset(leaf.path for leaf, law in laws if _is_constant(law, self.initialization is not None))
 
     def _variables(self) -> list[Value]:
         result: list[Value] = []
@@ -109,7 +115,7 @@ class Model:
             if leaf.trained and floating and leaf.shape and 0 not in leaf.shape:
                 result.append(_tagged(leaf, law))
             else:
-                result.append(law)
+                result.append(_untagged(law, not leaf.trained))
         return result
 
     def _named(self, walk: Walk, name: str, value: Value) -> Value:
@@ -135,11 +141,26 @@ class Model:
         return value
 
 
+def _untagged(law: Value, state: bool) -> Value:
+    """A variable that is no weight."""
+    if isinstance(law, Signal):
+        return dataclasses.replace(law, recipe=STATE if state else FIXED)
+    return Known(law.array, state=state) if isinstance(law, Known) else law
+
+
+def _is_constant(law: Value, from_program: bool) -> bool:
+    """Whether no random draw went into a variable; of arrays that exist already, whether all is one number."""
+    if isinstance(law, Known):
+        return law.signal.is_constant or (from_program and not law.random)
+    return isinstance(law, Signal) and law.is_constant and law.recipe is not UNKNOWN
+
+
 def _tagged(leaf: Leaf, law: Value) -> Signal:
     """A parameter that may turn out to be a weight."""
     signal = described(law)
-    weight = Weight.of(leaf.path, len(leaf.shape))
-    return dataclasses.replace(signal, array=None, weight=weight, dtype=np.dtype(leaf.dtype))
+    unknown = isinstance(law, Signal) and law.is_constant and law.recipe is UNKNOWN
+    weight = dataclasses.replace(Weight.of(leaf.path, len(leaf.shape)), unknown=unknown)
+    return tagged(dataclasses.replace(signal, array=None, weight=weight, dtype=np.dtype(leaf.dtype)))
 
 
 def _ruled(call: Call, inputs: list[Value], value: Value, leaf: int) -> Value:
@@ -193,7 +214,7 @@ def input_value(array: Any, mean: float | None, variance: float | None) -> Value
         spread = Signal.normal(shape, dtype=dtype)
         top = 1 if dtype.kind == "b" else 15
         return Signal(shape, dtype, np.minimum(np.floor(CDF * (top + 1)), top), Source(), spread.rho)
-    return from_array(gathered(array))
+    return as_data(from_array(gathered(array)))
 
 
 def _is_key(array: Any) -> bool:

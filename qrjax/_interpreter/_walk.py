@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 # The rules register themselves by being imported.
 from qrjax._initializers._compilation import COMPILED_ONCE
 from qrjax._interpreter._binding import bind
+from qrjax._interpreter._derived import meeting, told, untold
 from qrjax._interpreter._gains import Gains
-from qrjax._interpreter._ledger import Ledger
+from qrjax._interpreter._laws import alone, likeness, paired, replace_source, scaled, turned, unit
+from qrjax._interpreter._ledger import Ledger, Place, Sized, Step
+from qrjax._interpreter._sizing import size
 from qrjax._rules import _contractions, _control, _elementwise, _indexing, _randomness, _reductions, _structure  # noqa: F401
 from qrjax._rules._functions import numpy_form
 from qrjax._rules._registry import (
@@ -29,13 +32,13 @@ from qrjax._rules._registry import (
     Opaque,
     Value,
     described,
+    is_data,
 )
 from qrjax._rules._sampling import sample
-from qrjax._signals import _tables
-from qrjax._signals._signal import Signal, Source, related, relation
+from qrjax._signals._recipe import Key
+from qrjax._signals._signal import Signal, related
 from qrjax._signals._weight import Weight
 
-Step = tuple[str, int, int]
 # Control flow carries its values' tables along by itself.
 FLOW = frozenset({*_control.CALLS, "scan", "while", "cond", "name", COMPILED_ONCE})
 
@@ -50,6 +53,10 @@ class Walk:
       names: what adapters named: for a name, what to do with the value.
       twin: which kind of pairs the tables are about just now, see `Signal.twins`.
       correlated: False to take all elements as independent, as AutoInit's authors did; for comparison only.
+      trial: whether functions of weights are being tried at some gains, which takes nothing down.
+      met: for parameters that met a signal otherwise than as weights, by what.
+      left: for weights that could not be sized, why.
+      resolved: what acts as a signal though the model's input has no part in it, once it met one.
       started: for modules with a rule that have begun, their inputs.
       zero_sum: whether the weights of a neuron sum to zero, as in the layout "neurons".
     """
@@ -61,6 +68,10 @@ class Walk:
     started: dict[int, list[Value]] = dataclasses.field(default_factory=dict)
     twin: Any = None
     correlated: bool = True
+    trial: bool = False
+    met: dict[Key, str] = dataclasses.field(default_factory=dict)
+    left: dict[Key, str] = dataclasses.field(default_factory=dict)
+    resolved: dict[int, tuple[Any, list[Value]]] = dataclasses.field(default_factory=dict)
     _used: dict[Any, tuple[Signal, Signal]] = dataclasses.field(default_factory=dict)
     _site: list[int] = dataclasses.field(default_factory=list)
     _steps: list[Step] = dataclasses.field(default_factory=list)
@@ -90,31 +101,49 @@ class Walk:
     def _apply(self, eqn: Any, values: list[Value]) -> list[Value]:
         name = eqn.primitive.name
         equation = Equation(name, eqn.params, [v.aval for v in eqn.outvars], _evaluation(eqn), self, id(eqn))
-        if name in CUSTOM:
-            return _listed(CUSTOM[name](equation, *map(described, values)))
-        if name in FLOW:
+        values = meeting(self, equation, values)
+        if name in FLOW and name not in CUSTOM:
             return _listed(STRUCTURAL[name](equation, *values))
         results = self._by_rule(equation, values, eqn)
+        if self.trial or self.twin is not None:
+            return results
         if not self.correlated:
-            return [_alone(r) if isinstance(r, Signal) else r for r in results]
-        return results if self.twin is not None else self._with_twins(equation, values, results, eqn)
+            results = [alone(r) if isinstance(r, Signal) else r for r in results]
+        elif name not in CUSTOM:
+            results = self._with_twins(equation, values, results, eqn)
+        return told(self, eqn, equation, values, results)
+
+    def again(self, eqn: Any, place: Place, values: list[Value]) -> list[Value]:
+        """An equation walked before, where it stood, with other values."""
+        here = self._site, self._steps
+        self._site, self._steps = list(place[0]), list(place[1])
+        results = self._apply(eqn, values)
+        self._site, self._steps = here
+        return results
+
+    def rule(self, eqn: Any, equation: Equation) -> Callable[..., list[Value]]:
+        """An equation's rule as a function of its inputs alone."""
+        return lambda *values: self._by_rule(equation, list(values), eqn)
 
     def _by_rule(self, equation: Equation, values: list[Value], eqn: Any) -> list[Value]:
         name = equation.name
+        if name in CUSTOM:
+            return _listed(CUSTOM[name](equation, *map(described, values)))
+        # Other structural rules know what to do with known arrays, without JAX.
+        known = _known(equation, values) if name.startswith("scatter") or name not in STRUCTURAL else None
+        if known is not None:
+            return known
         if name in STRUCTURAL:
             return _listed(STRUCTURAL[name](equation, *values))
         if any(isinstance(v, Opaque) for v in values):
             return [Opaque(tuple(o.shape)) for o in equation.outputs]
-        known = _known(equation, values)
-        if known is not None:
-            return known
         if any("jaxpr" in key for key in eqn.params) and name not in RULES:
             body = next(v for k, v in eqn.params.items() if "jaxpr" in k)
             if len(getattr(body, "jaxpr", body).invars) == len(values):
                 return self.walk(body, values)
         if name not in RULES:
             return sample(equation, *values)
-        if name == "exp" and self.twin is None:
+        if name == "exp" and self.twin is None and not self.trial:
             self.ledger.exponential(described(values[0]))
         return _listed(RULES[name](equation, *map(described, values)))
 
@@ -128,36 +157,43 @@ class Walk:
         if any(r is v for r in results for v in values):
             return results
         for kind in kinds:
-            turned = [_turned(v, kind) for v in values]
+            near = [turned(v, kind) for v in values]
             self.twin = kind
-            others = self._by_rule(equation, turned, eqn)
+            others = self._by_rule(equation, near, eqn)
             self.twin = None
-            results = [_paired(r, o, kind) for r, o in zip(results, others, strict=True)]
+            results = [paired(r, o, kind) for r, o in zip(results, others, strict=True)]
         return results
 
     # -- what rules ask ----------------------------------------------------------------------------------------
+
+    def sizes(self, weight: Signal, x: Signal) -> bool:
+        """As `Context.sizes`."""
+        made_of_weights = weight.recipe is not None and bool(weight.recipe.leaves)
+        return not self.trial and made_of_weights and is_data(x)
 
     def contract(
         self, equation: Equation, x: Signal, weight: Signal, axes: Sequence[int], fan: float,
         make: Callable[[Signal], Signal],
     ) -> Signal:  # fmt: skip
         """The output of a weight, and its row."""
-        assert weight.weight is not None
         tag = weight.weight
-        count = self._count()
         if self.twin is not None:
-            return make(_unit(weight, axes, fan if self.zero_sum else None))
-        if self.gains.touches(tag):
-            made = make(_unit(weight, axes, fan if self.zero_sum else None))
+            return make(unit(weight, axes, fan if self.zero_sum else None) if tag is not None else untold(weight))
+        if tag is None:
+            result, sized = size(self, weight, make)
+        elif self.gains.touches(tag):
+            made = make(unit(weight, axes, fan if self.zero_sum else None))
             # Per unit of the parameter's own variance, whatever constant it was multiplied by.
-            unit = made.second_moment * tag.factor**2
-            variance = self.gains.variance(tag, unit, fan, count)
-            result = _scaled(made, math.sqrt(variance) * abs(tag.factor))
+            variance = self.gains.variance(tag, made.second_moment * tag.factor**2, fan, self.count())
+            result, sized = scaled(made, math.sqrt(variance) * abs(tag.factor)), Sized(tag, math.sqrt(variance))
         else:
-            variance = weight.variance / tag.factor**2
-            result = make(dataclasses.replace(weight, weight=None))
-        result = self._tied(tag, x, result, fan)
-        self.ledger.weight(equation, self._place(), x, weight, fan, math.sqrt(variance), result, axes, self._taken())
+            result = make(untold(weight))
+            sized = Sized(tag, math.sqrt(weight.variance) / abs(tag.factor))
+            if self.gains.keeps(tag):
+                self.note("its own initializer is a constant: kept")
+        result = self._tied(sized.weight, x, result, fan)
+        known = axes if tag is not None else None
+        self.ledger.weight(equation, self.place(), x, sized, fan, result, known, self._taken())
         return result
 
     def _tied(self, tag: Weight, x: Signal, result: Signal, fan: float) -> Signal:
@@ -169,7 +205,7 @@ class Walk:
         self._used[key] = (x, result)
         if before is None or result.is_constant or before[1].is_constant or before[1].shape != result.shape:
             return result
-        tied = replace_source(result, related([(before[1].source, _likeness(x, before[0]))]))  # type: ignore[list-item]
+        tied = replace_source(result, related([(before[1].source, likeness(x, before[0]))]))  # type: ignore[list-item]
         assert tied.source is not None
         tied.source.born = None if x.source is None else (x.source, fan)
         self._used[key] = (x, tied)
@@ -177,22 +213,29 @@ class Walk:
 
     def embed(self, equation: Equation, weight: Signal, make: Callable[[Signal], Signal]) -> Signal:
         """Rows of a table, and their row."""
-        assert weight.weight is not None
         tag = weight.weight
         if self.twin is not None:
-            return make(_unit(weight, (), None))
-        if self.gains.touches(tag):
-            variance = self.gains.variance(tag, tag.factor**2, 1.0, self._count(), table=True)
-            result = _scaled(make(_unit(weight, (), None)), math.sqrt(variance) * abs(tag.factor))
+            return make(unit(weight, (), None) if tag is not None else untold(weight))
+        if tag is None:
+            result, sized = size(self, weight, make)
+        elif self.gains.touches(tag):
+            variance = self.gains.variance(tag, tag.factor**2, 1.0, self.count(), table=True)
+            result = scaled(make(unit(weight, (), None)), math.sqrt(variance) * abs(tag.factor))
+            sized = Sized(tag, math.sqrt(variance))
         else:
-            variance = weight.variance / tag.factor**2
-            result = make(weight)
-        self.ledger.weight(equation, self._place(), None, weight, 1.0, math.sqrt(variance), result, (0,), self._taken())
+            result, sized = make(untold(weight)), Sized(tag, math.sqrt(weight.variance) / abs(tag.factor))
+            if self.gains.keeps(tag):
+                self.note("its own initializer is a constant: kept")
+        if self.gains.is_tied(sized.weight.key):
+            self.note(
+                f"makes logits too, and is sized for {'these' if self.gains.tied == 'logits' else 'its look-ups'}"
+            )
+        self.ledger.weight(equation, self.place(), None, sized, 1.0, result, (0,), self._taken())
         return result
 
     def note(self, text: str) -> None:
         """A remark for the next row."""
-        if self.twin is None and text not in self._notes:
+        if self.twin is None and not self.trial and text not in self._notes:
             self._notes.append(text)
 
     def forget(self) -> None:
@@ -205,74 +248,19 @@ class Walk:
 
     def module(self, path: str, kind: str, value: Value) -> None:
         """The row of a module's output."""
-        self.ledger.module(self._place(), path, kind, described(value), self._taken())
+        self.ledger.module(self.place(), path, kind, described(value), self._taken())
 
-    def _place(self) -> tuple[tuple[int, ...], tuple[Step, ...]]:
+    def place(self) -> Place:
+        """Where in the program the walk is."""
         return tuple(self._site), tuple(self._steps)
 
-    def _count(self) -> float:
+    def count(self) -> float:
+        """How often the steps of recurrences repeat what is being walked."""
         return float(math.prod(rest for kind, _, rest in self._steps if kind == "time"))
 
     def _taken(self) -> list[str]:
         notes, self._notes = self._notes, []
         return notes
-
-
-def _alone(x: Signal) -> Signal:
-    """The signal with independent elements and no relations."""
-    return x if x.is_constant else dataclasses.replace(x.fresh(weight=x.weight), rho=_tables.independent(x.shape))
-
-
-def replace_source(x: Signal, source: Source) -> Signal:
-    """The same law on another source."""
-    return dataclasses.replace(x, source=source, fiber=None, sample=None)
-
-
-def _likeness(x: Signal, y: Signal) -> float:
-    """E[x y] over the root of E[x^2] E[y^2], to the first order in their sources."""
-    scale = math.sqrt(x.second_moment * y.second_moment)
-    if scale == 0:
-        return 0.0
-    shared = 0.0 if x.source is None or y.source is None else relation(x.source, y.source)
-    value = (x.mean * y.mean + shared * math.sqrt(x.variance * y.variance)) / scale
-    return min(0.999, max(-0.999, value))
-
-
-def _turned(value: Value, kind: Any) -> Value:
-    if isinstance(value, Signal) and kind in value.twins and value.twins[kind].ndim == value.ndim:
-        return dataclasses.replace(value, rho=value.twins[kind], twins={})
-    return value
-
-
-def _paired(result: Value, other: Value, kind: Any) -> Value:
-    if not isinstance(result, Signal) or not isinstance(other, Signal) or result.is_constant or other.is_constant:
-        return result
-    if kind in result.twins or other.rho.shape != result.rho.shape or np.abs(result.rho - other.rho).max() < 1e-3:
-        return result
-    return dataclasses.replace(result, twins=result.twins | {kind: other.rho})
-
-
-def _unit(weight: Signal, axes: Sequence[int], zero_sum_over: float | None) -> Signal:
-    """The weight with unit variance: independent elements but along axes that it was broadcast over."""
-    assert weight.weight is not None
-    if weight.weight.equal:
-        return Signal.constant(1.0, weight.shape, weight.dtype)
-    rho = weight.rho if weight.source is not None else _tables.independent(weight.shape)
-    rho = np.where(rho >= 1.0, 1.0, 0.0)
-    if zero_sum_over is not None and zero_sum_over > 1:
-        for pattern in np.ndindex(rho.shape):
-            inside = any(pattern[a] for a in axes)
-            if inside and not any(p for a, p in enumerate(pattern) if a not in axes):
-                rho[pattern] = -1 / (zero_sum_over - 1)
-    return Signal.normal(weight.shape, dtype=weight.dtype, rho=rho)
-
-
-def _scaled(x: Signal, gain: float) -> Signal:
-    if x.is_constant:
-        return Signal.constant(x.mean * gain, x.shape, x.dtype)
-    inner = x.at
-    at = None if inner is None else lambda z: gain * inner(z)
-    return x.fresh(values=x.values * gain, profiles=x.profiles, at=at)
 
 
 def _listed(result: Any) -> list[Value]:

@@ -78,7 +78,7 @@ def record(
     return Record(tuple(entries), made, rebuild)
 
 
-OPTIONS = ("target", "input_mean", "input_variance", "distribution", "source", "layout", "select")
+OPTIONS = ("target", "input_mean", "input_variance", "distribution", "source", "layout", "select", "tied")
 FRAMEWORK = ("method", "rngs", "mutable")
 
 

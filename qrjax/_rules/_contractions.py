@@ -22,10 +22,10 @@ def dot_general(equation: Equation, x: Signal, y: Signal) -> Signal:
     """A weight gives its output the target's second moment; two signals meet by their moments."""
     contract, batch = equation.params["dimension_numbers"]
     fan = math.prod(x.shape[axis] for axis in contract[0])
-    if y.weight is not None:
+    if equation.context.sizes(y, x):
         make = functools.partial(contracted, x, contract=contract, batch=batch, dtype=equation.dtype)
         return equation.context.contract(equation, x, y, contract[1], fan, make)
-    if x.weight is not None:
+    if equation.context.sizes(x, y):
         return equation.context.contract(
             equation, y, x, contract[0], fan, lambda w: contracted(w, y, contract, batch, equation.dtype)
         )
@@ -94,7 +94,7 @@ def convolution(equation: Equation, x: Signal, kernel: Signal) -> Signal:
     ]
     channels = kernel.shape[numbers.rhs_spec[1]]
     fan = channels * math.prod(float((v > 0).sum(1).mean()) for v in valid)
-    if kernel.weight is None:
+    if not equation.context.sizes(kernel, x):
         return _convolved(equation, x, kernel, valid, channels, numbers)
     axes = tuple(numbers.rhs_spec[1:])
     return equation.context.contract(

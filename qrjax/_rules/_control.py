@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from qrjax._initializers._specification import LABEL, Specification
-from qrjax._rules._registry import Equation, Known, Opaque, Value, described, structural
+from qrjax._rules._registry import Equation, Known, Opaque, Value, derived, described, structural, tagged
 from qrjax._rules._structure import moved, part, without
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import chosen, stacked
 from qrjax._signals._quadrature import CDF, WEIGHTS, Floats
+from qrjax._signals._recipe import NOISE
 from qrjax._signals._signal import Signal, relation
 from qrjax._values._distributions import Uniform
 
@@ -33,7 +35,7 @@ def call(equation: Equation, *values: Value) -> list[Value]:
     p = equation.params
     drawn = _initializer(equation)
     if drawn is not None:
-        return [drawn]
+        return [dataclasses.replace(drawn, recipe=NOISE)]
     body = next(p[name] for name in ("jaxpr", "call_jaxpr", "fun_jaxpr") if name in p)
     return equation.context.walk(body, values)
 
@@ -132,10 +134,13 @@ def _slice(value: Value, i: int, keep_known: bool) -> Value:
         return Opaque(shape)
     if isinstance(value, Known):
         if keep_known:
-            return Known(value.array[i])
+            return dataclasses.replace(value, array=value.array[i])
         value = value.signal
     sliced = part(value, (1, *shape), ("slice", ((0, i, i + 1, 1),)), (0,), {0: (i,)})
-    return without(sliced, [0], moved(sliced, shape, _tables.dropped(sliced.rho, [0]), tuple(range(1, sliced.ndim))))
+    one = without(sliced, [0], moved(sliced, shape, _tables.dropped(sliced.rho, [0]), tuple(range(1, sliced.ndim))))
+    if one.weight is not None:
+        return tagged(one)
+    return dataclasses.replace(one, recipe=derived([value], lambda whole: [_slice(whole, i, keep_known)]))
 
 
 def _repeats(before: Sequence[Value], after: Sequence[Value]) -> bool:
@@ -156,13 +161,19 @@ def _stack(steps: Sequence[Value], counts: Sequence[int], length: int, reverse: 
         return Opaque((length, *steps[0].shape))
     if all(isinstance(s, Known) for s in steps) and len(steps) == length:
         arrays = [s.array for s in steps if isinstance(s, Known)]
-        return Known(np.stack(arrays[::-1] if reverse else arrays))
+        told = (
+            any(s.data for s in steps if isinstance(s, Known)),
+            any(s.random for s in steps if isinstance(s, Known)),
+        )
+        return Known(np.stack(arrays[::-1] if reverse else arrays), *told)
     parts = [described(s) for s in steps]
     last, previous = parts[-1], parts[-2] if len(parts) > 1 else parts[-1]
     lag = 0.0
     if last.source is not None and previous.source is not None and last is not previous:
         lag = relation(last.source, previous.source)
-    return stacked(parts, counts, _far(last), lag)
+    made = stacked(parts, counts, _far(last), lag)
+    recipe = derived(steps, lambda *others: [_stack(others, counts, length, reverse)])
+    return dataclasses.replace(made, recipe=recipe)
 
 
 def _far(x: Signal) -> Any:
@@ -210,4 +221,7 @@ def cond(equation: Equation, index: Value, *values: Value) -> list[Value]:
 
 
 def _chosen(parts: list[Value], shares: list[float]) -> Value:
-    return parts[0] if isinstance(parts[0], Opaque) else chosen([described(p) for p in parts], shares)
+    if isinstance(parts[0], Opaque):
+        return parts[0]
+    made = chosen([described(p) for p in parts], shares)
+    return dataclasses.replace(made, recipe=derived(parts, lambda *others: [_chosen(list(others), shares)]))

@@ -30,7 +30,8 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
         return Known(np.asarray(equation.evaluate(operand.array, indices.array)[0]))
     x = described(operand)
     numbers = equation.params["dimension_numbers"]
-    if x.is_constant and x.weight is None:
+    embeds = equation.context.sizes(x, described(indices))
+    if x.is_constant and not embeds:
         return Signal.constant(x.mean, equation.shape, equation.dtype)
     indexed = tuple(a for a in numbers.start_index_map if equation.params["slice_sizes"][a] != x.shape[a])
     table = _gathered_table(equation, x, indices, indexed, numbers)
@@ -39,7 +40,7 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
         together = _gathered_table(equation, x, Known(np.zeros_like(indices.array)), indexed, numbers)
         result = dataclasses.replace(result, twins=result.twins | {same_place(indices): together})
     one_place = math.prod(indices.shape[:-1]) == 1
-    if x.weight is not None and x.ndim > 1 and not one_place and indexed:
+    if embeds and x.ndim > 1 and not one_place and indexed:
         return equation.context.embed(
             equation, x, lambda w: dataclasses.replace(moved(w, equation.shape, table), weight=None)
         )

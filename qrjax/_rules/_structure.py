@@ -29,17 +29,30 @@ def moved(x: Signal, shape: tuple[int, ...], rho: Any, order: tuple[int, ...] | 
 @structural("transpose")
 def transpose(equation: Equation, x: Value) -> Value:
     """Permuted axes."""
-    order = tuple(equation.params["permutation"])
+    return _permuted(x, tuple(equation.params["permutation"]))
+
+
+def _permuted(x: Value, order: tuple[int, ...]) -> Value:
+    shape = tuple(x.shape[a] for a in order)
     if isinstance(x, Known):
         return Known(x.array.transpose(order))
     if isinstance(x, Opaque):
-        return Opaque(equation.shape)
-    return moved(x, equation.shape, x.rho.transpose(order), order)
+        return Opaque(shape)
+    result = moved(x, shape, x.rho.transpose(order), order)
+    turned = tuple(axis for axis, place in enumerate(order) if axis != place)
+    if x.source is None or not turned or shape != x.shape:
+        return result
+    # Where axes of one length change places, other elements stand where x has its own.
+    source = x.source.part(("transpose", order), float(x.rho[tuple(int(a in turned) for a in range(x.ndim))]))
+    source.parts.setdefault(("transpose", tuple(np.argsort(order).tolist())), x.source)
+    return dataclasses.replace(result, source=source, fiber=None, sample=None)
 
 
 @structural("reshape")
 def reshape(equation: Equation, x: Value) -> Value:
     """Merged axes mix their correlations by their shares of pairs, split ones share theirs."""
+    order = equation.params.get("dimensions")
+    x = x if order is None else _permuted(x, tuple(order))  # as JAX batches convolutions
     if isinstance(x, Known):
         return Known(x.array.reshape(equation.shape))
     if isinstance(x, Opaque) or 0 in equation.shape:

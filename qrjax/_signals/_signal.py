@@ -21,6 +21,7 @@ from qrjax._signals._quadrature import (
     hermite_squares,
     quantiles,
 )
+from qrjax._signals._recipe import Recipe
 from qrjax._signals._tables import Shape
 from qrjax._signals._weight import Weight
 
@@ -89,7 +90,8 @@ def relation(first: Source, second: Source) -> float:
         return first.kin[second]
     if first in second.kin:
         return second.kin[first]
-    common = first.kin.keys() & second.kin.keys()
+    # In the order of kinship, not of a set's addresses: sums must not depend on where objects lie.
+    common = [s for s in first.kin if s in second.kin]
     if common:
         # Siblings: through the older sources that both descend from, as if those were independent.
         return max(-0.99, min(0.99, sum(first.kin[s] * second.kin[s] for s in common if not _elder(s, common))))
@@ -125,6 +127,7 @@ class Signal:
       rho: the correlation of Z between two elements that differ along a subset of axes.
       array: the array itself, where it is known and small.
       weight: the untouched parameter that it is.
+      recipe: how it came about, where the model's input has no part in it.
       fiber, sample: a sample of fibers along reduced axes, and the values there (see `_fibers`).
       twins: other versions of `rho`, for pairs that are closer than most: neighbours in an image ("near"), edges
         of a graph that end at one node; by what brings them together.
@@ -139,6 +142,7 @@ class Signal:
     rho: Floats
     array: NDArray[Any] | None = None
     weight: Weight | None = None
+    recipe: Recipe | None = None
     fiber: Any = None
     sample: Floats | None = None
     profiles: Profiles = dataclasses.field(default_factory=dict)
@@ -206,6 +210,7 @@ class Signal:
         dropped: dict[str, Any] = {
             "array": None,
             "weight": None,
+            "recipe": None,
             "fiber": None,
             "sample": None,
             "profiles": {},

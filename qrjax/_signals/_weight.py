@@ -22,6 +22,7 @@ class Weight:
       factor: what it was multiplied by.
       equal: whether all its elements are one number, which is decided, instead of drawn around 0.
       also: other parameters that lie beside it in one array, and get the same gain.
+      unknown: whether its law is not known, as of a module that is made within the same program.
       axes: for each of its axes the axes of the parameter that lie in it, merged; one of which it is only a part is
         named twice. None where it is not known.
       places: for each of its axes the positions along the parameter's that it has, None for all of them in order.
@@ -32,6 +33,7 @@ class Weight:
     factor: float = 1.0
     equal: bool = False
     also: tuple[str, ...] = ()
+    unknown: bool = False
     axes: tuple[tuple[int, ...], ...] | None = None
     places: tuple[tuple[int, ...] | None, ...] = ()
 

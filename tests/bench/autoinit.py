@@ -24,7 +24,7 @@ from sampling import Report, environment, show, version
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from zoo import HUGE, LARGE, NETWORKS
 
-from qrjax._autoinit._analyze import input_values, model_of, walked
+from qrjax._autoinit._analyze import gains_of, input_values, model_of, walked
 from qrjax._autoinit._initialize import drawn
 from qrjax._autoinit._measure import _filled, calibrated
 from qrjax._autoinit._plan import Draw, plans
@@ -65,7 +65,7 @@ def measured_rows(model, walk, report, seeds, network):
 
 def study(network, seeds, correlated):
     model = traced(network)
-    walk, report = walked(model, input_values(model, None, None), 1.0, everything, correlated=correlated)
+    walk, report = walked(model, input_values(model, None, None), gains_of(model, 1.0, None), correlated=correlated)
     rows, again = measured_rows(model, walk, report, seeds, network)
     octaves = np.array([[row.octaves for row in one if row.octaves is not None] for one in rows])
     found = {
@@ -112,7 +112,7 @@ def timing(network):
     for _ in range(3):
         started = time.perf_counter()
         fresh = dataclasses.replace(model, laws=model.laws)
-        walked(fresh, input_values(model, None, None), 1.0, everything)
+        walked(fresh, input_values(model, None, None), gains_of(fresh, 1.0, None))
         walks.append(time.perf_counter() - started)
     equations = sum(1 for _ in model.program.jaxpr.eqns)
     parameters = sum(int(np.prod(leaf.shape)) for leaf in model.leaves if leaf.trained)

@@ -1,0 +1,71 @@
+"""Laws that the walk makes of others: at unit variance, scaled, without relations, about special pairs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qrjax._rules._registry import Value
+from qrjax._signals import _tables
+from qrjax._signals._signal import Signal, Source, relation
+
+
+def alone(x: Signal) -> Signal:
+    """The signal with independent elements and no relations."""
+    return x if x.is_constant else dataclasses.replace(x.fresh(weight=x.weight), rho=_tables.independent(x.shape))
+
+
+def replace_source(x: Signal, source: Source) -> Signal:
+    """The same law on another source."""
+    return dataclasses.replace(x, source=source, fiber=None, sample=None)
+
+
+def likeness(x: Signal, y: Signal) -> float:
+    """E[x y] over the root of E[x^2] E[y^2], to the first order in their sources."""
+    scale = math.sqrt(x.second_moment * y.second_moment)
+    if scale == 0:
+        return 0.0
+    shared = 0.0 if x.source is None or y.source is None else relation(x.source, y.source)
+    value = (x.mean * y.mean + shared * math.sqrt(x.variance * y.variance)) / scale
+    return min(0.999, max(-0.999, value))
+
+
+def turned(value: Value, kind: Any) -> Value:
+    if isinstance(value, Signal) and kind in value.twins and value.twins[kind].ndim == value.ndim:
+        return dataclasses.replace(value, rho=value.twins[kind], twins={})
+    return value
+
+
+def paired(result: Value, other: Value, kind: Any) -> Value:
+    if not isinstance(result, Signal) or not isinstance(other, Signal) or result.is_constant or other.is_constant:
+        return result
+    if kind in result.twins or other.rho.shape != result.rho.shape or np.abs(result.rho - other.rho).max() < 1e-3:
+        return result
+    return dataclasses.replace(result, twins=result.twins | {kind: other.rho})
+
+
+def unit(weight: Signal, axes: Sequence[int], zero_sum_over: float | None) -> Signal:
+    """The weight with unit variance: independent elements but along axes that it was broadcast over."""
+    assert weight.weight is not None
+    if weight.weight.equal:
+        return Signal.constant(1.0, weight.shape, weight.dtype)
+    rho = weight.rho if weight.source is not None else _tables.independent(weight.shape)
+    rho = np.where(rho >= 1.0, 1.0, 0.0)
+    if zero_sum_over is not None and zero_sum_over > 1:
+        for pattern in np.ndindex(rho.shape):
+            inside = any(pattern[a] for a in axes)
+            if inside and not any(p for a, p in enumerate(pattern) if a not in axes):
+                rho[pattern] = -1 / (zero_sum_over - 1)
+    return Signal.normal(weight.shape, dtype=weight.dtype, rho=rho)
+
+
+def scaled(x: Signal, gain: float) -> Signal:
+    if x.is_constant:
+        return Signal.constant(x.mean * gain, x.shape, x.dtype)
+    inner = x.at
+    at = None if inner is None else lambda z: gain * inner(z)
+    return x.fresh(values=x.values * gain, profiles=x.profiles, at=at)

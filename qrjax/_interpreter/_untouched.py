@@ -1,0 +1,41 @@
+"""Parameters that met a signal and were left as the module draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qrjax._interpreter._walk import Walk
+
+# What is added to a signal, or stands beside it, has no scale that the signal's would depend on.
+BESIDE = frozenset({"add", "sub", "add_any", "concatenate", "stack", "select_n", "dynamic_update_slice", "scatter"})
+SHOWN = 8
+
+
+class UntouchedWarning(UserWarning):
+    """Weights that `qrjax.autoinit` could not size, and left as the module draws them."""
+
+
+def untouched(walk: Walk) -> dict[str, str]:
+    """For the parameters that were left although they met a signal: how."""
+    decided = {path for path, _ in walk.gains.variances}
+    found = {path: f"meets a signal by {name}" for (path, _), name in walk.met.items()}
+    found |= {path: reason for (path, _), reason in walk.left.items()}
+    chosen = walk.gains.selected or (lambda _: False)
+    return {path: how for path, how in found.items() if path not in decided and chosen(path)}
+
+
+def beside(how: str) -> bool:
+    """Whether a parameter's scale is the author's alone to decide."""
+    return how.rpartition(" ")[2] in BESIDE
+
+
+def sentences(found: Mapping[str, str]) -> Iterable[str]:
+    """What to say of them, by how they met."""
+    ways: dict[str, list[str]] = {}
+    for path, how in found.items():
+        ways.setdefault(how, []).append(path)
+    for how, paths in ways.items():
+        names = ", ".join(paths[:SHOWN]) + (f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else "")
+        yield f"left as the module draws {'it' if len(paths) == 1 else 'them'}: {names} ({how})"
