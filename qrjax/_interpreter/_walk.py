@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,16 @@ from qrjax._initializers._compilation import COMPILED_ONCE
 from qrjax._interpreter._binding import bind
 from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._ledger import Ledger
-from qrjax._rules import _contractions, _control, _elementwise, _indexing, _randomness, _reductions, _structure  # noqa: F401
+from qrjax._rules import (  # noqa: F401
+    _collectives,
+    _contractions,
+    _control,
+    _elementwise,
+    _indexing,
+    _randomness,
+    _reductions,
+    _structure,
+)
 from qrjax._rules._functions import numpy_form
 from qrjax._rules._registry import (
     CUSTOM,
@@ -51,6 +60,7 @@ class Walk:
       correlated: False to take all elements as independent, as AutoInit's authors did; for comparison only.
       started: for modules with a rule that have begun, their inputs.
       zero_sum: whether the weights of a neuron sum to zero, as in the layout "neurons".
+      axes: the sizes of named axes, see `Model.axes`.
     """
 
     gains: Gains
@@ -60,6 +70,7 @@ class Walk:
     started: dict[int, list[Value]] = dataclasses.field(default_factory=dict)
     twin: Any = None
     correlated: bool = True
+    axes: Mapping[Any, int] = dataclasses.field(default_factory=dict)
     _used: dict[Any, tuple[Signal, Signal]] = dataclasses.field(default_factory=dict)
     _site: list[int] = dataclasses.field(default_factory=list)
     _steps: list[Step] = dataclasses.field(default_factory=list)
