@@ -14,9 +14,12 @@ from qrjax._rules._stacks import by_parts
 from qrjax._rules._structure import moved, part
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import chosen
-from qrjax._signals._quadrature import CDF
+from qrjax._signals._quadrature import CDF, NODES, Floats, expectation
 from qrjax._signals._reduce import extreme, summed
 from qrjax._signals._signal import Signal, Source, related
+
+# So many shards' rows are added up one by one; more of them spread as these do.
+MOST = 64
 
 
 def shards(equation: Equation) -> int:
@@ -46,10 +49,11 @@ def _all(x: Signal, n: int) -> Signal:
     return x.fresh(shape=(n, *x.shape), rho=_tables.settled(rho, (n, *x.shape)), source=Source())
 
 
-def _kin(result: Signal, x: Signal, tie: float) -> Signal:
-    """A result that an own element, one of those which went in, is tied to."""
+def _kin(result: Signal, x: Signal, n: int) -> Signal:
+    """A result over n shards, tied to the own element that went in."""
     if result.is_constant or x.source is None:
         return result
+    tie = expectation(x.values * NODES) / math.sqrt(x.variance * n) if x.variance > 0 else 0.0
     return dataclasses.replace(result, source=related([(x.source, tie)]), fiber=None, sample=None)
 
 
@@ -72,7 +76,32 @@ def _sum(value: Value, n: int) -> Value:
     if _replicated(value):
         weight = None if value.weight is None else dataclasses.replace(value.weight, factor=value.weight.factor * n)
         return value.fresh(values=value.values * n, weight=weight)
-    return _kin(summed(_all(value, n), (0,)), value, 1 / math.sqrt(n))
+    if value.is_normal:
+        return _normal_sum(value, n)
+    result = _kin(summed(_all(value, n), (0,)), value, n)
+    if value.sample is None or result.is_constant:
+        return result
+    return dataclasses.replace(result, fiber=value.fiber, sample=_summed_rows(value.sample, n))
+
+
+def _normal_sum(x: Signal, n: int) -> Signal:
+    """The sum of normal signals: of two that are functions of one source, sums are of one source too."""
+    assert x.source is not None
+    which = ("sum over shards", n)
+    if which not in x.source.parts:
+        x.source.parts[which] = related([(x.source, 1 / math.sqrt(n))])
+    values = n * x.mean + math.sqrt(n) * (x.values - x.mean)
+    sample = None if x.sample is None else _summed_rows(x.sample, n)
+    return x.fresh(values=values, source=x.source.parts[which], fiber=x.fiber, sample=sample, profiles=x.profiles)
+
+
+def _summed_rows(rows: Floats, n: int) -> Floats:
+    """Each row with those of n - 1 other shards, the same ones for all that is computed from these rows."""
+    few = max(1, min(n, len(rows) // 2, MOST))
+    step = len(rows) // few
+    mean = rows.mean()
+    deviations = sum((np.roll(rows - mean, k * step, axis=0) for k in range(few)), np.zeros_like(rows))
+    return n * mean + math.sqrt(n / few) * deviations
 
 
 @structural("pmax", "pmin")
@@ -80,9 +109,7 @@ def pmax(equation: Equation, *values: Value) -> list[Value]:
     """The largest, or smallest, of the shards' values."""
     n, largest = shards(equation), equation.name == "pmax"
     return [
-        v
-        if n == 1 or _replicated(v)
-        else _kin(extreme(_all(described(v), n), (0,), largest), described(v), 1 / math.sqrt(n))
+        v if n == 1 or _replicated(v) else _kin(extreme(_all(described(v), n), (0,), largest), described(v), n)
         for v in values
     ]
 
