@@ -64,7 +64,7 @@ def _seeds(state: Any, keys: Mapping[str, Any], strict: bool) -> dict[int, Any]:
     found, streams, number = {}, set(), 0
     for _, variable in nnx.to_flat_state(state):
         if isinstance(variable, (nnx.RngKey, nnx.RngCount)):
-            tag, value = variable.get_metadata().get("tag"), variable.get_value()
+            tag, value = str(variable.get_metadata().get("tag")), variable.get_value()
             streams.add(tag)
             if tag in keys:
                 own = jax.random.split(keys[tag], value.shape) if value.shape else keys[tag]

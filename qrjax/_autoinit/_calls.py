@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,14 +63,17 @@ def is_pair(module: Any) -> bool:
 
 def is_module(value: Any) -> bool:
     """Whether this is one of the kinds of modules."""
-    if is_pair(value):
-        return True
-    if is_array(value) or isinstance(value, (Mapping, list, tuple, str, type)):
-        return False  # without loading Flax
-    import flax.linen
-    from flax import nnx
+    return is_pair(value) or _is_linen(value) or _is_nnx(value, "Module")
 
-    return isinstance(value, (flax.linen.Module, nnx.Module))
+
+def _is_linen(value: Any) -> bool:
+    linen = sys.modules.get("flax.linen")  # who holds a module has loaded it
+    return linen is not None and isinstance(value, linen.Module)
+
+
+def _is_nnx(value: Any, *kinds: str) -> bool:
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(value, tuple(getattr(nnx, kind) for kind in kinds))
 
 
 def check_module(module: Any, others: tuple[Any, ...]) -> None:
@@ -87,12 +91,9 @@ def check_module(module: Any, others: tuple[Any, ...]) -> None:
 
 def _meant(module: Any, others: tuple[Any, ...]) -> str:
     if isinstance(module, type):
-        from flax import nnx
-
-        call = (
-            f"{module.__name__}(..., rngs=nnx.Rngs(0))" if issubclass(module, nnx.Module) else f"{module.__name__}(...)"
-        )
-        return f"; make an instance, {call}"
+        nnx = sys.modules.get("flax.nnx")
+        keys = ", rngs=nnx.Rngs(0)" if nnx is not None and issubclass(module, nnx.Module) else ""
+        return f"; make an instance, {module.__name__}(...{keys})"
     if any(map(is_module, others)):
         return "; the module comes first"
     if callable(module):
@@ -110,8 +111,9 @@ def check_variables(module: Any, variables: Any, inputs: tuple[Any, ...]) -> Non
     swapped = is_array(variables) and inputs and not is_array(inputs[0]) and _holds_arrays(inputs[0])
     if is_pair(module) and not (swapped and _made_differently(module, variables, inputs[0])):
         return
-    if isinstance(variables, _kinds_of_variables(module)):
-        if _is_linen(module) and variables and "params" not in variables:
+    linen = _is_linen(module)
+    if isinstance(variables, Mapping) or (not linen and _is_nnx(variables, "State", "Module")):
+        if linen and variables and "params" not in variables:
             raise ValueError(
                 "`variables` must be the collections that module.init returned, {'params': ...}, got "
                 f"{received(variables)}; of parameters alone pass {{'params': parameters}}"
@@ -121,20 +123,6 @@ def check_variables(module: Any, variables: Any, inputs: tuple[Any, ...]) -> Non
     raise TypeError(
         f"`variables` must be what autoinit or the module's init returned, got {received(variables)}; {remedy}"
     )
-
-
-def _is_linen(module: Any) -> bool:
-    import flax.linen
-
-    return isinstance(module, flax.linen.Module)
-
-
-def _kinds_of_variables(module: Any) -> tuple[type, ...]:
-    if _is_linen(module):
-        return (Mapping,)
-    from flax import nnx
-
-    return (Mapping, nnx.State, nnx.Module)
 
 
 def _holds_arrays(value: Any) -> bool:
@@ -147,7 +135,8 @@ def _made_differently(pair: Any, given: Any, other: Any) -> bool:
         made = jax.eval_shape(pair[0], jax.random.key(0), given)
     except Exception:  # whatever a person's init raises for what is not its input
         return False
-    return bool(jax.tree.structure(made) == jax.tree.structure(other) != jax.tree.structure(given))
+    trees: list[Any] = [jax.tree.structure(tree) for tree in (made, other, given)]
+    return bool(trees[0] == trees[1] != trees[2])
 
 
 # -- the inputs ------------------------------------------------------------------------------------------------------
@@ -161,6 +150,11 @@ def check_inputs(module: Any, sample_input: Any, args: tuple[Any, ...], method: 
     """
     if any(map(is_module, (sample_input, *args[:1]))):
         raise TypeError(f"`sample_input` must hold arrays, got {received(sample_input)}; the module comes first")
+    if _is_nnx(sample_input, "State") or (isinstance(sample_input, Mapping) and _is_variables(module, sample_input)):
+        raise TypeError(
+            f"`sample_input` must be data, got variables, {received(sample_input)}; autoinit, analyze and record make "
+            "their own: autoinit(module, x)"
+        )
     if _is_keys(sample_input, args) and not _takes_key(module, method):
         raise TypeError(
             f"`sample_input` must be data, got {received(sample_input)}; the key of the weights is passed by name, as "
@@ -184,9 +178,13 @@ def _is_size(value: Any) -> bool:
     return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
+def _is_variables(module: Any, value: Mapping[Any, Any]) -> bool:
+    return _is_linen(module) and isinstance(value.get("params"), Mapping) and _holds_arrays(value)
+
+
 def _is_keys(value: Any, args: tuple[Any, ...]) -> bool:
     """Whether this is what module.init takes first: a key, its raw words before data, or several by name."""
-    if is_key(value) or type(value).__name__ == "Rngs":
+    if is_key(value) or _is_nnx(value, "Rngs", "RngStream"):
         return True
     if isinstance(value, Mapping) and value:
         return all(map(is_key, value.values()))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qrjax._adapters._trace import Arguments
 from qrjax._autoinit._analyze import Selection, check_target, input_values, model_of, selector
 from qrjax._autoinit._assumptions import axes_measured
 from qrjax._autoinit._calls import arguments_of, check_module, check_variables
@@ -80,7 +81,7 @@ def measure(
 
 def _arguments(
     module: Any, variables: Any, sample_input: Any, args: tuple[Any, ...], kwargs: Any, call_kwargs: Any, method: Any
-) -> Any:
+) -> Arguments:
     check_module(module, (variables, sample_input, *args))
     check_variables(module, variables, (sample_input, *args))
     return arguments_of(module, sample_input, args, kwargs, call_kwargs, method)

@@ -70,8 +70,8 @@ def _names(names: Any) -> tuple[str, ...]:
 def _key(name: str, key: Any) -> Array:
     try:
         return typed_key(key)
-    except TypeError:
-        raise TypeError(f"`{name}` must be a JAX key, got {received(key)}; make one with jax.random.key(0)") from None
+    except TypeError as error:
+        raise TypeError(str(error).replace("`key`", f"`{name}`")) from None
 
 
 def key_of(seed: Any, key: Any, streams: Streams) -> Array:
@@ -102,6 +102,7 @@ def _checked(seed: Any) -> Any:
         raise TypeError(f"`seed` must be an integer, got {received(seed)}; a JAX key is passed as key=")
     if np.shape(seed) != ():
         raise TypeError(f"`seed` must be one integer, got {received(seed)}; map over several with jax.vmap")
-    if not isinstance(seed, jax.Array) and not jax.config.jax_enable_x64 and not LEAST <= seed < MOST:
+    short = jax.dtypes.canonicalize_dtype(np.int64) != np.int64
+    if not isinstance(seed, jax.Array) and short and not LEAST <= seed < MOST:
         raise ValueError(f"`seed` must lie in [-2**31, 2**32), got {seed}; JAX would cut off what is beyond")
     return seed

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 from jax import Array
 
+from qrjax._adapters._trace import Arguments
 from qrjax._autoinit._analyze import model_of
 from qrjax._autoinit._calls import arguments_of, is_module
 from qrjax._autoinit._initialize import Prepared, drawn, prepare
@@ -91,12 +92,17 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     return defaults | {name: options[name] for name in (*OPTIONS, *FRAMEWORK) if name in options}
 
 
+def _framework(options: dict[str, Any]) -> dict[str, Any]:
+    """What is the framework's."""
+    return {name: options.get(name) for name in FRAMEWORK}
+
+
 def _rest(options: dict[str, Any]) -> dict[str, Any]:
     """What is the module's own."""
     return {name: value for name, value in options.items() if name not in (*OPTIONS, *FRAMEWORK, "call_kwargs")}
 
 
-def _called(module: Any, sample_input: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def _called(module: Any, sample_input: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Arguments:
     """What the module is called with."""
     return arguments_of(module, sample_input, args, _rest(options), options.get("call_kwargs"), options.get("method"))
 
@@ -140,8 +146,7 @@ def _initialized(
     unknown = [name for name in OPTIONS if name in options]
     if unknown:
         raise ValueError(f"`{unknown[0]}` belongs to by='autoinit'; a module's own initialization does not read it")
-    framework = {name: options.get(name) for name in FRAMEWORK}
-    model = model_of(module, *_called(module, sample_input, args, options), **framework)
+    model = model_of(module, *_called(module, sample_input, args, options), **_framework(options))
     _check_initialized(model)
     origins = programmed(model.initialization, model.leaves, [True] * len(model.leaves), _arguments(model, key))
     entries = [Entry(leaf, origin) for leaf, origin in zip(model.leaves, origins, strict=True)]
@@ -199,7 +204,7 @@ def attached(
         compiled = record.made.get("by") == "autoinit"
         with keys_like(key):
             arguments = _called(module, sample_input, args, rest)
-            model = model_of(module, *arguments, **{n: rest.get(n) for n in FRAMEWORK})
+            model = model_of(module, *arguments, **_framework(rest))
         if not compiled:
             _check_initialized(model)
         check_leaves([e.leaf for e in record.entries], model.leaves)

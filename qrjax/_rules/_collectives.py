@@ -35,7 +35,13 @@ def shards(equation: Equation) -> int:
 def _size(equation: Equation, name: Any) -> int:
     """The size of an axis of the model's own, or of one that the caller is within."""
     own = equation.context.axes.get(name)
-    return int(jax.lax.axis_size(name)) if own is None else own
+    if own is not None:
+        return own
+    try:
+        return int(jax.lax.axis_size(name))
+    except NameError:  # of a part of the program that maps by itself
+        equation.context.note(f"the named axis {name!r} was taken to have size 1")
+        return 1
 
 
 def _replicated(value: Value) -> bool:

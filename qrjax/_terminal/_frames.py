@@ -32,7 +32,7 @@ def frames_hidden(function: F) -> F:
             return function(*args, **kwargs)
         except Exception as error:
             ours = _is_ours(sys._getframe(1))
-            if not ours and jax.config.jax_traceback_filtering != "off" and not _is_fault(error):
+            if not ours and not _is_fault(error) and getattr(jax.config, "jax_traceback_filtering", "auto") != "off":
                 error.__traceback__ = _of_others(error.__traceback__)
             raise  # without an argument, for this adds no line of its own
 
@@ -44,9 +44,12 @@ def _is_ours(frame: types.FrameType) -> bool:
 
 
 def _is_fault(error: Exception) -> bool:
-    """Whether the walk broke, rather than refused something."""
-    own = [f for f in traceback.extract_tb(error.__traceback__) if f.filename.startswith(PACKAGE)]
-    return own[-1].filename.startswith(WALK) and not (own[-1].line or "").startswith("raise ")
+    """Whether our code broke, rather than refused something or called a model that did."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.startswith(PACKAGE)]
+    if own[-1] is frames[-1]:
+        return not (own[-1].line or "").startswith("raise ")
+    return own[-1].filename.startswith(WALK)
 
 
 def _of_others(found: types.TracebackType | None) -> types.TracebackType | None:
