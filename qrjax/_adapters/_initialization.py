@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.interpreters import partial_eval
 
+from qrjax._adapters._axes import with_axes
 from qrjax._adapters._trace import abstract
 from qrjax._interpreter._model import laws_of
 from qrjax._interpreter._processes import gathered
+from qrjax._interpreter._shards import in_shards
 from qrjax._rules._registry import KNOWN_SIZE, Known, Opaque, Value
 from qrjax._signals._signal import Signal
 
@@ -28,7 +30,7 @@ class Origin(NamedTuple):
     program: Any = None
 
 
-def origin(init: Callable[..., Any], arrays: Sequence[Any], variables: Any) -> Origin:
+def origin(init: Callable[..., Any], arrays: Sequence[Any], variables: Any, sizes: Mapping[Any, int]) -> Origin:
     """From variables that exist already or, where they are None, from init(key, *arrays), which is only traced."""
     if variables is not None:
         values = jax.tree.leaves(variables)
@@ -36,7 +38,12 @@ def origin(init: Callable[..., Any], arrays: Sequence[Any], variables: Any) -> O
         laws = functools.cache(lambda: [law_of_array(value) for value in values])
         return Origin(shapes, laws, functools.partial(_chosen, values))
     inputs = [abstract(a) for a in arrays]
-    program, shapes = jax.make_jaxpr(init, return_shape=True)(jax.random.key(0), *inputs)
+    # Variables are the same in all shards, so named axes, where they are needed, are gone from the program.
+    (program, shapes), _ = with_axes(
+        sizes,
+        lambda axes: jax.make_jaxpr(in_shards(init, axes), return_shape=True)(jax.random.key(0), *inputs),
+        {},
+    )
     count = len(jax.tree.leaves(shapes))
     laws = functools.cache(functools.partial(_initial_laws, program, inputs, count))
     return Origin(shapes, laws, functools.partial(_initial_values, program, arrays), program)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 
+from qrjax._adapters._axes import program_of
 from qrjax._adapters._initialization import origin
 from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outputs, split_arguments
 from qrjax._adapters._variables import linen_leaves
@@ -23,22 +24,22 @@ class Call(NamedTuple):
     options: Mapping[str, Any]
     calls: Calls
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The random streams besides the parameters'."""
-        return tuple(n for n in self.options.get("rngs") or () if n != "params")
+    def streams(self, key: Any, others: Callable[[int], Any]) -> dict[str, Any]:
+        """The key of each random stream: its own, or one that is made."""
+        own, names = self.options.get("keys") or {}, self.options.get("names") or ()
+        return {"params": key} | {n: own[n] if n in own else others(i) for i, n in enumerate(names)}
 
     def init(self, key: Any, *inputs: Any) -> Any:
         """The module's own variables."""
         args, kwargs = self.join(inputs)
-        streams = {"params": key} | {n: jax.random.fold_in(key, i + 1) for i, n in enumerate(self.names)}
+        streams = self.streams(key, lambda i: jax.random.fold_in(key, i + 1))
         more = {} if self.options.get("mutable") is None else {"mutable": self.options["mutable"]}
         return self.module.init(streams, *args, method=self.options.get("method"), **more, **kwargs)
 
     def apply(self, variables: Any, key: Any, *inputs: Any) -> Any:
         """The module's outputs and what it writes, with names in the program around the calls of its parts."""
         args, kwargs = self.join(inputs)
-        streams = dict.fromkeys(("params", *self.names), key)
+        streams = self.streams(key, lambda _: key)
         mutable = nn.DenyList(("params",)) if self.options.get("mutable") is None else self.options["mutable"]
         method = self.options.get("method")
         with nn.intercept_methods(functools.partial(_named, self.calls)):
@@ -46,7 +47,9 @@ class Call(NamedTuple):
 
 
 def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, Any], variables: Any = None) -> Model:
-    """The model of a Linen module; `options`: method, rngs, mutable; with its variables, if there are any yet.
+    """The model of a Linen module; with its variables, if there are any yet.
+
+    `options`: method, mutable, the names of random streams, the keys of some, and the sizes of named axes.
 
     Raises:
       ValueError: if the module is bound.
@@ -57,19 +60,24 @@ def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, A
             "(module.unbind() gives it)"
         )
     arrays, join = split_arguments(arguments)
+    sizes = options.get("axes") or {}
     call = Call(module, join, options, Calls())
-    begin = origin(call.init, arrays, variables)
+    begin = origin(call.init, arrays, variables, sizes)
+    inputs = [begin.shapes, jax.random.key(0), *map(abstract, arrays)]
+    program, axes = program_of(call.apply, inputs, sizes, call.calls.forget)
     tree = jax.tree.structure(begin.shapes)
     return Model(
         leaves=linen_leaves(begin.shapes),
         laws=begin.laws,
-        program=jax.make_jaxpr(call.apply)(begin.shapes, jax.random.key(0), *[abstract(a) for a in arrays]),
+        program=program,
         keys=1,
         inputs=arrays,
         calls=call.calls,
         materialize=begin.materialize,
         rebuild=lambda values: jax.tree.unflatten(tree, values),
         initialization=begin.program,
+        axes=axes,
+        assumed=[name for name in axes if name not in sizes],
     )
 
 

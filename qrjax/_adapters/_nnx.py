@@ -8,17 +8,20 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
+from qrjax._adapters._axes import program_of
 from qrjax._adapters._initialization import law_of_array
 from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outputs, split_arguments
 from qrjax._adapters._variables import nnx_leaves
 from qrjax._interpreter._model import Calls, Model
-from qrjax._rules._registry import Value
+from qrjax._rules._registry import Opaque, Value
 from qrjax._signals._recipe import UNKNOWN
 from qrjax._signals._signal import Signal
+from qrjax._terminal._received import is_key, received
 
 # What multiplies starts with one, as a rule; what is added, biases, with zero.
 STARTING_AT_ONE = ("scale", "gamma", "var")
@@ -29,18 +32,20 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
     arrays, join = split_arguments(arguments)
     graph, state = nnx.split(module)
     values, tree = jax.tree.flatten(state)
-    calls = Calls()
+    calls, sizes = Calls(), options.get("axes") or {}
     method = options.get("method") or "__call__"
+    seeds = _seeds(state, options.get("keys") or {}, bool(options.get("strict")))
 
     def apply(values: Any, *inputs: Any) -> Any:
         args, kwargs = join(inputs)
-        model = nnx.merge(graph, jax.tree.unflatten(tree, values))
+        started = [seeds.get(number, value) for number, value in enumerate(values)]
+        model = nnx.merge(graph, jax.tree.unflatten(tree, started))
         _name_calls(model, calls)
         call = method if callable(method) else getattr(type(model), method)
         return call(model, *args, **kwargs)
 
     shapes, leaves = [abstract(v) for v in values], nnx_leaves(state)
-    program = jax.make_jaxpr(apply)(shapes, *[abstract(a) for a in arrays])
+    program, axes = program_of(apply, [shapes, *map(abstract, arrays)], sizes, calls.forget)
     return Model(
         leaves=leaves,
         laws=functools.cache(lambda: [_law(v, leaf.steps[-1]) for v, leaf in zip(values, leaves, strict=True)]),
@@ -51,20 +56,67 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
         materialize=lambda _, needed: [_actual(v) for v, need in zip(values, needed, strict=True) if need],
         rebuild=lambda new: nnx.merge(graph, jax.tree.unflatten(tree, new)),
         places=_places(state),
+        axes=axes,
+        assumed=[name for name in axes if name not in sizes],
     )
 
 
+def _seeds(state: Any, keys: Mapping[str, Any], strict: bool) -> dict[int, Any]:
+    """What the streams that got a key start with: by place among the values, the keys and counts of 0."""
+    found, streams, number = {}, set(), 0
+    for _, variable in nnx.to_flat_state(state):
+        if isinstance(variable, (nnx.RngKey, nnx.RngCount)):
+            tag, value = str(variable.get_metadata().get("tag")), variable.get_value()
+            streams.add(tag)
+            if tag in keys:
+                own = jax.random.split(keys[tag], value.shape) if value.shape else keys[tag]
+                found[number] = own if isinstance(variable, nnx.RngKey) else jnp.zeros(value.shape, value.dtype)
+        number += len(jax.tree.leaves(variable))
+    lacking = [name for name in keys if name not in streams and name not in ("params", "default")]
+    if strict and lacking:
+        named = ", ".join(map(repr, sorted(streams))) or "none"
+        raise ValueError(
+            f"`rngs` has a key for {lacking[0]!r}, which no random stream of the module is; streams: {named}"
+        )
+    return found
+
+
 def with_variables(module: nnx.Module, variables: Any) -> nnx.Module:
-    """The module that holds these variables: a module itself, or a state for `module`."""
+    """The module that holds these variables: a module itself, or a state or dict of them for `module`.
+
+    Raises:
+      ValueError: if the module lacks one of them, or has another shape for it.
+    """
     if variables is None:
         return module
     if isinstance(variables, nnx.Module):
         return variables
-    result: nnx.Module = nnx.merge(nnx.split(module)[0], variables)
+    graph, state = nnx.split(module)
+    own = dict(nnx.to_flat_state(state))
+    for path, given in _flat(variables):
+        value = given.get_value() if isinstance(given, nnx.Variable) else given
+        if path not in own:
+            known = ", ".join("/".join(map(str, path)) for path in list(own)[:20])
+            raise ValueError(f"`variables` has {'/'.join(map(str, path))!r}, which `module` lacks; paths: {known}")
+        if np.shape(value) != np.shape(own[path].get_value()):
+            raise ValueError(
+                f"`variables` has {'/'.join(map(str, path))!r} as {received(value)}, which `module` has as "
+                f"{received(own[path].get_value())}"
+            )
+        own[path] = given if isinstance(given, nnx.Variable) else own[path].replace(value)
+    result: nnx.Module = nnx.merge(graph, nnx.from_flat_state(list(own.items())))
     return result
 
 
+def _flat(variables: Any) -> Any:
+    if isinstance(variables, nnx.State):
+        return nnx.to_flat_state(variables)
+    return nnx.traversals.flatten_mapping(variables).items()
+
+
 def _law(value: Any, name: Any) -> Value:
+    if is_key(value):
+        return Opaque(tuple(value.shape))
     if not isinstance(value, (jax.ShapeDtypeStruct, jax.core.Tracer)):
         return law_of_array(value)
     # Values that were never computed, or will be when a jitted function runs, tell nothing but their names.

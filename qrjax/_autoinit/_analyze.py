@@ -9,7 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from qrjax._adapters._axes import sizes_of
+from qrjax._autoinit._assumptions import assumptions, moments_apply
+from qrjax._autoinit._calls import BY_NAME, arguments_of, check_module, is_pair
 from qrjax._autoinit._laws import unit_law
+from qrjax._autoinit._streams import streams_of
+from qrjax._initializers._arguments import number
 from qrjax._interpreter._findings import findings
 from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._model import Model, input_value
@@ -18,38 +23,42 @@ from qrjax._interpreter._report import Report
 from qrjax._interpreter._untouched import sentences, untouched
 from qrjax._interpreter._walk import Walk
 from qrjax._rules._registry import Opaque, Value, described
+from qrjax._terminal._frames import frames_hidden
+from qrjax._terminal._received import received
 
 Selection = str | Sequence[str] | Callable[[str], bool] | None
 
 
 def model_of(
-    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], variables: Any = None, **options: Any
-) -> Model:
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], variables: Any = None, *, rngs: Any = None,
+    axes: Any = None, **options: Any,
+) -> Model:  # fmt: skip
     """The model of a Linen module, an NNX module or a pair of functions, with its variables if it has any yet.
 
     Raises:
       TypeError: if `module` is none of these.
     """
-    arguments = (args, kwargs)
-    if isinstance(module, tuple) and len(module) == 2 and all(map(callable, module)):
+    check_module(module, args)
+    arguments, streams, sizes = (args, kwargs), streams_of(rngs), sizes_of(axes)
+    options |= {"names": streams.names, "keys": streams.keys, "strict": streams.strict, "axes": sizes}
+    if is_pair(module):
         from qrjax._adapters._functions import functions_model
 
-        return functions_model(module, arguments, variables)
+        if streams.names and streams.strict:
+            raise ValueError(
+                f"`rngs` names {streams.names[0]!r}, but a pair of functions has no random streams; pass its keys "
+                "among its own arguments"
+            )
+        return functions_model(module, arguments, sizes, variables)
     import flax.linen
 
     if isinstance(module, flax.linen.Module):
         from qrjax._adapters._linen import linen_model
 
         return linen_model(module, arguments, options, variables)
-    from flax import nnx
+    from qrjax._adapters._nnx import nnx_model, with_variables
 
-    if isinstance(module, nnx.Module):
-        from qrjax._adapters._nnx import nnx_model, with_variables
-
-        return nnx_model(with_variables(module, variables), arguments, options)
-    raise TypeError(
-        f"`module` must be a flax.linen.Module, a flax.nnx.Module or a pair of functions (init, apply), got {module!r}"
-    )
+    return nnx_model(with_variables(module, variables), arguments, options)
 
 
 def selector(select: Selection, model: Model) -> Callable[[str], bool]:
@@ -68,7 +77,7 @@ def selector(select: Selection, model: Model) -> Callable[[str], bool]:
 
         patterns = [select] if isinstance(select, str) else list(select)
         if not all(isinstance(p, str) for p in patterns):
-            raise TypeError(f"`select` must be a pattern, patterns or a function of a path, got {select!r}")
+            raise TypeError(f"`select` must be a pattern, patterns or a function of a path, got {received(select)}")
 
         def chosen(path: str) -> bool:
             return any(fnmatch.fnmatchcase(path, p) for p in patterns)
@@ -88,11 +97,18 @@ def check_target(target: Any) -> float:
     Raises:
       TypeError, ValueError: if it is not.
     """
-    if isinstance(target, bool) or not isinstance(target, (int, float, np.number)):
-        raise TypeError(f"`target` must be a number, the second moment of weights' outputs, got {target!r}")
-    if not (target > 0 and math.isfinite(target)):
-        raise ValueError(f"`target` is a second moment, so it must be positive and finite, got {target!r}")
-    return float(target)
+    what = "`target` must be a number, the second moment of weights' outputs"
+    if isinstance(target, jax.core.Tracer):
+        raise TypeError(f"{what}, got a traced value; the walk needs its size: pass a number, or multiply the result")
+    try:
+        if isinstance(target, (bool, str, bytes)) or np.shape(target) != ():
+            raise TypeError
+        found = float(target)
+    except (TypeError, ValueError):
+        raise TypeError(f"{what}, got {received(target)}; {BY_NAME.format('target')}") from None
+    if not (found > 0 and math.isfinite(found)):
+        raise ValueError(f"`target` is a second moment, so it must be positive and finite, got {found!r}")
+    return found
 
 
 def input_values(model: Model, mean: Any, variance: Any) -> list[Value]:
@@ -101,14 +117,17 @@ def input_values(model: Model, mean: Any, variance: Any) -> list[Value]:
     Raises:
       ValueError: if an input holds NaN or infinities, or all are zero.
     """
-    if variance is not None and not (float(variance) >= 0 and math.isfinite(variance)):
+    mean = None if mean is None else number("input_mean", mean)
+    variance = None if variance is None else number("input_variance", variance)
+    if variance is not None and variance < 0:
         raise ValueError(f"`input_variance` must be finite and not negative, got {variance!r}")
-    if mean is not None and not math.isfinite(mean):
-        raise ValueError(f"`input_mean` must be finite, got {mean!r}")
     for array in model.inputs:
         if isinstance(array, (np.ndarray, jax.Array)) and not isinstance(array, jax.core.Tracer):
             _check_finite(array)
-    values = [input_value(a, mean, variance) for a in model.inputs]
+    told = moments_apply(model.inputs)
+    values = [
+        input_value(a, *((mean, variance) if t else (None, None))) for a, t in zip(model.inputs, told, strict=True)
+    ]
     signals = [described(v) for v in values if not isinstance(v, Opaque)]
     floating = [s for s in signals if jax.numpy.issubdtype(s.dtype, np.floating) and s.size]
     if floating and len(floating) == len(signals) and all(s.second_moment == 0 for s in floating):
@@ -142,9 +161,10 @@ def gains_of(
 
 
 def walked(
-    model: Model, values: Sequence[Value], gains: Gains, zero_sum: bool = False, correlated: bool = True
-) -> tuple[Walk, Report]:
-    """The walk and its report.
+    model: Model, values: Sequence[Value], gains: Gains, zero_sum: bool = False, correlated: bool = True,
+    remarks: Sequence[str] = (),
+) -> tuple[Walk, Report]:  # fmt: skip
+    """The walk and its report, with `remarks` behind its findings.
 
     Raises:
       ValueError: if the model has no weights.
@@ -153,7 +173,7 @@ def walked(
     rows = walk.ledger.rows()
     if not any(row.gain is not None for row in rows):
         raise ValueError(_no_weights(model, walk))
-    noticed = [*findings(rows, walk.ledger, gains.target), *sentences(untouched(walk))]
+    noticed = [*findings(rows, walk.ledger, gains.target), *sentences(untouched(walk)), *remarks]
     return walk, Report(rows, noticed, gains.target)
 
 
@@ -165,9 +185,10 @@ def _no_weights(model: Model, walk: Walk) -> str:
     return f"the model has no weights: none of its parameters is multiplied with its input; parameters: {names}"
 
 
+@frames_hidden
 def analyze(
     module: Any,
-    sample_input: Any,
+    sample_input: Any = None,
     *args: Any,
     target: float = 1.0,
     input_mean: float | None = None,
@@ -175,8 +196,10 @@ def analyze(
     layout: str | None = None,
     select: Selection = None,
     method: Any = None,
-    rngs: Mapping[str, Any] | Sequence[str] | None = None,
+    rngs: Any = None,
     mutable: Any = None,
+    axes: Mapping[Any, int] | None = None,
+    call_kwargs: Mapping[str, Any] | None = None,
     weights: str = "autoinit",
     **kwargs: Any,
 ) -> Report:
@@ -185,15 +208,19 @@ def analyze(
     Args:
       module: a Linen module, an NNX module, or a pair of functions (init, apply).
       sample_input, *args, **kwargs: what the module is called with: arrays, token ids, pytrees of them, or
-        jax.ShapeDtypeStruct; anything else is handed through as a setting.
+        jax.ShapeDtypeStruct; anything else is handed through as a setting. All may be given by name.
+      call_kwargs: arguments of the module's call by name, for names that this function has itself:
+        call_kwargs={"key": key}.
       target: the second moment that each weight's output is given; positive.
-      input_mean, input_variance: of the inputs that are real numbers; by default their own where they hold
-        numbers, else 0 and 1.
+      input_mean, input_variance: of the inputs that are real numbers or bytes, or else of all integers; by default
+        their own where they hold numbers, else 0 and 1. What is guessed of integers is a finding.
       layout: as in `qrjax.autoinit`; "neurons" draws weights that sum to zero, which changes their gains.
       select: which parameters are rescaled: a pattern such as "*/kernel", several, or a function of the path;
         the others are taken as the module initializes them.
       method, mutable: as in Linen's `init` and `apply`.
-      rngs: names of the random streams that the call needs, such as ("dropout",), or a dict with these names.
+      rngs: names of the random streams that the call needs, such as ("dropout",), or as in `qrjax.autoinit`.
+      axes: sizes of named axes that the module sums or gathers over, {"batch": 8}; by default 1 of those that it
+        needs. Their shards are taken as independent.
       weights: "autoinit" for the gains that `qrjax.autoinit` gives, "module" for the module's own.
 
     Returns:
@@ -218,7 +245,9 @@ def analyze(
     if weights not in ("autoinit", "module"):
         raise ValueError(f"`weights` must be 'autoinit' or 'module', got {weights!r}")
     target = check_target(target)
-    model = model_of(module, (sample_input, *args), kwargs, method=method, rngs=rngs, mutable=mutable)
+    arguments = arguments_of(module, sample_input, args, kwargs, call_kwargs, method)
+    model = model_of(module, *arguments, method=method, rngs=rngs, mutable=mutable, axes=axes)
     values = input_values(model, input_mean, input_variance)
     gains = Gains(target, None) if weights == "module" else gains_of(model, target, select)
-    return walked(model, values, gains, layout == "neurons")[1]
+    remarks = assumptions(model, input_mean is not None or input_variance is not None)
+    return walked(model, values, gains, layout == "neurons", remarks=remarks)[1]

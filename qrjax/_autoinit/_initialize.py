@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,14 +14,18 @@ from jax import Array
 from jax.sharding import AxisType, Mesh
 
 from qrjax._autoinit._analyze import Selection, check_target, gains_of, input_values, model_of, walked
+from qrjax._autoinit._assumptions import assumptions
+from qrjax._autoinit._calls import arguments_of
 from qrjax._autoinit._plan import SOURCES, Draw, Plan, path_keys, plans
+from qrjax._autoinit._streams import key_of, streams_of
 from qrjax._initializers._arguments import choice
 from qrjax._initializers._builders import DISTRIBUTIONS
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._report import Report
 from qrjax._interpreter._untouched import UntouchedWarning, beside, sentences, untouched
 from qrjax._layouts._sources import LAYOUTS
-from qrjax._words._keys import keys_like, typed_key
+from qrjax._terminal._frames import frames_hidden
+from qrjax._words._keys import keys_like
 
 TIED = ("logits", "lookup")
 
@@ -102,7 +106,8 @@ def prepare(
     assert chosen is not None
     values = input_values(model, input_mean, input_variance)
     zero_sum = layout == "neurons" and source == "sobol" and distribution != "orthogonal"
-    walk, report = walked(model, values, gains, zero_sum)
+    remarks = assumptions(model, input_mean is not None or input_variance is not None)
+    walk, report = walked(model, values, gains, zero_sum, remarks=remarks)
     _warn(untouched(walk))
     return Prepared(model, plans(model, walk, chosen, draw), report, target, chosen)
 
@@ -115,11 +120,12 @@ def _warn(found: Mapping[str, str]) -> None:
         warnings.warn(f"{text}; see the report's findings", UntouchedWarning, stacklevel=4)
 
 
+@frames_hidden
 def autoinit(
     module: Any,
-    sample_input: Any,
+    sample_input: Any = None,
     *args: Any,
-    seed: int | Array = 0,
+    seed: int | Array | None = None,
     key: Array | None = None,
     target: float = 1.0,
     input_mean: float | None = None,
@@ -130,8 +136,10 @@ def autoinit(
     select: Selection = None,
     tied: str = "logits",
     method: Any = None,
-    rngs: Mapping[str, Any] | Sequence[str] | None = None,
+    rngs: Any = None,
     mutable: Any = None,
+    axes: Mapping[Any, int] | None = None,
+    call_kwargs: Mapping[str, Any] | None = None,
     calibrate: bool = False,
     report: bool = False,
     **kwargs: Any,
@@ -155,19 +163,26 @@ def autoinit(
         module that is made within the same jax.jit, values are not known yet: parameters called scale, gamma or
         var are taken as 1, others that are not drawn as 0.
       sample_input, *args, **kwargs: what the module is called with: arrays, token ids, pytrees of them, or
-        jax.ShapeDtypeStruct; anything else is handed through as a setting.
-      seed: a number that all weights depend on; may be traced.
+        jax.ShapeDtypeStruct; anything else is handed through as a setting. All may be given by name:
+        autoinit(module, inputs=tokens, train=False).
+      call_kwargs: arguments of the module's call by name, for names that this function has itself:
+        call_kwargs={"key": key}.
+      seed: a number that all weights depend on, by default 0; may be traced.
       key: a JAX key in the place of `seed`.
       target: the second moment; positive.
-      input_mean, input_variance: of the inputs that are real numbers; by default their own where they hold
-        numbers, else 0 and 1.
+      input_mean, input_variance: of the inputs that are real numbers or bytes, or else of all integers; by default
+        their own where they hold numbers, else 0 and 1. What is guessed of integers is a finding of the report.
       distribution: "truncated_normal", "normal", "uniform" or "orthogonal".
       source: "sobol", or "hash" for weights that can be recomputed by address.
       layout: of the Sobol' points; see `qrjax.variance_scaling_qr`.
       select: which parameters to touch: a pattern such as "*/kernel", several, or a function of the path.
       tied: what sizes a table that is looked up and makes logits too: "logits" or "lookup".
       method, mutable: as in Linen's `init`.
-      rngs: the random streams that the call needs besides "params": names, or a dict whose names count.
+      rngs: the random streams that the call needs: names, ("dropout",); or their keys, {"params": key, "dropout":
+        key}, where "params" is the key of the weights, in the place of `seed`; or an nnx.Rngs, of which the next
+        key of each stream is taken.
+      axes: sizes of named axes that the module sums or gathers over, {"batch": 8}; by default 1 of those that it
+        needs. Their shards are taken as independent.
       calibrate: whether to sweep over the sample input afterwards, as `qrjax.calibrate` does.
       report: whether to return (variables, report).
 
@@ -179,7 +194,8 @@ def autoinit(
 
     Raises:
       ValueError: if there are no weights, the input is zero or not finite, the module is bound, a setting is out
-        of range, or `select` matches nothing. A shape that the module rejects raises the module's own error.
+        of range, `select` matches nothing, or two arguments say how weights are drawn. A shape that the module
+        rejects raises the module's own error.
       TypeError: if an argument has the wrong type.
 
     Example:
@@ -196,12 +212,14 @@ def autoinit(
       Bingham and Miikkulainen, AutoInit: analytic signal-preserving weight initialization for neural networks,
       AAAI 2023, arXiv 2109.08958.
     """
-    key = jax.random.key(seed) if key is None else typed_key(key)
+    arguments = arguments_of(module, sample_input, args, kwargs, call_kwargs, method)
+    streams = streams_of(rngs)
+    key = key_of(seed, key, streams)
     with keys_like(key):
         prepared = prepare(
-            module, ((sample_input, *args), kwargs), target=target, input_mean=input_mean,
-            input_variance=input_variance, distribution=distribution, source=source, layout=layout, select=select,
-            tied=tied, method=method, rngs=rngs, mutable=mutable,
+            module, arguments, target=target, input_mean=input_mean, input_variance=input_variance,
+            distribution=distribution, source=source, layout=layout, select=select, tied=tied, method=method,
+            rngs=streams, mutable=mutable, axes=axes,
         )  # fmt: skip
         flat = prepared.drawn(key)
         if calibrate:

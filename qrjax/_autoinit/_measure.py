@@ -12,7 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qrjax._adapters._trace import Arguments
 from qrjax._autoinit._analyze import Selection, check_target, input_values, model_of, selector
+from qrjax._autoinit._assumptions import axes_measured
+from qrjax._autoinit._calls import arguments_of, check_module, check_variables
+from qrjax._autoinit._streams import PARAMS, Streams, streams_of
 from qrjax._interpreter._findings import findings
 from qrjax._interpreter._gains import Given
 from qrjax._interpreter._ledger import Entry, Ledger
@@ -20,30 +24,36 @@ from qrjax._interpreter._model import Model
 from qrjax._interpreter._replay import Moments, Path, Replay
 from qrjax._interpreter._report import Report, Row
 from qrjax._signals._recipe import Key
+from qrjax._terminal._frames import frames_hidden
+from qrjax._terminal._received import received
 
 # Weights used several times are calibrated to this, in logarithms of their output's second moment.
 TOLERANCE = 2e-3
 ROUNDS = 40
 
 
+@frames_hidden
 def measure(
     module: Any,
     variables: Any,
-    sample_input: Any,
+    sample_input: Any = None,
     *args: Any,
-    rngs: Mapping[str, Any] | Sequence[str] | None = None,
+    rngs: Any = None,
     method: Any = None,
     mutable: Any = None,
+    axes: Mapping[Any, int] | None = None,
+    call_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Report:
     """Runs the model on a real batch and puts what it measures beside what the walk predicts for these variables.
 
     Args:
       module: a Linen module, an NNX module, or a pair of functions (init, apply).
-      variables: what `qrjax.autoinit` or the module's init returned; for NNX a module or a state.
+      variables: what `qrjax.autoinit` or the module's init returned; for NNX a module, or a state or a part of one.
       sample_input, *args, **kwargs: what the module is called with; arrays of real numbers or ids.
-      rngs: the random streams that the call needs, names with keys or names alone.
+      rngs: the random streams that the call needs, names with keys or names alone, or an nnx.Rngs.
       method, mutable: as in Linen's `apply`.
+      axes, call_kwargs: as in `qrjax.autoinit`; in a run all shards of a named axis get the same batch.
 
     Returns:
       A `qrjax.Report` with the predicted and the measured moments; means over all elements of an output, and
@@ -60,17 +70,29 @@ def measure(
       >>> abs(row.octaves) < 0.2
       True
     """
-    model = model_of(module, (sample_input, *args), kwargs, variables, method=method, rngs=rngs, mutable=mutable)
+    arguments, streams = (
+        _arguments(module, variables, sample_input, args, kwargs, call_kwargs, method),
+        streams_of(rngs),
+    )
+    model = model_of(module, *arguments, variables, method=method, rngs=streams, mutable=mutable, axes=axes)
     flat = list(model.materialize(None, [True] * len(model.leaves)))
     ledger, rows = _rows_of(model, flat)
-    return _measured(model, flat, ledger, rows, _key(rngs))
+    return _measured(model, flat, ledger, rows, _key(streams))
+
+
+def _arguments(
+    module: Any, variables: Any, sample_input: Any, args: tuple[Any, ...], kwargs: Any, call_kwargs: Any, method: Any
+) -> Arguments:
+    check_module(module, (variables, sample_input, *args))
+    check_variables(module, variables, (sample_input, *args))
+    return arguments_of(module, sample_input, args, kwargs, call_kwargs, method)
 
 
 def _rows_of(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row]]:
     """The walk for variables as they are."""
     for array in model.inputs:
         if isinstance(array, jax.ShapeDtypeStruct):
-            raise ValueError(f"`sample_input` must hold real numbers to be measured, got {array}")
+            raise ValueError(f"`sample_input` must hold real numbers to be measured, got {received(array)}")
     values = input_values(model, None, None)
     walk, _ = model.walked(Given(1.0, None, of=_variances(model, flat)), values)
     rows = walk.ledger.rows()
@@ -104,15 +126,14 @@ def _variances(model: Model, flat: Sequence[Any]) -> Callable[[Key], float | Non
     return variance
 
 
-def _key(rngs: Any) -> Any:
-    if isinstance(rngs, Mapping):
-        return next(iter(rngs.values()), jax.random.key(0))
-    return jax.random.key(0)
+def _key(streams: Streams) -> Any:
+    """The key of the streams without their own; as in Flax that of the parameters."""
+    return streams.keys.get(PARAMS, next(iter(streams.keys.values()), jax.random.key(0)))
 
 
 def _run(model: Model, replay: Replay, flat: Sequence[Any], key: Any) -> Moments:
     arguments = [*flat, *[key] * model.keys, *model.inputs]
-    moments: Moments = jax.jit(lambda a: replay.run(model.program, a)[1])(arguments)
+    moments: Moments = jax.jit(model.bound(lambda a: replay.run(model.program, a)[1]))(arguments)
     return moments
 
 
@@ -122,7 +143,7 @@ def _measured(
     places = frozenset(site[0] for site in ledger.entries)
     moments = {p: np.asarray(m, np.float64) for p, m in _run(model, Replay(places, {}), flat, key).items()}
     filled = [_filled(row, ledger.entries[row.site], moments) for row in rows]
-    return Report(filled, findings(filled, ledger, target), target)
+    return Report(filled, [*findings(filled, ledger, target), *axes_measured(model)], target)
 
 
 def _filled(row: Row, entry: Entry, moments: Mapping[Path, Any]) -> Row:
@@ -147,16 +168,19 @@ def _pooled(found: Any, kinds: Sequence[str], layers: Sequence[int]) -> Any:
     return np.nanmean(found.reshape(-1, found.shape[-1]), 0)
 
 
+@frames_hidden
 def calibrate(
     module: Any,
     variables: Any,
-    sample_input: Any,
+    sample_input: Any = None,
     *args: Any,
     target: float = 1.0,
     select: Selection = None,
-    rngs: Mapping[str, Any] | Sequence[str] | None = None,
+    rngs: Any = None,
     method: Any = None,
     mutable: Any = None,
+    axes: Mapping[Any, int] | None = None,
+    call_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Any:
     """Rescales weights so that on this batch every weight's output has the target's second moment.
@@ -166,7 +190,8 @@ def calibrate(
     takes a few sweeps.
 
     Args:
-      module, variables, sample_input, *args, rngs, method, mutable, **kwargs: as in `qrjax.measure`.
+      module, variables, sample_input, *args, rngs, method, mutable, axes, call_kwargs, **kwargs: as in
+        `qrjax.measure`.
       target: the second moment of each weight's output; positive.
       select: which weights to rescale, as in `qrjax.autoinit`; by default all.
 
@@ -188,10 +213,14 @@ def calibrate(
       orthonormal start.
     """
     target = check_target(target)
-    model = model_of(module, (sample_input, *args), kwargs, variables, method=method, rngs=rngs, mutable=mutable)
+    arguments, streams = (
+        _arguments(module, variables, sample_input, args, kwargs, call_kwargs, method),
+        streams_of(rngs),
+    )
+    model = model_of(module, *arguments, variables, method=method, rngs=streams, mutable=mutable, axes=axes)
     chosen = selector(select, model)
     flat = list(model.materialize(None, [True] * len(model.leaves)))
-    return model.rebuild(calibrated(model, flat, target, chosen, _key(rngs)))
+    return model.rebuild(calibrated(model, flat, target, chosen, _key(streams)))
 
 
 def calibrated(model: Model, flat: list[Any], target: float, chosen: Callable[[str], bool], key: Any) -> list[Any]:
@@ -217,6 +246,7 @@ def corrections(
     places = frozenset(place for uses in weights.values() for place, _ in uses)
 
     @jax.jit
+    @model.bound
     def sweep(arguments: Any, gains: Any) -> Moments:
         correct = {}
         for path, uses in weights.items():

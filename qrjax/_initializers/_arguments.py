@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, cast
 
 import jax
+import numpy as np
 
 from qrjax._layouts._coordinates import Shape
+from qrjax._terminal._received import is_key, received
 
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 LARGEST_AXIS = 2**31 - 1
 
 Axes = int | Sequence[int]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def built_first(builder: F) -> F:
+    """The builder, which refuses to be called as if it were the initializer that it builds."""
+
+    @functools.wraps(builder)
+    def build(*args: Any, **kwargs: Any) -> Any:
+        if args and (is_key(args[0]) or (len(args) > 1 and getattr(args[0], "dtype", None) == np.uint32)):
+            name = builder.__name__
+            raise TypeError(f"an initializer must be built before it is called, got a key for {name}; write {name}()")
+        return builder(*args, **kwargs)
+
+    return cast(F, build)
 
 
 def number(name: str, value: Any) -> float:
@@ -26,7 +43,7 @@ def number(name: str, value: Any) -> float:
     """
     result = _real(name, value)
     if not math.isfinite(result):
-        raise ValueError(f"`{name}` must be finite, got {value!r}")
+        raise ValueError(f"`{name}` must be finite, got {result!r}")
     return result
 
 
@@ -34,7 +51,7 @@ def positive(name: str, value: Any) -> float:
     """`value` as a finite float above 0; errors as `number`."""
     result = number(name, value)
     if result <= 0:
-        raise ValueError(f"`{name}` must be positive, got {value!r}")
+        raise ValueError(f"`{name}` must be positive, got {result!r}")
     return result
 
 
@@ -53,11 +70,11 @@ def _real(name: str, value: Any) -> float:
             "draw with a static one and multiply the result"
         )
     try:
-        if isinstance(value, (str, bytes)):
+        if isinstance(value, (str, bytes)) or np.shape(value) != ():
             raise TypeError
         return float(value)
     except (TypeError, ValueError):
-        raise TypeError(f"`{name}` must be a real number, got {value!r} of type {type(value).__name__}") from None
+        raise TypeError(f"`{name}` must be a real number, got {received(value)}") from None
 
 
 def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
@@ -79,7 +96,7 @@ def axes(name: str, value: Any) -> int | tuple[int, ...]:
     try:
         return tuple(operator.index(axis) for axis in value)
     except TypeError:
-        raise TypeError(f"`{name}` must be an axis or a sequence of axes, got {value!r}") from None
+        raise TypeError(f"`{name}` must be an axis or a sequence of axes, got {received(value)}") from None
 
 
 def shape_of(shape: Any) -> Shape:
@@ -92,7 +109,7 @@ def shape_of(shape: Any) -> Shape:
     try:
         dimensions = tuple(operator.index(n) for n in shape)
     except TypeError:
-        raise TypeError(f"`shape` must be a sequence of integers, got {shape!r}") from None
+        raise TypeError(f"`shape` must be a sequence of integers, got {received(shape)}") from None
     for axis, n in enumerate(dimensions):
         if not 0 <= n <= LARGEST_AXIS:
             raise ValueError(f"`shape` must hold dimensions in [0, 2**31), got {n} at axis {axis} of {dimensions}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from qrjax._initializers._arguments import built_first
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 TEMPLATE = """{summary}
@@ -104,7 +106,7 @@ def documented(
             index="(1, 1, 5, 10)" if "delta" in builder.__name__ else "(5, 10)",
             reference=reference,
         )
-        return builder
+        return built_first(builder)
 
     return decorate
 

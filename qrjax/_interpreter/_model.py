@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,12 +12,14 @@ import numpy as np
 from qrjax._interpreter._gains import SWEEPS, Gains
 from qrjax._interpreter._ledger import Ledger
 from qrjax._interpreter._processes import gathered
+from qrjax._interpreter._shards import in_shards
 from qrjax._interpreter._walk import Walk, from_array
 from qrjax._rules._registry import Known, Opaque, Value, as_data, described, tagged
 from qrjax._signals._quadrature import CDF
 from qrjax._signals._recipe import FIXED, STATE, UNKNOWN
 from qrjax._signals._signal import Signal, Source
 from qrjax._signals._weight import Weight
+from qrjax._terminal._received import is_key
 
 INPUT = "qrjax.input "
 OUTPUT = "qrjax.output "
@@ -62,6 +64,10 @@ class Calls:
         self.calls.append(call)
         return len(self.calls) - 1
 
+    def forget(self) -> None:
+        """Drops those of a trace that did not end."""
+        self.calls.clear()
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Model:
@@ -78,6 +84,8 @@ class Model:
       rebuild: arrays in the order of the leaves -> what the framework calls its variables.
       initialization: a jaxpr (key, inputs) -> variables; None where they exist already.
       places: where each variable lies, a NamedSharding or None, if they exist already; else empty.
+      axes: the sizes of the named axes that the program sums or gathers over.
+      assumed: the names among them whose size nobody gave.
     """
 
     leaves: Sequence[Leaf]
@@ -90,6 +98,12 @@ class Model:
     rebuild: Callable[[Sequence[Any]], Any]
     initialization: Any = None
     places: Sequence[Any] = ()
+    axes: Mapping[Any, int] = dataclasses.field(default_factory=dict)
+    assumed: Sequence[Any] = ()
+
+    def bound(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """A function that runs parts of the program, with its named axes."""
+        return in_shards(function, self.axes)
 
     def walked(
         self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False, correlated: bool = True
@@ -97,7 +111,7 @@ class Model:
         """The walk of the program, repeated until weights used several times are settled, and its outputs."""
         variables = self._variables()
         for sweep in range(SWEEPS):
-            walk = Walk(gains, Ledger(), self._named, zero_sum, correlated=correlated)
+            walk = Walk(gains, Ledger(), self._named, zero_sum, correlated=correlated, axes=self.axes)
             outputs = walk.walk(self.program, [*variables, *[Opaque(())] * self.keys, *inputs])
             if sweep + 1 == SWEEPS or not gains.next_walk():
                 break
@@ -198,24 +212,31 @@ def laws_of(jaxpr: Any, arguments: Sequence[Value]) -> list[Value]:
 
 
 def input_value(array: Any, mean: float | None, variance: float | None) -> Value:
-    """The law of an input: as given, or its own, or standard normal."""
-    shape, dtype = tuple(array.shape), np.dtype(array.dtype) if not _is_key(array) else None
+    """The law of an input: as given, or its own, or standard normal; what the type of an integer suggests."""
+    shape, dtype = tuple(array.shape), np.dtype(array.dtype) if not is_key(array) else None
     if dtype is None:
         return Opaque(shape)
     abstract = isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer))
-    floating = jax.numpy.issubdtype(dtype, np.floating)
-    if floating and (abstract or mean is not None or variance is not None):
-        own = None if abstract else Signal.known(gathered(array))
-        mean = mean if mean is not None else own.mean if own else 0.0
-        variance = variance if variance is not None else own.variance if own else 1.0
-        return Signal.normal(shape, mean, variance, dtype)
-    if abstract:
-        # Indices of unknown range: spread over a few, which every table has.
-        spread = Signal.normal(shape, dtype=dtype)
-        top = 1 if dtype.kind == "b" else 15
-        return Signal(shape, dtype, np.minimum(np.floor(CDF * (top + 1)), top), Source(), spread.rho)
-    return as_data(from_array(gathered(array)))
+    unknown = abstract and bool(jax.numpy.issubdtype(dtype, np.floating))
+    if not unknown and mean is None and variance is None:
+        return _guess(shape, dtype) if abstract else as_data(from_array(gathered(array)))
+    if unknown:
+        mean, variance = 0.0 if mean is None else mean, 1.0 if variance is None else variance
+    if mean is None or variance is None:
+        own = _guess(shape, dtype) if abstract else Signal.known(gathered(array))
+        mean, variance = own.mean if mean is None else mean, own.variance if variance is None else variance
+    return Signal.normal(shape, mean, variance, dtype)
 
 
-def _is_key(array: Any) -> bool:
-    return bool(jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key))
+def _guess(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Signal:
+    """Integers of unknown range."""
+    spread, top = Signal.normal(shape, dtype=dtype), largest_guess(shape, dtype)
+    return Signal(shape, dtype, np.minimum(np.floor(CDF * (top + 1)), top), Source(), spread.rho)
+
+
+def largest_guess(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """The largest integer, from 0, that an input may hold of which only the shape is known."""
+    if dtype.kind == "b":
+        return 1
+    # Bytes in three axes or more are pixels; other integers ids, spread over a few, which every table has.
+    return 255 if dtype == np.uint8 and len(shape) > 2 else 15

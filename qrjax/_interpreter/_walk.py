@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,16 @@ from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._laws import alone, likeness, paired, replace_source, scaled, turned, unit
 from qrjax._interpreter._ledger import Ledger, Place, Sized, Step
 from qrjax._interpreter._sizing import size
-from qrjax._rules import _contractions, _control, _elementwise, _indexing, _randomness, _reductions, _structure  # noqa: F401
+from qrjax._rules import (  # noqa: F401
+    _collectives,
+    _contractions,
+    _control,
+    _elementwise,
+    _indexing,
+    _randomness,
+    _reductions,
+    _structure,
+)
 from qrjax._rules._functions import numpy_form
 from qrjax._rules._registry import (
     CUSTOM,
@@ -59,6 +68,7 @@ class Walk:
       resolved: what acts as a signal though the model's input has no part in it, once it met one.
       started: for modules with a rule that have begun, their inputs.
       zero_sum: whether the weights of a neuron sum to zero, as in the layout "neurons".
+      axes: the sizes of named axes, see `Model.axes`.
     """
 
     gains: Gains
@@ -72,6 +82,7 @@ class Walk:
     met: dict[Key, str] = dataclasses.field(default_factory=dict)
     left: dict[Key, str] = dataclasses.field(default_factory=dict)
     resolved: dict[int, tuple[Any, list[Value]]] = dataclasses.field(default_factory=dict)
+    axes: Mapping[Any, int] = dataclasses.field(default_factory=dict)
     _used: dict[Any, tuple[Signal, Signal]] = dataclasses.field(default_factory=dict)
     _site: list[int] = dataclasses.field(default_factory=list)
     _steps: list[Step] = dataclasses.field(default_factory=list)

@@ -9,22 +9,28 @@ from typing import Any
 import jax
 from jax import Array
 
+from qrjax._adapters._trace import Arguments
 from qrjax._autoinit._analyze import model_of
+from qrjax._autoinit._calls import arguments_of, is_module
 from qrjax._autoinit._initialize import Prepared, drawn, prepare
+from qrjax._autoinit._streams import PARAMS, key_of, streams_of
 from qrjax._interpreter._model import Leaf, Model
 from qrjax._records._entries import Entry, held, kept, planned, programmed, uses
 from qrjax._records._origins import Built, Drawn, Factored, Origin
 from qrjax._records._record import Record, check_leaves
 from qrjax._records._transposed import Transposed
+from qrjax._terminal._frames import frames_hidden
+from qrjax._terminal._received import received
 from qrjax._words._keys import key_words, keys_like, typed_key
 
 
+@frames_hidden
 def record(
     module: Any,
     sample_input: Any = None,
     *args: Any,
     by: str = "autoinit",
-    seed: int = 0,
+    seed: int | None = None,
     key: Array | None = None,
     calibrate: bool = False,
     **options: Any,
@@ -60,26 +66,26 @@ def record(
       True
     """
     if by not in ("autoinit", "init"):
-        raise ValueError(f"`by` must be 'autoinit' or 'init', got {by!r}")
-    key = jax.random.key(seed) if key is None else key
-    if isinstance(key, jax.core.Tracer):
+        raise ValueError(f"`by` must be 'autoinit' or 'init', got {received(by)}")
+    options["rngs"] = streams_of(options.get("rngs"))
+    own = key_of(seed, key, options["rngs"])
+    if isinstance(own, jax.core.Tracer):
         raise TypeError("`key` (or `seed`) of a record must not be traced: it is written down")
     version = sys.modules["qrjax"].__version__
-    made = {"by": by, "key": _described(key), "qrjax": version, "jax": jax.__version__}
+    made = {"by": by, "key": _described(own if key is None else key), "qrjax": version, "jax": jax.__version__}
     if by == "init" and calibrate:
         raise ValueError("`calibrate` belongs to by='autoinit'; qrjax.calibrate changes weights after their record")
-    key = typed_key(key)
-    with keys_like(key):
+    with keys_like(own):
         if by == "init":
-            entries, rebuild = _initialized(module, sample_input, args, options, key)
+            entries, rebuild = _initialized(module, sample_input, args, options, own)
         else:
-            prepared = prepare(module, ((sample_input, *args), _rest(options)), **_settings(options))
-            entries, rebuild = _automatic(prepared, key, calibrate), prepared.model.rebuild
+            prepared = prepare(module, _called(module, sample_input, args, options), **_settings(options))
+            entries, rebuild = _automatic(prepared, own, calibrate), prepared.model.rebuild
     return Record(tuple(entries), made, rebuild)
 
 
 OPTIONS = ("target", "input_mean", "input_variance", "distribution", "source", "layout", "select", "tied")
-FRAMEWORK = ("method", "rngs", "mutable")
+FRAMEWORK = ("method", "rngs", "mutable", "axes")
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:
@@ -87,9 +93,19 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     return defaults | {name: options[name] for name in (*OPTIONS, *FRAMEWORK) if name in options}
 
 
+def _framework(options: dict[str, Any]) -> dict[str, Any]:
+    """What is the framework's."""
+    return {name: options.get(name) for name in FRAMEWORK}
+
+
 def _rest(options: dict[str, Any]) -> dict[str, Any]:
     """What is the module's own."""
-    return {name: value for name, value in options.items() if name not in (*OPTIONS, *FRAMEWORK)}
+    return {name: value for name, value in options.items() if name not in (*OPTIONS, *FRAMEWORK, "call_kwargs")}
+
+
+def _called(module: Any, sample_input: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Arguments:
+    """What the module is called with."""
+    return arguments_of(module, sample_input, args, _rest(options), options.get("call_kwargs"), options.get("method"))
 
 
 def _automatic(prepared: Prepared, key: Array, calibrate: bool) -> list[Entry]:
@@ -126,13 +142,12 @@ def _arguments(model: Model, key: Array) -> list[Any]:
 def _initialized(
     module: Any, sample_input: Any, args: tuple[Any, ...], options: dict[str, Any], key: Array
 ) -> tuple[list[Entry], Callable[[Sequence[Any]], Any]]:
-    if sample_input is None and not args:
+    if sample_input is None and not args and not is_module(module):
         return _constructed(module, key)
     unknown = [name for name in OPTIONS if name in options]
     if unknown:
         raise ValueError(f"`{unknown[0]}` belongs to by='autoinit'; a module's own initialization does not read it")
-    framework = {name: options.get(name) for name in FRAMEWORK}
-    model = model_of(module, (sample_input, *args), _rest(options), **framework)
+    model = model_of(module, *_called(module, sample_input, args, options), **_framework(options))
     _check_initialized(model)
     origins = programmed(model.initialization, model.leaves, [True] * len(model.leaves), _arguments(model, key))
     entries = [Entry(leaf, origin) for leaf, origin in zip(model.leaves, origins, strict=True)]
@@ -168,7 +183,7 @@ def _constructed(make: Any, key: Array) -> tuple[list[Entry], Callable[[Sequence
 
     if not callable(make):
         raise TypeError(
-            f"`module` must be a module, or a function of a key where no sample input is given, got {make!r}"
+            f"`module` must be a module, or a function of a key where no sample input is given, got {received(make)}"
         )
     program, shapes, rebuild = traced_variables(make, key)
     leaves: list[Leaf] = leaves_of(shapes)
@@ -180,14 +195,17 @@ def attached(
     record: Record, module: Any, sample_input: Any, args: tuple[Any, ...], kwargs: dict[str, Any], key: Array | None
 ) -> Record:
     """A record with the code of its model, for builders that are not ours."""
-    key = typed_key(_key_of(record) if key is None else key)
     rest = {name: value for name, value in kwargs.items() if name not in OPTIONS}
-    if sample_input is None and not args:
+    rest["rngs"] = streams_of(rest.get("rngs"))
+    given = key is not None or PARAMS in rest["rngs"].keys
+    key = key_of(None, key, rest["rngs"]) if given else typed_key(_key_of(record))
+    if sample_input is None and not args and not is_module(module):
         entries, rebuild = _constructed(module, key)
     else:
         compiled = record.made.get("by") == "autoinit"
         with keys_like(key):
-            model = model_of(module, (sample_input, *args), _rest(rest), **{n: rest.get(n) for n in FRAMEWORK})
+            arguments = _called(module, sample_input, args, rest)
+            model = model_of(module, *arguments, **_framework(rest))
         if not compiled:
             _check_initialized(model)
         check_leaves([e.leaf for e in record.entries], model.leaves)

@@ -10,6 +10,7 @@ import numpy as np
 
 from qrjax._rules._functions import BITS, BY_JAX, SIMPLE, numpy_form
 from qrjax._rules._registry import Equation, signals
+from qrjax._rules._stacks import by_parts
 from qrjax._signals._combine import combine
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._signal import Signal
@@ -36,7 +37,9 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     result = combine(function, operands, equation.shape, equation.dtype)
     if equation.name in ("mul", "div") and any(x.profiles for x in operands):
         result = _by_place(equation.name, operands, result)
-    return _weighted(equation, operands, result)
+    result = _weighted(equation, operands, result)
+    by_parts(elementwise, equation, operands, result)
+    return result
 
 
 def _by_place(name: str, operands: tuple[Signal, ...], result: Signal) -> Signal:

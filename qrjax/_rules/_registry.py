@@ -124,6 +124,10 @@ class Context(Protocol):
     def twin(self) -> Any:
         """Which kind of pairs the tables are about: None for all, else a key of `Signal.twins`."""
 
+    @property
+    def axes(self) -> Mapping[Any, int]:
+        """The sizes of named axes that the model binds."""
+
     def walk(self, jaxpr: Any, values: Sequence[Value], step: tuple[str, int, int] | None = None) -> list[Value]:
         """The outputs of an inner jaxpr."""
 

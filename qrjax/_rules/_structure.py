@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qrjax._rules._registry import KNOWN_SIZE, Equation, Known, Opaque, Value, described, structural
+from qrjax._rules._stacks import part_at, remembered
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import concatenated, surrounded
 from qrjax._signals._profiles import kept, normalized, renamed
@@ -123,7 +124,7 @@ def stack(equation: Equation, *parts: Value) -> Value:
     one = (*shape[:axis], 1, *shape[axis + 1 :])
     places = [a for a in range(len(shape)) if a != axis]
     lifted = [moved(x, one, _tables.broadcast(x.rho, places, len(shape))) for x in map(described, parts)]
-    return concatenated(lifted, axis, shape, equation.dtype)
+    return remembered(concatenated(lifted, axis, shape, equation.dtype), axis, lifted)
 
 
 @structural("tile")
@@ -190,6 +191,9 @@ def slice_(equation: Equation, x: Value) -> Value:
         return Known(x.array[tuple(slice(*s) for s in zip(starts, limits, strides, strict=True))])
     if isinstance(x, Opaque):
         return Opaque(equation.shape)
+    found = part_at(x, equation.shape, starts)
+    if found is not None:
+        return found
     cut = tuple(a for a, n in enumerate(x.shape) if n != equation.shape[a])
     which = ("slice", tuple((a, starts[a], limits[a], strides[a]) for a in cut))
     positions = {a: range(starts[a], limits[a], strides[a]) for a in cut}
@@ -269,7 +273,7 @@ def concatenate(equation: Equation, *parts: Value) -> Value:
     if all(isinstance(p, Known) for p in parts):
         return Known(np.concatenate([p.array for p in parts if isinstance(p, Known)], axis))
     signals = [described(p) for p in parts]
-    return _joint(signals, concatenated(signals, axis, equation.shape, equation.dtype))
+    return remembered(_joint(signals, concatenated(signals, axis, equation.shape, equation.dtype)), axis, signals)
 
 
 def _joint(parts: list[Signal], result: Signal) -> Signal:

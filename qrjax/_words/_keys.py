@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from qrjax._terminal._received import received
 from qrjax._words._pairs import Pair
 from qrjax._words._splitmix import absorb
 
@@ -42,8 +43,8 @@ def key_words(key: Any) -> Array:
     Raises:
       TypeError: if `key` is not a key.
     """
-    if not hasattr(key, "dtype") or not hasattr(key, "shape"):
-        raise TypeError(f"`key` must be a JAX key, got {key!r} of type {type(key).__name__}; {_REMEDY}")
+    if not hasattr(key, "dtype") or not isinstance(getattr(key, "shape", None), tuple):
+        raise TypeError(f"`key` must be a JAX key, got {received(key)}; {_REMEDY}")
     if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.shape != ():
             raise TypeError(f"`key` must be a single key, got an array of keys of shape {key.shape}; {_BATCH}")

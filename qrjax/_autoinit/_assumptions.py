@@ -1,0 +1,80 @@
+"""What a walk had to take for granted, in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from qrjax._interpreter._model import Model, largest_guess
+from qrjax._interpreter._processes import gathered, is_shared
+from qrjax._terminal._received import is_key
+
+
+def moments_apply(arrays: Sequence[Any]) -> list[bool]:
+    """Whose moments input_mean and input_variance are: real numbers and bytes; without any, all integers."""
+    kinds = [None if is_key(a) else np.dtype(a.dtype) for a in arrays]
+    real = [
+        k is not None and bool(jax.numpy.issubdtype(k, np.floating) or (k.itemsize == 1 and k.kind in "iu"))
+        for k in kinds
+    ]
+    return real if any(real) else [k is not None and k.kind in "iu" for k in kinds]
+
+
+def assumptions(model: Model, given: bool) -> list[str]:
+    """Sentences on what nobody said; `given`: whether moments of the inputs were."""
+    return [*axes_assumed(model), *_inputs_assumed(model, given)]
+
+
+def axes_assumed(model: Model) -> Iterator[str]:
+    """On named axes whose size is not known."""
+    for name in model.assumed:
+        yield (
+            f"the named axis {name!r} was taken to have size 1, so that sums over it change nothing; where it has "
+            f"more, pass axes={{{name!r}: size}}"
+        )
+
+
+def axes_measured(model: Model) -> Iterator[str]:
+    """On named axes in a real run."""
+    yield from axes_assumed(model)
+    for name, size in model.axes.items():
+        if size > 1:
+            yield f"measured with the same batch in all {size} shards of the named axis {name!r}"
+
+
+def _inputs_assumed(model: Model, given: bool) -> Iterator[str]:
+    for array, told in zip(model.inputs, moments_apply(model.inputs), strict=True):
+        guess = "" if given and told else _guessed(array)
+        if guess:
+            yield f"of an input of dtype {array.dtype} and shape {tuple(array.shape)} only the shape is known: {guess}"
+    floats = [a for a in model.inputs if not is_key(a) and jax.numpy.issubdtype(a.dtype, np.floating)]
+    if not given and floats and all(map(_is_uniform, floats)):
+        yield (
+            "the sample input is one number everywhere, and was taken at its word; pass real data, or "
+            "jax.ShapeDtypeStruct(shape, dtype) for inputs of mean 0 and variance 1"
+        )
+
+
+def _guessed(array: Any) -> str:
+    if is_key(array) or not isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer)):
+        return ""
+    shape, dtype = tuple(array.shape), np.dtype(array.dtype)
+    if jax.numpy.issubdtype(dtype, np.floating):
+        # Of larger ones mean 0 and variance 1 are the rule that the docstrings give.
+        return "taken as normal with mean 0 and variance 1; pass real numbers" if len(shape) < 2 else ""
+    if dtype.kind == "b":
+        return "taken as true in half of its places; pass real ones"
+    top = largest_guess(shape, dtype)
+    kind = "pixels" if top == 255 else "ids"
+    return f"taken for {kind} from 0 to {top}, each as likely; pass real ones, or input_mean= and input_variance="
+
+
+def _is_uniform(array: Any) -> bool:
+    known = isinstance(array, (np.ndarray, jax.Array)) and not isinstance(array, jax.core.Tracer)
+    if not known or array.ndim < 2 or array.size < 2 or is_shared(array) or math.prod(array.shape) > 1 << 20:
+        return False
+    return bool(np.ptp(np.asarray(gathered(array), np.float64)) == 0)

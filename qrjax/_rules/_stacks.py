@@ -1,0 +1,57 @@
+"""A few arrays laid side by side, worked on together and taken apart again, as what norms send between devices.
+
+As one signal they are a mixture, from which no part comes back; so what they were is remembered beside it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import weakref
+from collections.abc import Callable, Sequence
+
+import jax
+
+from qrjax._rules._registry import Equation, Rule, Value, described
+from qrjax._signals._signal import Signal
+
+# For a signal the axis along which parts of length 1 lie, and how to get them.
+_STACKS: weakref.WeakKeyDictionary[Signal, tuple[int, Callable[[], Sequence[Value]]]] = weakref.WeakKeyDictionary()
+FEW = 8
+
+
+def remembered(stack: Signal, axis: int, parts: Sequence[Signal]) -> Signal:
+    """The stack, of parts of length 1 along the axis."""
+    if len(parts) <= FEW and not stack.is_constant and all(p.shape[axis] == 1 for p in parts):
+        _STACKS[stack] = (axis, lambda: parts)
+    return stack
+
+
+def part_at(x: Value, shape: tuple[int, ...], starts: Sequence[int]) -> Value | None:
+    """The part that a slice takes, if it takes one."""
+    if not isinstance(x, Signal) or x not in _STACKS:
+        return None
+    axis, parts = _STACKS[x]
+    whole = all(n == m for a, (n, m) in enumerate(zip(x.shape, shape, strict=True)) if a != axis)
+    return parts()[starts[axis]] if whole and shape[axis] == 1 else None
+
+
+def by_parts(rule: Rule, equation: Equation, operands: Sequence[Signal], result: Value) -> None:
+    """Remembers that an elementwise rule acts on each part of a stack, where what it meets is a number."""
+    held = [x for x in operands if x in _STACKS]
+    if len(held) != 1 or not isinstance(result, Signal) or result.is_constant:
+        return
+    if any(x is not held[0] and not x.is_constant for x in operands):
+        return
+    axis, parts = _STACKS[held[0]]
+
+    def after() -> list[Value]:
+        return [_of_one(rule, equation, operands, held[0], described(p)) for p in parts()]
+
+    _STACKS[result] = (axis, after)
+
+
+def _of_one(rule: Rule, equation: Equation, operands: Sequence[Signal], stack: Signal, part: Signal) -> Value:
+    own = [part if x is stack else Signal.constant(x.mean, part.shape if x.ndim else (), x.dtype) for x in operands]
+    outputs = [jax.ShapeDtypeStruct(part.shape, o.dtype) for o in equation.outputs]
+    made = rule(dataclasses.replace(equation, outputs=outputs), *own)
+    return made[0] if isinstance(made, Sequence) else made
