@@ -22,7 +22,7 @@ TRANSPARENT = {"convert_element_type", "stop_gradient", "copy", "copy_p", "reduc
                "sharding_constraint", "device_put", "pvary"}  # fmt: skip
 
 
-@signals(*NAMES)
+@signals(*NAMES, masked=True)
 def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     """The function at the nodes of its operands' sources."""
     if equation.name in TRANSPARENT and _same_kind(equation.dtype, operands[0].dtype):

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from qrjax._rules._registry import Equation, Known, Opaque, Value, described
 from qrjax._signals import _tables
+from qrjax._signals._masks import resolved
 from qrjax._signals._quadrature import NODES
 from qrjax._signals._signal import Signal, Source
 
@@ -28,7 +29,7 @@ def sample(equation: Equation, *values: Value) -> list[Value]:
         return [Signal.normal(tuple(o.shape), dtype=o.dtype) for o in equation.outputs]
     equation.context.note(f"{equation.name} by sampling")
     draws: dict[Source, NDArray[np.float64]] = {}
-    arrays = [v.array if isinstance(v, Known) else drawn(described(v), draws) for v in values]
+    arrays = [v.array if isinstance(v, Known) else drawn(resolved(described(v)), draws) for v in values]
     return [Known(np.asarray(array)) for array in equation.evaluate(*arrays)]
 
 

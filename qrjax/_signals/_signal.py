@@ -135,6 +135,20 @@ def _line(mean: float, spread: float, z: Floats) -> Floats:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Mask:
+    """Which elements of an array are absent: their number stands for "none", as a softmax's masked scores.
+
+    Attributes:
+      value: the number that they hold.
+      gates: signals of truth values, of the array's shape and independent of each other: an element is present where
+        all hold. A gate whose `array` is known may have it with length 1 along axes where nothing differs.
+    """
+
+    value: float
+    gates: tuple[Signal, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Signal:
     """A random array.
 
@@ -150,6 +164,7 @@ class Signal:
         of a graph that end at one node; by what brings them together.
       at: f itself, where it is known between the nodes too.
       profiles: for an axis whose positions differ in strength, their second moments relative to the mean.
+      mask: which elements are absent; everything else is then about those that are present.
     """
 
     shape: Shape
@@ -164,6 +179,7 @@ class Signal:
     profiles: Profiles = dataclasses.field(default_factory=dict)
     twins: dict[Any, Floats] = dataclasses.field(default_factory=dict)
     at: Callable[[Floats], Floats] | None = None
+    mask: Mask | None = None
 
     # -- makers ------------------------------------------------------------------------------------------------
 
@@ -231,6 +247,7 @@ class Signal:
             "profiles": {},
             "twins": {},
             "at": None,
+            "mask": None,
         }
         return dataclasses.replace(self, **(dropped | changes))
 
