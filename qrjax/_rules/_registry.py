@@ -201,7 +201,8 @@ def _moved_masks(rule: Rule, equation: Equation, values: Sequence[Value]) -> lis
     layers = [{given[0][0]: g} for g in given[0][1].gates] if len(given) == 1 else [{p: presence(m) for p, m in given}]
     columns = [_moved_gates(rule, equation, values, layer) for layer in layers]
     value = min(mask.value for _, mask in given)
-    return [Mask(value, tuple(column)) for column in zip(*columns, strict=True)]
+    kept = [tuple(g for g in column if not (g.is_constant and g.mean == 1)) for column in zip(*columns, strict=True)]
+    return [Mask(value, gates) if gates else None for gates in kept]
 
 
 def _moved_gates(rule: Rule, equation: Equation, values: Sequence[Value], gates: Mapping[int, Signal]) -> list[Signal]:

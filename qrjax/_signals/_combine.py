@@ -13,11 +13,12 @@ from qrjax._signals import _tables
 from qrjax._signals._gates import gated, is_independent_gate
 from qrjax._signals._joint import Function, finite
 from qrjax._signals._many import of_many
+from qrjax._signals._masks import joint, masked_choice, settled, valid
 from qrjax._signals._profiles import combined
 from qrjax._signals._quadrature import NODES, Floats
-from qrjax._signals._masks import joint, masked_choice, settled, valid
 from qrjax._signals._rows import on_fiber, shared_fiber
 from qrjax._signals._rows import sampled as sampled_on
+from qrjax._signals._segments import Segments, by_length
 from qrjax._signals._signal import Signal, Source
 from qrjax._signals._tables import Shape
 from qrjax._signals._two import of_two
@@ -55,6 +56,8 @@ def _present(function: Function, operands: list[Signal], shape: Shape, dtype: An
         return Signal.constant(value, shape, dtype)
     with np.errstate(all="ignore"):
         result = _combined(function, operands, sources, shape, dtype)
+    if isinstance(result.fiber, Segments):
+        return by_length(result)
     if not any(o.profiles for o in operands):
         return result
     linear = getattr(function, "linear", None) is not None
@@ -107,10 +110,9 @@ def _of_one(function: Function, operands: list[Signal], source: Source, shape: S
         return Signal.constant(values[0], shape, dtype)
     sampled = next((o for o in operands if o.sample is not None), None)
     changes: dict[str, Any] = {}
-    if sampled is not None:
-        if all(o.is_constant or o.sample is not None for o in operands):
-            parts = [sampled_on(o, sampled.fiber) for o in operands]
-            changes = {"fiber": sampled.fiber, "sample": finite(function(*parts))}
+    if sampled is not None and all(o.is_constant or o.sample is not None for o in operands):
+        parts = [sampled_on(o, sampled.fiber) for o in operands]
+        changes = {"fiber": sampled.fiber, "sample": finite(function(*parts))}
     at = _composed(function, operands)
     return Signal(shape, np.dtype(dtype), values, source, rho, at=at, **changes)
 

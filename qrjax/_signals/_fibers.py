@@ -26,11 +26,16 @@ ELEMENTS = 16384
 COLUMNS = 1024
 
 
+def noise_rows(columns: int) -> int:
+    """How many rows a sample has."""
+    return min(1024, ELEMENTS // columns)
+
+
 @functools.cache
 def _noise(columns: int, seed: int = 0) -> tuple[Floats, Floats]:
     """A stratified common normal for each row and noise within the rows, both standardized."""
     generator = np.random.Generator(np.random.PCG64(20240814 + seed))
-    rows = min(1024, ELEMENTS // columns)
+    rows = noise_rows(columns)
     common = phi_inverse((generator.permutation(rows) + 0.5) / rows)
     common = common / np.sqrt((common**2).mean())
     strata = generator.permutation(rows * columns) + generator.random(rows * columns)
@@ -56,6 +61,11 @@ class Fiber:
     @property
     def columns(self) -> int:
         return min(self.n, COLUMNS)
+
+    @property
+    def valid(self) -> NDArray[np.bool_] | None:
+        """Where rows end before the sample does, see `Segments`."""
+        return None
 
     @functools.cached_property
     def z(self) -> Floats:

@@ -154,7 +154,8 @@ def valid(x: Signal) -> Mask | None:
 def settled(x: Signal) -> Signal:
     """The signal with its mask as long as the absent elements are far below all others; else a mixture."""
     assert x.mask is not None
-    return x if x.mask.value < float(x.values.min()) - FAR else resolved(x)
+    low, high = float(x.values.min()) - FAR, float(x.values.max()) + FAR
+    return resolved(x) if low <= x.mask.value <= high else x
 
 
 def resolved(x: Signal) -> Signal:

@@ -85,7 +85,7 @@ def _weakened(x: Signal, axes: Sequence[int]) -> Floats:
 def row_sample(x: Signal, axes: Sequence[int], n: int) -> tuple[Fiber | None, Floats | None]:
     """The signal on the rows that it was last reduced along, if these are they, or else on new ones."""
     assert x.source is not None
-    if x.sample is not None and x.sample.shape[1] > 1 and x.fiber.n == n:
+    if x.sample is not None and x.sample.shape[1] > 1 and x.fiber.n == n and x.fiber.valid is None:
         return x.fiber, x.sample
     mask = valid(x)
     if mask is not None:

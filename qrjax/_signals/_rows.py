@@ -42,6 +42,8 @@ def on_fiber(function: Function, operands: list[Signal], fiber: Fiber, shape: Sh
     sample = finite(function(*parts))
     mask = joint([valid(o) for o in operands])
     present = None if mask is None else fiber.present(mask)
+    if fiber.valid is not None and sample.shape[1] > 1:
+        present = fiber.valid if present is None else fiber.valid & present
     # Moments are of what is present.
     seen = sample if present is None else sample[present]
     order = np.argsort(seen, axis=None, kind="stable")
@@ -55,7 +57,7 @@ def on_fiber(function: Function, operands: list[Signal], fiber: Fiber, shape: Sh
     else:
         main = max(elements, key=lambda o: _likeness(sampled(o, fiber), sample))
         rho = main.rho
-        if aggregates or fiber.rho < 0:
+        if fiber.valid is None and (aggregates or fiber.rho < 0):
             axes = _row_axes(aggregates, main, shape)
             rho = _with_rows(main, sampled(main, fiber), values, sample, fiber.n, axes, present)
     z = fiber.z if present is None else fiber.z[present]

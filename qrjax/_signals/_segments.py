@@ -1,0 +1,146 @@
+"""Where an element meets an aggregate of its own segment: a small sample of segments, of their own lengths.
+
+A graph's edges are grouped by the node that they end at, tokens by the sequence that they belong to. A sample of
+such groups, each as long as an actual one, is a fiber whose rows end where their segments do.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qrjax._signals._fibers import COLUMNS, Fiber, noise_rows
+from qrjax._signals._joint import ONE, finite
+from qrjax._signals._masks import compacted, gate
+from qrjax._signals._profiles import kept, normalized
+from qrjax._signals._quadrature import Floats, correlation, hermite_squares, quantiles
+from qrjax._signals._signal import Mask, Signal, Source, related
+from qrjax._signals._tables import Shape
+
+# Values from here on, of either sign, say that a segment was empty.
+EMPTY = 1e4
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Segments(Fiber):
+    """A sample of segments of `parent` along its first axis.
+
+    Attributes:
+      kind: the kind of pairs that lie in one segment, see `Signal.twins`.
+      places: the segment of each element.
+      degrees: the length of each segment.
+    """
+
+    kind: Any = None
+    places: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+    degrees: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
+
+    @functools.cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Those of the sample's rows: the quantiles of all, in no order."""
+        rows = noise_rows(self.columns)
+        order = np.random.Generator(np.random.PCG64(314159)).permutation(rows)
+        row = ((order + 0.5) / rows * self.degrees.size).astype(np.int64)
+        return np.minimum(np.sort(self.degrees)[row], self.columns)
+
+    @functools.cached_property
+    def valid(self) -> NDArray[np.bool_]:
+        return np.arange(self.columns)[None, :] < self.lengths[:, None]
+
+    def squares(self, sample: Floats) -> Floats:
+        """The mean square of the elements of segments of each length, 1 for lengths that the sample has not."""
+        seen = np.where(self.valid, sample**2, 0.0).sum(1)
+        size = int(max(self.degrees.max(initial=0), self.columns)) + 1
+        total, count = (np.bincount(self.lengths, weights=w, minlength=size) for w in (seen, self.lengths))
+        return np.where(count > 0, total / np.maximum(count, 1), seen.sum() / max(1, self.lengths.sum()))
+
+
+def segments_of(x: Signal, kind: Any, places: NDArray[np.int64], count: int) -> Segments:
+    """The sample of the segments of a signal's first axis; the same one for every signal on its source."""
+    assert x.source is not None
+    rho = float(x.twins.get(kind, x.rho)[(1, *[0] * (x.ndim - 1))])
+    key = ("segments", kind, count, round(rho, 6))
+    if key not in x.source.fibers:
+        degrees = np.bincount(places, minlength=count)
+        n = int(min(COLUMNS, max(2, degrees.max(initial=0))))
+        x.source.fibers[key] = Segments(x.source, n, max(-1 / (n - 1), rho), kind=kind, places=places, degrees=degrees)
+    found: Segments = x.source.fibers[key]
+    return found
+
+
+def element_sample(x: Signal, fiber: Segments) -> Floats:
+    """The signal on a sample of segments."""
+    if x.fiber is fiber and x.sample is not None and x.sample.shape[1] > 1:
+        return x.sample
+    return fiber.values(x.values)
+
+
+def shared(x: Signal, kind: Any, count: int) -> Segments | None:
+    """The segments that a signal has a sample of, if they are these."""
+    fiber = x.fiber
+    if not isinstance(fiber, Segments) or x.sample is None or fiber.kind != kind or fiber.degrees.size != count:
+        return None
+    return fiber
+
+
+# What becomes of rows, and what an empty one is.
+REDUCTIONS: dict[str, tuple[Callable[..., Any], float]] = {
+    "max": (np.max, -np.inf), "min": (np.min, np.inf), "mul": (np.prod, 1.0), "add": (np.sum, 0.0),
+}  # fmt: skip
+
+
+def reduced(x: Signal, fiber: Segments, how: str, base: float, shape: Shape, dtype: Any) -> Signal:
+    """An aggregate of every segment and of a number; empty ones are that number."""
+    function, neutral = REDUCTIONS[how]
+    sample = element_sample(x, fiber)
+    rows = function(np.where(fiber.valid, sample, neutral), axis=1, keepdims=True)
+    rows = finite(function(np.concatenate([rows, np.full_like(rows, base)], 1), axis=1, keepdims=True))
+    empty = fiber.lengths == 0
+    absent = bool(empty.any()) and abs(float(finite(base))) >= EMPTY
+    law = rows[~empty] if absent else rows
+    values = quantiles(law, np.ones_like(law))
+    if np.ptp(values) == 0:
+        return Signal.constant(float(values[0]), shape, dtype)
+    tie = float(np.corrcoef(np.where(fiber.valid, fiber.z, 0).sum(1), rows[:, 0])[0, 1]) if not absent else 0.0
+    rho = np.where(x.rho >= ONE, 1.0, np.clip(x.rho, 0.0, 1.0))
+    source = related([(fiber.parent, tie if np.isfinite(tie) else 0.0)])
+    made = Signal(shape, np.dtype(dtype), values, source, rho, fiber=fiber, sample=rows)
+    if not absent:
+        return made
+    filled = (fiber.degrees > 0).reshape(-1, *[1] * (len(shape) - 1))
+    return dataclasses.replace(made, mask=Mask(float(finite(base)), (gate(compacted(filled), shape),)))
+
+
+def returned(made: Signal, fiber: Segments, rows: Floats) -> Signal:
+    """Aggregates at the elements that they came from."""
+    sample = np.broadcast_to(rows, fiber.valid.shape)
+    seen = sample[fiber.valid]
+    values = quantiles(seen, np.ones_like(seen))
+    source = Source() if made.source is None else made.source
+    return dataclasses.replace(made, values=values, source=source, fiber=fiber, sample=sample, at=None, mask=None)
+
+
+def by_length(result: Signal) -> Signal:
+    """What the sample knows of a function of elements and aggregates: its strength, and pairs in one segment."""
+    fiber, sample = result.fiber, result.sample
+    if not isinstance(fiber, Segments) or sample is None or sample.shape[1] == 1 or result.is_constant:
+        return result
+    squares = fiber.squares(sample)
+    profile = normalized(squares[fiber.degrees[fiber.places]])
+    relative = squares[fiber.lengths] / max(1e-300, float((squares[fiber.lengths] * fiber.lengths).sum()))
+    relative = relative * fiber.lengths.sum()
+    if profile is None:
+        relative = np.ones_like(relative)
+    inside = np.where(fiber.valid, sample, 0.0)
+    pairs = float((fiber.lengths * (fiber.lengths - 1.0) * relative).sum())
+    moment = float((inside.sum(1) ** 2 - (inside**2).sum(1)).sum()) / pairs if pairs > 0 else result.mean**2
+    found = correlation(hermite_squares(result.values), np.array([moment - result.mean**2]))
+    table = result.rho.copy()
+    table[1] = np.clip(float(found[0]) * result.rho[0], -1.0, 1.0)
+    profiles = {a: p for a, p in result.profiles.items() if a} | kept({0: profile})
+    return dataclasses.replace(result, profiles=profiles, twins=result.twins | {fiber.kind: table})
