@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qrjax._rules import _scatters  # noqa: F401 - registers its rules
+from qrjax._rules._places import agreement, assumed, kind_of, kinds
 from qrjax._rules._registry import KNOWN_SIZE, Equation, Known, Opaque, Value, described, structural
-from qrjax._rules._scatters import assumed, same_place
+from qrjax._rules._sampling import actual
 from qrjax._rules._structure import moved
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._segments import returned, shared
@@ -26,7 +28,12 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
     if isinstance(operand, Opaque) or isinstance(indices, Opaque):
         return Opaque(equation.shape)
     if isinstance(operand, Known) and isinstance(indices, Known) and math.prod(equation.shape) <= KNOWN_SIZE:
-        return Known(np.asarray(equation.evaluate(operand.array, indices.array)[0]))
+        found = np.asarray(equation.evaluate(operand.array, indices.array)[0])
+        if _takes_rows(equation.params["dimension_numbers"], indices) and found.dtype.kind not in "biu":
+            kind_of(equation.context, indices.array)
+            # Rows that come back are pairs to be told from others.
+            return actual(equation.context, found) if _collisions(indices.array, (1,)) > 0 else Known(found)
+        return Known(found)
     x = described(operand)
     numbers = equation.params["dimension_numbers"]
     if x.is_constant and x.weight is None:
@@ -39,8 +46,7 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
     table = _gathered_table(equation, x, indices, indexed, numbers)
     result = _by_strength(x, moved(x, equation.shape, table), indices, indexed, numbers)
     if isinstance(indices, Known) and len(indices.shape) == 2 and indexed and len(indices.array) > 1:
-        together = _gathered_table(equation, x, Known(np.zeros_like(indices.array)), indexed, numbers)
-        result = dataclasses.replace(result, twins=result.twins | {same_place(indices): together})
+        result = dataclasses.replace(result, twins=result.twins | _met(equation, x, indices, indexed, numbers))
     one_place = math.prod(indices.shape[:-1]) == 1
     if x.weight is not None and x.ndim > 1 and not one_place and indexed:
         return equation.context.embed(
@@ -48,7 +54,9 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
         )
     if not indexed or x.source is None:
         return result
-    fiber = shared(x, same_place(indices), x.shape[0]) if rows and isinstance(indices, Known) else None
+    fiber = None
+    if rows and isinstance(indices, Known):
+        fiber = shared(x, kind_of(equation.context, indices.array), x.shape[0])
     differ = tuple(int(a in indexed) for a in range(x.ndim))
     if fiber is not None and x.sample is not None and x.sample.shape[1] == 1:
         return returned(result, fiber, x.sample)
@@ -56,6 +64,21 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
     if source is x.source:
         return result
     return dataclasses.replace(result, source=source, fiber=None, sample=None)
+
+
+def _met(equation: Equation, x: Signal, indices: Known, indexed: tuple[int, ...], numbers: Any) -> dict[Any, Any]:
+    """The tables of pairs that these indices bring together, and of those that others did before."""
+    together = _gathered_table(equation, x, Known(np.zeros_like(indices.array)), indexed, numbers)
+    if indices.shape[-1] != 1:
+        return {}
+    own, places = kind_of(equation.context, indices.array), indices.array[:, 0].astype(np.int64)
+    apart = _gathered_table(equation, x, Known(np.arange(len(places))[:, None]), indexed, numbers)
+    found = {own: together}
+    for kind, others in kinds(equation.context, len(places)):
+        if kind != own:
+            share = agreement(others, places)
+            found[kind] = share * together + (1 - share) * apart
+    return found
 
 
 def _takes_rows(numbers: Any, indices: Value) -> bool:

@@ -120,6 +120,9 @@ STRUCTURAL: dict[str, Rule] = {}
 CUSTOM: dict[str, Rule] = {}
 
 
+# What is tried before a rule for arrays: (equation, values) -> the outputs, or None.
+FIRST: list[Callable[[Equation, Sequence[Value]], list[Value] | None]] = []
+
 # What moves elements, and takes along which of them are absent.
 MOVES = frozenset({
     "transpose", "reshape", "squeeze", "broadcast_in_dim", "stack", "tile", "rev", "slice", "split", "dynamic_slice",
@@ -131,7 +134,7 @@ def signals(*names: str, masked: bool = False) -> Callable[[Rule], Rule]:
     """Registers a rule (equation, *signals) for these primitives; `masked` if it knows of absent elements."""
 
     def register(rule: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, rule if masked else _of_all(rule)))
+        RULES.update(dict.fromkeys(names, _first(rule if masked else _of_all(rule))))
         return rule
 
     return register
@@ -141,10 +144,26 @@ def structural(*names: str) -> Callable[[Rule], Rule]:
     """Registers a rule (equation, *values) for these primitives."""
 
     def register(rule: Rule) -> Rule:
-        STRUCTURAL.update({name: _moving(rule) if name in MOVES else rule for name in names})
+        for name in names:
+            moves = name in MOVES
+            STRUCTURAL[name] = _first(_moving(rule) if moves else rule) if moves or "scatter" in name else rule
         return rule
 
     return register
+
+
+def _first(rule: Rule) -> Rule:
+    """The rule, unless what comes before all rules gives an answer."""
+
+    @functools.wraps(rule)
+    def call(equation: Equation, *values: Value) -> Any:
+        for attempt in FIRST:
+            found = attempt(equation, values)
+            if found is not None:
+                return found if len(found) > 1 else found[0]
+        return rule(equation, *values)
+
+    return call
 
 
 def _of_all(rule: Rule) -> Rule:

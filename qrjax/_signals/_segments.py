@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qrjax._signals import _tables
 from qrjax._signals._fibers import COLUMNS, Fiber, noise_rows
 from qrjax._signals._joint import ONE, finite
 from qrjax._signals._masks import compacted, gate
@@ -58,6 +60,12 @@ class Segments(Fiber):
         size = int(max(self.degrees.max(initial=0), self.columns)) + 1
         total, count = (np.bincount(self.lengths, weights=w, minlength=size) for w in (seen, self.lengths))
         return np.where(count > 0, total / np.maximum(count, 1), seen.sum() / max(1, self.lengths.sum()))
+
+    def tie(self, rows: Floats) -> float:
+        """The correlation of an element's source with the aggregate of its segment."""
+        seen = np.broadcast_to(rows, self.valid.shape)[self.valid]
+        spread = float(seen.std()) if seen.size else 0.0
+        return float((self.z[self.valid] * (seen - seen.mean())).mean()) / spread if spread > 0 else 0.0
 
 
 def segments_of(x: Signal, kind: Any, places: NDArray[np.int64], count: int) -> Segments:
@@ -106,9 +114,8 @@ def reduced(x: Signal, fiber: Segments, how: str, base: float, shape: Shape, dty
     values = quantiles(law, np.ones_like(law))
     if np.ptp(values) == 0:
         return Signal.constant(float(values[0]), shape, dtype)
-    tie = float(np.corrcoef(np.where(fiber.valid, fiber.z, 0).sum(1), rows[:, 0])[0, 1]) if not absent else 0.0
     rho = np.where(x.rho >= ONE, 1.0, np.clip(x.rho, 0.0, 1.0))
-    source = related([(fiber.parent, tie if np.isfinite(tie) else 0.0)])
+    source = related([(fiber.parent, fiber.tie(rows))])
     made = Signal(shape, np.dtype(dtype), values, source, rho, fiber=fiber, sample=rows)
     if not absent:
         return made
@@ -144,3 +151,71 @@ def by_length(result: Signal) -> Signal:
     table[1] = np.clip(float(found[0]) * result.rho[0], -1.0, 1.0)
     profiles = {a: p for a, p in result.profiles.items() if a} | kept({0: profile})
     return dataclasses.replace(result, profiles=profiles, twins=result.twins | {fiber.kind: table})
+
+
+# -- sums ---------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Totals:
+    """The moments of sums over segments.
+
+    Attributes:
+      mean: of a sum.
+      own: E[s s'] of two elements of the sums of one segment, by the other axes along which they differ.
+      apart: the same for the sums of two segments, and `kin` for those of pairs of segments of these kinds.
+      profile: the second moments of the segments.
+      positive: whether no term is negative.
+    """
+
+    mean: float
+    own: Floats
+    apart: Floats
+    kin: dict[Any, Floats]
+    profile: Floats | None
+    positive: bool
+
+    def signal(self, shape: Shape, dtype: Any) -> Signal:
+        """A signal with these moments: normal, or lognormal if no term is negative."""
+        variance = float(self.own.flat[0]) - self.mean**2
+        if variance <= 0:
+            return Signal.constant(self.mean, shape, dtype)
+
+        def table(apart: Floats) -> Floats:
+            found = np.stack([self.own, apart], 0) - self.mean**2
+            return _tables.settled(np.clip(found / variance, -1, 1), shape)
+
+        twins = {kind: table(apart) for kind, apart in self.kin.items()}
+        if self.positive and self.mean > 0:
+            width = math.sqrt(math.log1p(variance / self.mean**2))
+            made = Signal.normal(shape, math.log(self.mean) - width**2 / 2, width**2, dtype, table(self.apart))
+            made = dataclasses.replace(made, values=np.exp(made.values), at=None)
+        else:
+            made = Signal.normal(shape, self.mean, variance, dtype, table(self.apart))
+        return dataclasses.replace(made, profiles=kept({0: self.profile}), twins=twins)
+
+
+def totals(x: Signal, places: NDArray[np.int64], count: int, kind: Any, kindred: Mapping[Any, Any]) -> Totals:
+    """The moments of the sums over `count` segments; `kindred`: for a kind of pairs of segments that of their pairs."""
+    inside = (places >= 0) & (places < count)
+    roots = np.sqrt(x.profiles.get(0, np.ones(len(places))))[inside]
+    # The sums of strengths and of their roots take the place of the number of elements.
+    ones = np.asarray(np.bincount(places[inside], weights=roots**2, minlength=count), np.float64)
+    sums = np.asarray(np.bincount(places[inside], weights=roots, minlength=count), np.float64)
+    twos = sums**2 - ones
+
+    def pairs(which: Any) -> Floats:
+        return dataclasses.replace(x, rho=x.twins.get(which, x.rho)).moments.take(1, 0)
+
+    same, together = x.moments.take(0, 0), pairs(kind)
+    profile = normalized(ones * float(same.flat[0]) + twos * float(together.flat[0]))
+    unlike = 1.0 if profile is None else float(np.sqrt(profile).mean() ** 2)
+    apart = (float(sums.sum()) ** 2 - float((sums**2).sum())) / max(1, count * (count - 1)) / unlike
+    return Totals(
+        mean=float(sums.mean()) * x.mean,
+        own=float(ones.mean()) * same + float(twos.mean()) * together,
+        apart=apart * pairs(None),
+        kin={found: apart * pairs(which) for found, which in kindred.items()},
+        profile=profile,
+        positive=bool(x.values.min() >= 0),
+    )

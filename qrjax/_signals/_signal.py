@@ -165,6 +165,7 @@ class Signal:
       at: f itself, where it is known between the nodes too.
       profiles: for an axis whose positions differ in strength, their second moments relative to the mean.
       mask: which elements are absent; everything else is then about those that are present.
+      drawn: whether the array is one draw of a random one, and what is computed from it another.
     """
 
     shape: Shape
@@ -180,6 +181,7 @@ class Signal:
     twins: dict[Any, Floats] = dataclasses.field(default_factory=dict)
     at: Callable[[Floats], Floats] | None = None
     mask: Mask | None = None
+    drawn: bool = False
 
     # -- makers ------------------------------------------------------------------------------------------------
 
@@ -248,6 +250,7 @@ class Signal:
             "twins": {},
             "at": None,
             "mask": None,
+            "drawn": False,
         }
         return dataclasses.replace(self, **(dropped | changes))
 
