@@ -12,6 +12,7 @@ from qrjax._rules._functions import BITS, BY_JAX, SIMPLE, numpy_form
 from qrjax._rules._registry import Equation, signals
 from qrjax._signals._combine import combine
 from qrjax._signals._profiles import kept, normalized
+from qrjax._signals._segments import Segments
 from qrjax._signals._signal import Signal
 
 NAMES = frozenset(SIMPLE) | frozenset(BITS) | BY_JAX | {
@@ -34,7 +35,7 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     dtypes = [operand.dtype for operand in operands]
     function = numpy_form(equation.name, equation.params, dtypes, equation.dtype) or _by_jax(equation, dtypes)
     result = combine(function, operands, equation.shape, equation.dtype)
-    if equation.name in ("mul", "div") and any(x.profiles for x in operands):
+    if equation.name in ("mul", "div") and any(x.profiles for x in operands) and not isinstance(result.fiber, Segments):
         result = _by_place(equation.name, operands, result)
     return _weighted(equation, operands, result)
 

@@ -60,7 +60,7 @@ def _results(equation: Equation, values: Sequence[Value], arrays: Sequence[NDArr
 
 def actual(context: Context, array: NDArray[Any], parents: Sequence[tuple[Any, NDArray[Any]]] = ()) -> Value:
     """An array that came of a draw, or of known arrays, as a signal that rules go on to compute with."""
-    if not parents and array.dtype.kind in "biu":
+    if array.dtype.kind == "c" or (not parents and array.dtype.kind in "biu"):
         return Known(array)
     made = Signal.known(array)
     if made.source is None:

@@ -18,7 +18,7 @@ from qrjax._signals import _tables
 from qrjax._signals._combine import combine
 from qrjax._signals._masks import gate, resolved
 from qrjax._signals._mixtures import surrounded
-from qrjax._signals._quadrature import quantiles
+from qrjax._signals._quadrature import matched, quantiles
 from qrjax._signals._segments import EMPTY, REDUCTIONS, element_sample, reduced, segments_of, shared, totals
 from qrjax._signals._signal import Mask, Signal, related
 
@@ -80,7 +80,14 @@ def _aggregate(equation: Equation, x: Signal, places: Any, kind: Any, how: str, 
     if x.is_constant:
         return _of_equals(equation, x, np.bincount(places, minlength=n)[:n], how, base)
     fiber = segments_of(x, kind, places, n)
-    return reduced(x, fiber, how, base, equation.shape, equation.dtype)
+    made = reduced(x, fiber, how, base, equation.shape, equation.dtype)
+    if how != "mul" or fiber.rho != 0:
+        return made
+    # Of independent factors the moments are products of theirs; a sample has too few of a product's largest.
+    degrees = np.bincount(places, minlength=n)[:n]
+    mean, moment = (float((m**degrees).mean()) for m in (x.mean, x.second_moment))
+    values = matched(made.values, base * mean, base**2 * max(0.0, moment - mean**2))
+    return dataclasses.replace(made, values=values)
 
 
 def _of_equals(equation: Equation, x: Signal, degrees: NDArray[np.int64], how: str, base: float) -> Value:

@@ -87,7 +87,15 @@ def fitted(operand: Signal, shape: Shape) -> Signal:
     if mask is not None:
         mask = dataclasses.replace(mask, gates=tuple(_fitted_gate(g, shape) for g in mask.gates))
     return operand.fresh(
-        shape=shape, rho=table, fiber=operand.fiber, sample=operand.sample, profiles=profiles, at=operand.at, mask=mask
+        shape=shape,
+        rho=table,
+        fiber=operand.fiber,
+        sample=operand.sample,
+        profiles=profiles,
+        at=operand.at,
+        mask=mask,
+        # Of length 1 where it is the same all along an axis.
+        array=operand.array if operand.ndim == len(shape) and not operand.drawn else None,
     )
 
 

@@ -67,6 +67,11 @@ class Fiber:
         """Where rows end before the sample does, see `Segments`."""
         return None
 
+    def known_rows(self, x: Signal) -> Floats | None:
+        """The numbers of a known array at the aggregates of the sample's rows, see `Segments`."""
+        del x
+        return None
+
     @functools.cached_property
     def z(self) -> Floats:
         """The sampled source, shape (rows, columns)."""

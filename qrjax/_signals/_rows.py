@@ -24,7 +24,13 @@ def shared_fiber(operands: list[Signal]) -> Fiber | None:
     """The fiber on which every operand that is not constant has values."""
     fibers = list(dict.fromkeys(o.fiber for o in operands if o.fiber is not None))
     for fiber in fibers:
-        if all(o.is_constant or o.fiber is fiber or o.source is fiber.parent for o in operands):
+        others = [o for o in operands if not o.is_constant and o.fiber is not fiber and o.source is not fiber.parent]
+        if not others:
+            return fiber
+        # Known numbers, one for each aggregate.
+        aggregates = all(o.sample is None or o.sample.shape[1] == 1 for o in operands if o.fiber is fiber)
+        apart = any(o.source is fiber.parent for o in operands)
+        if aggregates and not apart and all(fiber.known_rows(o) is not None for o in others):
             return fiber
     return None
 
@@ -32,6 +38,10 @@ def shared_fiber(operands: list[Signal]) -> Fiber | None:
 def sampled(operand: Signal, fiber: Fiber) -> Floats:
     if operand.fiber is fiber and operand.sample is not None:
         return operand.sample
+    if not operand.is_constant and operand.source is not fiber.parent:
+        rows = fiber.known_rows(operand)
+        assert rows is not None
+        return rows
     bare = operand.values[:1].reshape(1, 1) if operand.is_constant else fiber.values(operand.values)
     mask = valid(operand)
     return bare if mask is None else np.where(fiber.present(mask), bare, mask.value)
@@ -53,7 +63,7 @@ def on_fiber(function: Function, operands: list[Signal], fiber: Fiber, shape: Sh
     elements = [o for o, part in zip(operands, parts, strict=True) if part.shape[1] > 1]
     aggregates = [o for o, part in zip(operands, parts, strict=True) if part.shape[1] == 1 and not o.is_constant]
     if not elements:
-        rho = functools.reduce(np.minimum, (o.rho for o in aggregates))
+        rho = functools.reduce(np.minimum, (o.rho for o in aggregates if o.fiber is fiber))
     else:
         main = max(elements, key=lambda o: _likeness(sampled(o, fiber), sample))
         rho = main.rho

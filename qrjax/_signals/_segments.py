@@ -43,12 +43,24 @@ class Segments(Fiber):
     degrees: NDArray[np.int64] = dataclasses.field(default_factory=lambda: np.zeros(0, np.int64))
 
     @functools.cached_property
-    def lengths(self) -> NDArray[np.int64]:
-        """Those of the sample's rows: the quantiles of all, in no order."""
+    def rows(self) -> NDArray[np.int64]:
+        """The segments of the sample: those at the quantiles of all lengths, in no order."""
         rows = noise_rows(self.columns)
         order = np.random.Generator(np.random.PCG64(314159)).permutation(rows)
         row = ((order + 0.5) / rows * self.degrees.size).astype(np.int64)
-        return np.minimum(np.sort(self.degrees)[row], self.columns)
+        return np.argsort(self.degrees, kind="stable")[row]
+
+    @functools.cached_property
+    def lengths(self) -> NDArray[np.int64]:
+        """Their lengths."""
+        return np.minimum(self.degrees[self.rows], self.columns)
+
+    def known_rows(self, x: Signal) -> Floats | None:
+        """A known number for each segment, such as their lengths."""
+        if x.array is None or x.drawn or x.ndim == 0 or x.array.shape[0] != self.degrees.size:
+            return None
+        numbers = np.asarray(x.array, np.float64).reshape(self.degrees.size, -1)
+        return numbers[self.rows, :1] if bool((numbers == numbers[:, :1]).all()) else None
 
     @functools.cached_property
     def valid(self) -> NDArray[np.bool_]:
@@ -135,8 +147,10 @@ def returned(made: Signal, fiber: Segments, rows: Floats) -> Signal:
 def by_length(result: Signal) -> Signal:
     """What the sample knows of a function of elements and aggregates: its strength, and pairs in one segment."""
     fiber, sample = result.fiber, result.sample
-    if not isinstance(fiber, Segments) or sample is None or sample.shape[1] == 1 or result.is_constant:
+    if not isinstance(fiber, Segments) or sample is None or result.is_constant:
         return result
+    if sample.shape[1] == 1:
+        return _aggregates_by_length(result, fiber, sample) if result.shape[0] == fiber.degrees.size else result
     squares = fiber.squares(sample)
     profile = normalized(squares[fiber.degrees[fiber.places]])
     relative = squares[fiber.lengths] / max(1e-300, float((squares[fiber.lengths] * fiber.lengths).sum()))
@@ -151,6 +165,17 @@ def by_length(result: Signal) -> Signal:
     table[1] = np.clip(float(found[0]) * result.rho[0], -1.0, 1.0)
     profiles = {a: p for a, p in result.profiles.items() if a} | kept({0: profile})
     return dataclasses.replace(result, profiles=profiles, twins=result.twins | {fiber.kind: table})
+
+
+def _aggregates_by_length(result: Signal, fiber: Segments, rows: Floats) -> Signal:
+    """The strength of a function of aggregates, by the length of their segments."""
+    size = int(max(fiber.degrees.max(initial=0), fiber.columns)) + 1
+    total, count = (
+        np.bincount(fiber.lengths, weights=w, minlength=size) for w in (rows[:, 0] ** 2, np.ones(len(rows)))
+    )
+    squares = np.where(count > 0, total / np.maximum(count, 1), float((rows**2).mean()))
+    profiles = {a: p for a, p in result.profiles.items() if a} | kept({0: normalized(squares[fiber.degrees])})
+    return dataclasses.replace(result, profiles=profiles)
 
 
 # -- sums ---------------------------------------------------------------------------------------------------------
