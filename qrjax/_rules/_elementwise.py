@@ -13,6 +13,7 @@ from qrjax._rules._registry import Equation, signals
 from qrjax._rules._stacks import by_parts
 from qrjax._signals._combine import combine
 from qrjax._signals._profiles import kept, normalized
+from qrjax._signals._segments import Segments
 from qrjax._signals._signal import Signal
 
 NAMES = frozenset(SIMPLE) | frozenset(BITS) | BY_JAX | {
@@ -23,7 +24,7 @@ TRANSPARENT = {"convert_element_type", "stop_gradient", "copy", "copy_p", "reduc
                "sharding_constraint", "device_put", "pvary"}  # fmt: skip
 
 
-@signals(*NAMES)
+@signals(*NAMES, masked=True)
 def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     """The function at the nodes of its operands' sources."""
     if equation.name in TRANSPARENT and _same_kind(equation.dtype, operands[0].dtype):
@@ -35,7 +36,7 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     dtypes = [operand.dtype for operand in operands]
     function = numpy_form(equation.name, equation.params, dtypes, equation.dtype) or _by_jax(equation, dtypes)
     result = combine(function, operands, equation.shape, equation.dtype)
-    if equation.name in ("mul", "div") and any(x.profiles for x in operands):
+    if equation.name in ("mul", "div") and any(x.profiles for x in operands) and not isinstance(result.fiber, Segments):
         result = _by_place(equation.name, operands, result)
     result = _weighted(equation, operands, result)
     by_parts(elementwise, equation, operands, result)

@@ -1,4 +1,4 @@
-"""Gathers and segment sums: which elements meet is decided by the indices."""
+"""Gathers: which elements meet is decided by the indices."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qrjax._rules import _scatters  # noqa: F401 - registers its rules
+from qrjax._rules._places import agreement, assumed, kind_of, kinds
 from qrjax._rules._registry import KNOWN_SIZE, Equation, Known, Opaque, Value, described, structural
-from qrjax._rules._sampling import sample
-from qrjax._rules._structure import moved, part
-from qrjax._signals import _tables
-from qrjax._signals._mixtures import surrounded
+from qrjax._rules._sampling import actual
+from qrjax._rules._structure import moved
 from qrjax._signals._profiles import kept, normalized
+from qrjax._signals._segments import returned, shared
 from qrjax._signals._signal import Signal
 
 PAIRS = 4096
@@ -27,18 +28,26 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
     if isinstance(operand, Opaque) or isinstance(indices, Opaque):
         return Opaque(equation.shape)
     if isinstance(operand, Known) and isinstance(indices, Known) and math.prod(equation.shape) <= KNOWN_SIZE:
-        return Known(np.asarray(equation.evaluate(operand.array, indices.array)[0]))
+        found = np.asarray(equation.evaluate(operand.array, indices.array)[0])
+        if _takes_rows(equation.params["dimension_numbers"], indices) and found.dtype.kind not in "biu":
+            kind_of(equation.context, indices.array)
+            # Rows that come back are pairs to be told from others.
+            return actual(equation.context, found) if _collisions(indices.array, (1,)) > 0 else Known(found)
+        return Known(found)
     x = described(operand)
     numbers = equation.params["dimension_numbers"]
     embeds = equation.context.sizes(x, described(indices))
     if x.is_constant and not embeds:
         return Signal.constant(x.mean, equation.shape, equation.dtype)
+    rows = _takes_rows(numbers, indices)
+    if rows and x.weight is None:
+        indices = assumed(equation, indices, x.shape[0])
+        assert not isinstance(indices, Opaque)
     indexed = tuple(a for a in numbers.start_index_map if equation.params["slice_sizes"][a] != x.shape[a])
     table = _gathered_table(equation, x, indices, indexed, numbers)
     result = _by_strength(x, moved(x, equation.shape, table), indices, indexed, numbers)
     if isinstance(indices, Known) and len(indices.shape) == 2 and indexed and len(indices.array) > 1:
-        together = _gathered_table(equation, x, Known(np.zeros_like(indices.array)), indexed, numbers)
-        result = dataclasses.replace(result, twins=result.twins | {same_place(indices): together})
+        result = dataclasses.replace(result, twins=result.twins | _met(equation, x, indices, indexed, numbers))
     one_place = math.prod(indices.shape[:-1]) == 1
     if embeds and x.ndim > 1 and not one_place and indexed:
         return equation.context.embed(
@@ -46,16 +55,42 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
         )
     if not indexed or x.source is None:
         return result
+    fiber = None
+    if rows and isinstance(indices, Known):
+        fiber = shared(x, kind_of(equation.context, indices.array), x.shape[0])
     differ = tuple(int(a in indexed) for a in range(x.ndim))
+    if fiber is not None and x.sample is not None and x.sample.shape[1] == 1:
+        return returned(result, fiber, x.sample)
     source = x.source.part(("gather", equation.key), float(x.rho[differ]))
     if source is x.source:
         return result
     return dataclasses.replace(result, source=source, fiber=None, sample=None)
 
 
-def same_place(indices: Known) -> tuple[str, int]:
-    """The kind of pairs that these indices bring together: entries that hold one index."""
-    return "same place", hash(indices.array.astype(np.int64).tobytes())
+def _met(equation: Equation, x: Signal, indices: Known, indexed: tuple[int, ...], numbers: Any) -> dict[Any, Any]:
+    """The tables of pairs that these indices bring together, and of those that others did before."""
+    together = _gathered_table(equation, x, Known(np.zeros_like(indices.array)), indexed, numbers)
+    if indices.shape[-1] != 1:
+        return {}
+    own, places = kind_of(equation.context, indices.array), indices.array[:, 0].astype(np.int64)
+    apart = _gathered_table(equation, x, Known(np.arange(len(places))[:, None]), indexed, numbers)
+    found = {own: together}
+    for kind, others in kinds(equation.context, len(places)):
+        if kind != own:
+            share = agreement(others, places)
+            found[kind] = share * together + (1 - share) * apart
+    return found
+
+
+def _takes_rows(numbers: Any, indices: Value) -> bool:
+    """Whether every index names one row."""
+    return (
+        len(indices.shape) == 2
+        and indices.shape[-1] == 1
+        and tuple(numbers.start_index_map) == tuple(numbers.collapsed_slice_dims) == (0,)
+        and 0 not in numbers.offset_dims
+        and not numbers.operand_batching_dims
+    )
 
 
 def _by_strength(x: Signal, result: Signal, indices: Value, indexed: tuple[int, ...], numbers: Any) -> Signal:
@@ -116,77 +151,3 @@ def _collisions(indices: NDArray[Any], pattern: tuple[int, ...]) -> float:
         first.append(place)
         second.append((place + generator.integers(1, n, size=PAIRS)) % n if differs and n > 1 else place)
     return float((indices[tuple(first)] == indices[tuple(second)]).all(-1).mean())
-
-
-@structural("scatter-add", "scatter_add")
-def scatter_add(equation: Equation, operand: Value, indices: Value, updates: Value) -> Value:
-    """Sums over segments, by the number of updates that each place receives; others are sampled."""
-    numbers = equation.params["dimension_numbers"]
-    base, added = described(operand), described(updates)
-    simple = (
-        isinstance(indices, Known)
-        and len(indices.shape) == 2
-        and indices.shape[-1] == 1
-        and tuple(numbers.scatter_dims_to_operand_dims) == (0,)
-        and tuple(numbers.inserted_window_dims) == (0,)
-        and tuple(numbers.update_window_dims) == tuple(range(1, added.ndim))
-        and base.is_constant
-        and base.mean == 0
-    )
-    if not simple:
-        return sample(equation, operand, indices, updates)[0]
-    assert isinstance(indices, Known)
-    n = equation.shape[0]
-    flat = indices.array.ravel()
-    inside = (flat >= 0) & (flat < n)
-    roots = np.sqrt(added.profiles.get(0, np.ones(len(flat))))[inside]
-    places = flat[inside].astype(np.int64)
-    # The sums of strengths and of their roots take the place of the number of updates.
-    ones = np.asarray(np.bincount(places, weights=roots**2, minlength=n)[:n], np.float64)
-    return _segments(
-        added,
-        ones,
-        np.asarray(np.bincount(places, weights=roots, minlength=n)[:n], np.float64) ** 2 - ones,
-        same_place(indices),
-        equation,
-    )
-
-
-def _segments(x: Signal, ones: NDArray[np.float64], twos: NDArray[np.float64], kind: Any, equation: Equation) -> Value:
-    n = len(ones)
-    roots = np.sqrt(ones + twos)
-    mean = float(roots.mean()) * x.mean
-    same, other = x.moments.take(0, 0), x.moments.take(1, 0)
-    together = dataclasses.replace(x, rho=x.twins[kind]).moments.take(1, 0) if kind in x.twins else other
-    apart = (float(roots.sum()) ** 2 - float((roots**2).sum())) / max(1, n * (n - 1))
-    near = ones * float(same.flat[0]) + twos * float(together.flat[0])
-    profile = normalized(near)
-    unlike = 1.0 if profile is None else float(np.sqrt(profile).mean() ** 2)
-    table = np.stack([float(ones.mean()) * same + float(twos.mean()) * together, apart * other / unlike], 0) - mean**2
-    variance = float(table.flat[0])
-    if variance <= 0:
-        return Signal.constant(mean, equation.shape, equation.dtype)
-    rho = _tables.settled(np.clip(table / variance, -1, 1), equation.shape)
-    if x.values.min() >= 0 and mean > 0:
-        width = math.sqrt(math.log1p(variance / mean**2))
-        made = Signal.normal(equation.shape, math.log(mean) - width**2 / 2, width**2, equation.dtype, rho)
-        return dataclasses.replace(made, values=np.exp(made.values), at=None, profiles=kept({0: profile}))
-    made = Signal.normal(equation.shape, mean, variance, equation.dtype, rho)
-    return dataclasses.replace(made, profiles=kept({0: profile}))
-
-
-@structural("scatter")
-def scatter(equation: Equation, operand: Value, indices: Value, updates: Value) -> Value:
-    """Elements replaced at indices: by shares, a mixture."""
-    if isinstance(operand, Known) and isinstance(indices, Known) and isinstance(updates, Known):
-        return Known(np.asarray(equation.evaluate(operand.array, indices.array, updates.array)[0]))
-    if isinstance(operand, Opaque) or isinstance(updates, Opaque):
-        return Opaque(equation.shape)
-    x, update = described(operand), described(updates)
-    share = min(1.0, update.size / max(1, x.size))
-    if share == 1.0 and update.ndim == x.ndim:
-        return moved(update, equation.shape, update.rho)
-    if update.is_constant:
-        inside = [(round((1 - share) * x.shape[0]), x.shape[0])] + [(n, n) for n in x.shape[1:]]
-        return surrounded(part(x, x.shape, ("scatter", equation.key), ()), update, inside, x.shape)
-    return sample(equation, operand, indices, updates)[0]

@@ -23,7 +23,7 @@ def reduce_sum(equation: Equation, x: Signal) -> Signal:
     return summed(x, equation.params["axes"])
 
 
-@signals("reduce_max", "reduce_or")
+@signals("reduce_max", "reduce_or", masked=True)
 def reduce_max(equation: Equation, x: Signal) -> Signal:
     """The law of the largest of n elements with their correlation."""
     return extreme(x, equation.params["axes"])

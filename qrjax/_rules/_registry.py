@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._initializers._compilation import COMPILED_ONCE
+from qrjax._signals._masks import KEPT, compacted, gate, known, presence, resolved, valid
 from qrjax._signals._recipe import FIXED, NOISE, STATE, Recipe
-from qrjax._signals._signal import Signal
+from qrjax._signals._signal import Mask, Signal
 
 # Arrays up to this size are computed, not described: masks, positions, rotations.
 KNOWN_SIZE = 1 << 18
@@ -47,7 +49,7 @@ class Known:
 @functools.lru_cache(maxsize=64)
 def _described(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], is_input: bool) -> Signal:
     """The law of an array: masks and tables of positions come back in every layer."""
-    made = Signal.known(np.frombuffer(data, dtype).reshape(shape))
+    made = known(np.frombuffer(data, dtype).reshape(shape))
     return dataclasses.replace(made, recipe=None if is_input else FIXED)
 
 
@@ -181,11 +183,21 @@ STRUCTURAL: dict[str, Rule] = {}
 CUSTOM: dict[str, Rule] = {}
 
 
-def signals(*names: str) -> Callable[[Rule], Rule]:
-    """Registers a rule (equation, *signals) for these primitives."""
+# What is tried before a rule for arrays: (equation, values) -> the outputs, or None.
+FIRST: list[Callable[[Equation, Sequence[Value]], list[Value] | None]] = []
+
+# What moves elements, and takes along which of them are absent.
+MOVES = frozenset({
+    "transpose", "reshape", "squeeze", "broadcast_in_dim", "stack", "tile", "rev", "slice", "split", "dynamic_slice",
+    "dynamic_update_slice", "concatenate", "pad", "gather",
+})  # fmt: skip
+
+
+def signals(*names: str, masked: bool = False) -> Callable[[Rule], Rule]:
+    """Registers a rule (equation, *signals) for these primitives; `masked` if it knows of absent elements."""
 
     def register(rule: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, rule))
+        RULES.update(dict.fromkeys(names, _first(rule if masked else _of_all(rule))))
         return rule
 
     return register
@@ -195,10 +207,119 @@ def structural(*names: str) -> Callable[[Rule], Rule]:
     """Registers a rule (equation, *values) for these primitives."""
 
     def register(rule: Rule) -> Rule:
-        STRUCTURAL.update(dict.fromkeys(names, rule))
+        for name in names:
+            moves = name in MOVES
+            STRUCTURAL[name] = _first(_moving(rule) if moves else rule) if moves or "scatter" in name else rule
         return rule
 
     return register
+
+
+def _first(rule: Rule) -> Rule:
+    """The rule, unless what comes before all rules gives an answer."""
+
+    @functools.wraps(rule)
+    def call(equation: Equation, *values: Value) -> Any:
+        for attempt in FIRST:
+            found = attempt(equation, values)
+            if found is not None:
+                return found if len(found) > 1 else found[0]
+        return rule(equation, *values)
+
+    return call
+
+
+def _of_all(rule: Rule) -> Rule:
+    """The rule on signals of all elements, where absent ones are the number that they hold."""
+
+    @functools.wraps(rule)
+    def call(equation: Equation, *operands: Signal) -> Any:
+        return rule(equation, *map(resolved, operands))
+
+    return call
+
+
+# -- moves of masked signals --------------------------------------------------------------------------------------
+
+
+def _moving(rule: Rule) -> Rule:
+    """The rule on what is present, and on which elements are."""
+
+    @functools.wraps(rule)
+    def call(equation: Equation, *values: Value) -> Any:
+        if not any(isinstance(v, Signal) and v.mask is not None for v in values):
+            return rule(equation, *values)
+        values = tuple(_numbers(v) for v in values)
+        bare = [dataclasses.replace(v, mask=None) if isinstance(v, Signal) else v for v in values]
+        made = _listed(rule(equation, *bare))
+        masks = _moved_masks(rule, equation, values)
+        results = [
+            dataclasses.replace(r, mask=m) if isinstance(r, Signal) and m is not None else r
+            for r, m in zip(made, masks, strict=True)
+        ]
+        return results if len(results) > 1 else results[0]
+
+    return call
+
+
+def _listed(result: Any) -> list[Value]:
+    return list(result) if isinstance(result, (list, tuple)) else [result]
+
+
+def _numbers(value: Value) -> Value:
+    """A known array of numbers as a signal, where some of them are absent."""
+    if isinstance(value, Known) and value.array.dtype.kind not in "biu" and value.array.ndim:
+        return value.signal if value.signal.mask is not None else value
+    return value
+
+
+def _moved_masks(rule: Rule, equation: Equation, values: Sequence[Value]) -> list[Mask | None]:
+    """The masks of the outputs."""
+    masks = [valid(v) if isinstance(v, Signal) else None for v in values]
+    given = [(place, mask) for place, mask in enumerate(masks) if mask is not None]
+    if not given:
+        return [None] * len(equation.outputs)
+    # Each gate by itself where one operand has them; several operands have one gate each.
+    layers = [{given[0][0]: g} for g in given[0][1].gates] if len(given) == 1 else [{p: presence(m) for p, m in given}]
+    columns = [_moved_gates(rule, equation, values, layer) for layer in layers]
+    value = min(mask.value for _, mask in given)
+    kept = [tuple(g for g in column if not (g.is_constant and g.mean == 1)) for column in zip(*columns, strict=True)]
+    return [Mask(value, gates) if gates else None for gates in kept]
+
+
+def _moved_gates(rule: Rule, equation: Equation, values: Sequence[Value], gates: Mapping[int, Signal]) -> list[Signal]:
+    """A gate of each output; what has none is present."""
+    first = next(iter(gates.values()))
+    if equation.name == "broadcast_in_dim" and first.array is not None:
+        shape = [1] * len(equation.shape)
+        for axis, place in enumerate(equation.params["broadcast_dimensions"]):
+            shape[place] = first.array.shape[axis]
+        return [gate(np.asarray(first.array, bool).reshape(shape), equation.shape)]
+    small = max(math.prod(o.shape) for o in (*values, *equation.outputs)) <= KEPT
+    if small and all(g.array is not None for g in gates.values()):
+        arrays = [_truths(v, gates.get(place)) for place, v in enumerate(values)]
+        moved = _listed(rule(equation, *arrays))
+        if all(isinstance(m, Known) for m in moved):
+            return [gate(compacted(np.asarray(m.array, bool)), m.shape) for m in moved if isinstance(m, Known)]
+    laws = [gates.get(place) or _present(v) for place, v in enumerate(values)]
+    moved = _listed(rule(equation, *(dataclasses.replace(v, array=None) if isinstance(v, Signal) else v for v in laws)))
+    return [described(m) for m in moved]
+
+
+def _truths(value: Value, own: Signal | None) -> Value:
+    """Which elements of an operand are present, as an array; indices stay what they are."""
+    if own is not None:
+        return Known(np.broadcast_to(np.asarray(own.array, bool), own.shape))
+    if isinstance(value, Known) and value.array.dtype.kind in "iu":
+        return value
+    return Known(np.broadcast_to(np.asarray(True), value.shape))
+
+
+def _present(value: Value) -> Value:
+    """All elements of an operand are present."""
+    if isinstance(value, Known) and value.array.dtype.kind in "iu":
+        return value
+    return Signal.constant(1.0, value.shape, np.bool_)
 
 
 def described(value: Value) -> Signal:

@@ -13,9 +13,12 @@ from qrjax._signals import _tables
 from qrjax._signals._gates import gated, is_independent_gate
 from qrjax._signals._joint import Function, finite
 from qrjax._signals._many import of_many
+from qrjax._signals._masks import joint, masked_choice, settled, valid
 from qrjax._signals._profiles import combined
 from qrjax._signals._quadrature import NODES, Floats
 from qrjax._signals._rows import on_fiber, shared_fiber
+from qrjax._signals._rows import sampled as sampled_on
+from qrjax._signals._segments import Segments, by_length
 from qrjax._signals._signal import Signal, Source
 from qrjax._signals._tables import Shape
 from qrjax._signals._two import of_two
@@ -24,6 +27,28 @@ from qrjax._signals._two import of_two
 def combine(function: Function, operands: Sequence[Signal], shape: Shape, dtype: Any) -> Signal:
     """The signal function(*operands), elementwise; operands of lower rank are scalars."""
     operands = [fitted(operand, shape) for operand in operands]
+    if getattr(function, "gate", False):
+        chosen = masked_choice(operands)
+        if chosen is not None:
+            return dataclasses.replace(chosen, dtype=np.dtype(dtype))
+    if all(o.mask is None for o in operands):
+        return _present(function, operands, shape, dtype)
+    return _masked(function, operands, shape, dtype)
+
+
+def _masked(function: Function, operands: list[Signal], shape: Shape, dtype: Any) -> Signal:
+    """The law of what is present in all operands, and what becomes of the number of what is not."""
+    mask = joint([valid(o) for o in operands])
+    result = _present(function, operands, shape, dtype)
+    if mask is None:
+        return result
+    numbers = [o.values[:1] * 0 + (o.mean if o.mask is None else o.mask.value) for o in operands]
+    with np.errstate(all="ignore"):
+        value = float(finite(np.asarray(function(*numbers), np.float64)).ravel()[0])
+    return settled(dataclasses.replace(result, mask=dataclasses.replace(mask, value=value)))
+
+
+def _present(function: Function, operands: list[Signal], shape: Shape, dtype: Any) -> Signal:
     sources = list(dict.fromkeys(o.source for o in operands if o.source is not None))
     if not sources:
         with np.errstate(all="ignore"):
@@ -31,6 +56,8 @@ def combine(function: Function, operands: Sequence[Signal], shape: Shape, dtype:
         return Signal.constant(value, shape, dtype)
     with np.errstate(all="ignore"):
         result = _combined(function, operands, sources, shape, dtype)
+    if isinstance(result.fiber, Segments):
+        return by_length(result)
     if not any(o.profiles for o in operands):
         return result
     linear = getattr(function, "linear", None) is not None
@@ -56,9 +83,28 @@ def fitted(operand: Signal, shape: Shape) -> Signal:
         return operand
     table = operand.rho if operand.ndim == len(shape) else _tables.constant(len(shape))
     profiles = operand.profiles if operand.ndim == len(shape) else {}
+    mask = valid(operand)
+    if mask is not None:
+        mask = dataclasses.replace(mask, gates=tuple(_fitted_gate(g, shape) for g in mask.gates))
     return operand.fresh(
-        shape=shape, rho=table, fiber=operand.fiber, sample=operand.sample, profiles=profiles, at=operand.at
+        shape=shape,
+        rho=table,
+        fiber=operand.fiber,
+        sample=operand.sample,
+        profiles=profiles,
+        at=operand.at,
+        mask=mask,
+        # Of length 1 where it is the same all along an axis.
+        array=operand.array if operand.ndim == len(shape) and not operand.drawn else None,
     )
+
+
+def _fitted_gate(gate: Signal, shape: Shape) -> Signal:
+    """A gate with the rank of the result; its array may have length 1 where nothing differs."""
+    if gate.ndim == len(shape):
+        return dataclasses.replace(gate, shape=shape)
+    array = None if gate.array is None else gate.array.reshape((1,) * len(shape))
+    return dataclasses.replace(gate, shape=shape, rho=_tables.constant(len(shape)), array=array)
 
 
 def _at_nodes(operand: Signal) -> Floats:
@@ -72,14 +118,9 @@ def _of_one(function: Function, operands: list[Signal], source: Source, shape: S
         return Signal.constant(values[0], shape, dtype)
     sampled = next((o for o in operands if o.sample is not None), None)
     changes: dict[str, Any] = {}
-    if sampled is not None:
-        parts = [
-            o.sample if o.sample is not None else o.values[:1]
-            for o in operands
-            if o.is_constant or o.sample is not None
-        ]
-        if len(parts) == len(operands):
-            changes = {"fiber": sampled.fiber, "sample": finite(function(*parts))}
+    if sampled is not None and all(o.is_constant or o.sample is not None for o in operands):
+        parts = [sampled_on(o, sampled.fiber) for o in operands]
+        changes = {"fiber": sampled.fiber, "sample": finite(function(*parts))}
     at = _composed(function, operands)
     return Signal(shape, np.dtype(dtype), values, source, rho, at=at, **changes)
 

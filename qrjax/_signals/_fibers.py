@@ -10,23 +10,32 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qrjax._signals import _tables
 from qrjax._signals._quadrature import MASKED, NODES, Floats, phi_inverse
-from qrjax._signals._signal import Source
+from qrjax._signals._signal import Mask, Signal, Source
+from qrjax._signals._tables import Shape
 
 # Elements in a sample; rows are whole up to COLUMNS, or an element would weigh too much in its own sum.
 ELEMENTS = 16384
 COLUMNS = 1024
 
 
+def noise_rows(columns: int) -> int:
+    """How many rows a sample has."""
+    return min(1024, ELEMENTS // columns)
+
+
 @functools.cache
-def _noise(columns: int) -> tuple[Floats, Floats]:
+def _noise(columns: int, seed: int = 0) -> tuple[Floats, Floats]:
     """A stratified common normal for each row and noise within the rows, both standardized."""
-    generator = np.random.Generator(np.random.PCG64(20240814))
-    rows = min(1024, ELEMENTS // columns)
+    generator = np.random.Generator(np.random.PCG64(20240814 + seed))
+    rows = noise_rows(columns)
     common = phi_inverse((generator.permutation(rows) + 0.5) / rows)
     common = common / np.sqrt((common**2).mean())
     strata = generator.permutation(rows * columns) + generator.random(rows * columns)
@@ -41,6 +50,11 @@ class Fiber:
     parent: Source
     n: int
     rho: float
+    # The shape and the reduced axes of the array whose rows these are.
+    shape: Shape = ()
+    axes: tuple[int, ...] = ()
+    # For the gates of a mask, where an element of the sample is present.
+    patterns: dict[Any, NDArray[np.bool_]] = dataclasses.field(default_factory=dict)
     # The standard deviation within a row of what a softmax exponentiates, once it has.
     spread: list[float] = dataclasses.field(default_factory=list)
 
@@ -48,17 +62,20 @@ class Fiber:
     def columns(self) -> int:
         return min(self.n, COLUMNS)
 
+    @property
+    def valid(self) -> NDArray[np.bool_] | None:
+        """Where rows end before the sample does, see `Segments`."""
+        return None
+
+    def known_rows(self, x: Signal) -> Floats | None:
+        """The numbers of a known array at the aggregates of the sample's rows, see `Segments`."""
+        del x
+        return None
+
     @functools.cached_property
     def z(self) -> Floats:
         """The sampled source, shape (rows, columns)."""
-        common, own = _noise(self.columns)
-        if self.rho >= 0:
-            return np.sqrt(self.rho) * common + np.sqrt(1 - self.rho) * own
-        # The most negative common correlation of n variables is that of variables that sum to zero.
-        k = self.columns
-        share = min(1.0, -self.rho * (k - 1))
-        centred = (own - own.mean(1, keepdims=True)) * np.sqrt(k / max(1, k - 1))
-        return np.sqrt(share) * centred + np.sqrt(1 - share) * np.roll(own, k // 2 + 1, 0)
+        return _field(self.columns, self.rho)
 
     @functools.cached_property
     def _cells(self) -> tuple[NDArray[np.intp], Floats]:
@@ -77,6 +94,57 @@ class Fiber:
             found[empty, 0] = np.median(f[f > -MASKED])
         return found
 
+    def present(self, mask: Mask) -> NDArray[np.bool_]:
+        """Which elements of the sample are present; in every row one at least."""
+        key = tuple(gate.source for gate in mask.gates)
+        if key not in self.patterns:
+            parts = [self._pattern(gate, number) for number, gate in enumerate(mask.gates)]
+            made = functools.reduce(np.logical_and, parts)
+            empty = ~made.any(1)
+            made[empty] = parts[0][empty]
+            # Where a row of the mask is empty, programs attend to all of it.
+            made[~made.any(1)] = True
+            self.patterns[key] = made
+        return self.patterns[key]
+
+    def _pattern(self, gate: Signal, number: int) -> NDArray[np.bool_]:
+        """Rows of the actual mask, where it is known; else rows with its law."""
+        if gate.shape == self.shape and gate.array is not None:
+            return _rows_of(np.asarray(gate.array, bool), gate.shape, self.axes, self.z.shape)
+        if gate.is_constant:
+            return np.full(self.z.shape, gate.mean > 0)
+        rho = 0.0
+        if gate.shape == self.shape:
+            rho = float(_tables.differing(gate.rho, self.axes, gate.shape).flat[0])
+        return np.interp(_field(self.columns, rho, 1 + number), NODES, gate.values) > 0.5
+
+
+def _field(columns: int, rho: float, seed: int = 0) -> Floats:
+    """Normals with a common correlation within rows."""
+    common, own = _noise(columns, seed)
+    if rho >= 0:
+        return np.sqrt(rho) * common + np.sqrt(1 - rho) * own
+    # The most negative common correlation of n variables is that of variables that sum to zero.
+    share = min(1.0, -rho * (columns - 1))
+    centred = (own - own.mean(1, keepdims=True)) * np.sqrt(columns / max(1, columns - 1))
+    return np.asarray(np.sqrt(share) * centred + np.sqrt(1 - share) * np.roll(own, columns // 2 + 1, 0))
+
+
+def _rows_of(array: NDArray[np.bool_], shape: Shape, axes: tuple[int, ...], size: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Rows of an array along its axes, as many as wanted of all alike."""
+    rows, columns = size
+    others = [a for a in range(array.ndim) if a not in axes]
+    inner = [shape[a] for a in axes]
+    along = np.broadcast_to(array, [shape[a] if a in axes else array.shape[a] for a in range(array.ndim)])
+    table = along.transpose([*others, *axes]).reshape(-1, math.prod(inner))
+    # Golden steps meet every row as often, and keep step with no axis.
+    row = ((np.arange(rows) + 0.5) * 0.6180339887498949 % 1.0 * len(table)).astype(np.int64)
+    if len(table) <= rows:
+        order = np.random.Generator(np.random.PCG64(271828)).permutation(rows)
+        row = ((order + 0.5) / rows * len(table)).astype(np.int64)
+    column = ((np.arange(columns) + 0.5) / columns * table.shape[1]).astype(np.int64)
+    return table[row[:, None], column[None, :]]
+
 
 def fiber_of(parent: Source, n: int, rho: float) -> Fiber:
     """The fiber of a source along n elements; the same one for every signal on that source."""
@@ -87,13 +155,29 @@ def fiber_of(parent: Source, n: int, rho: float) -> Fiber:
     return fiber
 
 
-def pair_covariance(sample: Floats, n: int) -> float:
+def masked_fiber(x: Signal, axes: tuple[int, ...], n: int) -> Fiber:
+    """The fiber of a masked signal, which knows the rows of its array."""
+    assert x.source is not None
+    assert x.mask is not None
+    rho = float(_tables.differing(x.rho, axes, x.shape).flat[0])
+    key = ("masked", n, round(rho, 6), x.shape, axes, tuple(g.source for g in x.mask.gates))
+    if key not in x.source.fibers:
+        x.source.fibers[key] = Fiber(x.source, n, min(1.0, max(-1.0 / (n - 1), rho)), x.shape, axes)
+    fiber: Fiber = x.source.fibers[key]
+    return fiber
+
+
+def pair_covariance(sample: Floats, n: int, present: NDArray[np.bool_] | None = None) -> float:
     """The covariance of two different elements of a row of n, over the sampled part of the rows."""
-    rows, columns = sample.shape
+    columns = sample.shape[1]
     if columns == 1:
         return float(sample.var())
-    mean = sample.mean()
-    centred = sample - mean
-    found = float((centred.sum(1) ** 2 - (centred**2).sum(1)).sum() / (rows * columns * (columns - 1)))
+    count = np.full(sample.shape[0], columns) if present is None else present.sum(1)
+    pairs = float((count * (count - 1.0)).sum())
+    if pairs == 0:
+        return 0.0
+    mean = sample.mean() if present is None else sample[present].mean()
+    centred = sample - mean if present is None else np.where(present, sample - mean, 0.0)
+    found = float((centred.sum(1) ** 2 - (centred**2).sum(1)).sum() / pairs)
     # Competition for a fixed sum is stronger among fewer.
     return found * (columns - 1) / (n - 1) if found < 0 else found

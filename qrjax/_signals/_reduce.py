@@ -8,10 +8,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qrjax._signals import _tables
 from qrjax._signals._combine import combine
-from qrjax._signals._fibers import Fiber, fiber_of
+from qrjax._signals._fibers import Fiber, fiber_of, masked_fiber
+from qrjax._signals._masks import resolved, valid
 from qrjax._signals._profiles import kept, normalized, renamed
 from qrjax._signals._quadrature import (
     CDF,
@@ -26,13 +28,15 @@ from qrjax._signals._quadrature import (
     phi,
     quantiles,
 )
-from qrjax._signals._signal import Profiles, Signal, Source, related, relation
+from qrjax._signals._signal import HUGE, Profiles, Signal, Source, related, relation
 from qrjax._signals._tables import Shape
 
 # From so many summands on a sum is normal, or lognormal where its terms have one sign.
 MANY = 6
 # Two rows' aggregates correlate at most by this.
 ALIKE = 1 - 1e-6
+# Numbers that stand for how many elements of a row are present.
+COUNTS = 16
 
 
 def shrunk(shape: Shape, axes: Sequence[int]) -> Shape:
@@ -81,8 +85,12 @@ def _weakened(x: Signal, axes: Sequence[int]) -> Floats:
 def row_sample(x: Signal, axes: Sequence[int], n: int) -> tuple[Fiber | None, Floats | None]:
     """The signal on the rows that it was last reduced along, if these are they, or else on new ones."""
     assert x.source is not None
-    if x.sample is not None and x.sample.shape[1] > 1 and x.fiber.n == n:
+    if x.sample is not None and x.sample.shape[1] > 1 and x.fiber.n == n and x.fiber.valid is None:
         return x.fiber, x.sample
+    mask = valid(x)
+    if mask is not None:
+        fiber = masked_fiber(x, tuple(axes), n)
+        return fiber, np.where(fiber.present(mask), fiber.values(x.values), mask.value)
     rho = float(_tables.differing(x.rho, axes, x.shape).flat[0])
     fiber = fiber_of(x.source, n, rho)
     return fiber, fiber.values(x.values)
@@ -122,46 +130,63 @@ def _aggregate(
 
 
 def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
-    """The largest, or smallest, element along the axes."""
+    """The largest, or smallest, element along the axes, of those that are present."""
     axes = tuple(sorted(axes))
     n = math.prod(x.shape[axis] for axis in axes)
     shape = shrunk(x.shape, axes)
+    x = x if largest else resolved(x)
     if x.is_constant:
         return Signal.constant(x.mean, shape, x.dtype)
-    if n == 1:
+    mask = valid(x)
+    if n == 1 and mask is None:
         return x.fresh(shape=shape, rho=_tables.dropped(x.rho, axes), fiber=x.fiber, sample=x.sample)
     fiber, sample = row_sample(x, axes, n)
     assert fiber is not None
     assert sample is not None
+    present = None if mask is None else fiber.present(mask)
     within = float(_tables.differing(x.covariances, axes, x.shape).flat[0])
-    values = extreme_values(x.values, n, within, largest)
+    values = extreme_values(x.values, n if present is None else _counts(present, n), within, largest)
     pick: Callable[..., Floats] = functools.partial(np.max if largest else np.min, axis=1, keepdims=True)
-    rho = _extreme_rho(x, fiber, pick, _tables.dropped(x.rho, axes), values)
+    rho = _extreme_rho(x, fiber, pick, _tables.dropped(x.rho, axes), values, present)
     if np.ptp(values) == 0:
         return Signal.constant(values[0], shape, x.dtype)
-    rows = pick(sample)
+    rows = pick(sample if present is None else np.where(present, sample, -HUGE))
     source = related([(fiber.parent, _tie(fiber, rows))])
     return Signal(shape, x.dtype, values, source, _tables.settled(rho, shape), fiber=fiber, sample=rows)
 
 
-def extreme_values(values: Floats, n: float, within: float, largest: bool) -> Floats:
-    """The quantile function of the extreme of n elements whose covariance is `within`."""
+def _counts(present: NDArray[np.bool_], n: int) -> Floats:
+    """How many elements of a row are present: numbers that are equally likely."""
+    found: Floats = np.quantile(present.mean(1) * n, (np.arange(COUNTS) + 0.5) / COUNTS)
+    return np.maximum(1.0, found.round())
+
+
+def extreme_values(values: Floats, n: float | Floats, within: float, largest: bool) -> Floats:
+    """The quantile function of the extreme of n elements whose covariance is `within`; several n are equally likely."""
     law = quantiles(values if largest else -values, WEIGHTS)
     rho = float(correlation(hermite_squares(law), np.array([within]))[0])
-    below = COARSE_WEIGHTS @ copula(rho, NODES) ** n
+    one = copula(rho, NODES)
+    below = np.mean([COARSE_WEIGHTS @ one**k for k in np.atleast_1d(n)], 0)
     found = np.interp(np.interp(CDF, below, NODES), NODES, law)
     return found if largest else -found
 
 
-def _extreme_rho(x: Signal, fiber: Fiber, pick: Callable[..., Floats], table: Floats, values: Floats) -> Floats:
+def _extreme_rho(
+    x: Signal, fiber: Fiber, pick: Callable[..., Floats], table: Floats, values: Floats,
+    present: NDArray[np.bool_] | None,
+) -> Floats:  # fmt: skip
     """The correlations between the extremes of two rows, from those between their elements, on a sample."""
     squares = hermite_squares(values)
-    own = pick(fiber.values(x.values))
+
+    def picked(found: Floats) -> Floats:
+        return pick(found if present is None else np.where(present, found, -HUGE))
+
+    own = picked(fiber.values(x.values))
     other_z = np.roll(np.roll(fiber.z, fiber.z.shape[0] // 2 + 1, 0), fiber.z.shape[1] // 2 + 1, 1)
     result = np.ones_like(table)
     for r in np.unique(table):
         if r < 1.0:
-            partner = pick(np.interp(r * fiber.z + math.sqrt(1 - r * r) * other_z, NODES, x.values))
+            partner = picked(np.interp(r * fiber.z + math.sqrt(1 - r * r) * other_z, NODES, x.values))
             covariances = np.array([float((own * partner).mean() - own.mean() * partner.mean())])
             result[table == r] = max(0.0, float(correlation(squares, covariances)[0])) if r > 0 else 0.0
     return result

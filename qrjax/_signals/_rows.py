@@ -7,50 +7,71 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qrjax._signals import _tables
 from qrjax._signals._fibers import Fiber, pair_covariance
 from qrjax._signals._joint import ONE, Function, finite, ties
+from qrjax._signals._masks import joint, valid
 from qrjax._signals._quadrature import Floats, correlation, hermite_squares, quantiles
 from qrjax._signals._signal import Signal, related
 from qrjax._signals._tables import Shape
+
+Present = NDArray[np.bool_] | None
 
 
 def shared_fiber(operands: list[Signal]) -> Fiber | None:
     """The fiber on which every operand that is not constant has values."""
     fibers = list(dict.fromkeys(o.fiber for o in operands if o.fiber is not None))
     for fiber in fibers:
-        if all(o.is_constant or o.fiber is fiber or o.source is fiber.parent for o in operands):
+        others = [o for o in operands if not o.is_constant and o.fiber is not fiber and o.source is not fiber.parent]
+        if not others:
+            return fiber
+        # Known numbers, one for each aggregate.
+        aggregates = all(o.sample is None or o.sample.shape[1] == 1 for o in operands if o.fiber is fiber)
+        apart = any(o.source is fiber.parent for o in operands)
+        if aggregates and not apart and all(fiber.known_rows(o) is not None for o in others):
             return fiber
     return None
 
 
 def sampled(operand: Signal, fiber: Fiber) -> Floats:
-    if operand.is_constant:
-        return operand.values[:1].reshape(1, 1)
     if operand.fiber is fiber and operand.sample is not None:
         return operand.sample
-    return fiber.values(operand.values)
+    if not operand.is_constant and operand.source is not fiber.parent:
+        rows = fiber.known_rows(operand)
+        assert rows is not None
+        return rows
+    bare = operand.values[:1].reshape(1, 1) if operand.is_constant else fiber.values(operand.values)
+    mask = valid(operand)
+    return bare if mask is None else np.where(fiber.present(mask), bare, mask.value)
 
 
 def on_fiber(function: Function, operands: list[Signal], fiber: Fiber, shape: Shape, dtype: Any) -> Signal:
     parts = [sampled(o, fiber) for o in operands]
     sample = finite(function(*parts))
-    order = np.argsort(sample, axis=None, kind="stable")
-    values = quantiles(sample, np.ones_like(sample), order)
+    mask = joint([valid(o) for o in operands])
+    present = None if mask is None else fiber.present(mask)
+    if fiber.valid is not None and sample.shape[1] > 1:
+        present = fiber.valid if present is None else fiber.valid & present
+    # Moments are of what is present.
+    seen = sample if present is None else sample[present]
+    order = np.argsort(seen, axis=None, kind="stable")
+    values = quantiles(seen, np.ones_like(seen), order)
     if np.ptp(values) <= 1e-12 * max(1e-300, np.abs(values).max()):
         return Signal.constant(values[0], shape, dtype)
     elements = [o for o, part in zip(operands, parts, strict=True) if part.shape[1] > 1]
     aggregates = [o for o, part in zip(operands, parts, strict=True) if part.shape[1] == 1 and not o.is_constant]
     if not elements:
-        rho = functools.reduce(np.minimum, (o.rho for o in aggregates))
+        rho = functools.reduce(np.minimum, (o.rho for o in aggregates if o.fiber is fiber))
     else:
         main = max(elements, key=lambda o: _likeness(sampled(o, fiber), sample))
         rho = main.rho
-        if aggregates or fiber.rho < 0:
+        if fiber.valid is None and (aggregates or fiber.rho < 0):
             axes = _row_axes(aggregates, main, shape)
-            rho = _with_rows(main, sampled(main, fiber), values, sample, fiber.n, axes)
-    kin = ties(sample, np.ones_like(sample), [(fiber.parent, fiber.z)] if elements else [], order)
+            rho = _with_rows(main, sampled(main, fiber), values, sample, fiber.n, axes, present)
+    z = fiber.z if present is None else fiber.z[present]
+    kin = ties(seen, np.ones_like(seen), [(fiber.parent, z)] if elements else [], order)
     source = related(kin)
     return Signal(shape, np.dtype(dtype), values, source, _tables.settled(rho, shape), fiber=fiber, sample=sample)
 
@@ -70,12 +91,14 @@ def _row_axes(aggregates: list[Signal], main: Signal, shape: Shape) -> list[int]
     return found
 
 
-def _within(values: Floats, sample: Floats, n: int) -> float:
+def _within(values: Floats, sample: Floats, n: int, present: Present) -> float:
     """The correlation of the sources of two elements of a row, by the sample."""
-    return float(correlation(hermite_squares(values), np.array([pair_covariance(sample, n)]))[0])
+    return float(correlation(hermite_squares(values), np.array([pair_covariance(sample, n, present)]))[0])
 
 
-def _with_rows(main: Signal, before: Floats, values: Floats, sample: Floats, n: int, axes: list[int]) -> Floats:
+def _with_rows(
+    main: Signal, before: Floats, values: Floats, sample: Floats, n: int, axes: list[int], present: Present
+) -> Floats:
     """The main operand's table with the sample's own correlation between two elements of one row.
 
     The sample knows one correlation for all pairs of a row. What sets pairs along some of the row's axes apart from
@@ -84,7 +107,7 @@ def _with_rows(main: Signal, before: Floats, values: Floats, sample: Floats, n: 
     rho = main.rho
     if not axes or sample.shape[1] == 1:
         return rho
-    within, average = _within(values, sample, n), _within(main.values, before, n)
+    within, average = _within(values, sample, n, present), _within(main.values, before, n, present)
     means = _tables.differing(rho, axes, main.shape)
     if math.prod(main.shape[axis] for axis in axes) == n:
         average = float(means.flat[0])

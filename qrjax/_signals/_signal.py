@@ -117,6 +117,20 @@ def _line(mean: float, spread: float, z: Floats) -> Floats:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Mask:
+    """Which elements of an array are absent: their number stands for "none", as a softmax's masked scores.
+
+    Attributes:
+      value: the number that they hold.
+      gates: signals of truth values, of the array's shape and independent of each other: an element is present where
+        all hold. A gate whose `array` is known may have it with length 1 along axes where nothing differs.
+    """
+
+    value: float
+    gates: tuple[Signal, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Signal:
     """A random array.
 
@@ -133,6 +147,8 @@ class Signal:
         of a graph that end at one node; by what brings them together.
       at: f itself, where it is known between the nodes too.
       profiles: for an axis whose positions differ in strength, their second moments relative to the mean.
+      mask: which elements are absent; everything else is then about those that are present.
+      drawn: whether the array is one draw of a random one, and what is computed from it another.
     """
 
     shape: Shape
@@ -148,6 +164,8 @@ class Signal:
     profiles: Profiles = dataclasses.field(default_factory=dict)
     twins: dict[Any, Floats] = dataclasses.field(default_factory=dict)
     at: Callable[[Floats], Floats] | None = None
+    mask: Mask | None = None
+    drawn: bool = False
 
     # -- makers ------------------------------------------------------------------------------------------------
 
@@ -216,6 +234,8 @@ class Signal:
             "profiles": {},
             "twins": {},
             "at": None,
+            "mask": None,
+            "drawn": False,
         }
         return dataclasses.replace(self, **(dropped | changes))
 

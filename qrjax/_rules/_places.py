@@ -1,0 +1,99 @@
+"""Which entries of arrays of indices name one place, as far as a walk has seen the arrays."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qrjax._rules._registry import Context, Equation, Known, Value
+from qrjax._signals._signal import Signal
+
+# Indices up to so many are made up where they are not known.
+ASSUMED = 1 << 22
+# What is not known of an array of places.
+UNKNOWN = -1
+
+# For each walk the arrays that it has met, by the kind of pairs that they bring together.
+_seen: weakref.WeakKeyDictionary[Context, dict[Any, NDArray[np.int64]]] = weakref.WeakKeyDictionary()
+_assumptions: weakref.WeakKeyDictionary[Context, int] = weakref.WeakKeyDictionary()
+
+
+def kind_of(context: Context, places: NDArray[Any]) -> tuple[str, int]:
+    """The kind of pairs that these places bring together: entries that hold one of them."""
+    places = places.astype(np.int64).ravel()
+    seen = _seen.setdefault(context, {})
+    for kind, other in seen.items():
+        if other.size == places.size and bool(((other == places) | (other == UNKNOWN)).all()):
+            seen[kind] = places
+            found: tuple[str, int] = kind
+            return found
+    kind = ("same place", len(seen))
+    seen[kind] = places
+    return kind
+
+
+def kinds(context: Context, size: int) -> Iterator[tuple[Any, NDArray[np.int64]]]:
+    """The kinds of pairs among so many entries that the walk has met."""
+    for kind, places in list(_seen.get(context, {}).items()):
+        if places.size == size:
+            yield kind, places
+
+
+def places_of(context: Context, kind: Any) -> NDArray[np.int64] | None:
+    """The places of the entries that a kind brings together."""
+    return _seen.get(context, {}).get(kind)
+
+
+def agreement(places: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+    """Of the pairs of entries that hold one place, the share that also holds one in another array."""
+    known = (places >= 0) & (other >= 0)
+    places, other = places[known], other[known]
+    if not places.size:
+        return 0.0
+    both = places * (int(other.max()) + 1) + other
+    pairs = _pairs(places)
+    return _pairs(both) / pairs if pairs else 0.0
+
+
+def _pairs(places: NDArray[np.int64]) -> float:
+    counts = np.unique(places, return_counts=True)[1].astype(np.float64)
+    return float((counts * (counts - 1)).sum())
+
+
+def induced(places: NDArray[np.int64], count: int, other: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """The array of places over the `count` segments by `places`, if all of a segment's entries agree in it."""
+    inside = (places >= 0) & (places < count)
+    result = np.full(count, UNKNOWN, np.int64)
+    result[places[inside]] = other[inside]
+    return result if bool((result[places[inside]] == other[inside]).all()) else None
+
+
+def assumed(equation: Equation, indices: Value, count: int) -> Value:
+    """Indices as an array: those that are not known are taken as uniformly random, each array on its own."""
+    if not isinstance(indices, Signal) or indices.source is None or indices.size > ASSUMED:
+        return indices
+    key = ("assumed", count, indices.size)
+    if key not in indices.source.fibers:
+        number = _assumptions.get(equation.context, 0)
+        _assumptions[equation.context] = number + 1
+        generator = np.random.Generator(np.random.PCG64([number, 577]))
+        indices.source.fibers[key] = generator.integers(count, size=indices.size, dtype=np.int32)
+    equation.context.note(f"indices into {count} places are not known: taken as uniformly random")
+    return Known(indices.source.fibers[key].reshape(indices.shape))
+
+
+def pair_moment(array: NDArray[Any], places: NDArray[np.int64]) -> float | None:
+    """E[x x'] of two entries of an array that hold one place, at the same positions of its other axes."""
+    rows = np.asarray(array, np.float64).reshape(len(places), -1)
+    inside = places >= 0
+    found, group = np.unique(places[inside], return_inverse=True)
+    pairs = _pairs(places[inside])
+    if pairs == 0 or found.size == 1:
+        return None
+    sums = np.zeros((found.size, rows.shape[1]))
+    np.add.at(sums, group, rows[inside])
+    return float((sums**2).sum() - (rows[inside] ** 2).sum()) / pairs / rows.shape[1]
