@@ -118,8 +118,10 @@ def _array_of(context: Context, value: Value) -> NDArray[Any] | None:
     """The array of a value that has one; a function of a source that was drawn has its function's."""
     if isinstance(value, Known):
         return value.array
-    if isinstance(value, Opaque) or value.weight is not None or value.mask is not None:
+    if isinstance(value, Opaque) or value.mask is not None:
         return None
+    if value.weight is not None or (value.recipe is not None and value.recipe.leaves):
+        return None  # what is made of weights is sized where it meets a signal
     if value.source is None:
         return np.full(value.shape, _typed(np.asarray(value.mean), value.dtype))
     if value.array is not None and value.array.shape == value.shape:
