@@ -157,7 +157,9 @@ def gains_of(
       ValueError, TypeError: as `selector`.
     """
     named = {select} if isinstance(select, str) else set() if select is None or callable(select) else set(select)
-    return Gains(target, selector(select, model), model.fixed() - named, unit_law(distribution), tied)
+    return Gains(
+        target, selector(select, model), model.fixed() - named, unit_law(distribution), distribution == "own", tied
+    )
 
 
 def walked(

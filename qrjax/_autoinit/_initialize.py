@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh
 from qrjax._autoinit._analyze import Selection, check_target, gains_of, input_values, model_of, walked
 from qrjax._autoinit._assumptions import assumptions
 from qrjax._autoinit._calls import arguments_of
+from qrjax._autoinit._own import Rescaling, rescalings
 from qrjax._autoinit._plan import SOURCES, Draw, Plan, path_keys, plans
 from qrjax._autoinit._streams import key_of, streams_of
 from qrjax._initializers._arguments import choice
@@ -39,18 +40,23 @@ class Prepared:
     report: Report
     target: float
     chosen: Callable[[str], bool]
+    rescaled: Mapping[str, Rescaling] = dataclasses.field(default_factory=dict)
 
     def drawn(self, key: Array) -> list[Any]:
         """All variables, in the order of the model's leaves."""
-        return drawn(self.model, self.plans, key)
+        return drawn(self.model, self.plans, key, self.rescaled)
 
 
-def drawn(model: Model, plans: Mapping[str, Plan], key: Array) -> list[Any]:
-    """All variables: weights by their plans, the rest by the module's own initialization."""
+def drawn(
+    model: Model, plans: Mapping[str, Plan], key: Array, rescaled: Mapping[str, Rescaling] | None = None
+) -> list[Any]:
+    """All variables: weights by their plans, the rest by the module's own initialization, some of it rescaled."""
     needed = [leaf.path not in plans for leaf in model.leaves]
     own = iter(model.materialize(key, needed) if any(needed) else ())
     weights = _weights(plans, key)
-    return [next(own) if need else weights[leaf.path] for leaf, need in zip(model.leaves, needed, strict=True)]
+    flat = [next(own) if need else weights[leaf.path] for leaf, need in zip(model.leaves, needed, strict=True)]
+    again = rescaled or {}
+    return [again[leaf.path].array(v) if leaf.path in again else v for leaf, v in zip(model.leaves, flat, strict=True)]
 
 
 def _weights(plans: Mapping[str, Plan], key: Array) -> dict[str, Array]:
@@ -95,7 +101,7 @@ def prepare(
     """Checks the settings, traces the model and walks it; settings and errors as for `autoinit`."""
     target = check_target(target)
     draw = Draw(
-        choice("distribution", distribution, (*DISTRIBUTIONS, "orthogonal")),
+        choice("distribution", distribution, (*DISTRIBUTIONS, "orthogonal", "own")),
         choice("source", source, SOURCES),
         choice("layout", layout, LAYOUTS),
     )
@@ -105,11 +111,14 @@ def prepare(
     chosen = gains.selected
     assert chosen is not None
     values = input_values(model, input_mean, input_variance)
-    zero_sum = layout == "neurons" and source == "sobol" and distribution != "orthogonal"
+    zero_sum = layout == "neurons" and source == "sobol" and distribution not in ("orthogonal", "own")
     remarks = assumptions(model, input_mean is not None or input_variance is not None)
     walk, report = walked(model, values, gains, zero_sum, remarks=remarks)
     _warn(untouched(walk))
-    return Prepared(model, plans(model, walk, chosen, draw), report, target, chosen)
+    found = plans(model, walk, chosen, draw)
+    if distribution == "own":
+        return Prepared(model, {}, report, target, chosen, rescalings(model, found))
+    return Prepared(model, found, report, target, chosen)
 
 
 def _warn(found: Mapping[str, str]) -> None:
@@ -172,7 +181,8 @@ def autoinit(
       target: the second moment; positive.
       input_mean, input_variance: of the inputs that are real numbers or bytes, or else of all integers; by default
         their own where they hold numbers, else 0 and 1. What is guessed of integers is a finding of the report.
-      distribution: "truncated_normal", "normal", "uniform" or "orthogonal".
+      distribution: "truncated_normal", "normal", "uniform" or "orthogonal"; or "own" for what the module's own
+        initializers draw (sparse, banded, orthogonal, whatever), multiplied by one number a weight.
       source: "sobol", or "hash" for weights that can be recomputed by address.
       layout: of the Sobol' points; see `qrjax.variance_scaling_qr`.
       select: which parameters to touch: a pattern such as "*/kernel", several, or a function of the path.

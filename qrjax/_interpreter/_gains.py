@@ -36,6 +36,7 @@ class Gains:
       selected: whether a weight may be touched, by its path; None to touch none.
       fixed: parameters whose own initializer is a constant, which they keep.
       law: the distribution that weights are drawn from: at the quadrature nodes, of variance 1.
+      own: whether weights keep the law that their initializer draws from, at another scale.
       tied: what settles a table that is looked up and makes logits: "logits" or "lookup".
       variances: what has been decided.
       uses: for each weight, its outputs' second moments and how often each occurs.
@@ -48,6 +49,7 @@ class Gains:
     selected: Callable[[str], bool] | None
     fixed: frozenset[str] = frozenset()
     law: Floats = dataclasses.field(default_factory=lambda: NODES)
+    own: bool = False
     tied: str = "logits"
     variances: dict[Key, float] = dataclasses.field(default_factory=dict)
     uses: dict[Key, list[tuple[float, float]]] = dataclasses.field(default_factory=dict)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qrjax._interpreter._derived import followed, leaves_of, sampled, untold
+from qrjax._interpreter._laws import scaled
 from qrjax._interpreter._ledger import Sized
 from qrjax._rules._registry import described
 from qrjax._signals._quadrature import Floats
@@ -59,6 +60,8 @@ class Trials:
             gain = gains.get(key)
             if gain is None and key in self.walk.gains.variances:
                 gain = math.sqrt(self.walk.gains.variances[key])
+            if gain is not None and self.walk.gains.own and not law.is_constant:
+                return scaled(untold(law), gain / own_gain(law))
             return untold(law) if gain is None else with_gain(law, gain, self.walk.gains.law)
 
         return leaf

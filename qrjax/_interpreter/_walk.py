@@ -193,7 +193,7 @@ class Walk:
         if tag is None:
             result, sized = size(self, weight, make)
         elif self.gains.touches(tag):
-            made = make(unit(weight, axes, fan if self.zero_sum else None))
+            made = make(self._unit(weight, axes, fan))
             # Per unit of the parameter's own variance, whatever constant it was multiplied by.
             variance = self.gains.variance(tag, made.second_moment * tag.factor**2, fan, self.count())
             result, sized = scaled(made, math.sqrt(variance) * abs(tag.factor)), Sized(tag, math.sqrt(variance))
@@ -222,6 +222,12 @@ class Walk:
         self._used[key] = (x, tied)
         return tied
 
+    def _unit(self, weight: Signal, axes: Sequence[int], fan: float | None) -> Signal:
+        """The weight as it will be drawn, at variance 1, or the second moment 1 where it keeps its own law."""
+        if self.gains.own and weight.second_moment > 0:
+            return scaled(untold(weight), 1 / math.sqrt(weight.second_moment))
+        return unit(weight, axes, fan if self.zero_sum else None)
+
     def embed(self, equation: Equation, weight: Signal, make: Callable[[Signal], Signal]) -> Signal:
         """Rows of a table, and their row."""
         tag = weight.weight
@@ -231,7 +237,7 @@ class Walk:
             result, sized = size(self, weight, make)
         elif self.gains.touches(tag):
             variance = self.gains.variance(tag, tag.factor**2, 1.0, self.count(), table=True)
-            result = scaled(make(unit(weight, (), None)), math.sqrt(variance) * abs(tag.factor))
+            result = scaled(make(self._unit(weight, (), None)), math.sqrt(variance) * abs(tag.factor))
             sized = Sized(tag, math.sqrt(variance))
         else:
             result, sized = make(untold(weight)), Sized(tag, math.sqrt(weight.variance) / abs(tag.factor))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,12 +13,13 @@ from jax import Array
 from qrjax._adapters._trace import Arguments
 from qrjax._autoinit._analyze import model_of
 from qrjax._autoinit._calls import arguments_of, is_module
-from qrjax._autoinit._initialize import Prepared, drawn, prepare
+from qrjax._autoinit._initialize import Prepared, prepare
 from qrjax._autoinit._streams import PARAMS, key_of, streams_of
 from qrjax._interpreter._model import Leaf, Model
 from qrjax._records._entries import Entry, held, kept, planned, programmed, uses
 from qrjax._records._origins import Built, Drawn, Factored, Origin
 from qrjax._records._record import Record, check_leaves
+from qrjax._records._rescaled import Rescaled, rescaled
 from qrjax._records._transposed import Transposed
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._received import received
@@ -114,13 +116,16 @@ def _automatic(prepared: Prepared, key: Array, calibrate: bool) -> list[Entry]:
     if calibrate:
         from qrjax._autoinit._measure import corrections as measured
 
-        flat = drawn(model, plans, key)
+        flat = prepared.drawn(key)
         corrections = measured(model, flat, prepared.target, prepared.chosen, jax.random.key(0))
     others = iter(_others(model, [leaf.path not in plans for leaf in model.leaves], key, compiled=True))
-    return [
-        Entry(leaf, planned(plans[leaf.path], key, corrections.get(leaf.path)) if leaf.path in plans else next(others))
-        for leaf in model.leaves
-    ]
+    entries = []
+    for leaf in model.leaves:
+        correction = corrections.get(leaf.path)
+        origin = planned(plans[leaf.path], key, correction) if leaf.path in plans else next(others)
+        again = prepared.rescaled.get(leaf.path)
+        entries.append(Entry(leaf, origin if again is None else rescaled(leaf, origin, again, correction)))
+    return entries
 
 
 def _others(model: Model, needed: Sequence[bool], key: Array, compiled: bool) -> list[Origin]:
@@ -218,8 +223,15 @@ def attached(
         rebuild = model.rebuild
     check_leaves([e.leaf for e in record.entries], [e.leaf for e in entries])
     known = {entry.leaf.path: entry for entry in record.entries}
-    chosen = [e if isinstance(known[e.leaf.path].origin, Built) else known[e.leaf.path] for e in entries]
+    chosen = [Entry(e.leaf, _with_code(known[e.leaf.path].origin, e.origin)) for e in entries]
     return Record(tuple(chosen), record.made, rebuild)
+
+
+def _with_code(recorded: Origin, found: Origin) -> Origin:
+    """What was recorded, with the model's own values where it needs the model."""
+    if isinstance(recorded, Rescaled):
+        return dataclasses.replace(recorded, whole=_with_code(recorded.whole, found))
+    return found if isinstance(recorded, Built) else recorded
 
 
 def _is_planned(entry: Entry) -> bool:

@@ -304,6 +304,12 @@ class Built(_Whole):
         return cls(shape, dtype)
 
 
+def needs_model(origin: Origin) -> bool:
+    """Whether values come from a builder of the model's own, whose code is not at hand."""
+    origin = getattr(origin, "whole", origin)
+    return isinstance(origin, Built) and origin.run is None
+
+
 def _chosen(array: Array, index: Any) -> Array:
     """Of an array, by an index that is checked, and may hold lists, as those of `Drawn` are and may."""
     from_index(index, array.shape)

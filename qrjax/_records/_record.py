@@ -15,7 +15,7 @@ from qrjax._adapters._variables import leaves_of
 from qrjax._interpreter._model import Leaf
 from qrjax._records import _format
 from qrjax._records._entries import Entry
-from qrjax._records._origins import Built
+from qrjax._records._origins import needs_model
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -179,7 +179,7 @@ def _ready(entry: Entry) -> Entry:
       ValueError: if they have 64 bits and JAX has not.
     """
     leaf = entry.leaf
-    if isinstance(entry.origin, Built) and entry.origin.run is None:
+    if needs_model(entry.origin):
         raise LookupError(
             f"the initial values of {leaf.path!r} come from a builder of the model's own, so they need its "
             "code: record.with_model(module, sample_input)"

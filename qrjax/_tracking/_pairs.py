@@ -13,7 +13,7 @@ import numpy as np
 from qrjax._adapters._variables import leaves_of, path_name, traced_variables, tree_of, values_of
 from qrjax._interpreter._model import Leaf
 from qrjax._records._entries import Entry, held, programmed
-from qrjax._records._origins import Built, Drawn, Origin
+from qrjax._records._origins import Drawn, Origin, needs_model
 from qrjax._records._record import Record, check_leaves
 
 
@@ -95,7 +95,7 @@ def _is_module(value: Any) -> bool:
 
 
 def _ready(entry: Entry) -> Origin:
-    if isinstance(entry.origin, Built) and entry.origin.run is None:
+    if needs_model(entry.origin):
         raise LookupError(
             f"the initial values of {entry.leaf.path!r} come from a builder of the model's own, so they need its "
             "code: record.with_model(module, sample_input)"
