@@ -110,6 +110,7 @@ def test_autoinit_reports_its_guesses():
 def test_a_dummy_of_ones_is_told_from_data():
     finding = "the sample input is one number everywhere, and was taken at its word"
     assert any(finding in f for f in qrjax.analyze(nn.Dense(4), np.ones((1, 16), np.float32)).findings)
+    assert any(finding in f for f in qrjax.analyze(Ids(), np.zeros((2, 12), np.int32)).findings)
     for array in (jax.ShapeDtypeStruct((1, 16), jnp.float32), np.arange(16, dtype=np.float32).reshape(1, 16)):
         assert not any(finding in f for f in qrjax.analyze(nn.Dense(4), array).findings)
     # A mask of ones beside data is none.
