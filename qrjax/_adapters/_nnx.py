@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
@@ -34,12 +33,15 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
     values, tree = jax.tree.flatten(state)
     calls, sizes = Calls(), options.get("axes") or {}
     method = options.get("method") or "__call__"
-    seeds = _seeds(state, options.get("keys") or {}, bool(options.get("strict")))
+    keys = options.get("keys") or {}
+    if options.get("strict"):
+        _check_streams(module, keys)
 
     def apply(values: Any, *inputs: Any) -> Any:
         args, kwargs = join(inputs)
-        started = [seeds.get(number, value) for number, value in enumerate(values)]
-        model = nnx.merge(graph, jax.tree.unflatten(tree, started))
+        model = nnx.merge(graph, jax.tree.unflatten(tree, values))
+        if keys:
+            nnx.reseed(model, policy="match_shape", **keys)
         _name_calls(model, calls)
         call = method if callable(method) else getattr(type(model), method)
         return call(model, *args, **kwargs)
@@ -61,24 +63,14 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
     )
 
 
-def _seeds(state: Any, keys: Mapping[str, Any], strict: bool) -> dict[int, Any]:
-    """What the streams that got a key start with: by place among the values, the keys and counts of 0."""
-    found, streams, number = {}, set(), 0
-    for _, variable in nnx.to_flat_state(state):
-        if isinstance(variable, (nnx.RngKey, nnx.RngCount)):
-            tag, value = str(variable.get_metadata().get("tag")), variable.get_value()
-            streams.add(tag)
-            if tag in keys:
-                own = jax.random.split(keys[tag], value.shape) if value.shape else keys[tag]
-                found[number] = own if isinstance(variable, nnx.RngKey) else jnp.zeros(value.shape, value.dtype)
-        number += len(jax.tree.leaves(variable))
+def _check_streams(module: nnx.Module, keys: Mapping[str, Any]) -> None:
+    streams = {str(node.tag) for _, node in nnx.iter_graph(module) if isinstance(node, nnx.RngStream)}
     lacking = [name for name in keys if name not in streams and name not in ("params", "default")]
-    if strict and lacking:
+    if lacking:
         named = ", ".join(map(repr, sorted(streams))) or "none"
         raise ValueError(
             f"`rngs` has a key for {lacking[0]!r}, which no random stream of the module is; streams: {named}"
         )
-    return found
 
 
 def with_variables(module: nnx.Module, variables: Any) -> nnx.Module:

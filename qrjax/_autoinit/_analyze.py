@@ -247,7 +247,7 @@ def analyze(
     if weights not in ("autoinit", "module"):
         raise ValueError(f"`weights` must be 'autoinit' or 'module', got {weights!r}")
     target = check_target(target)
-    arguments = arguments_of(module, sample_input, args, kwargs, call_kwargs, method)
+    arguments = arguments_of(module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs)
     model = model_of(module, *arguments, method=method, rngs=rngs, mutable=mutable, axes=axes)
     values = input_values(model, input_mean, input_variance)
     gains = Gains(target, None) if weights == "module" else gains_of(model, target, select)

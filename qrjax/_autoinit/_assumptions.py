@@ -13,6 +13,9 @@ from qrjax._interpreter._model import Model, largest_guess
 from qrjax._interpreter._processes import gathered, is_shared
 from qrjax._terminal._received import is_key
 
+# Larger arrays are not looked through; nobody makes them as dummies.
+LARGE = 1 << 20
+
 
 def moments_apply(arrays: Sequence[Any]) -> list[bool]:
     """Whose moments input_mean and input_variance are: real numbers and bytes; without any, all integers."""
@@ -51,11 +54,10 @@ def _inputs_assumed(model: Model, given: bool) -> Iterator[str]:
         guess = "" if given and told else _guessed(array)
         if guess:
             yield f"of an input of dtype {array.dtype} and shape {tuple(array.shape)} only the shape is known: {guess}"
-    floats = [a for a in model.inputs if not is_key(a) and jax.numpy.issubdtype(a.dtype, np.floating)]
-    if not given and floats and all(map(_is_uniform, floats)):
+    if not given and _is_dummy(model.inputs):
         yield (
-            "the sample input is one number everywhere, and was taken at its word; pass real data, or "
-            "jax.ShapeDtypeStruct(shape, dtype) for inputs of mean 0 and variance 1"
+            "the sample input is one number everywhere, and was taken at its word; pass real data, or of a shape "
+            "jax.ShapeDtypeStruct(shape, dtype)"
         )
 
 
@@ -73,8 +75,21 @@ def _guessed(array: Any) -> str:
     return f"taken for {kind} from 0 to {top}, each as likely; pass real ones, or input_mean= and input_variance="
 
 
-def _is_uniform(array: Any) -> bool:
+def _is_dummy(arrays: Sequence[Any]) -> bool:
+    """Whether what the signal comes from is one number: the real numbers, or else ids, in which no example differs."""
+    large = [a for a in arrays if not is_key(a) and len(a.shape) > 1 and math.prod(a.shape) > 1]
+    floats = [a for a in large if jax.numpy.issubdtype(a.dtype, np.floating)]
+    if floats:
+        return all(map(_is_uniform, floats))
+    ids = [a for a in large if np.dtype(a.dtype).kind in "iu"]
+    # Positions differ along an example; a mask of ones, or types of 0, may be meant.
+    return any(map(_is_uniform, ids)) and all(_is_uniform(a) or _is_uniform(a, by_place=True) for a in ids)
+
+
+def _is_uniform(array: Any, by_place: bool = False) -> bool:
+    """Whether all elements are equal, or all examples."""
     known = isinstance(array, (np.ndarray, jax.Array)) and not isinstance(array, jax.core.Tracer)
-    if not known or array.ndim < 2 or array.size < 2 or is_shared(array) or math.prod(array.shape) > 1 << 20:
+    if not known or is_shared(array) or math.prod(array.shape) > LARGE:
         return False
-    return bool(np.ptp(np.asarray(gathered(array), np.float64)) == 0)
+    numbers = np.asarray(gathered(array), np.float64)
+    return bool((numbers == (numbers[:1] if by_place else numbers.flat[0])).all())

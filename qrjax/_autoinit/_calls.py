@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -24,18 +24,21 @@ BY_NAME = "an argument of that name that the module's own call has goes into cal
 
 
 def arguments_of(
-    module: Any, sample_input: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], call_kwargs: Any, method: Any
-) -> Arguments:
+    module: Any, sample_input: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], call_kwargs: Any, method: Any,
+    **taken: Any,
+) -> Arguments:  # fmt: skip
     """What the module is called with; a sample input of None, with nothing behind it, is none.
 
+    `taken` are arguments that ours have taken, which the call may have been meant to get.
+
     Raises:
-      TypeError: if the sample input is no data, or the call lacks an argument whose name ours has.
+      TypeError: if the sample input is no data, or the call has an argument whose name ours has and does not get it.
     """
     check_module(module, (sample_input, *args))
     check_inputs(module, sample_input, args, method)
     positional = () if sample_input is None and not args else (sample_input, *args)
     named = {**kwargs, **_own(kwargs, call_kwargs)}
-    _check_hidden(module, method, positional, named)
+    _check_hidden(module, method, positional, named, [name for name, value in taken.items() if value is not None])
     return positional, named
 
 
@@ -105,9 +108,10 @@ def check_variables(module: Any, variables: Any, inputs: tuple[Any, ...]) -> Non
     """Nothing, if these may be the module's variables.
 
     Raises:
-      TypeError: if they cannot be.
+      TypeError: if they cannot be, or the module is none.
       ValueError: if they are the parameters alone, without their collection's name.
     """
+    check_module(module, (variables, *inputs))
     swapped = is_array(variables) and inputs and not is_array(inputs[0]) and _holds_arrays(inputs[0])
     if is_pair(module) and not (swapped and _made_differently(module, variables, inputs[0])):
         return
@@ -216,8 +220,10 @@ def _signature(module: Any, method: Any) -> inspect.Signature | None:
     return found.replace(parameters=parameters[1:] if own else parameters)
 
 
-def _check_hidden(module: Any, method: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Nothing, unless the call needs an argument that only ours could have taken."""
+def _check_hidden(
+    module: Any, method: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], taken: Sequence[str]
+) -> None:
+    """Nothing, unless the call lacks an argument that ours has taken, or that only ours could have taken."""
     found = _signature(module, method)
     if found is None:
         return
@@ -230,3 +236,8 @@ def _check_hidden(module: Any, method: Any, args: tuple[Any, ...], kwargs: Mappi
         needed = parameter.kind in once and parameter.default is parameter.empty and name not in bound
         if needed and name in OURS:
             raise TypeError(f"the module's call lacks `{name}`; {BY_NAME.format(name)}")
+        if parameter.kind in once and name in taken and name not in bound:
+            raise TypeError(
+                f"`{name}` may be meant for the weights or for the module's own call, which has an argument of that "
+                f"name; pass that one as call_kwargs={{{name!r}: ...}}, None to leave it out"
+            )

@@ -222,7 +222,7 @@ def autoinit(
       Bingham and Miikkulainen, AutoInit: analytic signal-preserving weight initialization for neural networks,
       AAAI 2023, arXiv 2109.08958.
     """
-    arguments = arguments_of(module, sample_input, args, kwargs, call_kwargs, method)
+    arguments = arguments_of(module, sample_input, args, kwargs, call_kwargs, method, seed=seed, key=key, rngs=rngs)
     streams = streams_of(rngs)
     key = key_of(seed, key, streams)
     with keys_like(key):

@@ -12,10 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qrjax._adapters._trace import Arguments
 from qrjax._autoinit._analyze import Selection, check_target, input_values, model_of, selector
 from qrjax._autoinit._assumptions import axes_measured
-from qrjax._autoinit._calls import arguments_of, check_module, check_variables
+from qrjax._autoinit._calls import arguments_of, check_variables
 from qrjax._autoinit._streams import PARAMS, Streams, streams_of
 from qrjax._interpreter._findings import findings
 from qrjax._interpreter._gains import Given
@@ -70,22 +69,13 @@ def measure(
       >>> abs(row.octaves) < 0.2
       True
     """
-    arguments, streams = (
-        _arguments(module, variables, sample_input, args, kwargs, call_kwargs, method),
-        streams_of(rngs),
-    )
+    check_variables(module, variables, (sample_input, *args))
+    arguments = arguments_of(module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs)
+    streams = streams_of(rngs)
     model = model_of(module, *arguments, variables, method=method, rngs=streams, mutable=mutable, axes=axes)
     flat = list(model.materialize(None, [True] * len(model.leaves)))
     ledger, rows = _rows_of(model, flat)
     return _measured(model, flat, ledger, rows, _key(streams))
-
-
-def _arguments(
-    module: Any, variables: Any, sample_input: Any, args: tuple[Any, ...], kwargs: Any, call_kwargs: Any, method: Any
-) -> Arguments:
-    check_module(module, (variables, sample_input, *args))
-    check_variables(module, variables, (sample_input, *args))
-    return arguments_of(module, sample_input, args, kwargs, call_kwargs, method)
 
 
 def _rows_of(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row]]:
@@ -213,10 +203,9 @@ def calibrate(
       orthonormal start.
     """
     target = check_target(target)
-    arguments, streams = (
-        _arguments(module, variables, sample_input, args, kwargs, call_kwargs, method),
-        streams_of(rngs),
-    )
+    check_variables(module, variables, (sample_input, *args))
+    arguments = arguments_of(module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs)
+    streams = streams_of(rngs)
     model = model_of(module, *arguments, variables, method=method, rngs=streams, mutable=mutable, axes=axes)
     chosen = selector(select, model)
     flat = list(model.materialize(None, [True] * len(model.leaves)))

@@ -69,6 +69,7 @@ def record(
     """
     if by not in ("autoinit", "init"):
         raise ValueError(f"`by` must be 'autoinit' or 'init', got {received(by)}")
+    taken = {"seed": seed, "key": key, "rngs": options.get("rngs")}
     options["rngs"] = streams_of(options.get("rngs"))
     own = key_of(seed, key, options["rngs"])
     if isinstance(own, jax.core.Tracer):
@@ -81,7 +82,7 @@ def record(
         if by == "init":
             entries, rebuild = _initialized(module, sample_input, args, options, own)
         else:
-            prepared = prepare(module, _called(module, sample_input, args, options), **_settings(options))
+            prepared = prepare(module, _called(module, sample_input, args, options, **taken), **_settings(options))
             entries, rebuild = _automatic(prepared, own, calibrate), prepared.model.rebuild
     return Record(tuple(entries), made, rebuild)
 
@@ -105,9 +106,10 @@ def _rest(options: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in (*OPTIONS, *FRAMEWORK, "call_kwargs")}
 
 
-def _called(module: Any, sample_input: Any, args: tuple[Any, ...], options: dict[str, Any]) -> Arguments:
+def _called(module: Any, sample_input: Any, args: tuple[Any, ...], options: dict[str, Any], **taken: Any) -> Arguments:
     """What the module is called with."""
-    return arguments_of(module, sample_input, args, _rest(options), options.get("call_kwargs"), options.get("method"))
+    own, method = options.get("call_kwargs"), options.get("method")
+    return arguments_of(module, sample_input, args, _rest(options), own, method, **taken)
 
 
 def _automatic(prepared: Prepared, key: Array, calibrate: bool) -> list[Entry]:

@@ -469,7 +469,75 @@ def test_a_call_that_takes_rngs():
 def test_a_call_whose_first_argument_is_a_key():
     pair = (
         lambda key, _rng, x: PAIR[0](key, x),
-        lambda params, k, x: PAIR[1](params, x + jax.random.normal(k, x.shape)),
+        lambda params, rng, x: PAIR[1](params, x + jax.random.normal(rng, x.shape)),
     )
     report = analyze(pair, KEY, jax.ShapeDtypeStruct((8, 16), jnp.float32))
     assert report.weights[0].input_second_moment == pytest.approx(2.0, rel=1e-3)
+
+
+# -- as public programs call -----------------------------------------------------------------------------------------
+
+
+class HandsOn(nnx.Module):
+    """Hands an optional Rngs down to dropouts that hold none, as the Transformer of Flax's NNX examples does."""
+
+    def __init__(self, rngs):
+        self.first, self.second = nnx.Linear(16, 64, rngs=rngs), nnx.Linear(64, 4, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5)
+
+    def __call__(self, inputs, *, positions=None, rngs=None):
+        x = self.first(inputs if positions is None else inputs + positions)
+        return self.second(self.dropout(x, rngs=rngs))
+
+
+def test_an_optional_argument_that_ours_would_hide():
+    module, shape = HandsOn(nnx.Rngs(0)), jax.ShapeDtypeStruct((8, 16), jnp.float32)
+    for function in (autoinit, analyze, record):
+        with pytest.raises(
+            TypeError, match=r"`rngs` may be meant for the weights or for the module's own call.*call_kwarg"
+        ):
+            function(module, shape, rngs=nnx.Rngs(0))
+    with pytest.raises(TypeError, match="`rngs` may be meant"):
+        measure(module, module, X, rngs=nnx.Rngs(0))
+    report = analyze(module, shape, call_kwargs={"rngs": nnx.Rngs(1)})
+    assert report.weights[1].input_second_moment == pytest.approx(2.0, rel=1e-3)
+    found = autoinit(module, shape, rngs=nnx.Rngs(5), call_kwargs={"rngs": nnx.Rngs(1)}, **FAST)
+    expected = autoinit(module, shape, key=nnx.Rngs(5)(), call_kwargs={"rngs": nnx.Rngs(1)}, **FAST)
+    np.testing.assert_array_equal(found.first.kernel[...], expected.first.kernel[...])
+    assert measure(module, found, X, call_kwargs={"rngs": nnx.Rngs(1)}).measured
+
+
+class Encoder(nn.Module):
+    """Settings and masks as a library of public Linen models passes them."""
+
+    @nn.compact
+    def __call__(self, input_ids, attention_mask, token_type_ids=None, position_ids=None, deterministic=True,
+                 return_dict=True):  # fmt: skip
+        x = nn.Embed(32, 16)(input_ids) + nn.Embed(16, 16)(position_ids)
+        if token_type_ids is not None:
+            x = x + nn.Embed(2, 16)(token_type_ids)
+        x = nn.Dropout(0.1, deterministic=deterministic)(x) * attention_mask[..., None].astype(x.dtype)
+        x = nn.Dense(4)(x)
+        return {"logits": x} if return_dict else (x,)
+
+
+def test_ids_masks_and_positions_with_a_dict_of_keys():
+    ids, positions = (
+        np.arange(24, dtype=np.int32).reshape(2, 12),
+        np.broadcast_to(np.arange(12, dtype=np.int32), (2, 12)),
+    )
+    inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": positions}
+    params, dropout = jax.random.split(jax.random.PRNGKey(3))
+    rngs = {"params": params, "dropout": dropout}
+    variables = autoinit(Encoder(), **inputs, return_dict=False, rngs=rngs, **FAST)
+    expected = jax.eval_shape(lambda: Encoder().init(rngs, **inputs, return_dict=False))
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(jnp.shape, expected)
+    np.testing.assert_array_equal(
+        variables["params"]["Dense_0"]["kernel"],
+        autoinit(Encoder(), ids, inputs["attention_mask"], None, positions, key=params, **FAST)["params"]["Dense_0"][
+            "kernel"
+        ],
+    )
+    dummy = analyze(Encoder(), **inputs | {"input_ids": np.zeros_like(ids)})
+    assert any("one number everywhere" in finding for finding in dummy.findings)
+    assert not any("one number everywhere" in finding for finding in analyze(Encoder(), **inputs).findings)

@@ -89,12 +89,21 @@ def test_many_rngs_at_once():
 
 def test_they_are_measured_calibrated_and_recorded():
     module = drawn(net(), seed=1)
-    assert qrjax.measure(module, module, X).measured
-    for part in (nnx.state(module), nnx.state(module, nnx.Param), nnx.to_pure_dict(nnx.state(module, nnx.Param))):
-        assert list(qrjax.measure(module, part, X)) == list(qrjax.measure(module, module, X))
     calibrated = qrjax.calibrate(module, module, X)
     for row in qrjax.measure(module, calibrated, X).weights:
         assert row.measured_second_moment == pytest.approx(1.0, rel=1e-3)
+
+
+def test_a_part_of_a_state_is_completed_by_the_module():
+    module = nnx.Sequential(nnx.Linear(16, 4, rngs=nnx.Rngs(0)), nnx.Dropout(0.5, rngs=nnx.Rngs(1)))
+    other = nnx.Sequential(nnx.Linear(16, 4, rngs=nnx.Rngs(2)), nnx.Dropout(0.5, rngs=nnx.Rngs(1)))
+    expected = list(qrjax.measure(module, other, X))
+    for part in (nnx.state(other), nnx.state(other, nnx.Param), nnx.to_pure_dict(nnx.state(other, nnx.Param))):
+        assert list(qrjax.measure(module, part, X)) == expected
+
+
+def test_a_record_keeps_the_modules_own_keys():
+    module = drawn(net(), seed=1)
     record = qrjax.record(net(), X, seed=1, **FAST)
     np.testing.assert_array_equal(record.initial("second/kernel"), kernel(module))
     assert key_of(record.initial()) == key_of(net())
