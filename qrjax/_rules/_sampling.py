@@ -53,7 +53,7 @@ def _results(equation: Equation, values: Sequence[Value], arrays: Sequence[NDArr
     parents: list[tuple[Source, NDArray[Any]]] = []
     for value in values:
         if isinstance(value, Signal) and value.source is not None:
-            z = draws.get(value.source, value.array)  # type: ignore[arg-type]
+            z = draws.get(value.source, value.array)
             parents += [] if z is None else [(value.source, z)]
     return [actual(equation.context, np.asarray(array), parents) for array in equation.evaluate(*arrays)]
 
