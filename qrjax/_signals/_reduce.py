@@ -34,6 +34,8 @@ from qrjax._signals._tables import Shape
 
 # From so many summands on a sum is normal, or lognormal where its terms have one sign.
 MANY = 6
+# Rows of many different lengths, as under a causal mask, are told apart by so many.
+LENGTHS = 24
 # Two rows' aggregates correlate at most by this.
 ALIKE = 1 - 1e-6
 # Numbers that stand for how many elements of a row are present.
@@ -171,8 +173,12 @@ def extreme_values(values: Floats, n: float | Floats, within: float, largest: bo
     """The quantile function of the extreme of n elements whose covariance is `within`; several n are equally likely."""
     law = quantiles(values if largest else -values, WEIGHTS)
     rho = float(correlation(hermite_squares(law), np.array([within]))[0])
-    one = copula(rho, NODES)
-    below = np.mean([COARSE_WEIGHTS @ one**k for k in np.atleast_1d(n)], 0)
+    counts = np.atleast_1d(n)
+    if counts.size > LENGTHS:
+        counts = np.quantile(counts, (np.arange(LENGTHS) + 0.5) / LENGTHS)
+    # By logarithms: powers of small numbers are slow where they vanish.
+    one = np.log(np.maximum(copula(rho, NODES), 1e-300))
+    below = np.mean([COARSE_WEIGHTS @ np.exp(np.maximum(k * one, -700)) for k in counts], 0)
     found = np.interp(np.interp(CDF, below, NODES), NODES, law)
     return found if largest else -found
 
