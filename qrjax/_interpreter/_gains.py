@@ -6,13 +6,14 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 
+from qrjax._interpreter._settling import Settling
 from qrjax._signals._quadrature import NODES, Floats
 from qrjax._signals._recipe import Key
 from qrjax._signals._weight import Weight
 
 # Weights used several times are settled to this, in logarithms of the variance.
 TOLERANCE = 2e-3
-SWEEPS = 24
+SWEEPS = 10
 BITS = 20
 
 
@@ -42,7 +43,8 @@ class Gains:
       uses: for each weight, its outputs' second moments and how often each occurs.
       groups: parameters that are sized together, by the first of them, and the power of their common
         variance that the second moment grows with.
-      misses: by how much the last walk missed the target, in logarithms.
+      settling: how the weights used several times came to where they are.
+      miss: by how much the mean over a weight's uses misses the target at most, in logarithms.
     """
 
     target: float
@@ -55,7 +57,8 @@ class Gains:
     uses: dict[Key, list[tuple[float, float]]] = dataclasses.field(default_factory=dict)
     groups: dict[Key, tuple[tuple[Key, ...], float]] = dataclasses.field(default_factory=dict)
     tables: set[Key] = dataclasses.field(default_factory=set)
-    misses: dict[Key, float] = dataclasses.field(default_factory=dict)
+    settling: Settling = dataclasses.field(default_factory=Settling)
+    miss: float = 0.0
     _tied: set[Key] = dataclasses.field(default_factory=set)
 
     @property
@@ -111,29 +114,32 @@ class Gains:
 
     def next_walk(self) -> bool:
         """Settles the weights used several times; whether another walk is needed."""
-        shared: dict[Key, float] = {}
+        misses = {key: self._miss(uses) for key, uses in self.uses.items() if self._settles(key)}
         # Said at the look-up, which comes first: so another walk.
         news = (self.tables & self.uses.keys()) - self._tied
         self._tied |= news
-        error = math.inf if news else 0.0
-        for key, uses in self.uses.items():
-            if not self._settles(key):
-                continue
-            pooled = sum(moment * count for moment, count in uses) / sum(count for _, count in uses)
-            if pooled > 0 and math.isfinite(pooled):
-                miss = math.log(self.target / pooled)
-                # A recurrence answers in part to its own gain: how much, the last two walks tell.
-                answer = min(0.5, max(-0.9, miss / self.misses[key])) if self.misses.get(key) else 0.0
-                self.misses[key] = miss
-                members, power = self.groups.get(key, ((key,), 1.0))
-                step = math.exp(miss / power / (1 - answer))
-                shared |= {member: rounded(self.variances[member] * step) for member in members}
-                error = max(error, abs(miss))
-        if error <= TOLERANCE:
+        self.miss = max(map(abs, misses.values()), default=0.0)
+        if self.miss <= TOLERANCE and not news:
             return False
-        self.variances = shared
+        steps = self.settling.steps({key: miss / self._power(key) for key, miss in misses.items()})
+        self.variances = {
+            member: rounded(self.variances[member] * math.exp(step))
+            for key, step in steps.items()
+            for member in self._members(key)
+        }
         self.uses = {}
         return True
+
+    def _miss(self, uses: list[tuple[float, float]]) -> float:
+        """By how much the mean over a weight's uses misses the target, in logarithms."""
+        pooled = sum(moment * count for moment, count in uses) / sum(count for _, count in uses)
+        return math.log(self.target / pooled) if pooled > 0 and math.isfinite(pooled) else 0.0
+
+    def _members(self, key: Key) -> tuple[Key, ...]:
+        return self.groups[key][0] if key in self.groups else (key,)
+
+    def _power(self, key: Key) -> float:
+        return self.groups[key][1] if key in self.groups else 1.0
 
 
 @dataclasses.dataclass
