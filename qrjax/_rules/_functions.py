@@ -57,8 +57,12 @@ def _select(which: Any, *cases: Any) -> Any:
         if which.dtype == bool:
             return np.where(which, cases[1], cases[0])
         # Between 0 and 1 where a comparison turns within the cell of a node: a mean of both.
+        turning = (which > 0) & (which < 1)
+        chosen = np.where(which > 0.5, cases[1], cases[0])
+        if not turning.any():
+            return chosen
         part = which * np.nan_to_num(cases[1]) + (1 - which) * np.nan_to_num(cases[0])
-        return np.where(which >= 1, cases[1], np.where(which <= 0, cases[0], part))
+        return np.where(turning, part, chosen)
     return np.select([np.round(which) == k for k in range(len(cases))], cases)
 
 

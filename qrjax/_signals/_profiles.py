@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from qrjax._signals._quadrature import Floats, expectation
+from qrjax._signals._quadrature import Floats, expectation, numbers
 from qrjax._signals._signal import Profiles, Signal
 
 # Profiles flatter than this are dropped.
@@ -37,18 +37,23 @@ def combined(function: Callable[..., Floats], operands: Sequence[Signal], result
     if not any(o.profiles for o in operands) or result.is_constant:
         return {}
     axes = {axis for o in operands for axis in o.profiles}
-    return kept({axis: normalized(_combined(function, operands, axis, linear)) for axis in axes})
-
-
-def _combined(function: Callable[..., Floats], operands: Sequence[Signal], axis: int, linear: bool) -> Floats:
     if linear:
-        shares = [o.second_moment for o in operands]
-        parts = [share * o.profiles.get(axis, np.ones(1)) for share, o in zip(shares, operands, strict=True)]
-        return np.asarray(sum(parts), np.float64) / max(sum(shares), 1e-300)
+        return kept({axis: normalized(_summed(operands, axis)) for axis in axes})
+    exponents = [_exponent(function, operands, i) if o.profiles else 0.0 for i, o in enumerate(operands)]
+    return kept({axis: normalized(_powers(operands, exponents, axis)) for axis in axes})
+
+
+def _summed(operands: Sequence[Signal], axis: int) -> Floats:
+    shares = [o.second_moment for o in operands]
+    parts = [share * o.profiles.get(axis, np.ones(1)) for share, o in zip(shares, operands, strict=True)]
+    return np.asarray(sum(parts), np.float64) / max(sum(shares), 1e-300)
+
+
+def _powers(operands: Sequence[Signal], exponents: Sequence[float], axis: int) -> Floats:
     profile = np.ones(1)
-    for i, operand in enumerate(operands):
+    for operand, exponent in zip(operands, exponents, strict=True):
         if axis in operand.profiles:
-            profile = profile * operand.profiles[axis] ** _exponent(function, operands, i)
+            profile = profile * operand.profiles[axis] ** exponent
     return np.asarray(profile)
 
 
@@ -58,7 +63,7 @@ def _exponent(function: Callable[..., Floats], operands: Sequence[Signal], which
 
     def moment(scale: float) -> float:
         parts = [o.values * scale if i == which else _typical(o, operands[which]) for i, o in enumerate(operands)]
-        values = np.nan_to_num(np.asarray(function(*parts), np.float64))
+        values = numbers(np.asarray(function(*parts), np.float64))
         return float((values**2).mean()) if values.ndim == 0 else expectation(values**2)
 
     with np.errstate(all="ignore"):

@@ -73,6 +73,11 @@ def erfc(x: Floats) -> Floats:
     return np.asarray(_erfc(x), np.float64)
 
 
+def numbers(values: Floats) -> Floats:
+    """The values with 0 for what is not a number; where all are numbers, as almost always, without a copy."""
+    return values if math.isfinite(float(values.sum())) else np.nan_to_num(values)
+
+
 def expectation(values: Floats) -> float:
     """E f(Z) from f at the nodes; where f is not a number it is left out."""
     total = float(values @ WEIGHTS)
@@ -114,7 +119,7 @@ def _powered(means: Floats, mean: float, moment: float) -> Floats:
 
 def hermite_squares(values: Floats) -> Floats:
     """a_k^2 for k = 1 ... ORDERS - 1 and, last, the rest of the variance (Mehler's formula's coefficients)."""
-    centred = np.nan_to_num(values - expectation(values))
+    centred = numbers(values - expectation(values))
     squares = (_PROJECTION @ centred)[1:] ** 2
     rest = max(0.0, float((centred**2) @ WEIGHTS) - float(squares.sum()))
     return np.append(squares, rest)
@@ -130,7 +135,7 @@ def covariance(squares: Floats, rho: Floats) -> Floats:
 
 def cross_covariance(f: Floats, g: Floats, rho: Floats) -> Floats:
     """Cov(f(Z), g(Z')): the sum of a_k b_k rho^k."""
-    a, b = (_PROJECTION @ np.nan_to_num(values - expectation(values)) for values in (f, g))
+    a, b = (_PROJECTION @ numbers(values - expectation(values)) for values in (f, g))
     return covariance((a * b)[1:], rho)
 
 
