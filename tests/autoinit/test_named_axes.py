@@ -183,6 +183,34 @@ def leaf(variables, path):
     return variables.get(path) if isinstance(variables, dict) else None
 
 
+class Grouped(nn.Module):
+    """A norm over halves of the devices, within a rematerialized block."""
+
+    groups: tuple | None
+
+    @nn.compact
+    def __call__(self, x):
+        norm = partial(nn.BatchNorm, axis_name="batch" if self.groups else None, axis_index_groups=self.groups)
+
+        @nn.remat
+        def block(module, x):
+            return norm(use_running_average=False, parent=module)(3.0 * nn.Dense(32, parent=module)(x) + 1.0)
+
+        return nn.Dense(4)(nn.relu(block(self, x)))
+
+
+@pytest.mark.parametrize("axes", [None, {"batch": 4}])
+def test_groups_of_shards(axes):
+    named, plain = Grouped(((0, 1), (2, 3))), Grouped(None)
+    variables = qrjax.autoinit(named, X, axes=axes)
+    report, expected = qrjax.measure(named, variables, X, axes=axes), qrjax.measure(plain, variables, X)
+    moments = [row.measured_second_moment for row in expected]
+    assert [row.measured_second_moment for row in report] == pytest.approx(moments, rel=1e-4)
+    assert report.findings[-1] == "measured with the same batch in all 2 shards of the named axis 'batch'"
+    calibrated = qrjax.calibrate(named, variables, X, axes=axes)
+    assert qrjax.measure(plain, calibrated, X).weights[-1].measured_second_moment == pytest.approx(1.0, rel=0.01)
+
+
 def test_within_an_axis_of_the_caller_its_size_counts():
     def moment(x):
         return jnp.float32(qrjax.analyze(MODELS["pair"][1], x)[0].gain)
