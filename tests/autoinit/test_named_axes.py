@@ -38,13 +38,20 @@ COLLECTIVES = {
     "a mean and its square": lambda x: lax.pmean(x.mean(0), "batch") ** 2,
     "axis_index": lambda x: x * lax.axis_index("batch").astype(x.dtype),
     "a norm that stacks": lambda x: deviations(x) * 2.0,
+    "a norm that concatenates": lambda x: deviations(x, side_by_side) * 2.0,
     "several arrays": lambda x: sum(lax.psum((x, 2.0 * x), "batch")),
 }
 
 
-def deviations(x):
+def side_by_side(*arrays):
+    """The means of arrays, by way of one."""
+    together = lax.pmean(jnp.concatenate([a[None] for a in arrays]), "batch")
+    return [part[0] for part in jnp.split(together, len(arrays))]
+
+
+def deviations(x, means=lambda *arrays: lax.pmean(jnp.stack(arrays), "batch")):
     """Mean and mean square sent side by side, as Flax does."""
-    mean, square = lax.pmean(jnp.stack([(x + 1.0).mean(0), ((x + 1.0) ** 2).mean(0)]), "batch")
+    mean, square = means((x + 1.0).mean(0), ((x + 1.0) ** 2).mean(0))
     return (x + 1.0 - mean[None]) * lax.rsqrt(square - mean**2)[None]
 
 
