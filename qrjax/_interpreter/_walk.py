@@ -40,6 +40,7 @@ from qrjax._rules._registry import (
     described,
 )
 from qrjax._rules._sampling import sample
+from qrjax._rules._stacks import carried
 from qrjax._signals import _tables
 from qrjax._signals._signal import Signal, Source, Weight, related, relation
 
@@ -259,7 +260,7 @@ def _paired(result: Value, other: Value, kind: Any) -> Value:
         return result
     if kind in result.twins or other.rho.shape != result.rho.shape or np.abs(result.rho - other.rho).max() < 1e-3:
         return result
-    return dataclasses.replace(result, twins=result.twins | {kind: other.rho})
+    return carried(result, dataclasses.replace(result, twins=result.twins | {kind: other.rho}))
 
 
 def _unit(weight: Signal, axes: Sequence[int], zero_sum_over: float | None) -> Signal:

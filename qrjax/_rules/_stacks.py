@@ -27,6 +27,13 @@ def remembered(stack: Signal, axis: int, parts: Sequence[Signal]) -> Signal:
     return stack
 
 
+def carried(stack: Signal, changed: Signal) -> Signal:
+    """The changed signal, which is made of the same parts."""
+    if stack in _STACKS:
+        _STACKS[changed] = _STACKS[stack]
+    return changed
+
+
 def part_at(x: Value, shape: tuple[int, ...], starts: Sequence[int]) -> Value | None:
     """The part that a slice takes, if it takes one."""
     if not isinstance(x, Signal) or x not in _STACKS:

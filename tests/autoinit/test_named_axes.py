@@ -163,6 +163,20 @@ def test_names_that_a_model_needs_are_bound_and_a_finding_says_so(name):
     assert not any("named axis" in f for f in qrjax.analyze(named, x, axes={"batch": 8}).findings)
 
 
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm, partial(nn.GroupNorm, 4)])
+def test_norms_over_devices_behind_convolutions(norm):
+    class Normed(nn.Module):
+        axis_name: str | None
+
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(nn.Conv(16, (3, 3))(2.0 * nn.Conv(16, (3, 3))(x) + 1.0))
+            return nn.Dense(4)(nn.relu(norm(axis_name=self.axis_name)(x)))
+
+    named, plain = (qrjax.analyze(Normed(name), IMAGES).weights[-1] for name in ("batch", None))
+    assert named.input_second_moment == pytest.approx(plain.input_second_moment, rel=1e-3)
+
+
 @pytest.mark.parametrize("axes", [None, {"batch": 3}])
 @pytest.mark.parametrize("name", MODELS)
 def test_models_with_names_are_drawn_measured_and_calibrated(name, axes):
