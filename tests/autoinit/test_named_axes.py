@@ -177,8 +177,13 @@ def test_norms_over_devices_behind_convolutions(norm):
     assert named.input_second_moment == pytest.approx(plain.input_second_moment, rel=1e-3)
 
 
-@pytest.mark.parametrize("axes", [None, {"batch": 3}])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    [
+        ("linen", None), ("nnx", {"batch": 3}), ("pair", None), ("pair", {"batch": 3}),
+        pytest.param("linen", {"batch": 3}, marks=pytest.mark.slow), pytest.param("nnx", None, marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_models_with_names_are_drawn_measured_and_calibrated(name, axes):
     plain, named, x = MODELS[name]
     variables = qrjax.autoinit(named, x, seed=1, axes=axes)
@@ -220,7 +225,7 @@ class Grouped(nn.Module):
         return nn.Dense(4)(nn.relu(block(self, x)))
 
 
-@pytest.mark.parametrize("axes", [None, {"batch": 4}])
+@pytest.mark.parametrize("axes", [pytest.param(None, marks=pytest.mark.slow), {"batch": 4}])
 def test_groups_of_shards(axes):
     named, plain = Grouped(((0, 1), (2, 3))), Grouped(None)
     variables = qrjax.autoinit(named, X, axes=axes)
