@@ -5,10 +5,11 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 
+from qrjax._adapters._groups import within_groups
 from qrjax._terminal._received import received
 
 Result = TypeVar("Result")
@@ -54,13 +55,22 @@ def with_axes(
             bound[found[1]] = sizes.get(found[1], 1)
 
 
+class Program(NamedTuple):
+    """A program, the sizes of its named axes, and which of them nobody gave."""
+
+    program: Any
+    axes: dict[Any, int]
+    assumed: list[Any]
+
+
 def program_of(
-    function: Callable[..., Any], arguments: Any, sizes: Mapping[Any, int], names: Callable[[], None] = lambda: None
-) -> tuple[Any, dict[Any, int]]:
-    """The program of a function, and the axes that are bound in it; `names` forgets what an earlier try noted."""
+    function: Callable[..., Any], arguments: Any, sizes: Mapping[Any, int], forget: Callable[[], None] = lambda: None
+) -> Program:
+    """The program of a function; `forget` drops what an earlier try noted."""
 
     def trace(bound: dict[Any, int]) -> Any:
-        names()
+        forget()
         return jax.make_jaxpr(function, axis_env=list(bound.items()))(*arguments)
 
-    return with_axes(sizes, trace, sizes)
+    program, axes = within_groups(*with_axes(sizes, trace, sizes))
+    return Program(program, axes, [name for name, size in axes.items() if name not in sizes and size == 1])

@@ -30,7 +30,7 @@ def functions_model(pair: Pair, arguments: Arguments, sizes: Mapping[Any, int], 
         return apply(params, *args, **kwargs)
 
     begin = origin(initialize, arrays, variables, sizes)
-    program, axes = program_of(forward, [begin.shapes, *map(abstract, arrays)], sizes)
+    program, axes, assumed = program_of(forward, [begin.shapes, *map(abstract, arrays)], sizes)
     tree = jax.tree.structure(begin.shapes)
     return Model(
         leaves=plain_leaves(begin.shapes),
@@ -43,5 +43,5 @@ def functions_model(pair: Pair, arguments: Arguments, sizes: Mapping[Any, int], 
         rebuild=lambda values: jax.tree.unflatten(tree, values),
         initialization=begin.program,
         axes=axes,
-        assumed=[name for name in axes if name not in sizes],
+        assumed=assumed,
     )

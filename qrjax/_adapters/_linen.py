@@ -64,7 +64,7 @@ def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, A
     call = Call(module, join, options, Calls())
     begin = origin(call.init, arrays, variables, sizes)
     inputs = [begin.shapes, jax.random.key(0), *map(abstract, arrays)]
-    program, axes = program_of(call.apply, inputs, sizes, call.calls.forget)
+    program, axes, assumed = program_of(call.apply, inputs, sizes, call.calls.forget)
     tree = jax.tree.structure(begin.shapes)
     return Model(
         leaves=linen_leaves(begin.shapes),
@@ -77,7 +77,7 @@ def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, A
         rebuild=lambda values: jax.tree.unflatten(tree, values),
         initialization=begin.program,
         axes=axes,
-        assumed=[name for name in axes if name not in sizes],
+        assumed=assumed,
     )
 
 

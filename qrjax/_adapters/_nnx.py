@@ -47,7 +47,7 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
         return call(model, *args, **kwargs)
 
     shapes, leaves = [abstract(v) for v in values], nnx_leaves(state)
-    program, axes = program_of(apply, [shapes, *map(abstract, arrays)], sizes, calls.forget)
+    program, axes, assumed = program_of(apply, [shapes, *map(abstract, arrays)], sizes, calls.forget)
     return Model(
         leaves=leaves,
         laws=functools.cache(lambda: [_law(v, leaf.steps[-1]) for v, leaf in zip(values, leaves, strict=True)]),
@@ -59,7 +59,7 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
         rebuild=lambda new: nnx.merge(graph, jax.tree.unflatten(tree, new)),
         places=_places(state),
         axes=axes,
-        assumed=[name for name in axes if name not in sizes],
+        assumed=assumed,
     )
 
 

@@ -214,8 +214,8 @@ def analyze(
       call_kwargs: arguments of the module's call by name, for names that this function has itself:
         call_kwargs={"key": key}.
       target: the second moment that each weight's output is given; positive.
-      input_mean, input_variance: of the inputs that are real numbers or bytes, or else of all integers; by default
-        their own where they hold numbers, else 0 and 1. What is guessed of integers is a finding.
+      input_mean, input_variance: of the inputs that are real numbers or images in bytes, or else of all integers; by
+        default their own where they hold numbers, else 0 and 1. What is guessed of integers is a finding.
       layout: as in `qrjax.autoinit`; "neurons" draws weights that sum to zero, which changes their gains.
       select: which parameters are rescaled: a pattern such as "*/kernel", several, or a function of the path;
         the others are taken as the module initializes them.

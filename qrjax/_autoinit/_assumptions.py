@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from qrjax._interpreter._model import Model, largest_guess
+from qrjax._interpreter._model import Model, is_image, largest_guess
 from qrjax._interpreter._processes import gathered, is_shared
 from qrjax._terminal._received import is_key
 
@@ -18,13 +18,13 @@ LARGE = 1 << 20
 
 
 def moments_apply(arrays: Sequence[Any]) -> list[bool]:
-    """Whose moments input_mean and input_variance are: real numbers and bytes; without any, all integers."""
+    """Whose moments input_mean and input_variance are: real numbers and images in bytes; without any, all integers."""
     kinds = [None if is_key(a) else np.dtype(a.dtype) for a in arrays]
     real = [
-        k is not None and bool(jax.numpy.issubdtype(k, np.floating) or (k.itemsize == 1 and k.kind in "iu"))
-        for k in kinds
+        kind is not None and bool(jax.numpy.issubdtype(kind, np.floating) or is_image(tuple(a.shape), kind))
+        for a, kind in zip(arrays, kinds, strict=True)
     ]
-    return real if any(real) else [k is not None and k.kind in "iu" for k in kinds]
+    return real if any(real) else [kind is not None and kind.kind in "iu" for kind in kinds]
 
 
 def assumptions(model: Model, given: bool) -> list[str]:

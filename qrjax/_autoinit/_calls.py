@@ -35,7 +35,7 @@ def arguments_of(
       TypeError: if the sample input is no data, or the call has an argument whose name ours has and does not get it.
     """
     check_module(module, (sample_input, *args))
-    check_inputs(module, sample_input, args, method)
+    check_inputs(module, sample_input, args, kwargs, method)
     positional = () if sample_input is None and not args else (sample_input, *args)
     named = {**kwargs, **_own(kwargs, call_kwargs)}
     _check_hidden(module, method, positional, named, [name for name, value in taken.items() if value is not None])
@@ -146,13 +146,13 @@ def _made_differently(pair: Any, given: Any, other: Any) -> bool:
 # -- the inputs ------------------------------------------------------------------------------------------------------
 
 
-def check_inputs(module: Any, sample_input: Any, args: tuple[Any, ...], method: Any) -> None:
+def check_inputs(module: Any, sample_input: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], method: Any) -> None:
     """Nothing, if the sample input may be data.
 
     Raises:
       TypeError: if it is a key, a shape, or numbers that are no array.
     """
-    if any(map(is_module, (sample_input, *args[:1]))):
+    if is_module(sample_input):
         raise TypeError(f"`sample_input` must hold arrays, got {received(sample_input)}; the module comes first")
     if _is_nnx(sample_input, "State") or (isinstance(sample_input, Mapping) and _is_variables(module, sample_input)):
         raise TypeError(
@@ -172,7 +172,9 @@ def check_inputs(module: Any, sample_input: Any, args: tuple[Any, ...], method: 
             f"jax.ShapeDtypeStruct({shape}, jnp.float32), of numbers np.array([...])"
         )
     for leaf in jax.tree.leaves(sample_input):
-        if not is_array(leaf) and (isinstance(leaf, (bool, int, float, complex, str)) or hasattr(leaf, "__array__")):
+        # A number may be a setting beside arrays, such as a time; what is of another library is data.
+        number = isinstance(leaf, (bool, int, float, complex, str)) and not _holds_arrays((sample_input, args, kwargs))
+        if number or (not is_array(leaf) and hasattr(leaf, "__array__")):
             raise TypeError(
                 f"`sample_input` must hold arrays of NumPy or JAX, got {received(leaf)}; np.asarray makes one"
             )

@@ -179,8 +179,8 @@ def autoinit(
       seed: a number that all weights depend on, by default 0; may be traced.
       key: a JAX key in the place of `seed`.
       target: the second moment; positive.
-      input_mean, input_variance: of the inputs that are real numbers or bytes, or else of all integers; by default
-        their own where they hold numbers, else 0 and 1. What is guessed of integers is a finding of the report.
+      input_mean, input_variance: of the inputs that are real numbers or images in bytes, or else of all integers; by
+        default their own where they hold numbers, else 0 and 1. What is guessed of integers is a finding of the report.
       distribution: "truncated_normal", "normal", "uniform" or "orthogonal"; or "own" for what the module's own
         initializers draw (sparse, banded, orthogonal, whatever), multiplied by one number a weight.
       source: "sobol", or "hash" for weights that can be recomputed by address.

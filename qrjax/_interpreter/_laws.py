@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qrjax._rules._registry import Value
+from qrjax._rules._stacks import carried
 from qrjax._signals import _tables
 from qrjax._signals._signal import Signal, Source, relation
 
@@ -45,7 +46,7 @@ def paired(result: Value, other: Value, kind: Any) -> Value:
         return result
     if kind in result.twins or other.rho.shape != result.rho.shape or np.abs(result.rho - other.rho).max() < 1e-3:
         return result
-    return dataclasses.replace(result, twins=result.twins | {kind: other.rho})
+    return carried(result, dataclasses.replace(result, twins=result.twins | {kind: other.rho}))
 
 
 def unit(weight: Signal, axes: Sequence[int], zero_sum_over: float | None) -> Signal:

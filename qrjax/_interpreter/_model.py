@@ -238,5 +238,10 @@ def largest_guess(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     """The largest integer, from 0, that an input may hold of which only the shape is known."""
     if dtype.kind == "b":
         return 1
-    # Bytes in three axes or more are pixels; other integers ids, spread over a few, which every table has.
-    return 255 if dtype == np.uint8 and len(shape) > 2 else 15
+    # Ids are spread over a few, which every table has.
+    return 255 if is_image(shape, dtype) else 15
+
+
+def is_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether bytes are pixels, rather than ids: where they have three axes or more."""
+    return dtype == np.uint8 and len(shape) > 2

@@ -10,7 +10,7 @@ import numpy as np
 
 from qrjax._rules._functions import BITS, BY_JAX, SIMPLE, numpy_form
 from qrjax._rules._registry import Equation, signals
-from qrjax._rules._stacks import by_parts
+from qrjax._rules._stacks import by_parts, carried
 from qrjax._signals._combine import combine
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._segments import Segments
@@ -30,7 +30,8 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     if equation.name in TRANSPARENT and _same_kind(equation.dtype, operands[0].dtype):
         # A barrier or a transfer takes several arrays through as they are.
         kept = [
-            dataclasses.replace(x, dtype=np.dtype(o.dtype)) for x, o in zip(operands, equation.outputs, strict=True)
+            carried(x, dataclasses.replace(x, dtype=np.dtype(o.dtype)))
+            for x, o in zip(operands, equation.outputs, strict=True)
         ]
         return kept if len(kept) > 1 else kept[0]
     dtypes = [operand.dtype for operand in operands]

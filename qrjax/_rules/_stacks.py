@@ -6,6 +6,7 @@ As one signal they are a mixture, from which no part comes back; so what they we
 from __future__ import annotations
 
 import dataclasses
+import functools
 import weakref
 from collections.abc import Callable, Sequence
 
@@ -14,25 +15,32 @@ import jax
 from qrjax._rules._registry import Equation, Rule, Value, described
 from qrjax._signals._signal import Signal
 
-# For a signal the axis along which parts of length 1 lie, and how to get them.
-_STACKS: weakref.WeakKeyDictionary[Signal, tuple[int, Callable[[], Sequence[Value]]]] = weakref.WeakKeyDictionary()
+# For a signal the axis along which parts of length 1 lie, and how to get one of them.
+_STACKS: weakref.WeakKeyDictionary[Signal, tuple[int, Callable[[int], Value]]] = weakref.WeakKeyDictionary()
 FEW = 8
 
 
 def remembered(stack: Signal, axis: int, parts: Sequence[Signal]) -> Signal:
     """The stack, of parts of length 1 along the axis."""
     if len(parts) <= FEW and not stack.is_constant and all(p.shape[axis] == 1 for p in parts):
-        _STACKS[stack] = (axis, lambda: parts)
+        _STACKS[stack] = (axis, parts.__getitem__)
     return stack
+
+
+def carried(stack: Signal, changed: Signal) -> Signal:
+    """The changed signal, which is made of the same parts."""
+    if stack in _STACKS:
+        _STACKS[changed] = _STACKS[stack]
+    return changed
 
 
 def part_at(x: Value, shape: tuple[int, ...], starts: Sequence[int]) -> Value | None:
     """The part that a slice takes, if it takes one."""
     if not isinstance(x, Signal) or x not in _STACKS:
         return None
-    axis, parts = _STACKS[x]
+    axis, at = _STACKS[x]
     whole = all(n == m for a, (n, m) in enumerate(zip(x.shape, shape, strict=True)) if a != axis)
-    return parts()[starts[axis]] if whole and shape[axis] == 1 else None
+    return at(starts[axis]) if whole and shape[axis] == 1 else None
 
 
 def by_parts(rule: Rule, equation: Equation, operands: Sequence[Signal], result: Value) -> None:
@@ -42,10 +50,11 @@ def by_parts(rule: Rule, equation: Equation, operands: Sequence[Signal], result:
         return
     if any(x is not held[0] and not x.is_constant for x in operands):
         return
-    axis, parts = _STACKS[held[0]]
+    axis, at = _STACKS[held[0]]
 
-    def after() -> list[Value]:
-        return [_of_one(rule, equation, operands, held[0], described(p)) for p in parts()]
+    @functools.cache
+    def after(i: int) -> Value:
+        return _of_one(rule, equation, operands, held[0], described(at(i)))
 
     _STACKS[result] = (axis, after)
 

@@ -213,11 +213,30 @@ def split(equation: Equation, x: Value) -> list[Value]:
         elif isinstance(x, Opaque):
             results.append(Opaque(shape))
         else:
+            found = part_at(x, shape, [start if a == axis else 0 for a in range(x.ndim)])
             cut = (axis,) if shape != x.shape else ()
             which = ("slice", ((axis, start, stop, 1),))
-            results.append(part(x, shape, which, cut, {axis: range(start, stop)}))
+            results.append(part(x, shape, which, cut, {axis: range(start, stop)}) if found is None else found)
         start = stop
     return results
+
+
+@structural("unstack")
+def unstack(equation: Equation, x: Value) -> list[Value]:
+    """The slices along an axis, without it."""
+    axis = equation.params["axis"]
+    return [_across(x, axis, i, tuple(output.shape)) for i, output in enumerate(equation.outputs)]
+
+
+def _across(x: Value, axis: int, i: int, shape: tuple[int, ...]) -> Value:
+    if isinstance(x, Opaque):
+        return Opaque(shape)
+    if isinstance(x, Known):
+        return Known(x.array.take(i, axis))
+    one = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
+    found = part_at(x, one, [i if a == axis else 0 for a in range(x.ndim)])
+    taken = part(x, one, ("slice", ((axis, i, i + 1, 1),)), (axis,)) if found is None else described(found)
+    return moved(taken, shape, _tables.dropped(taken.rho, [axis]), tuple(a for a in range(x.ndim) if a != axis))
 
 
 @structural("dynamic_slice")

@@ -427,6 +427,32 @@ def test_an_input_that_is_none_is_handed_on():
     assert [row.path for row in analyze(Either(), None, X)] == ["Dense_0", ""]
 
 
+def test_numbers_beside_arrays_are_settings():
+    pair = (lambda key, _time, x, **_: PAIR[0](key, x), lambda params, time, x, scale: scale * time * (x @ params["w"]))
+    expected = analyze(PAIR, X)
+    assert analyze(pair, 2.0, X, scale=0.5)[0].gain == pytest.approx(expected[0].gain)
+    batch = {"x": X, "train": True, "name": "validation"}
+    by_dict = (
+        lambda key, b: PAIR[0](key, b["x"]),
+        lambda params, b: b["x"] @ params["w"] * (1.0 if b["train"] else 2.0),
+    )
+    assert analyze(by_dict, batch)[0].gain == pytest.approx(expected[0].gain)
+
+
+class Foreign:
+    """An array of another library."""
+
+    shape, dtype = (8, 16), "float32"
+
+    def __array__(self, dtype=None, copy=None):
+        return X
+
+
+def test_arrays_of_other_libraries_are_not_settings():
+    with pytest.raises(TypeError, match=r"arrays of NumPy or JAX, got a test_calls.Foreign of dtype float32 and shape"):
+        analyze(DENSE, Foreign())
+
+
 def test_a_missing_input_is_the_calls_own_error():
     with pytest.raises(TypeError, match=r"missing 1 required positional argument: 'inputs'"):
         autoinit(LANGUAGE, train=False)

@@ -64,13 +64,14 @@ def test_given_moments_count_for_integers_without_real_numbers(dtype):
     assert qrjax.analyze(Counts(), shape, input_mean=100.0)[0].input_mean == pytest.approx(100.0)
 
 
-def test_given_moments_leave_ids_beside_real_numbers_alone():
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8])
+def test_given_moments_leave_ids_beside_real_numbers_alone(dtype):
     class Both(nn.Module):
         @nn.compact
         def __call__(self, x, labels):
             return nn.Dense(4)(x) + nn.Dense(4)(jax.nn.one_hot(labels, 16))
 
-    shapes = jax.ShapeDtypeStruct((8, 16), jnp.float32), jax.ShapeDtypeStruct((8,), jnp.int32)
+    shapes = jax.ShapeDtypeStruct((8, 16), jnp.float32), jax.ShapeDtypeStruct((8,), dtype)
     report, plain = (qrjax.analyze(Both(), *shapes, input_mean=mean) for mean in (2.0, None))
     assert report["Dense_0"].input_second_moment == pytest.approx(5.0)
     assert report["Dense_1"].input_second_moment == plain["Dense_1"].input_second_moment

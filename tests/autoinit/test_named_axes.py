@@ -38,13 +38,20 @@ COLLECTIVES = {
     "a mean and its square": lambda x: lax.pmean(x.mean(0), "batch") ** 2,
     "axis_index": lambda x: x * lax.axis_index("batch").astype(x.dtype),
     "a norm that stacks": lambda x: deviations(x) * 2.0,
+    "a norm that concatenates": lambda x: deviations(x, side_by_side) * 2.0,
     "several arrays": lambda x: sum(lax.psum((x, 2.0 * x), "batch")),
 }
 
 
-def deviations(x):
+def side_by_side(*arrays):
+    """The means of arrays, by way of one."""
+    together = lax.pmean(jnp.concatenate([a[None] for a in arrays]), "batch")
+    return [part[0] for part in jnp.split(together, len(arrays))]
+
+
+def deviations(x, means=lambda *arrays: lax.pmean(jnp.stack(arrays), "batch")):
     """Mean and mean square sent side by side, as Flax does."""
-    mean, square = lax.pmean(jnp.stack([(x + 1.0).mean(0), ((x + 1.0) ** 2).mean(0)]), "batch")
+    mean, square = means((x + 1.0).mean(0), ((x + 1.0) ** 2).mean(0))
     return (x + 1.0 - mean[None]) * lax.rsqrt(square - mean**2)[None]
 
 
@@ -156,8 +163,27 @@ def test_names_that_a_model_needs_are_bound_and_a_finding_says_so(name):
     assert not any("named axis" in f for f in qrjax.analyze(named, x, axes={"batch": 8}).findings)
 
 
-@pytest.mark.parametrize("axes", [None, {"batch": 3}])
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm, partial(nn.GroupNorm, 4)])
+def test_norms_over_devices_behind_convolutions(norm):
+    class Normed(nn.Module):
+        axis_name: str | None
+
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(nn.Conv(16, (3, 3))(2.0 * nn.Conv(16, (3, 3))(x) + 1.0))
+            return nn.Dense(4)(nn.relu(norm(axis_name=self.axis_name)(x)))
+
+    named, plain = (qrjax.analyze(Normed(name), IMAGES).weights[-1] for name in ("batch", None))
+    assert named.input_second_moment == pytest.approx(plain.input_second_moment, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "axes"),
+    [
+        ("linen", None), ("nnx", {"batch": 3}), ("pair", None), ("pair", {"batch": 3}),
+        pytest.param("linen", {"batch": 3}, marks=pytest.mark.slow), pytest.param("nnx", None, marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
 def test_models_with_names_are_drawn_measured_and_calibrated(name, axes):
     plain, named, x = MODELS[name]
     variables = qrjax.autoinit(named, x, seed=1, axes=axes)
@@ -181,6 +207,34 @@ def tree(variables):
 
 def leaf(variables, path):
     return variables.get(path) if isinstance(variables, dict) else None
+
+
+class Grouped(nn.Module):
+    """A norm over halves of the devices, within a rematerialized block."""
+
+    groups: tuple | None
+
+    @nn.compact
+    def __call__(self, x):
+        norm = partial(nn.BatchNorm, axis_name="batch" if self.groups else None, axis_index_groups=self.groups)
+
+        @nn.remat
+        def block(module, x):
+            return norm(use_running_average=False, parent=module)(3.0 * nn.Dense(32, parent=module)(x) + 1.0)
+
+        return nn.Dense(4)(nn.relu(block(self, x)))
+
+
+@pytest.mark.parametrize("axes", [pytest.param(None, marks=pytest.mark.slow), {"batch": 4}])
+def test_groups_of_shards(axes):
+    named, plain = Grouped(((0, 1), (2, 3))), Grouped(None)
+    variables = qrjax.autoinit(named, X, axes=axes)
+    report, expected = qrjax.measure(named, variables, X, axes=axes), qrjax.measure(plain, variables, X)
+    moments = [row.measured_second_moment for row in expected]
+    assert [row.measured_second_moment for row in report] == pytest.approx(moments, rel=1e-4)
+    assert report.findings[-1] == "measured with the same batch in all 2 shards of the named axis 'batch'"
+    calibrated = qrjax.calibrate(named, variables, X, axes=axes)
+    assert qrjax.measure(plain, calibrated, X).weights[-1].measured_second_moment == pytest.approx(1.0, rel=0.01)
 
 
 def test_within_an_axis_of_the_caller_its_size_counts():

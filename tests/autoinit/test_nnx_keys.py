@@ -41,7 +41,6 @@ PLAIN = kernel(drawn(net()))
 
 PLACES = {
     "jax.jit": lambda: nnx.merge(nnx.graphdef(net()), jax.jit(lambda: nnx.state(drawn(net())))()),
-    "nnx.jit": lambda: nnx.jit(lambda: drawn(net()))(),
     "nnx.jit of a module": lambda: nnx.jit(drawn)(net()),
     "nnx.jit of Rngs": lambda: nnx.jit(lambda rngs: drawn(Net(rngs)))(nnx.Rngs(0)),
     "nnx.eval_shape": lambda: net(),  # of which the walk is the same, below
