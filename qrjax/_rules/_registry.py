@@ -290,9 +290,9 @@ def _moved_masks(rule: Rule, equation: Equation, values: Sequence[Value]) -> lis
     # Each gate by itself where one operand has them; several operands have one gate each.
     layers = [{given[0][0]: g} for g in given[0][1].gates] if len(given) == 1 else [{p: presence(m) for p, m in given}]
     columns = [_moved_gates(rule, equation, values, layer) for layer in layers]
-    value = min(mask.value for _, mask in given)
+    value, whole = max((mask.value for _, mask in given), key=abs), any(mask.whole for _, mask in given)
     kept = [tuple(g for g in column if not (g.is_constant and g.mean == 1)) for column in zip(*columns, strict=True)]
-    return [Mask(value, gates) if gates else None for gates in kept]
+    return [Mask(value, gates, whole) if gates else None for gates in kept]
 
 
 def _moved_gates(rule: Rule, equation: Equation, values: Sequence[Value], gates: Mapping[int, Signal]) -> list[Signal]:
@@ -318,16 +318,17 @@ def _truths(value: Value, own: Signal | None) -> Value:
     """Which elements of an operand are present, as an array; indices stay what they are."""
     if own is not None:
         return Known(np.broadcast_to(np.asarray(own.array, bool), own.shape))
-    if isinstance(value, Known) and value.array.dtype.kind in "iu":
-        return value
-    return Known(np.broadcast_to(np.asarray(True), value.shape))
+    return value if _is_index(value) else Known(np.broadcast_to(np.asarray(True), value.shape))
 
 
 def _present(value: Value) -> Value:
     """All elements of an operand are present."""
-    if isinstance(value, Known) and value.array.dtype.kind in "iu":
-        return value
-    return Signal.constant(1.0, value.shape, np.bool_)
+    return value if _is_index(value) else Signal.constant(1.0, value.shape, np.bool_)
+
+
+def _is_index(value: Value) -> bool:
+    dtype = value.array.dtype if isinstance(value, Known) else getattr(value, "dtype", np.dtype(bool))
+    return dtype.kind in "iu"
 
 
 def described(value: Value) -> Signal:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -24,8 +25,8 @@ from qrjax._signals._tables import Shape
 # Elements in a sample; rows are whole up to COLUMNS, or an element would weigh too much in its own sum.
 ELEMENTS = 16384
 COLUMNS = 1024
-# Numbers down from this are put in by masks; -1e4 is less in half precision.
-LEVEL = -9e3
+# Rows that meet each other.
+PAIRED = 256
 
 
 def noise_rows(columns: int) -> int:
@@ -70,9 +71,16 @@ class Fiber:
         return None
 
     def known_rows(self, x: Signal) -> Floats | None:
-        """The numbers of a known array at the aggregates of the sample's rows, see `Segments`."""
-        del x
-        return None
+        """The numbers of a known array at the aggregates of the sample's rows."""
+        if not self.shape or x.array is None or x.drawn:
+            return None
+        full = [1 if a in self.axes else n for a, n in enumerate(self.shape)]
+        array = np.asarray(x.array, np.float64)
+        if x.shape == tuple(n for a, n in enumerate(self.shape) if a not in self.axes):
+            array = np.expand_dims(array, self.axes)
+        elif x.shape != tuple(full):
+            return None
+        return np.array(self.taken(array)[:, :1])
 
     @functools.cached_property
     def z(self) -> Floats:
@@ -113,6 +121,42 @@ class Fiber:
             found.append(within[axis][None, :] if axis in within else own[:, None])
         return found
 
+    def varying(self, array: NDArray[Any]) -> list[int]:
+        """The axes along which the rows of a known array differ."""
+        return [a for a in range(array.ndim) if a not in self.axes and array.shape[a] > 1]
+
+    def strengths(self, squares: Floats, axis: int) -> Floats:
+        """A number of each row as a mean at each position of an axis, relative to that of all."""
+        place = self._places[axis][: len(squares), 0]
+        count = np.bincount(place, minlength=self.shape[axis])
+        found = np.bincount(place, weights=squares, minlength=self.shape[axis])
+        held = np.flatnonzero(count)
+        means = np.interp(np.arange(self.shape[axis]), held, found[held] / count[held])
+        return means / max(1e-300, float(means.mean()))
+
+    def strength(self, profile: Floats, axis: int, rows: int) -> Floats:
+        """What a profile of an axis is at each of the first rows."""
+        return profile[self._places[axis][:rows, 0]]
+
+    def products(self, sample: Floats) -> tuple[Floats, Floats]:
+        """E[x x'] of elements of two rows at one column, and at two, for every pair of the first rows."""
+        sample = sample[:PAIRED]
+        columns, sums = sample.shape[1], sample.sum(1)
+        same = sample @ sample.T / columns
+        return same, (np.outer(sums, sums) / columns - same) / max(1, columns - 1)
+
+    def by_places(self, products: Floats, axes: list[int]) -> dict[tuple[int, ...], float]:
+        """The mean over pairs of different rows, by those of the axes along which they differ."""
+        equal = {a: self._places[a][: len(products)] == self._places[a][: len(products)].T for a in axes}
+        found = {}
+        for pattern in itertools.product((0, 1), repeat=len(axes)):
+            chosen = ~np.eye(len(products), dtype=bool)
+            for axis, differs in zip(axes, pattern, strict=True):
+                chosen &= ~equal[axis] if differs else equal[axis]
+            if chosen.any():
+                found[tuple(a for a, p in zip(axes, pattern, strict=True) if p)] = float(products[chosen].mean())
+        return found
+
     def taken(self, array: NDArray[Any]) -> NDArray[Any]:
         """A known array on the sample; its length may be 1 along axes where nothing differs."""
         at = tuple(np.minimum(place, n - 1) for place, n in zip(self._places, array.shape, strict=True))
@@ -120,11 +164,11 @@ class Fiber:
 
     def present(self, mask: Mask) -> NDArray[np.bool_]:
         """Which elements of the sample are present; of a mask for a softmax, in every row one at least."""
-        key = (*(gate.source for gate in mask.gates), mask.value <= LEVEL)
+        key = (*(gate.source for gate in mask.gates), mask.whole)
         if key not in self.patterns:
             parts = [self._pattern(gate, number) for number, gate in enumerate(mask.gates)]
             made = np.array(functools.reduce(np.logical_and, parts))
-            if mask.value <= LEVEL:
+            if mask.whole:
                 empty = ~made.any(1)
                 made[empty] = parts[0][empty]
                 # Where a row of the mask is empty, programs attend to all of it.
