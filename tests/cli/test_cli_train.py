@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pandas
 import pytest
-from driving import ESCAPE, QRJAX, in_terminal, run
+from driving import ESCAPE, QRJAX, in_terminal, in_terminal_here, run
 
 from qrjax import experiments
 from qrjax._cli import main
@@ -57,7 +57,7 @@ class TestTrain:
     def test_every_option_is_in_the_results(self, tmp_path):
         file = tmp_path / "r.jsonl"
         options = {
-            "model": "transformer", "units": 8, "heads": 2, "blocks": 1, "limit": 64, "optimizer": "sgd",
+            "model": "mlp2", "units": 8, "heads": 2, "blocks": 1, "limit": 64, "optimizer": "sgd",
             "learning-rate": 0.5, "epochs": 1, "batch-size": 16, "seeds": 1, "initializer": "he_normal",
             "source": "sequence", "scheme": "increment-start", "scheme-min-dim": 9, "filters": "3,5",
         }  # fmt: skip
@@ -193,8 +193,8 @@ class TestAggregate:
         assert "nothing to compare: all results are from the source hash" in printed.err
         assert main(["aggregate", str(tmp_path / "one.jsonl")]) == 1
 
-    def test_narrow_terminal_leaves_out_no_digits(self, results, environment):
-        shown, status = in_terminal("aggregate", str(results), env=environment | {"COLUMNS": "40"})
+    def test_narrow_terminal_leaves_out_no_digits(self, results):
+        shown, status = in_terminal_here("aggregate", str(results), columns=40)
         assert status == 0
         assert "…" not in shown
         assert "too few seeds" in ESCAPE.sub("", shown)
