@@ -1,5 +1,6 @@
 """`qrjax demo`: its table, picture, progress, arguments and failures; the model behind it."""
 
+import functools
 import os
 import re
 import signal
@@ -11,12 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from driving import ESCAPE, PNG, QRJAX, in_terminal, run
+from driving import ESCAPE, PNG, QRJAX, in_terminal, in_terminal_here, run
 from jax import lax
 
 from qrjax._cli import main
-from qrjax._demo import _model
+from qrjax._datasets._table import load
+from qrjax._demo import _model, _training
 from qrjax._demo._summary import chance
+from qrjax._demo._training import Trainer
 from qrjax._experiments._convolution import convolution_by_matmul
 
 TINY = ("demo", "--seeds", "2", "--epochs", "1")
@@ -24,11 +27,18 @@ TINY = ("demo", "--seeds", "2", "--epochs", "1")
 ROW = re.compile(r"(Flax default|he_normal_qr\(\)|he_normal_hash\(\)) +([\d.]+) (?:±|\+/-) ([\d. ]+) [\d.]+\s*$", re.M)
 
 
-@pytest.fixture(scope="module")
-def terminal(environment, tmp_path_factory):
-    """What a finished `qrjax demo` shows on a terminal, its status, and its picture."""
-    picture = tmp_path_factory.mktemp("terminal") / "curves.png"
-    return *in_terminal(*TINY, "--out", str(picture), env=environment), picture
+@pytest.fixture
+def smaller(monkeypatch):
+    """A network that compiles and trains in a moment, compiled once; what optax computes needs promotion."""
+    monkeypatch.setattr(_model, "FEATURES", (16, 16, 16))
+    monkeypatch.setattr(_training, "Trainer", lambda _, seeds: trainer(seeds))
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@functools.cache
+def trainer(seeds):
+    return Trainer(load("digits"), seeds)
 
 
 def rows(output):
@@ -36,48 +46,49 @@ def rows(output):
     return {name: [mean, *rest.split()] for name, mean, rest in ROW.findall(output)}
 
 
+def assert_consistent(table, worst):
+    """Two seeds and one epoch; at least so good, in per cent."""
+    assert list(table) == ["Flax default", "he_normal_qr()", "he_normal_hash()"]
+    for name, row in table.items():
+        mean, deviation, best, least, first, loss = map(float, row)
+        assert worst < least <= mean <= best <= 100, (name, row)
+        assert mean == pytest.approx((best + least) / 2, abs=0.011), (name, row)  # two seeds, rounded to 0.01
+        assert deviation == pytest.approx((best - least) / 2**0.5, abs=0.011), (name, row)
+        assert first == mean, (name, row)  # one epoch
+        assert 0 < loss < np.log(10), (name, row)  # better than guessing
+
+
 class TestDemo:
-    def test_quiet_prints_a_plain_table(self, monkeypatch, tmp_path, capsys):
-        """Of a smaller network, in this process."""
-        monkeypatch.setattr(_model, "FEATURES", (4, 4, 4))
+    @pytest.mark.usefixtures("smaller")
+    def test_prints_a_plain_table_and_on_a_terminal_bars_and_the_same_numbers(self, tmp_path, capsys):
         picture = tmp_path / "curves.png"
-        with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic needs it
-            assert main([*TINY, "--quiet", "--out", str(picture)]) == 0
-        shown, aside = capsys.readouterr()
-        assert aside == ""
-        assert list(rows(shown)) == list(_model.INITIALIZERS)
-        assert shown.isascii()
-        assert "\x1b" not in shown
-        assert max(map(len, shown.splitlines()[:-1])) <= 80
-        assert shown.endswith(f"The loss curves are in {picture}\n")
-
-    def test_numbers_are_consistent(self, terminal):
-        table = rows(ESCAPE.sub("", terminal[0]))
-        assert list(table) == ["Flax default", "he_normal_qr()", "he_normal_hash()"]
-        for mean, deviation, best, worst, first, loss in (map(float, row) for row in table.values()):
-            assert 80 < worst <= mean <= best <= 100
-            assert mean == pytest.approx((best + worst) / 2, abs=0.011)  # two seeds, rounded to 0.01
-            assert deviation == pytest.approx((best - worst) / 2**0.5, abs=0.011)
-            assert first == mean  # one epoch
-            assert 0 < loss < np.log(10)  # better than guessing
-
-    def test_picture_is_whole(self, terminal):
-        picture = terminal[2]
+        assert main([*TINY, "--quiet", "--out", str(picture)]) == 0
+        printed, complaint = capsys.readouterr()
+        assert complaint == ""
+        assert printed.isascii()
+        assert "\x1b" not in printed
+        assert max(map(len, printed.splitlines()[:-1])) <= 80
+        assert printed.endswith(f"The loss curves are in {picture}\n")
         assert picture.read_bytes().startswith(PNG)
-        assert os.listdir(picture.parent) == [picture.name]
-
-    def test_terminal_shows_bars(self, terminal):
-        shown, status, _ = terminal
+        assert os.listdir(tmp_path) == [picture.name]
+        assert_consistent(rows(printed), worst=20)
+        shown, status = in_terminal_here(*TINY, "--out", str(picture))
         assert status == 0
         assert "━" in shown
         assert "1/1" in shown
-        assert ESCAPE.search(shown)
+        plain, escapes = ESCAPE.subn("", shown)
+        assert escapes
+        assert rows(plain) == rows(printed)
 
     @pytest.mark.slow
-    def test_numbers_are_the_same_without_a_terminal(self, terminal, environment, tmp_path):
-        finished = run(*TINY, "--quiet", "--out", str(tmp_path / "curves.png"), env=environment)
+    def test_in_processes_of_their_own(self, environment, tmp_path):
+        finished = run(*TINY, "--quiet", "--out", str(tmp_path / "quiet.png"), env=environment)
         assert (finished.returncode, finished.stderr) == (0, "")
-        assert rows(finished.stdout) == rows(ESCAPE.sub("", terminal[0]))
+        assert_consistent(rows(finished.stdout), worst=80)
+        shown, status = in_terminal(*TINY, "--out", str(tmp_path / "curves.png"), env=environment)
+        assert status == 0
+        assert rows(ESCAPE.sub("", shown)) == rows(finished.stdout)
+        assert sorted(os.listdir(tmp_path)) == ["curves.png", "quiet.png"]
 
     @pytest.mark.slow
     def test_reader_that_leaves_early(self, environment, tmp_path):

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import textwrap
 
+import flax.linen as nn
+import numpy as np
 import pytest
 from recorded import octets
 
@@ -27,23 +29,13 @@ def run(code, folder, flags="", **environment):
     return json.loads(done.stdout)
 
 
-WRITE = """
-    import flax.linen as nn, jax, numpy as np, qrjax
 
-    class Network(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            x = nn.LayerNorm()(nn.relu(nn.Conv(24, (3, 3), bias_init=qrjax.normal_hash())(x)))
-            return nn.Dense(10)(nn.relu(nn.DenseGeneral((6, 11))(x.reshape(len(x), -1)).reshape(len(x), -1)))
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.LayerNorm()(nn.relu(nn.Conv(24, (3, 3), bias_init=qrjax.normal_hash())(x)))
+        return nn.Dense(10)(nn.relu(nn.DenseGeneral((6, 11))(x.reshape(len(x), -1)).reshape(len(x), -1)))
 
-    x = np.random.default_rng(0).standard_normal((16, 8, 8, 3), np.float32)
-    for source, law in (("sobol", "truncated_normal"), ("hash", "normal")):
-        options = {"source": source, "distribution": law, "seed": 4, "target": 0.9}
-        params = qrjax.autoinit(Network(), x, **options)["params"]
-        np.savez(source, **{f"{a} {b}": v for a, layer in params.items() for b, v in layer.items()})
-        qrjax.record(Network(), x, **options).save(source + ".json")
-    print(len(params))
-"""
 
 READ = """
     import json, numpy as np, qrjax, sys
@@ -73,8 +65,15 @@ READ = """
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    """What this process wrote."""
     folder = tmp_path_factory.mktemp("process")
-    assert run(WRITE, folder) == 4
+    x = np.random.default_rng(0).standard_normal((16, 8, 8, 3), np.float32)
+    for source, law in (("sobol", "truncated_normal"), ("hash", "normal")):
+        options = {"source": source, "distribution": law, "seed": 4, "target": 0.9}
+        params = qrjax.autoinit(Network(), x, **options)["params"]
+        assert len(params) == 4
+        np.savez(folder / source, **{f"{a} {b}": v for a, layer in params.items() for b, v in layer.items()})
+        qrjax.record(Network(), x, **options).save(folder / f"{source}.json")
     return folder
 
 

@@ -33,10 +33,10 @@ def assert_masks(initial, now, criterion, sparsity):
 
 
 # A few shapes, since each compiles.
-SHAPES = ((), (1,), (9,), (4, 5), (3, 2, 4))
+SHAPES = ((), (9,), (3, 2, 4))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3),
     st.sampled_from(CRITERIA),
