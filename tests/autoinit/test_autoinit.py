@@ -193,7 +193,7 @@ def test_biases_follow_the_seed_and_count_in_the_walk():
 SMALL = nn.Sequential([nn.Dense(32), nn.relu, nn.Dense(8)])
 
 
-@pytest.mark.parametrize("source", ["sobol", pytest.param("hash", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("source", [pytest.param("sobol", marks=pytest.mark.slow), "hash"])
 def test_seeds_may_be_mapped_and_jitted(source):
     draw = functools.partial(qrjax.autoinit, SMALL, ROWS, source=source)
     seeds = jnp.arange(3)

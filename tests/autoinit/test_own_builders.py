@@ -27,7 +27,7 @@ STARTS = {
 }
 
 
-FAST = ["zero mean", "neurons", "not centred"]
+FAST = ["zero mean", "neurons"]
 
 
 @pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in STARTS])

@@ -26,7 +26,7 @@ BEYOND = {
     "graph": (0.2, 0.9, LUCK),
     "lstm": (0.3, 0.65, "gates of successive steps are more alike than their linear parts"),
 }
-FAST = ["mlp_tanh", "functions"]
+FAST = ["functions"]
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """`qrjax matrix`: its statistics against NumPy's and textbook formulas, its files, digests and refusals."""
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -32,8 +33,14 @@ def said(capsys, *arguments):
     return json.loads(printed)
 
 
-@pytest.mark.parametrize("distribution", ["normal", "uniform"])
-@pytest.mark.parametrize("mode", VARIANCES)
+FAST = {("he", "normal"), ("kaiming", "uniform"), ("lecun", "uniform"), ("xavier", "normal"), ("glorot", "uniform")}
+LAWS = [
+    pytest.param(*case, marks=[pytest.mark.slow] * (case not in FAST))
+    for case in itertools.product(VARIANCES, ("normal", "uniform"))
+]
+
+
+@pytest.mark.parametrize(("mode", "distribution"), LAWS)
 def test_declared_are_the_textbook_scales(mode, distribution, capsys):
     found = said(capsys, *SMALL, "--mode", mode, "--distribution", distribution)
     deviation = math.sqrt(VARIANCES[mode])

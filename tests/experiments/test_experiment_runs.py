@@ -15,8 +15,8 @@ import pytest
 
 from qrjax import experiments
 from qrjax._datasets._table import load
-from qrjax._experiments._aggregate import panels, save_frame
 from qrjax._experiments import _bench, _training
+from qrjax._experiments._aggregate import panels, save_frame
 from qrjax._experiments._training import Trainer, Trainers, initial, on_device
 from qrjax.experiments import Scheme, Settings
 
@@ -76,9 +76,7 @@ class TestTraining:
         """One seed at a time, one batch at a time, gradients by hand."""
         settings = dataclasses.replace(SMALL, optimizer=optimizer, learning_rate=None)
         seeds, epochs = [0, 5], 2
-        found = Trainer(settings, data, 2, 2).train(
-            lambda: drawing(settings, data)(seeds, [None, None]), seeds, epochs
-        )
+        found = Trainer(settings, data, 2, 2).train(lambda: drawing(settings, data)(seeds, [None, None]), seeds, epochs)
         start = jax.tree.map(np.asarray, drawing(settings, data)(seeds, [None, None]))
         for row, seed in enumerate(seeds):
             params = jax.tree.map(lambda leaf, row=row: leaf[row].astype(np.float64), start)

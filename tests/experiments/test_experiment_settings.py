@@ -115,8 +115,14 @@ class TestNetworks:
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+# One of each kind of scale and distribution.
+FAST = {"he_normal", "orthogonal", "random_uniform", "random_normal"}
+
+
 class TestInitialWeights:
-    @pytest.mark.parametrize("name", INITIALIZERS)
+    @pytest.mark.parametrize(
+        "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in INITIALIZERS]
+    )
     def test_all_sources_have_the_same_scale(self, name):
         sources = "random", "sobol", "hash"
 

@@ -14,7 +14,6 @@ from zoo import NETWORKS
 import qrjax
 
 KEY = jax.random.key(5)
-FAST = ("functions",)
 X = np.random.default_rng(0).standard_normal((64, 9), np.float32)
 
 
@@ -30,7 +29,8 @@ class Small(nn.Module):
         return nn.Dense(3, bias_init=nn.initializers.constant(-0.25), param_dtype=self.dtype)(x)
 
 
-@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_zoo(name):
     network = NETWORKS[name]
     module, inputs, options = network.build(), network.inputs(0), {"rngs": network.rngs, **network.kwargs}
@@ -90,7 +90,7 @@ def test_options(options):
     ("dtype", "law"),
     [
         (jnp.bfloat16, "truncated_normal"),
-        (jnp.float32, "orthogonal"),
+        pytest.param(jnp.float32, "orthogonal", marks=pytest.mark.slow),
         pytest.param(jnp.float32, "truncated_normal", marks=pytest.mark.slow),
         pytest.param(jnp.float16, "truncated_normal", marks=pytest.mark.slow),
         pytest.param(jnp.bfloat16, "orthogonal", marks=pytest.mark.slow),
@@ -132,7 +132,13 @@ def test_calibrated_layers_of_a_scan_have_factors_of_their_own():
     assert all(factor.shape == origin.layers for origin in stacked for factor in origin.factors)
 
 
-@pytest.mark.parametrize("key", [jax.random.PRNGKey(3), jax.random.key(3, impl="rbg")], ids=["raw", "rbg"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(jax.random.PRNGKey(3), marks=pytest.mark.slow, id="raw"),
+        pytest.param(jax.random.key(3, impl="rbg"), id="rbg"),
+    ],
+)
 def test_other_kinds_of_keys(key):
     network, options = nn.Sequential([nn.Dense(6), nn.relu, nn.Dense(3)]), {"key": key, "source": "hash"}
     assert_recorded(qrjax.record(network, X, **options), qrjax.autoinit(network, X, **options))

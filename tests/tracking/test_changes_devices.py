@@ -66,7 +66,7 @@ SHARDED = """
 @pytest.mark.parametrize(
     ("paths", "forms", "cases"),
     [
-        (["two axes"], ["function"], ":2"),
+        (["two axes"], ["function"], ":1"),
         pytest.param([], [], "::2", marks=pytest.mark.slow),
     ],
 )

@@ -32,7 +32,7 @@ def by_hand(tree):
     return jax.tree.map(lambda x: jnp.asarray(trained(x, seed=x.size, share=1.0)), tree)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", [pytest.param("bfloat16", marks=pytest.mark.slow), "float32"])
 def test_to_zero_and_to_the_initial_bits(dtype):
     begin = make(dtype)
     now = by_hand(begin)
@@ -198,7 +198,7 @@ def search(loss, tolerance, **options):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("left", [0, 1, 5, 32, 63, 64])
+@pytest.mark.parametrize("left", [0, 1, 5, 63, 64])
 def test_the_known_largest_sparsity(left):
     found = search(lambda p: 0.0 if count(p) >= left else 1.0, 0.5)
     assert count(found.params) == left
