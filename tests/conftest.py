@@ -16,3 +16,16 @@ def pytest_xdist_make_scheduler(config, log):
 def strict():
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+# Folders whose tests look at structure and values, not at the bits of optimized code, its speed or its memory.
+QUICKLY = {"autoinit", "blocks", "cli", "experiments", "plot", "records", "sweep", "tracking"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_quickly(request):
+    """Compiling is most of the work; what one way of it has made is not taken for the other's."""
+    quickly = request.path.parent.name in QUICKLY
+    if jax.config.values["jax_disable_most_optimizations"] != quickly:
+        jax.config.update("jax_disable_most_optimizations", quickly)
+        jax.clear_caches()

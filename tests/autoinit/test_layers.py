@@ -33,7 +33,17 @@ def activations():
 ACTIVATIONS = dict(activations())
 
 
-@pytest.mark.parametrize("name", ACTIVATIONS)
+def names(table, slow):
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in table]
+
+
+# JAX's own are Flax's under another name; or of a kind with others.
+AGAIN = {
+    name for name, found in ACTIVATIONS.items() if name.startswith("jax.") and found in vars(nn.activation).values()
+}
+
+
+@pytest.mark.parametrize("name", names(ACTIVATIONS, AGAIN))
 def test_activations(name):
     function = ACTIVATIONS[name]
     axis = {"axis": -1} if name.endswith(("normalize", "standardize", "logsumexp", "logmeanexp")) else {}
@@ -129,7 +139,16 @@ FUNCTIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+# Those that are of a kind with others.
+SLOW_FUNCTIONS = {
+    "BatchNorm, running average", "GroupNorm", "InstanceNorm", "RMSNorm", "LayerNorm with a scale", "spatial dropout",
+    "avg_pool", "avg_pool, 1 axis", "max_pool, 1 axis", "avg_pool, 3 axes", "max_pool, 3 axes", "min_pool",
+    "max_pool", "global min pooling", "average", "subtract", "minimum", "cropping", "upsampling, nearest", "permute",
+    "repeat", "gaussian noise", "fast Fourier transform", "top k", "dot", "softmax of scores",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", names(FUNCTIONS, SLOW_FUNCTIONS))
 def test_layers_without_weights(name):
     # The number of masked entries in a row goes through a normal copula, which has few rows of one entry.
     function_agrees(*FUNCTIONS[name], draws=32, **({"within": 0.1} if name == "causal softmax" else {}))
@@ -196,7 +215,8 @@ LOOSE = {"cross-attention": 0.1} | dict.fromkeys(
 SLOW = {
     "MGU", "GRU", "LSTM", "OptimizedLSTM", "Bidirectional", "LSTM, unrolled backwards", "ConvLSTM", "cross-attention",
     "ConvTranspose, 1 axis", "ConvTranspose, 3 axes", "Conv, 3 axes", "Conv, circular", "Conv, dilated",
-    "WeightNorm last", "DenseGeneral, batched", "squeeze and excitation", "ConvLocal",
+    "WeightNorm last", "DenseGeneral, batched", "squeeze and excitation", "ConvLocal", "Conv, 1 axis", "Dense",
+    "ConvTranspose, 2 axes", "Conv, 2 axes", "Dense, bfloat16",
 }  # fmt: skip
 # Misses that are known: the walk keeps the linear part of how a gate is like that of the step before, and no more.
 MISSES = {
@@ -231,7 +251,7 @@ def predicted_ids(*shape):
     return qrjax.Signal.constant(0.0, shape, np.int32)
 
 
-@pytest.mark.parametrize("length", [128, 512])
+@pytest.mark.parametrize("length", [128, pytest.param(512, marks=pytest.mark.slow)])
 def test_self_attention_of_wide_heads(length):
     """Over independent positions, with scores that do not depend on the values: attention itself."""
 
@@ -250,7 +270,8 @@ NNX_LAYERS = {
 }
 
 
-@pytest.mark.parametrize("name", NNX_LAYERS)
+# Linen's are the same rules; two of NNX show its way in.
+@pytest.mark.parametrize("name", names(NNX_LAYERS, {"Linear", "LayerNorm"}))
 def test_nnx_layers(name):
     build, law = NNX_LAYERS[name]
     options = {"input_mean": law.mean, "input_variance": law.variance}

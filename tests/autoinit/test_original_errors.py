@@ -53,7 +53,18 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+def names(table, slow):
+    return [pytest.param(name, marks=[pytest.mark.slow] * (name in slow)) for name in table]
+
+
+# Those that are of a kind with others.
+SLOW_FUNCTIONS = {
+    "relu6", "a low cap", "leaky relu", "multiply x, y", "relu then dropout", "global max pooling", "maximum of x, y",
+    "minimum", "add x, x", "unit normalization with a mean", "rescaling",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", names(FUNCTIONS, SLOW_FUNCTIONS))
 def test_functions(name):
     function_agrees(*FUNCTIONS[name])
 
@@ -182,7 +193,13 @@ MODULES = {
 }
 
 
-@pytest.mark.parametrize("name", MODULES)
+SLOW_MODULES = {
+    "a convolution on a 4 x 4 map", "depthwise, two kernels a channel", "depthwise convolution", "N(100, 1) into relu",
+    "transposed convolution, 4 taps", "nested Sequential", "same names in sub-modules",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", names(MODULES, SLOW_MODULES))
 def test_modules(name):
     report = module_agrees(*MODULES[name])
     # Each weight's output has the target, but for a weight used twice, where the mean of its uses has it.
@@ -200,10 +217,10 @@ def test_a_bidirectional_recurrence_on_tokens():
 @pytest.mark.parametrize(
     ("module", "law"),
     [
-        (nn.Dense(1024, use_bias=False), normal(32, 256)),
-        (nn.Dense(64, use_bias=False), normal(32, 256)),
+        (nn.Dense(256, use_bias=False), normal(32, 64)),
+        pytest.param(nn.Dense(32, use_bias=False), normal(32, 128), marks=pytest.mark.slow),
         (nn.Conv(64, (3, 3), feature_group_count=64, use_bias=False), normal(16, 8, 8, 64)),
-        (nn.Conv(96, (3, 3), use_bias=False), normal(16, 4, 4, 64)),
+        pytest.param(nn.Conv(96, (3, 3), use_bias=False), normal(16, 4, 4, 64), marks=pytest.mark.slow),
     ],
     ids=["wide", "narrow", "depthwise", "convolution"],
 )
@@ -212,7 +229,7 @@ def test_orthogonal_weights(module, law):
 
 
 def test_orthogonal_weights_of_the_module_itself():
-    module, law = nn.Dense(1024, use_bias=False, kernel_init=nn.initializers.orthogonal()), normal(32, 256)
+    module, law = nn.Dense(256, use_bias=False, kernel_init=nn.initializers.orthogonal()), normal(32, 64)
     report = qrjax.analyze(module, shape_of(law), weights="module")
     assert report[0].second_moment == pytest.approx(0.25, rel=WITHIN)  # measured, as the issue states it
 

@@ -20,6 +20,9 @@ INITIALIZERS = {
 }
 
 
+FAST = ("he_normal_qr", "glorot_uniform_hash")
+
+
 def bits(tree):
     """A model's or a part's arrays that are no counters, by path."""
     state = nnx.state(tree, nnx.Param)
@@ -55,7 +58,7 @@ def classifier_bits(model):
     return bits(model.mix) | {"c" + k: v for k, v in bits(model.classifier).items()}
 
 
-@pytest.mark.parametrize("name", INITIALIZERS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FAST)) for n in INITIALIZERS])
 def test_the_classifier_does_not_depend_on_the_features(name):
     init = INITIALIZERS[name]
     one = TwoBlocks(1, nnx.Rngs(0), init)

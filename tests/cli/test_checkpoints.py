@@ -272,6 +272,9 @@ class TestWrite:
         assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
+FORMS = ("npz", "safetensors", "orbax")
+
+
 class TestMatching:
     @pytest.mark.parametrize("separator", ["/", "."])
     @pytest.mark.parametrize("place", ["", "params", "model/params", "a/b/params"])
@@ -359,8 +362,14 @@ class TestMatching:
         found, _ = params_of(record, save_npz(tmp_path / "a.npz", flat(params)))
         assert_params(found, params)
 
-    @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
-    @pytest.mark.parametrize("form", ["npz", "safetensors", "orbax"])
+    @pytest.mark.parametrize(
+        ("form", "dtype"),
+        [
+            pytest.param(form, dtype, marks=[pytest.mark.slow] * (number != other))
+            for number, form in enumerate(FORMS)
+            for other, dtype in enumerate([jnp.bfloat16, jnp.float16, jnp.float32])
+        ],
+    )
     def test_dtypes(self, dtype, form, tmp_path):
         record, variables = recorded(nn.Dense(4, param_dtype=dtype), jax.ShapeDtypeStruct((2, 6), dtype))
         params = trained(variables["params"])
@@ -368,7 +377,7 @@ class TestMatching:
         found, _ = params_of(record, save(tmp_path / f"a.{form}", flat(params) if form != "orbax" else params))
         assert_params(found["params"], params)
 
-    @pytest.mark.parametrize("form", ["npz", "safetensors", "orbax"])
+    @pytest.mark.parametrize("form", [pytest.param("npz", marks=pytest.mark.slow), "safetensors", "orbax"])
     def test_64_bits(self, form, tmp_path):
         with jax.enable_x64(True):
             record, variables = recorded(nn.Dense(4, param_dtype=jnp.float64), jnp.ones((2, 6)))

@@ -383,6 +383,7 @@ class TestProcess:
         assert finished.stdout.startswith(f"{expected}\n")
         assert (folder / "signal.png").read_bytes().startswith(PNG)
 
+    @pytest.mark.slow
     def test_shows_no_traceback(self, folder, environment):
         finished = run("analyze", "model.py:CNN", "--input", "1,8", cwd=folder, env=environment)
         assert (finished.returncode, finished.stdout) == (1, "")

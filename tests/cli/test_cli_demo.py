@@ -1,19 +1,26 @@
 """`qrjax demo`: its table, picture, progress, arguments and failures; the model behind it."""
 
+import functools
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from driving import ESCAPE, PNG, QRJAX, in_terminal, run
+from driving import ESCAPE, PNG, QRJAX, in_terminal, in_terminal_here, run
 from jax import lax
 
 from qrjax._cli import main
+from qrjax._datasets import _table
+from qrjax._datasets._table import load
+from qrjax._demo import _model, _training
 from qrjax._demo._summary import chance
+from qrjax._demo._training import Trainer
 from qrjax._experiments._convolution import convolution_by_matmul
 
 TINY = ("demo", "--seeds", "2", "--epochs", "1")
@@ -21,11 +28,19 @@ TINY = ("demo", "--seeds", "2", "--epochs", "1")
 ROW = re.compile(r"(Flax default|he_normal_qr\(\)|he_normal_hash\(\)) +([\d.]+) (?:±|\+/-) ([\d. ]+) [\d.]+\s*$", re.M)
 
 
-@pytest.fixture(scope="module")
-def quiet(environment, tmp_path_factory):
-    """A finished `qrjax demo --quiet`, and its picture."""
-    picture = tmp_path_factory.mktemp("quiet") / "curves.png"
-    return run(*TINY, "--quiet", "--out", str(picture), env=environment), picture
+@pytest.fixture
+def smaller(monkeypatch):
+    """A network that compiles and trains in a moment, compiled once; what optax computes needs promotion."""
+    monkeypatch.setattr(_model, "FEATURES", (4, 4))
+    monkeypatch.setattr(_table, "load", lambda name: load(name, limit=160))
+    monkeypatch.setattr(_training, "Trainer", lambda _, seeds: trainer(seeds))
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+@functools.cache
+def trainer(seeds):
+    return Trainer(load("digits", limit=160), seeds)
 
 
 def rows(output):
@@ -33,38 +48,49 @@ def rows(output):
     return {name: [mean, *rest.split()] for name, mean, rest in ROW.findall(output)}
 
 
+def assert_consistent(table, worst=0.0, loss=np.inf):
+    """Two seeds and one epoch; at least so good, in per cent, with so small a loss."""
+    assert list(table) == ["Flax default", "he_normal_qr()", "he_normal_hash()"]
+    for name, row in table.items():
+        mean, deviation, best, least, first, final = map(float, row)
+        assert worst <= least <= mean <= best <= 100, (name, row)
+        assert mean == pytest.approx((best + least) / 2, abs=0.011), (name, row)  # two seeds, rounded to 0.01
+        assert deviation == pytest.approx((best - least) / 2**0.5, abs=0.011), (name, row)
+        assert first == mean, (name, row)  # one epoch
+        assert 0 < final < loss, (name, row)
+
+
 class TestDemo:
-    def test_quiet_prints_a_plain_table(self, quiet):
-        finished, picture = quiet
-        assert (finished.returncode, finished.stderr) == (0, "")
-        assert finished.stdout.isascii()
-        assert "\x1b" not in finished.stdout
-        assert max(map(len, finished.stdout.splitlines()[:-1])) <= 80
-        assert finished.stdout.endswith(f"The loss curves are in {picture}\n")
-
-    def test_numbers_are_consistent(self, quiet):
-        table = rows(quiet[0].stdout)
-        assert list(table) == ["Flax default", "he_normal_qr()", "he_normal_hash()"]
-        for mean, deviation, best, worst, first, loss in (map(float, row) for row in table.values()):
-            assert 80 < worst <= mean <= best <= 100
-            assert mean == pytest.approx((best + worst) / 2, abs=0.011)  # two seeds, rounded to 0.01
-            assert deviation == pytest.approx((best - worst) / 2**0.5, abs=0.011)
-            assert first == mean  # one epoch
-            assert 0 < loss < np.log(10)  # better than guessing
-
-    def test_picture_is_whole(self, quiet):
-        picture = quiet[1]
+    @pytest.mark.usefixtures("smaller")
+    def test_prints_a_plain_table_and_on_a_terminal_bars_and_the_same_numbers(self, tmp_path, capsys):
+        picture = tmp_path / "curves.png"
+        assert main([*TINY, "--quiet", "--out", str(picture)]) == 0
+        printed, complaint = capsys.readouterr()
+        assert complaint == ""
+        assert printed.isascii()
+        assert "\x1b" not in printed
+        assert max(map(len, printed.splitlines()[:-1])) <= 80
+        assert printed.endswith(f"The loss curves are in {picture}\n")
         assert picture.read_bytes().startswith(PNG)
-        assert os.listdir(picture.parent) == [picture.name]
-
-    def test_terminal_shows_bars_and_the_same_numbers(self, quiet, environment, tmp_path):
-        shown, status = in_terminal(*TINY, "--out", str(tmp_path / "curves.png"), env=environment)
+        assert os.listdir(tmp_path) == [picture.name]
+        assert_consistent(rows(printed))
+        shown, status = in_terminal_here(*TINY, "--out", str(picture))
         assert status == 0
         assert "━" in shown
         assert "1/1" in shown
         plain, escapes = ESCAPE.subn("", shown)
         assert escapes
-        assert rows(plain) == rows(quiet[0].stdout)
+        assert rows(plain) == rows(printed)
+
+    @pytest.mark.slow
+    def test_in_processes_of_their_own(self, environment, tmp_path):
+        finished = run(*TINY, "--quiet", "--out", str(tmp_path / "quiet.png"), env=environment)
+        assert (finished.returncode, finished.stderr) == (0, "")
+        assert_consistent(rows(finished.stdout), worst=80, loss=np.log(10))  # better than guessing
+        shown, status = in_terminal(*TINY, "--out", str(tmp_path / "curves.png"), env=environment)
+        assert status == 0
+        assert rows(ESCAPE.sub("", shown)) == rows(finished.stdout)
+        assert sorted(os.listdir(tmp_path)) == ["curves.png", "quiet.png"]
 
     @pytest.mark.slow
     def test_reader_that_leaves_early(self, environment, tmp_path):
@@ -139,15 +165,24 @@ class TestWrongArguments:
 
 class TestFailures:
     @pytest.mark.parametrize(("module", "project"), [("sklearn", "scikit-learn"), ("matplotlib", "matplotlib")])
-    def test_missing_extra_says_what_to_install(self, module, project, tmp_path):
-        (tmp_path / f"{module}.py").write_text(f"raise ModuleNotFoundError('gone', name={module!r})")
-        finished = run("demo", cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(tmp_path)})
-        assert finished.returncode == 1
-        assert finished.stderr == (
+    def test_missing_extra_says_what_to_install(self, module, project, monkeypatch, capsys):
+        monkeypatch.setitem(sys.modules, module, None)
+        assert main(["demo"]) == 1
+        assert capsys.readouterr().err == (
             f"qrjax: error: the demo needs {project}, which is not installed: pip install 'qrjax[demo]'\n"
         )
 
-    def test_no_device(self, tmp_path):
+    def test_no_device(self, monkeypatch, capsys):
+        def none():
+            raise RuntimeError("Unknown backend abacus")
+
+        monkeypatch.setattr(jax, "devices", none)
+        assert main(["demo"]) == 1
+        complaint = capsys.readouterr().err
+        assert complaint.startswith("qrjax: error: JAX has no device to train on; JAX_PLATFORMS=cpu may help: Unknown")
+
+    @pytest.mark.slow
+    def test_no_device_in_a_process_of_its_own(self, tmp_path):
         finished = run("demo", cwd=tmp_path, env=os.environ | {"JAX_PLATFORMS": "abacus"})
         assert finished.returncode == 1
         assert finished.stderr.startswith("qrjax: error: JAX has no device to train on; JAX_PLATFORMS=cpu may help")

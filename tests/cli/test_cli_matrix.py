@@ -1,6 +1,7 @@
 """`qrjax matrix`: its statistics against NumPy's and textbook formulas, its files, digests and refusals."""
 
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from driving import in_terminal, run
+from driving import in_terminal_here
 
 import qrjax
 from qrjax._cli import _reproduction, main
@@ -32,8 +33,14 @@ def said(capsys, *arguments):
     return json.loads(printed)
 
 
-@pytest.mark.parametrize("distribution", ["normal", "uniform"])
-@pytest.mark.parametrize("mode", VARIANCES)
+FAST = {("he", "normal"), ("kaiming", "uniform"), ("lecun", "uniform"), ("xavier", "normal"), ("glorot", "uniform")}
+LAWS = [
+    pytest.param(*case, marks=[pytest.mark.slow] * (case not in FAST))
+    for case in itertools.product(VARIANCES, ("normal", "uniform"))
+]
+
+
+@pytest.mark.parametrize(("mode", "distribution"), LAWS)
 def test_declared_are_the_textbook_scales(mode, distribution, capsys):
     found = said(capsys, *SMALL, "--mode", mode, "--distribution", distribution)
     deviation = math.sqrt(VARIANCES[mode])
@@ -46,6 +53,7 @@ def test_declared_are_the_textbook_scales(mode, distribution, capsys):
     assert found["drawn"]["standard_deviation"] == pytest.approx(deviation, rel=0.01)
 
 
+SLOW = {"layout", "wide", "orthogonal hash"}
 MEMBERS = {
     "default": ((), lambda: qrjax.he_normal_qr(), "float32"),
     "hash": (("--source", "hash"), lambda: qrjax.he_normal_hash(), "float32"),
@@ -57,7 +65,10 @@ MEMBERS = {
 }
 
 
-@pytest.mark.parametrize(("options", "builder", "dtype"), MEMBERS.values(), ids=MEMBERS)
+@pytest.mark.parametrize(
+    ("options", "builder", "dtype"),
+    [pytest.param(*member, marks=[pytest.mark.slow] * (name in SLOW), id=name) for name, member in MEMBERS.items()],
+)
 def test_saved_and_described_is_the_builders_array(options, builder, dtype, tmp_path, capsys):
     path = tmp_path / "weights.npy"
     found = said(capsys, *SMALL, "--seed", "7", *options, "--save", str(path))
@@ -91,7 +102,7 @@ def test_bfloat16_is_described_but_not_saved(tmp_path, capsys):
     assert os.listdir(tmp_path) == []
 
 
-@pytest.mark.parametrize("shape", [(48, 16), (16, 48), (1, 1)])
+@pytest.mark.parametrize("shape", [(48, 16), pytest.param((16, 48), marks=pytest.mark.slow), (1, 1)])
 def test_orthogonal_tells_how_far_from_the_identity(shape, capsys):
     found = said(capsys, "--orthogonal", "--rows", str(shape[0]), "--columns", str(shape[1]))
     weights = np.asarray(qrjax.orthogonal_qr()(jax.random.key(0), shape), np.float64)
@@ -140,13 +151,13 @@ def test_histogram_has_the_declared_shares(options, law, tmp_path, capsys):
 
 
 def test_text_is_plain_and_has_every_section(capsys):
-    assert main(["matrix", "--rows", "64", "--columns", "64", "--show-dist", "--compare-modes"]) == 0
+    assert main(["matrix", *SMALL, "--show-dist", "--compare-modes"]) == 0
     shown = capsys.readouterr().out
     assert shown.isascii()
     assert max(map(len, shown.splitlines())) <= 80
-    assert shown.startswith("qrjax.he_normal_qr(), seed 0\n64 x 64 float32 weights, 16,384 bytes\n")
-    assert re.search(r"^standard deviation +0\.1767\d+ +0\.176777$", shown, re.M)
-    bound = f"{math.sqrt(2 / 64) * 2 / TRUNCATED:.6g}"
+    assert shown.startswith("qrjax.he_normal_qr(), seed 0\n48 x 16 float32 weights, 3,072 bytes\n")
+    assert re.search(r"^standard deviation +0\.20\d+ +0\.204124$", shown, re.M)
+    bound = f"{math.sqrt(2 / 48) * 2 / TRUNCATED:.6g}"
     assert re.search(rf"^smallest +-0\.[34]\d+ +> -{re.escape(bound)}$", shown, re.M)
     assert len(re.findall(r"^(?:he|xavier|lecun) +(?:jax\.random|sobol|hash) ", shown, re.M)) == 9
     bars = re.findall(r"^ *-?[\d.]+ +-?[\d.]+ +([\d.]+) +([\d.]+)  (#*) *\|#*$", shown, re.M)
@@ -276,15 +287,15 @@ def test_mistakes_are_explained(options, message, monkeypatch, tmp_path, capsys)
     assert re.match("qrjax matrix: error: .*" + message, complaint)
 
 
-def test_collapse_is_a_line_on_stderr_and_json_stays_whole():
-    finished = run("matrix", *SMALL, "--layout", "sequence", "--json")
-    assert finished.returncode == 0
-    assert json.loads(finished.stdout)["drawn"]["effective_rank"] < 4
-    assert re.fullmatch(r"qrjax matrix: warning: layout='sequence' fills shape \(48, 16\).*\n", finished.stderr)
+def test_collapse_is_a_line_on_stderr_and_json_stays_whole(capsys):
+    assert main(["matrix", *SMALL, "--layout", "sequence", "--json"]) == 0
+    printed, aside = capsys.readouterr()
+    assert json.loads(printed)["drawn"]["effective_rank"] < 4
+    assert re.fullmatch(r"qrjax matrix: warning: layout='sequence' fills shape \(48, 16\).*\n", aside)
 
 
-def test_terminal_shows_blocks(environment):
-    shown, status = in_terminal("matrix", *SMALL, "--show-dist", env=environment)
+def test_terminal_shows_blocks():
+    shown, status = in_terminal_here("matrix", *SMALL, "--show-dist")
     assert status == 0
     assert re.search(r"1\.38  █████+.?│", shown)
     assert "#" not in shown

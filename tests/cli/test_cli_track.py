@@ -62,7 +62,11 @@ def printed(capsys, *arguments):
 
 class TestChanges:
     @pytest.mark.usefixtures("folder")
-    @pytest.mark.parametrize("name", ["model.npz", "model.safetensors", "one", "all", "all/20", "all/20/default"])
+    @pytest.mark.parametrize(
+        "name",
+        ["model.npz", "model.safetensors", "all", *(pytest.param(n, marks=pytest.mark.slow) for n in ("one", "all/20")),
+         "all/20/default"],
+    )  # fmt: skip
     def test_are_those_of_qrjax(self, name, capsys):
         expected = qrjax.changes(RECORD, PARAMS)
         assert 0 < expected.total.changed < expected.total.weights
@@ -298,16 +302,25 @@ WRONG = [
 
 
 @pytest.fixture
-def faulty(folder):
+def faulty(folder, faults):
+    """The current folder, with what is wrong in it too."""
+    for file in faults.iterdir():
+        (folder / file.name).symlink_to(file)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def faults(saved, tmp_path_factory):
     """What is wrong with records and checkpoints."""
-    text = (folder / "record.json").read_text()
+    folder = tmp_path_factory.mktemp("faults")
+    text = (saved / "record.json").read_text()
     (folder / "altered.json").write_text(text.replace('"seed": 7', '"seed": 8').replace("hidden", "hider"))
     (folder / "empty.json").touch()
     recorded(x=jax.ShapeDtypeStruct((2, 5), jnp.float32))[0].save(folder / "other.json")
     qrjax.record(Network(), jnp.ones((2, 6)), by="init").save(folder / "theirs.json")
     (folder / "steps").mkdir()
     (folder / "empty.npz").touch()
-    (folder / "half.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:200])
+    (folder / "half.safetensors").write_bytes((saved / "model.safetensors").read_bytes()[:200])
     arrays = flat(PARAMS)
     save_npz(folder / "missing.npz", {name: array for name, array in arrays.items() if name != "head/bias"})
     save_npz(folder / "more.npz", arrays | {"tail": np.ones(2)})
@@ -339,6 +352,7 @@ def test_what_is_not_installed_is_said_before_any_work(name, extra, capsys, monk
 
 
 class TestProcess:
+    @pytest.mark.slow
     def test_prints_plain_text_and_writes_files(self, folder, environment):
         options = ("--prune-sparsity", "0.5", "--save", "pruned.safetensors", "--plot", "changes.png")
         finished = run("track", "record.json", "all", *options, cwd=folder, env=environment)

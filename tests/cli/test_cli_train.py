@@ -1,7 +1,10 @@
 """`qrjax train` and `qrjax aggregate`, as a person uses them one after the other."""
 
+import contextlib
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -9,7 +12,7 @@ import time
 import numpy as np
 import pandas
 import pytest
-from driving import ESCAPE, QRJAX, in_terminal, run
+from driving import ESCAPE, QRJAX, in_terminal, in_terminal_here, run
 
 from qrjax import experiments
 from qrjax._cli import main
@@ -21,26 +24,38 @@ TINY = ("--model", "mlp1", "--units", "8", "--epochs", "2", "--limit", "128", "-
 def results(tmp_path_factory):
     """A results file, made in this process."""
     file = tmp_path_factory.mktemp("train") / "results.jsonl"
-    assert main(["train", *TINY, "--source", "all", "--quiet", "--out", str(file)]) == 0
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(["train", *TINY, "--source", "all", "--out", str(file)]) == 0
+    SAID[file] = printed.getvalue()
     return file
 
 
+SAID = {}
+
+
+def assert_told(printed, file, sources):
+    """Accuracies of the last epoch, and what to do next."""
+    assert printed.isascii()
+    rows = [line.split() for line in printed.splitlines() if line.startswith("mlp1")]
+    records = experiments.load_results(file)
+    last = 100 * np.array([record["accuracy"][-1] for record in records]).reshape(-1, 3)
+    assert [row[:4] for row in rows] == [["mlp1", "adam", "glorot_uniform", source] for source in sources]
+    for row, accuracies in zip(rows, last, strict=True):
+        assert float(row[4]) == pytest.approx(accuracies.mean(), abs=0.006), row
+        assert float(row[6]) == pytest.approx(accuracies.std(ddof=1), abs=0.006), row
+    assert re.search(rf"^Compare them: qrjax aggregate (\S*/)?{file.name}$", printed, re.M), printed
+
+
 class TestTrain:
+    def test_table_tells_what_is_in_the_file(self, results):
+        assert_told(SAID[results], results, ("random", "sobol", "sequence", "hash", "autoinit"))
+
+    @pytest.mark.slow
     def test_in_a_process_of_its_own(self, environment, tmp_path):
         finished = run("train", *TINY, "--source", "random,hash", "--out", "r.jsonl", env=environment, cwd=tmp_path)
         assert (finished.returncode, finished.stderr) == (0, "")
-        assert finished.stdout.isascii()
         assert os.listdir(tmp_path) == ["r.jsonl"]
-        rows = [line.split() for line in finished.stdout.splitlines() if line.startswith("mlp1")]
-        records = experiments.load_results(tmp_path / "r.jsonl")
-        last = 100 * np.array([record["accuracy"][-1] for record in records]).reshape(2, 3)
-        assert [row[:4] for row in rows] == [
-            ["mlp1", "adam", "glorot_uniform", source] for source in ("random", "hash")
-        ]
-        for row, accuracies in zip(rows, last, strict=True):
-            assert float(row[4]) == pytest.approx(accuracies.mean(), abs=0.006)
-            assert float(row[6]) == pytest.approx(accuracies.std(ddof=1), abs=0.006)
-        assert "Compare them: qrjax aggregate r.jsonl" in finished.stdout
+        assert_told(finished.stdout, tmp_path / "r.jsonl", ("random", "hash"))
 
     @pytest.mark.slow
     def test_in_a_terminal(self, environment, tmp_path):
@@ -57,7 +72,7 @@ class TestTrain:
     def test_every_option_is_in_the_results(self, tmp_path):
         file = tmp_path / "r.jsonl"
         options = {
-            "model": "transformer", "units": 8, "heads": 2, "blocks": 1, "limit": 64, "optimizer": "sgd",
+            "model": "mlp2", "units": 8, "heads": 2, "blocks": 1, "limit": 64, "optimizer": "sgd",
             "learning-rate": 0.5, "epochs": 1, "batch-size": 16, "seeds": 1, "initializer": "he_normal",
             "source": "sequence", "scheme": "increment-start", "scheme-min-dim": 9, "filters": "3,5",
         }  # fmt: skip
@@ -193,8 +208,8 @@ class TestAggregate:
         assert "nothing to compare: all results are from the source hash" in printed.err
         assert main(["aggregate", str(tmp_path / "one.jsonl")]) == 1
 
-    def test_narrow_terminal_leaves_out_no_digits(self, results, environment):
-        shown, status = in_terminal("aggregate", str(results), env=environment | {"COLUMNS": "40"})
+    def test_narrow_terminal_leaves_out_no_digits(self, results):
+        shown, status = in_terminal_here("aggregate", str(results), columns=40)
         assert status == 0
         assert "…" not in shown
         assert "too few seeds" in ESCAPE.sub("", shown)

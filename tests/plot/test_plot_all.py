@@ -118,6 +118,7 @@ def test_docstrings_run_and_name_their_errors(name):
         assert not out, "".join(out)
 
 
+@pytest.mark.slow
 def test_the_example_of_changes_runs():
     for test in doctest.DocTestFinder(recurse=False).find(qrjax.plot.changes, "changes", module=False):
         out = []

@@ -14,7 +14,6 @@ from zoo import NETWORKS
 import qrjax
 
 KEY = jax.random.key(5)
-FAST = ("nnx_mlp", "functions")
 X = np.random.default_rng(0).standard_normal((64, 9), np.float32)
 
 
@@ -30,7 +29,8 @@ class Small(nn.Module):
         return nn.Dense(3, bias_init=nn.initializers.constant(-0.25), param_dtype=self.dtype)(x)
 
 
-@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_zoo(name):
     network = NETWORKS[name]
     module, inputs, options = network.build(), network.inputs(0), {"rngs": network.rngs, **network.kwargs}
@@ -45,7 +45,7 @@ def settings():
     layouts = ("outputs", "shuffled", "neurons", "points", "sequence")
     laws = ("truncated_normal", "normal", "uniform", "orthogonal")
     for law, layout in itertools.product(laws, layouts):
-        first = layout == ("outputs" if law != "truncated_normal" else "neurons")
+        first = (law, layout) in {("truncated_normal", "neurons"), ("orthogonal", "outputs")}
         marks = () if first else pytest.mark.slow
         yield pytest.param(law, "sobol", layout, marks=marks, id=f"{law} {layout}")
     for law in laws:
@@ -72,7 +72,7 @@ def test_every_distribution_source_and_layout(law, source, layout):
 @pytest.mark.parametrize(
     "options",
     [
-        {"select": "*_0/kernel"},
+        pytest.param({"select": "*_0/kernel"}, marks=pytest.mark.slow),
         {"select": lambda path: path == "Dense_1/kernel", "source": "hash"},
         pytest.param({"input_mean": 0.5, "input_variance": 2.0}, marks=pytest.mark.slow),
         pytest.param({"seed": 12, "key": None}, marks=pytest.mark.slow),
@@ -90,14 +90,14 @@ def test_options(options):
     ("dtype", "law"),
     [
         (jnp.bfloat16, "truncated_normal"),
-        (jnp.float32, "orthogonal"),
+        pytest.param(jnp.float32, "orthogonal", marks=pytest.mark.slow),
         pytest.param(jnp.float32, "truncated_normal", marks=pytest.mark.slow),
         pytest.param(jnp.float16, "truncated_normal", marks=pytest.mark.slow),
         pytest.param(jnp.bfloat16, "orthogonal", marks=pytest.mark.slow),
     ],
 )
 def test_calibrated(dtype, law):
-    options = {"key": KEY, "calibrate": True, "distribution": law}
+    options = {"key": KEY, "calibrate": True, "distribution": law, "source": "hash"}
     with jax.numpy_dtype_promotion("standard"):  # modules with narrow weights
         record, variables = qrjax.record(Small(dtype), X, **options), qrjax.autoinit(Small(dtype), X, **options)
     assert_recorded(record, variables, weights=dtype is jnp.float32)
@@ -132,10 +132,16 @@ def test_calibrated_layers_of_a_scan_have_factors_of_their_own():
     assert all(factor.shape == origin.layers for origin in stacked for factor in origin.factors)
 
 
-@pytest.mark.parametrize("key", [jax.random.PRNGKey(3), jax.random.key(3, impl="rbg")], ids=["raw", "rbg"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        pytest.param(jax.random.PRNGKey(3), marks=pytest.mark.slow, id="raw"),
+        pytest.param(jax.random.key(3, impl="rbg"), id="rbg"),
+    ],
+)
 def test_other_kinds_of_keys(key):
-    network = nn.Sequential([nn.Dense(6), nn.relu, nn.Dense(3)])
-    assert_recorded(qrjax.record(network, X, key=key), qrjax.autoinit(network, X, key=key))
+    network, options = nn.Sequential([nn.Dense(6), nn.relu, nn.Dense(3)]), {"key": key, "source": "hash"}
+    assert_recorded(qrjax.record(network, X, **options), qrjax.autoinit(network, X, **options))
 
 
 def test_what_needs_the_model_comes_back_with_it():

@@ -6,6 +6,8 @@ import subprocess
 import sys
 import textwrap
 
+import flax.linen as nn
+import numpy as np
 import pytest
 from recorded import octets
 
@@ -17,39 +19,28 @@ STRICT = {
 }  # fmt: skip
 
 
-def run(code, folder, flags="", **environment):
+def run(code, folder, *arguments, flags="", **environment):
     """Runs code in a fresh process, in a folder, and gives what it prints as JSON."""
     env = os.environ | STRICT | {"XLA_FLAGS": flags} | environment
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=env, cwd=folder
+        [sys.executable, "-c", textwrap.dedent(code), *arguments], capture_output=True, text=True, env=env, cwd=folder
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout)
 
 
-WRITE = """
-    import flax.linen as nn, jax, numpy as np, qrjax
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.LayerNorm()(nn.relu(nn.Conv(24, (3, 3), bias_init=qrjax.normal_hash())(x)))
+        return nn.Dense(10)(nn.relu(nn.DenseGeneral((6, 11))(x.reshape(len(x), -1)).reshape(len(x), -1)))
 
-    class Network(nn.Module):
-        @nn.compact
-        def __call__(self, x):
-            x = nn.LayerNorm()(nn.relu(nn.Conv(24, (3, 3), bias_init=qrjax.normal_hash())(x)))
-            return nn.Dense(10)(nn.relu(nn.DenseGeneral((6, 11))(x.reshape(len(x), -1)).reshape(len(x), -1)))
-
-    x = np.random.default_rng(0).standard_normal((16, 8, 8, 3), np.float32)
-    for source, law in (("sobol", "truncated_normal"), ("hash", "normal")):
-        options = {"source": source, "distribution": law, "seed": 4, "target": 0.9}
-        params = qrjax.autoinit(Network(), x, **options)["params"]
-        np.savez(source, **{f"{a} {b}": v for a, layer in params.items() for b, v in layer.items()})
-        qrjax.record(Network(), x, **options).save(source + ".json")
-    print(len(params))
-"""
 
 READ = """
     import json, numpy as np, qrjax, sys
 
     found = {}
-    for source in ("sobol", "hash"):
+    for source in sys.argv[1:]:
         params = {}
         for name, array in np.load(source + ".npz").items():
             layer, own = name.split(" ")
@@ -71,26 +62,37 @@ READ = """
 """
 
 
+SOURCES = {"sobol": "truncated_normal", "hash": "normal"}
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
+    """What this process wrote."""
     folder = tmp_path_factory.mktemp("process")
-    assert run(WRITE, folder) == 4
+    x = np.random.default_rng(0).standard_normal((16, 8, 8, 3), np.float32)
+    for source, law in SOURCES.items():
+        options = {"source": source, "distribution": law, "seed": 4, "target": 0.9}
+        params = qrjax.autoinit(Network(), x, **options)["params"]
+        assert len(params) == 4
+        np.savez(folder / source, **{f"{a} {b}": v for a, layer in params.items() for b, v in layer.items()})
+        qrjax.record(Network(), x, **options).save(folder / f"{source}.json")
     return folder
 
 
 @pytest.mark.parametrize(
-    ("flags", "environment"),
+    ("sources", "flags", "environment"),
     [
-        ("--xla_cpu_max_isa=SSE4_2", {}),
-        pytest.param("--xla_cpu_max_isa=AVX2", {}, marks=pytest.mark.slow),
-        pytest.param("--xla_cpu_enable_fast_math=true", {"JAX_ENABLE_X64": "1"}, marks=pytest.mark.slow),
-        pytest.param("--xla_force_host_platform_device_count=4", {}, marks=pytest.mark.slow),
-        pytest.param("--xla_backend_optimization_level=0", {}, marks=pytest.mark.slow),
+        (["sobol"], "--xla_cpu_max_isa=SSE4_2", {}),
+        pytest.param(SOURCES, "--xla_cpu_max_isa=SSE4_2", {}, marks=pytest.mark.slow),
+        pytest.param(SOURCES, "--xla_cpu_max_isa=AVX2", {}, marks=pytest.mark.slow),
+        pytest.param(SOURCES, "--xla_cpu_enable_fast_math=true", {"JAX_ENABLE_X64": "1"}, marks=pytest.mark.slow),
+        pytest.param(SOURCES, "--xla_force_host_platform_device_count=4", {}, marks=pytest.mark.slow),
+        pytest.param(SOURCES, "--xla_backend_optimization_level=0", {}, marks=pytest.mark.slow),
     ],
 )
-def test_what_nobody_touched_is_unchanged_and_the_rest_is_counted(folder, flags, environment):
-    found = run(READ, folder, flags, **environment)
-    assert set(found) == {"sobol", "hash"}
+def test_what_nobody_touched_is_unchanged_and_the_rest_is_counted(folder, sources, flags, environment):
+    found = run(READ, folder, *sources, flags=flags, **environment)
+    assert set(found) == set(sources)
     for source, one in found.items():
         assert one["untouched"] == 0
         assert one["weights"] > 100_000

@@ -135,9 +135,8 @@ CHANGED = {
     "a scalar everywhere": (Own(lambda _, shape: jnp.full(shape, 0.1)), X, "c"),
 }
 # The rest compiles a lot, or its like is run anyway.
-FAST = {"dense", "dense general", "constants", "orthogonal", "bfloat16", "bounds", "widened",
-        "reshaped", "vmap", "scan of vmap", "boxes", "JAX's own", "half as large", "doubly rounded", "transposed",
-        "one for all", "a few numbers", "a scalar everywhere"}  # fmt: skip
+FAST = {"dense", "constants", "orthogonal", "bfloat16", "reshaped", "scan of vmap", "boxes", "JAX's own",
+        "half as large", "doubly rounded", "a few numbers", "a scalar everywhere"}  # fmt: skip
 TABLE = DRAWN | CHANGED
 NAMES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in TABLE]
 
@@ -145,10 +144,12 @@ NAMES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) fo
 @pytest.mark.parametrize("name", NAMES)
 def test_linen(name):
     module, x, expected = TABLE[name]
-    variables = module.init(KEY, x)
+    # Ours have the same bits in any program, which compiles faster in one piece.
+    init = module.init if "m" in expected or name == "dense" else jax.jit(module.init)
+    variables = init(KEY, x)
     record = qrjax.record(module, x, by="init", key=KEY)
     assert "".join(LETTERS[kind] for kind in kinds(record).values()) == expected
-    assert_recorded(record, variables, weights=name not in FAST or name in ("dense general", "vmap"))
+    assert_recorded(record, variables, weights=name not in FAST or name in ("dense", "scan of vmap"))
     assert jax.tree.structure(record.initial()) == jax.tree.structure(variables)
 
 

@@ -55,7 +55,7 @@ def trees(leaves):
     return st.recursive(leaves, deeper, max_leaves=5)
 
 
-@pytest.mark.parametrize("examples", [4, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_any_shape_dtype_and_builder(examples):
     @odd(examples)
     @given(st.sampled_from(sorted(BUILDERS)), shapes(), st.sampled_from(DTYPES), st.integers(0, 2**32 - 1))
@@ -75,25 +75,29 @@ def test_any_shape_dtype_and_builder(examples):
     check()
 
 
-@odd(8)
-@given(trees(st.integers(0, 3)))
-def test_any_nesting_and_any_name(tree):
+@pytest.mark.parametrize("examples", [2, pytest.param(12, marks=pytest.mark.slow)])
+def test_any_nesting_and_any_name(examples):
     """The leaf's number says what is there: all of one shape, so that one compilation serves all."""
 
-    def build(key):
-        return jax.tree.map(lambda number: BUILDERS["hash"](jax.random.fold_in(key, number), (3, 4)), tree)
+    @odd(examples)
+    @given(trees(st.integers(0, 3)))
+    def check(tree):
+        def build(key):
+            return jax.tree.map(lambda number: BUILDERS["hash"](jax.random.fold_in(key, number), (3, 4)), tree)
 
-    record = reloaded(qrjax.record(build, by="init", key=KEY))
-    expected = build(KEY)
-    found = record.initial()
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    jax.tree.map(assert_same, found, expected)
-    for path, array in zip(record.paths, jax.tree.leaves(expected), strict=True):
-        if record.paths.count(path) == 1:  # {"": {"": w}} and {"/": w} read alike
-            assert_same(record.weight(path, (2, -1)), array[2, -1])
+        record = reloaded(qrjax.record(build, by="init", key=KEY))
+        expected = build(KEY)
+        found = record.initial()
+        assert jax.tree.structure(found) == jax.tree.structure(expected)
+        jax.tree.map(assert_same, found, expected)
+        for path, array in zip(record.paths, jax.tree.leaves(expected), strict=True):
+            if record.paths.count(path) == 1:  # {"": {"": w}} and {"/": w} read alike
+                assert_same(record.weight(path, (2, -1)), np.asarray(array)[2, -1])
+
+    check()
 
 
-@odd(6)
+@odd(4)
 @given(names())
 def test_autoinit_with_any_name(name):
     def init(_, x):

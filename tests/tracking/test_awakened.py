@@ -1,5 +1,7 @@
 """Masks, against a stable sort in NumPy."""
 
+import itertools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -33,10 +35,10 @@ def assert_masks(initial, now, criterion, sparsity):
 
 
 # A few shapes, since each compiles.
-SHAPES = ((), (1,), (9,), (4, 5), (3, 2, 4))
+SHAPES = ((), (9,), (3, 2, 4))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.sampled_from(SHAPES), min_size=1, max_size=3),
     st.sampled_from(CRITERIA),
@@ -50,8 +52,13 @@ def test_ties_and_counts_are_those_of_a_stable_sort(shapes, criterion, sparsity,
     assert_masks(initial, now, criterion, sparsity)
 
 
-@pytest.mark.parametrize("criterion", CRITERIA)
-@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
+CONTINUOUS = [("bfloat16", "relative_change"), ("float32", "movement")]
+REST = [case for case in itertools.product(("bfloat16", "float32"), CRITERIA) if case not in CONTINUOUS]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "criterion"), [*CONTINUOUS, *(pytest.param(*case, marks=pytest.mark.slow) for case in REST)]
+)
 def test_continuous_weights(criterion, dtype):
     initial = {k: np.asarray(qrjax.normal_hash(1.0)(KEY, (37, n), dtype)) for k, n in (("a", 41), ("b", 5))}
     assert_masks(initial, {k: trained(v, size=1.0) for k, v in initial.items()}, criterion, 0.637)
@@ -114,11 +121,12 @@ def test_random_is_fixed_by_key_and_path():
 def names(**options):
     """The paths that may lose weights."""
     params = {
-        "Dense_0": {"kernel": jnp.ones((4, 3)), "bias": jnp.ones(3)},
-        "layers": {"kernel": jnp.ones((2, 4, 3)), "bias": jnp.ones((2, 3)), "scale": jnp.ones((2, 3))},
-        "norm": {"scale": jnp.ones(3)},
-        "table": {"embedding": jnp.ones((9, 4))},
+        "Dense_0": {"kernel": (4, 3), "bias": (3,)},
+        "layers": {"kernel": (2, 4, 3), "bias": (2, 3), "scale": (2, 3)},
+        "norm": {"scale": (3,)},
+        "table": {"embedding": (4, 3)},
     }
+    params = jax.tree.map(lambda shape: np.ones(shape, np.float32), params, is_leaf=lambda x: isinstance(x, tuple))
     mask = qrjax.awakened(None, params, criterion="magnitude", sparsity=1.0, **options)
     assert jax.tree.structure(mask) == jax.tree.structure(params)
     flat = jax.tree_util.tree_flatten_with_path(mask)[0]

@@ -19,11 +19,12 @@ KEY = jax.random.key(8)
 
 
 def make(dtype="float32"):
+    """Of few shapes, since each compiles."""
     keys = jax.random.split(KEY, 3)
     return {
-        "a": {"kernel": qrjax.he_normal_hash()(keys[0], (31, 17), dtype), "bias": jnp.zeros(17, dtype)},
-        "b": {"kernel": qrjax.orthogonal_qr()(keys[1], (17, 9), "float32"), "bias": jnp.full(9, 0.25)},
-        "c": jax.nn.initializers.he_normal()(keys[2], (9, 40)),
+        "a": {"kernel": qrjax.he_normal_hash()(keys[0], (13, 13), dtype), "bias": jnp.zeros(13, dtype)},
+        "b": {"kernel": qrjax.orthogonal_qr()(keys[1], (13, 13), "float32"), "bias": jnp.full(13, 0.25)},
+        "c": jax.nn.initializers.he_normal()(keys[2], (13, 9)),
     }
 
 
@@ -31,7 +32,7 @@ def by_hand(tree):
     return jax.tree.map(lambda x: jnp.asarray(trained(x, seed=x.size, share=1.0)), tree)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("dtype", [pytest.param("bfloat16", marks=pytest.mark.slow), "float32"])
 def test_to_zero_and_to_the_initial_bits(dtype):
     begin = make(dtype)
     now = by_hand(begin)
@@ -98,8 +99,8 @@ REST = [case for case in itertools.product(OPTIMIZERS, ("zero", "initial")) if c
 
 @pytest.mark.parametrize(("name", "to"), [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in REST)])
 def test_pruned_weights_stay_and_others_train_as_if_alone(name, to):
-    x = jax.random.normal(jax.random.key(1), (16, 31))
-    y = jax.random.normal(jax.random.key(2), (16, 40))
+    rng = np.random.default_rng(1)
+    x, y = (rng.standard_normal((16, n), np.float32) for n in (13, 9))
 
     def loss(p):
         h = jnp.tanh(x @ p["a"]["kernel"] + p["a"]["bias"][None])
@@ -197,7 +198,7 @@ def search(loss, tolerance, **options):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("left", [0, 1, 5, 32, 63, 64])
+@pytest.mark.parametrize("left", [0, 1, 5, 63, 64])
 def test_the_known_largest_sparsity(left):
     found = search(lambda p: 0.0 if count(p) >= left else 1.0, 0.5)
     assert count(found.params) == left

@@ -122,9 +122,9 @@ def test_criteria_that_need_initial_values(criterion):
 @pytest.mark.parametrize(
     ("value", "options"),
     [
-        (math.nan, {"sparsity": 0.5}),
+        pytest.param(math.nan, {"sparsity": 0.5}, marks=pytest.mark.slow),
         (math.inf, {"threshold": 0.1}),
-        (-math.inf, {"sparsity": 0.0, "scope": "global"}),
+        pytest.param(-math.inf, {"sparsity": 0.0, "scope": "global"}, marks=pytest.mark.slow),
     ],
 )
 def test_weights_that_no_criterion_ranks(value, options):
