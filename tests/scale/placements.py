@@ -106,7 +106,7 @@ def compilations() -> list[list[int]]:
 def modules() -> dict[str, Any]:
     """`autoinit` of NNX modules: whether every variable lies afterwards where it did, with the same bits."""
     devices.strict()
-    x, parts = jnp.ones((8, 16)), functools.partial(nnx.with_partitioning, nn.initializers.lecun_normal())
+    x, parts = jnp.ones((8, 16)), functools.partial(nnx.with_partitioning, nn.initializers.uniform())
     mesh, typed = line(), line(AxisType.Explicit)
 
     def linear(sharding: Any, rngs: nnx.Rngs, *sizes: int, **metadata: Any) -> nnx.Linear:
@@ -123,7 +123,7 @@ def modules() -> dict[str, Any]:
             return self.second(nnx.relu(self.first(x)))
 
     def moved(place: Any) -> nnx.Linear:
-        module = nnx.Linear(16, 64, rngs=nnx.Rngs(0))
+        module = nnx.Linear(16, 64, kernel_init=nn.initializers.uniform(), rngs=nnx.Rngs(0))
         nnx.update(module, jax.device_put(nnx.state(module), place))
         return module
 
@@ -132,7 +132,7 @@ def modules() -> dict[str, Any]:
 
     with jax.set_mesh(typed):
         explicit = told()
-    alone = nnx.Linear(16, 64, rngs=nnx.Rngs(0))
+    alone = moved(jax.devices()[0])
     seeds = jnp.arange(2)
 
     def again(module: nnx.Module) -> Any:
@@ -179,7 +179,7 @@ def followed_within_a_mesh(every: int) -> list[bool]:
     expected = qrjax.changes(record, now).total
     rows = []
     for kind, spec in [*itertools.product(KINDS.values(), (P("x"), P()))][::every]:
-        mesh = line(kind)
+        mesh = line(kind, slice(2))  # each device has programs of its own
         held = jax.device_put(now, NamedSharding(mesh, spec))
         with jax.set_mesh(mesh):
             found = qrjax.changes(record, held).total
