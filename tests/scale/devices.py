@@ -92,10 +92,11 @@ def answer() -> None:
         print(json.dumps(result), file=answers, flush=True)
 
 
-def strict() -> None:
-    """As the tests themselves are run, for a process of its own."""
+def strict(optimized: bool = True) -> None:
+    """As the tests themselves are run, for a process of its own; `optimized`: compiled with all effort."""
     import qrjax
 
+    jax.config.update("jax_disable_most_optimizations", not optimized)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
     warnings.simplefilter("error")

@@ -38,7 +38,7 @@ def asked(x: str, y: str, every: int) -> list[dict[str, Any]]:
 
     Of all of it every how many-th.
     """
-    devices.strict()
+    devices.strict(optimized=False)
     # Eight devices factorize the others on two cores for minutes.
     builders = BUILDERS if (x, y) == ("explicit", "explicit") else BUILDERS[:2]
     ways = itertools.product(builders, SPECS, ("a specification", "a sharding"), ("eager", "jitted"))
@@ -79,7 +79,7 @@ def says_so(asking: Any) -> bool:
 
 def asked_within_shard_map() -> bool:
     """Manual along one axis of an explicit mesh, laid out along the other."""
-    devices.strict()
+    devices.strict(optimized=False)
     mesh, init = mesh_of("explicit", "explicit"), qrjax.he_normal_qr()
     with jax.set_mesh(mesh):
         draw = functools.partial(init, shape=SHAPE, out_sharding=P(None, "y"))
@@ -90,6 +90,7 @@ def asked_within_shard_map() -> bool:
 
 def compilations() -> list[list[int]]:
     """How many the first and the second of two eager calls with `out_sharding` take."""
+    devices.strict(optimized=False)
     seen: list[str] = []
     jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: seen.append(event))
     found = []
@@ -105,7 +106,7 @@ def compilations() -> list[list[int]]:
 
 def modules() -> dict[str, Any]:
     """`autoinit` of NNX modules: whether every variable lies afterwards where it did, with the same bits."""
-    devices.strict()
+    devices.strict(optimized=False)
     x, parts = jnp.ones((8, 16)), functools.partial(nnx.with_partitioning, nn.initializers.uniform())
     mesh, typed = line(), line(AxisType.Explicit)
 
@@ -172,7 +173,7 @@ def same_over(found: Any, wanted: Any, place: NamedSharding) -> bool:
 
 def followed_within_a_mesh(every: int) -> list[bool]:
     """`changes`, `awakened` and `prune` in a program that has set a mesh, of weights in parts and whole."""
-    devices.strict()
+    devices.strict(optimized=False)
     network, x = nn.Dense(8), jax.ShapeDtypeStruct((4, 16), jnp.float32)
     record = qrjax.record(network, x, seed=1)
     now = jax.tree.map(lambda w: w * np.float32(1.25), qrjax.autoinit(network, x, seed=1))
