@@ -12,6 +12,15 @@ def pytest_xdist_make_scheduler(config, log):
     return LoadFileScheduling(config, log)
 
 
+@pytest.fixture(scope="module")
+def unoptimized():
+    """Programs compiled with a third less effort, for files that look at neither bits, memory nor speed."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # no other file is given these programs
+
+
 @pytest.fixture(autouse=True, scope="session")
 def strict():
     jax.config.update("jax_numpy_dtype_promotion", "strict")

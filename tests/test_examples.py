@@ -18,6 +18,7 @@ import pytest
 from qrjax._rules._modules import MODULES
 from qrjax._rules._registry import CUSTOM
 
+pytestmark = pytest.mark.usefixtures("unoptimized")
 FOLDER = pathlib.Path(__file__).parent.parent / "examples"
 
 
@@ -71,7 +72,7 @@ def test_own_layer(example, capsys):
     assert "octaves" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("model", ["mlp", "vit"])
+@pytest.mark.parametrize("model", ["mlp", pytest.param("vit", marks=pytest.mark.slow)])
 def test_plot_signal(example, tmp_path, capsys, model):
     path = tmp_path / "signal.png"
     found = example("plot_signal").main(["--model", model, "--depth", "small", "--output", str(path)])
@@ -97,8 +98,17 @@ def test_two_blocks(example, capsys):
     assert "3 of 3" in capsys.readouterr().out
 
 
-def test_which_weights_learned(example, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "criteria",
+    [
+        ("change", "magnitude", "random"),
+        pytest.param(("change", "relative_change", "movement", "magnitude", "random"), marks=pytest.mark.slow),
+    ],
+    ids=len,
+)
+def test_which_weights_learned(example, tmp_path, capsys, monkeypatch, criteria):
     path = tmp_path / "changes.png"
+    monkeypatch.setattr(example("which_weights_learned"), "CRITERIA", criteria)
     options = ["--seeds", "2", "--steps", "300", "--width", "64", "--sparsity", "0.5", "--output", str(path)]
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer's power
         outcomes = example("which_weights_learned").main(options)
@@ -136,7 +146,8 @@ def test_many_seeds(example, tmp_path, capsys):
     assert "6 seeds, last step of each result" in capsys.readouterr().out
 
 
-def test_multihost(example, capsys):
+def test_multihost(example, capsys, monkeypatch):
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     lines = example("multihost").main([])
     drawn = [line.partition(" drew ")[2] for line in lines if " drew " in line]
     recovered = [line.partition(": ")[2] for line in lines if " recovered " in line]
@@ -265,7 +276,7 @@ def test_multihost_ends_all_when_one_fails(stand_in, act, fate):
     began = time.monotonic()
     with pytest.raises(SystemExit, match=rf"\Aprocess 1 {fate}; it said\n(process 1\nwhat|what went wrong)[^0]*\Z"):
         stand_in(act)
-    assert time.monotonic() - began < 10  # a stand-in sleeps for a minute
+    assert time.monotonic() - began < 50  # a stand-in sleeps for a minute
 
 
 def test_multihost_ends_all_when_time_is_up(example, stand_in, monkeypatch):

@@ -34,7 +34,7 @@ def test_a_module_holding_an_initializer_equals_its_twin_and_does_not_recompile(
 
 
 def test_linen_layers_have_the_declared_variance_and_their_own_streams():
-    params = Network().init(KEY, jnp.ones((2, 6, 6, 3)))["params"]
+    params = jax.jit(Network().init)(KEY, jnp.ones((2, 6, 6, 3)))["params"]
     kernel = np.asarray(params["DenseGeneral_0"]["kernel"], np.float64)
     assert kernel.shape == (6, 6, 16, 4, 8)
     assert abs(kernel.var() * 6 * 6 * 16 / 2 - 1) < 0.02
@@ -50,7 +50,12 @@ def test_nnx_layers():
 
 def test_vmap_over_seeds_is_a_loop_over_seeds():
     module, x = Network(), jnp.ones((1, 6, 6, 3))
-    many = jax.vmap(lambda seed: module.init(jax.random.key(seed), x))(jnp.arange(3))
+
+    @jax.jit
+    def draw(seed):
+        return module.init(jax.random.key(seed), x)
+
+    many = jax.vmap(draw)(jnp.arange(3))
     for seed in range(3):
-        one = module.init(jax.random.key(seed), x)
+        one = draw(seed)
         jax.tree.map(lambda a, b, s=seed: np.testing.assert_array_equal(a[s], b), many, one)

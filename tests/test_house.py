@@ -42,9 +42,10 @@ def imports(path: pathlib.Path):
 def test_a_file_imports_only_from_below_and_stays_small(path):
     module = ".".join(["qrjax", *path.relative_to(PACKAGE).with_suffix("").parts])
     for imported in imports(path):
-        assert LAYERS.index(layer(imported)) <= LAYERS.index(layer(module)), imported
-    assert len(path.read_text().splitlines()) <= 350
-    assert path.stem not in {"utils", "misc", "common", "helpers"}
+        above = f"{module} imports {imported} of a layer above its own; the order is LAYERS, above"
+        assert LAYERS.index(layer(imported)) <= LAYERS.index(layer(module)), above
+    assert len(path.read_text().splitlines()) <= 350, f"{path} has more than 350 lines: divide it"
+    assert path.stem not in {"utils", "misc", "common", "helpers"}, f"name {path} by a noun of the field"
 
 
 def test_importing_loads_neither_flax_nor_optax_nor_matplotlib():
@@ -66,18 +67,20 @@ def public_objects():
                 yield pytest.param(found, module, id=f"{module.__name__}.{name}", marks=marks)
 
 
+@pytest.mark.usefixtures("unoptimized")
 @pytest.mark.parametrize(("found", "module"), list(public_objects()))
 def test_docstrings_run_and_name_their_errors(found, module):
     text = inspect.getdoc(found)
     assert text, "a public name without a docstring"
     if inspect.isfunction(found) and "raise" in inspect.getsource(found):
-        assert "Raises:" in text
+        assert "Raises:" in text, f"{module.__name__}.{found.__name__} raises errors that its docstring does not name"
     for test in doctest.DocTestFinder(recurse=False).find(found, module.__name__, module=False):
         out = []
         doctest.DocTestRunner(verbose=False).run(test, out=out.append)
         assert not out, "".join(out)
 
 
+@pytest.mark.usefixtures("unoptimized")
 def test_readme_blocks_of_python_run(tmp_path, monkeypatch):
     readme = PACKAGE.parent / "README.md"
     if not readme.exists():
@@ -90,10 +93,11 @@ def test_readme_blocks_of_python_run(tmp_path, monkeypatch):
 
 
 def test_import_costs_little_more_than_jax():
-    code = "import jax, time; t = time.perf_counter(); import qrjax; print(time.perf_counter() - t)"
-    bound = 0.12  # the benchmark's is 60 ms; a busy machine gets twice that here, and five trials
+    # The processor's time, since others may be busy on this machine.
+    code = "import jax, time; t = time.process_time(); import qrjax; print(time.process_time() - t)"
+    bound = 0.12  # the benchmark's is 60 ms; a slow machine gets twice that here, and five trials
     times = [1.0]
     while min(times) >= bound and len(times) <= 5:
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         times.append(float(done.stdout))
-    assert min(times) < bound, times
+    assert min(times) < bound, f"seconds of five imports beyond jax's own: {times[1:]}, allowed {bound}"

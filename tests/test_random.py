@@ -48,8 +48,14 @@ def tolerance(name, options, wanted):
     return 2e-6 * options.get("stddev", 1) + np.abs(wanted) * 2.0**-23
 
 
-@each_case
-@pytest.mark.parametrize(("dim", "skip"), [(1, 1), (40, 7)])
+@pytest.mark.parametrize(
+    ("name", "options", "dim", "skip"),
+    [
+        pytest.param(*case, *where, marks=pytest.mark.slow if (i + k) % 2 else ())
+        for i, case in enumerate(CASES)
+        for k, where in enumerate([(1, 1), (40, 7)])
+    ],
+)
 def test_values_are_scipys(name, options, dim, skip):
     found = np.asarray(LAWS[name][0]((4, 5, 12), *options.values(), dim=dim, skip=skip))
     assert found.shape == (4, 5, 12)
@@ -106,8 +112,14 @@ def test_the_last_points():
     assert float(hashed[-1]) == pytest.approx((int(last) + 0.5) / 2**32, abs=2e-7)
 
 
-@pytest.mark.parametrize("shape", [(), (0,), (3, 0), (1,), (1, 1), (2, 1, 3)])
-@each_law
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        pytest.param(name, shape, marks=pytest.mark.slow if (i + k) % 3 else ())
+        for i, name in enumerate(LAWS)
+        for k, shape in enumerate([(), (0,), (3, 0), (1,), (1, 1), (2, 1, 3)])
+    ],
+)
 def test_shapes(name, shape):
     found = jax.jit(lambda: LAWS[name][0](shape))()
     assert found.shape == shape
@@ -116,8 +128,14 @@ def test_shapes(name, shape):
     np.testing.assert_allclose(np.ravel(found), wanted, atol=2e-6)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@each_law
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        pytest.param(name, dtype, marks=pytest.mark.slow if (i + k) % 2 else ())
+        for i, name in enumerate(LAWS)
+        for k, dtype in enumerate(DTYPES)
+    ],
+)
 def test_dtypes(name, dtype):
     with jax.enable_x64(dtype == "float64"):
         draw = jax.jit(lambda: [LAWS[name][0]((128,), dtype=kind) for kind in (dtype, "float32")])

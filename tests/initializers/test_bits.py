@@ -19,7 +19,7 @@ COMMITTED = json.loads((HERE / "digests.json").read_text())
 KEY = jax.random.key(11)
 
 
-@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("every", [11, pytest.param(1, marks=pytest.mark.slow)])
 def test_digests_are_the_committed_ones(every):
     assert set(cases()) == set(COMMITTED)
     found = digests(every)
@@ -51,8 +51,8 @@ SAMPLED = [FRESH[0], ("--xla_cpu_enable_fast_math=true", "nothing", {"JAX_ENABLE
 
 @pytest.mark.parametrize(("flags", "without", "environment"), SAMPLED)
 def test_a_sample_of_digests_in_a_fresh_process(flags, without, environment):
-    found = printed_digests(flags, 13, without, **environment)
-    assert len(found) >= 8
+    found = printed_digests(flags, 23, without, **environment)
+    assert len(found) >= 6
     assert found == {name: COMMITTED[name] for name in found}
 
 
@@ -63,6 +63,11 @@ def test_all_digests_in_a_fresh_process(flags, without, environment):
     assert printed_digests(flags, 1, without, **environment) == expected
 
 
+@jax.jit
+def scaled(weights):
+    return weights * 0.37
+
+
 @pytest.mark.parametrize("m", **named(EXACT, sampled=True))
 def test_eager_jitted_inside_a_larger_function_mapped_and_raw(m):
     init = m.initializer
@@ -71,14 +76,12 @@ def test_eager_jitted_inside_a_larger_function_mapped_and_raw(m):
     @jax.jit
     def larger(key, x):
         weights = init(key, m.shape)
-        return weights, weights * 0.37 + 1.5, (x @ weights).sum() if weights.ndim == 2 else x
+        return weights, (weights * 0.37 + 1.5).sum(), x @ weights
 
-    inside, scaled, _ = larger(KEY, jnp.ones((3, m.shape[0])))
+    inside, *_ = larger(KEY, jnp.ones((3, m.shape[0])))
     np.testing.assert_array_equal(inside, eager)
     # Not even the caller's own arithmetic depends on the compiler joining it with ours.
-    alone = np.asarray(jax.jit(lambda w: w * 0.37)(eager))
-    np.testing.assert_array_equal(jax.jit(lambda key: init(key, m.shape) * 0.37)(KEY), alone)
-    assert np.isfinite(scaled).all()
+    np.testing.assert_array_equal(jax.jit(lambda key: scaled(init(key, m.shape)))(KEY), scaled(eager))
     keys = jnp.stack([KEY, jax.random.key(1)])
     np.testing.assert_array_equal(jax.vmap(lambda key: init(key, m.shape))(keys)[0], eager)
     np.testing.assert_array_equal(init(jax.random.key_data(KEY), m.shape), eager)

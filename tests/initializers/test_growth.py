@@ -10,7 +10,13 @@ FIXED = ("uniform", "normal", "truncated_normal", "random_uniform", "random_norm
 BASE = (3, 4, 2, 5)
 ADDED = 3
 HASHED = [m for m in MEMBERS if m.source == "hash" and not m.orthogonal and m.stem not in SECOND_NAMES]
-GROWTHS = [(rank, axis) for rank in (1, 2, 3, 4) for axis in range(rank)]
+# Of a vector, a matrix, a convolution and what is neither first nor last of it; the others are slow.
+FAST = ((1, 0), (2, 0), (2, 1), (4, 1), (4, 3))
+GROWTHS = [
+    pytest.param(rank, axis, marks=() if (rank, axis) in FAST else pytest.mark.slow)
+    for rank in (1, 2, 3, 4)
+    for axis in range(rank)
+]
 
 
 def assert_the_corner_stays(init, shape, axis):

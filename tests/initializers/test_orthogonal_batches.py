@@ -29,8 +29,17 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("builder", [qrjax.orthogonal_qr, qrjax.orthogonal_hash, qrjax.delta_orthogonal_qr])
-@pytest.mark.parametrize("depth", [1, 2])
+BUILDERS = (qrjax.orthogonal_qr, qrjax.orthogonal_hash, qrjax.delta_orthogonal_qr)
+
+
+@pytest.mark.parametrize(
+    ("builder", "depth"),
+    [
+        pytest.param(builder, depth, marks=pytest.mark.slow if depth == 2 - i % 2 else ())
+        for i, builder in enumerate(BUILDERS)
+        for depth in (1, 2)
+    ],
+)
 def test_are_those_of_single_draws(builder, depth):
     init, shape = builder(scale=2.0), (3, 6, 8)
     seeds = jnp.arange(6).reshape((6,) if depth == 1 else (2, 3))

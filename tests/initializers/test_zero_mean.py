@@ -34,16 +34,27 @@ def assert_pairs(columns):
         assert np.count_nonzero(column == 0) == len(column) % 2
 
 
-@pytest.mark.parametrize("m", **named(ZERO_MEAN, sampled=True))
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16", "float64"])
-@pytest.mark.parametrize("shape", SHAPES)
+DTYPES = ("float32", "bfloat16", "float16", "float64")
+# Two builders with every dtype and every shape; the full product is slow.
+TURNS = {"he_normal": 0, "random_uniform": 1}
+PAIRS = [
+    pytest.param(m, dtype, shape, marks=() if TURNS.get(m.stem) == (k - i) % 4 else pytest.mark.slow)
+    for m in ZERO_MEAN
+    for i, dtype in enumerate(DTYPES)
+    for k, shape in enumerate(SHAPES)
+]
+
+
+@pytest.mark.parametrize(("m", "dtype", "shape"), PAIRS)
 def test_filters_are_made_of_pairs(m, dtype, shape):
     with jax.enable_x64(dtype == "float64"):
         assert_pairs(filters(np.asarray(m.initializer(KEY, shape, dtype)).astype(np.float64)))
 
 
-@pytest.mark.parametrize("law", ["truncated_normal", "normal", "uniform"])
-@pytest.mark.parametrize("shape", [(3, 3, 5, 7), (8, 5)])
+LAWS = ("truncated_normal", "normal", "uniform")
+
+
+@pytest.mark.parametrize(("law", "shape"), [*zip(LAWS, [(3, 3, 5, 7), (8, 5), (9, 4)], strict=True)])
 def test_complex_filters_are_made_of_pairs(law, shape):
     weights = filters(qrjax.variance_scaling_hash(2.0, "fan_in", law, zero_mean=True)(KEY, shape, jnp.complex64))
     assert_pairs(weights)
@@ -80,7 +91,7 @@ def test_values_are_those_of_plain_python(n):
     np.testing.assert_allclose(weights, expected, rtol=0, atol=2e-7)
 
 
-@pytest.mark.parametrize("n", [3, 5, 7, 9, 16, 27])
+@pytest.mark.parametrize("n", [3, 16, 27, *(pytest.param(n, marks=pytest.mark.slow) for n in (5, 7, 9))])
 def test_every_position_has_the_declared_variance_and_every_other_one_as_its_partner(n):
     count = 40_000
     weights = np.asarray(UNIFORM(KEY, (n, count)), np.float64) * math.sqrt(3)
@@ -93,8 +104,14 @@ def test_every_position_has_the_declared_variance_and_every_other_one_as_its_par
     np.testing.assert_allclose(others, -1 / (n - 1), atol=noise + 0.15 / n)
 
 
-@pytest.mark.parametrize("shape", [(3, 3, 37, 300), (101, 1000), (1000, 100)])
-@pytest.mark.parametrize("law", ["truncated_normal", "normal", "uniform"])
+@pytest.mark.parametrize(
+    ("law", "shape"),
+    [
+        pytest.param(law, shape, marks=pytest.mark.slow if i != k else ())
+        for i, law in enumerate(LAWS)
+        for k, shape in enumerate([(3, 3, 37, 300), (101, 1000), (1000, 100)])
+    ],
+)
 def test_the_variance_is_the_declared_one(shape, law):
     init = qrjax.variance_scaling_hash(2.0, "fan_in", law, zero_mean=True)
     columns = filters(np.asarray(init(KEY, shape), np.float64))

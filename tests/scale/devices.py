@@ -1,40 +1,102 @@
-"""Functions of the files here, run in a fresh process that sees as many host devices as are asked for."""
+"""Functions of the files here, run in a process that sees as many host devices as are asked for.
 
+    python devices.py
+
+answers there: a line of JSON with module, function and arguments, a line with what came of it.
+"""
+
+import atexit
+import functools
+import importlib
 import json
 import os
 import pathlib
 import re
 import subprocess
 import sys
+import tempfile
+import traceback
 import warnings
 from typing import Any
 
 import jax
 
 HERE = pathlib.Path(__file__).parent
-CODE = "import json, sys, {module}; print(json.dumps({module}.{function}(*json.loads(sys.argv[1]))))"
 COLLECTIVE = re.compile(
     r"\b(?:all-gather|all-reduce|all-to-all|ragged-all-to-all|reduce-scatter|collective-permute|collective-broadcast"
     r"|send|recv)(?:-start)?\("
 )
 
 
-def run(module: str, function: str, *arguments: Any, devices: int = 8) -> Any:
-    """What the function returns there; arguments and result as JSON."""
-    env = os.environ | {
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": os.pathsep.join((str(HERE), str(HERE.parent))),
-    }  # fmt: skip
-    command = [sys.executable, "-c", CODE.format(module=module, function=function), json.dumps(arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])  # jax 0.12 has a word to say before
+def run(module: str, function: str, *arguments: Any, devices: int = 8, fresh: bool = False) -> Any:
+    """What the function returns there; arguments and result as JSON.
+
+    All calls are answered by one process, which compiles once what they share; `fresh`: by one of its own.
+    """
+    process = Answering(devices) if fresh else answering(devices)
+    try:
+        return process.ask(module, function, *arguments)
+    finally:
+        if fresh:
+            process.end()
 
 
-def strict() -> None:
-    """As the tests themselves are run, for a process of its own."""
+class Answering:
+    """A process of this file, with what it prints in a file of its own."""
+
+    def __init__(self, devices: int):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        path = os.pathsep.join((str(HERE), str(HERE.parent)))
+        env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
+        self.printed = tempfile.TemporaryFile("w+")
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.printed}
+        self.process = subprocess.Popen([sys.executable, __file__], text=True, env=env, **pipes)
+
+    def ask(self, *asked: Any) -> Any:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps(asked) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        assert answer, f"the process ended with status {self.process.wait()} at {asked}:\n{self._said()}"
+        found, failed = json.loads(answer)
+        assert not failed, f"{asked} failed:\n{failed}"
+        return found
+
+    def _said(self) -> str:
+        self.printed.seek(0)
+        return self.printed.read()[-3000:]
+
+    def end(self) -> None:
+        self.process.communicate()
+        self.printed.close()
+
+
+@functools.cache
+def answering(devices: int) -> Answering:
+    found = Answering(devices)
+    atexit.register(found.end)
+    return found
+
+
+def answer() -> None:
+    """Until the questions end. What the functions print is no answer."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    for line in sys.stdin:
+        module, function, *arguments = json.loads(line)
+        try:
+            result = [getattr(importlib.import_module(module), function)(*arguments), None]
+        except Exception:
+            result = [None, traceback.format_exc()]
+        print(json.dumps(result), file=answers, flush=True)
+
+
+def strict(optimized: bool = True) -> None:
+    """As the tests themselves are run, for a process of its own; `optimized`: compiled with all effort."""
     import qrjax
 
+    jax.config.update("jax_disable_most_optimizations", not optimized)
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
     warnings.simplefilter("error")
@@ -50,3 +112,7 @@ def temporaries(compiled: jax.stages.Compiled) -> float:
     """Of one device, in shares of what it holds in the end."""
     memory = compiled.memory_analysis()
     return memory.temp_size_in_bytes / memory.output_size_in_bytes
+
+
+if __name__ == "__main__":
+    answer()

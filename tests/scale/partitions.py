@@ -192,12 +192,17 @@ def fits(case: Case) -> bool:
 
 def covering(cases: list[Case]) -> list[Case]:
     """A few of the cases, in which everything that occurs in one of them occurs."""
-    missing, chosen = {(k, part) for case in cases for k, part in enumerate(case)}, []
+    missing, chosen = set().union(*map(parts, cases)), []
     while missing:
-        best = max(cases, key=lambda case: len(missing & set(enumerate(case))))
+        best = max(cases, key=lambda case: len(missing & parts(case)))
         chosen.append(best)
-        missing -= set(enumerate(best))
+        missing -= parts(best)
     return chosen
+
+
+def parts(case: Case) -> set[tuple[int, Any]]:
+    """What occurs in it. A convolution is parted along the axes that a matrix has too."""
+    return set(enumerate(case._replace(spec=case.spec[-2:])))
 
 
 TABLES = {
@@ -244,15 +249,16 @@ def checks(tables: dict[str, int]) -> list[dict[str, Any]]:
     return [check(case) for case in itertools.chain(*chosen)]
 
 
-def others() -> dict[str, Any]:
-    """What needs no table, in one process."""
+def others(every: int) -> dict[str, Any]:
+    """What needs no table; an index in parts of every how many-th member."""
     devices.strict()
+    looked_up = [name for name in MEMBERS if name != "points"]  # whose look-up JAX refuses there
     return {
         "orthogonal": [orthogonal(f"orthogonal_{source}") for source in ("qr", "hash")],
         "remainders": remainders(),
         "vectors": [vector(name, 50_256) for name in ("sequence plain", "truncated normal")],
         "gathered": gathered(),
-        "indexed": [indexed(name) for name in MEMBERS if name != "points"],  # whose look-up JAX refuses there
+        "indexed": [indexed(name) for name in looked_up[1::every]],
     }
 
 

@@ -105,7 +105,7 @@ def test_those_left_recover_what_the_killed_process_held(run):
 
 def test_a_new_process_recovers_that_alone_from_the_record(run):
     places = [(path, bounds) for path, bounds, _ in run.lost]
-    found = devices.run("recovery", "recovered", run.reports[0]["record"], places, devices=1)
+    found = devices.run("recovery", "recovered", run.reports[0]["record"], places, devices=1, fresh=True)
     assert found["digests"] == [digest for _, _, digest in run.lost]
     assert found["drawn"] == found["asked"] > 0
     assert not found["flax"]

@@ -19,8 +19,8 @@ def assert_as_alone(found, largest=0.05):
 
 
 def test_every_initializer_mesh_partition_and_way_to_ask():
-    found = run("partitions", "checks", {"even": 0, "uneven": 13})
-    assert len(found) >= 18
+    found = run("partitions", "checks", {"even": 0, "uneven": 23})
+    assert len(found) >= 14 + 3
     assert_as_alone(found)
 
 
@@ -37,9 +37,9 @@ def test_a_vocabulary_of_50257(every):
     assert_as_alone(run("partitions", "checks", {"vocabulary": every}))
 
 
-@pytest.fixture(scope="module")
-def others():
-    return run("partitions", "others")
+@pytest.fixture(scope="module", params=[5, pytest.param(1, marks=pytest.mark.slow)], ids="every {}".format)
+def others(request):
+    return run("partitions", "others", request.param)
 
 
 def test_jax_itself_divides_without_a_remainder_only(others):
@@ -61,5 +61,5 @@ def test_orthogonal_matrices_are_made_whole_on_every_device(others):
 
 
 def test_weights_at_an_index_that_lies_in_parts(others):
-    assert len(others["indexed"]) > 5
+    assert len(others["indexed"]) >= 3
     assert all(found == {"equal": True, "collectives": []} for found in others["indexed"])

@@ -60,7 +60,7 @@ def test_bijective_for_the_smallest_lengths(n):
     assert (np.sort(found, axis=1) == np.arange(n)).all()
 
 
-@pytest.mark.parametrize("n", [1009, 65537, 2**20, *(pytest.param(n, marks=pytest.mark.slow) for n in (50257, 65536))])
+@pytest.mark.parametrize("n", [1009, 65537, *(pytest.param(n, marks=pytest.mark.slow) for n in (50257, 65536, 2**20))])
 def test_bijective_for_large_lengths(n):
     np.testing.assert_array_equal(np.sort(images(np.arange(n), n)), np.arange(n))
 
@@ -77,12 +77,13 @@ def test_second_implementation_and_inverse(n, rounds):
 
 
 @pytest.mark.parametrize("n", [2**31 + 11, 2**32])
-def test_no_repeats_among_a_million_images(n):
+@pytest.mark.parametrize("count", [200_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_no_repeats_among_many_images(n, count):
     # A run at the start, one at the ragged end, and a stride across.
-    stride = n // 500_000
-    index = np.unique(np.concatenate([np.arange(250_000), n - 1 - np.arange(250_000), np.arange(500_000) * stride]))
+    run, stride = np.arange(count // 4), np.arange(count // 2) * (n // (count // 2))
+    index = np.unique(np.concatenate([run, n - 1 - run, stride]))
     found = images(index, n)
-    assert len(index) > 999_000
+    assert len(index) > 0.999 * count
     assert len(np.unique(found)) == len(index)
     assert found.max() < n
 
@@ -135,8 +136,8 @@ def test_three_have_rotations_only():
 
 def test_keys_broadcast():
     # Each group of a layout has keys of its own, whichever axis the groups lie along.
-    keys, index = np.random.default_rng(4).integers(0, 2**32, (3, 6, 1), np.uint32), np.arange(27)[None]
-    expected = [images(index[0], 27, keys[:, group, 0]) for group in range(6)]
+    keys, index = np.random.default_rng(4).integers(0, 2**32, (3, 3, 1), np.uint32), np.arange(27)[None]
+    expected = [images(index[0], 27, keys[:, group, 0]) for group in range(3)]
     np.testing.assert_array_equal(images(index, 27, keys), expected)
     np.testing.assert_array_equal(images(index.T, 27, keys.transpose(0, 2, 1)).T, expected)
 

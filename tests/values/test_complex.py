@@ -105,8 +105,16 @@ def test_parts_of_a_normal_are_two_normals():
         np.testing.assert_array_equal(part, to_float(Normal().draw(jnp.asarray(bits), False)))
 
 
-@pytest.mark.parametrize("dtype", ["complex64", "complex128"])
-@pytest.mark.parametrize("scale", [1.0, 0.3, 1e-20, 1e20])
+@pytest.mark.parametrize(
+    ("scale", "dtype"),
+    [
+        (1.0, "complex64"), (0.3, "complex128"), (1e20, "complex64"), (1e-20, "complex128"),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in ((1.0, "complex128"), (0.3, "complex64"), (1e20, "complex128"), (1e-20, "complex64"))
+        ),
+    ],
+)  # fmt: skip
 @each_law
 def test_values_scale_and_stay_bounded(name, scale, dtype):
     words = words_with_edges()
@@ -139,7 +147,7 @@ def test_constants():
     assert pytest.approx(2**32 * MASS, abs=1) == _complex.MASS_WITHIN_TWO
 
 
-@each_law
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "truncated" else ()) for n in LAWS])
 def test_same_bits_in_every_mode(name):
     def draw(bits, angle):
         return complex_values(LAWS[name], bits, angle, 0.3, jnp.dtype("complex64"))

@@ -80,14 +80,12 @@ def test_mulhi(x, y):
 def test_quotient(bound):
     """By product and, for larger bounds, by division; next to every multiple of the divisor if there are few."""
     multiples = np.unique(np.linspace(0, bound, 2000).astype(np.uint64))
-    for divisor in (1, 2, 3, 7, 15, 45, 255, 257, 1023, 4095, 65535, 2**31 - 1):
-        if divisor > 2 * bound:
-            continue
-        x = np.unique(np.concatenate([multiples, multiples // divisor * divisor, multiples // divisor * divisor - 1]))
-        x = x[x < bound]
-        np.testing.assert_array_equal(
-            jax.jit(lambda x, d=divisor: quotient(x, d, bound))(x.astype(np.uint32)), x // divisor
-        )
+    divisors = (1, 2, 3, 7, 15, 45, 255, 257, 1023, 4095, 65535, 2**31 - 1)
+    words = {d: [multiples, multiples // d * d, multiples // d * d - 1] for d in divisors if d <= 2 * bound}
+    words = {d: np.concatenate(x)[np.concatenate(x) < bound].astype(np.uint32) for d, x in words.items()}
+    found = jax.jit(lambda words: {d: quotient(x, d, bound) for d, x in words.items()})(words)
+    for divisor, x in words.items():
+        np.testing.assert_array_equal(found[divisor], x // np.uint32(divisor), err_msg=f"divisor {divisor}")
 
 
 def test_a_small_quotient_is_a_product():
