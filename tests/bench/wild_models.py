@@ -84,7 +84,7 @@ class Study:
 
     def untouched(self, variables):
         """Parameters of two axes or more that are drawn at random and that the walk gave no gain."""
-        touched = {row.weight for row in self.report.weights}
+        touched = plans(self.model, self.walk, everything, DRAW)
         pairs = zip(self.model.leaves, values_of(variables), strict=True)
         left = [
             (leaf.path, a) for leaf, a in pairs if leaf.trained and len(leaf.shape) > 1 and leaf.path not in touched
