@@ -20,7 +20,9 @@ import warnings
 os.environ.setdefault("KERAS_BACKEND", "jax")  # Keras reads it when it is loaded
 
 import jax
+import jax.extend
 import numpy as np
+from autoinit import DRAW, _filled, drawn, everything, gains_of, input_values, measured_rows, plans, traced, walked
 from sampling import Report, environment, show, version
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -28,21 +30,34 @@ from wild import MODELS
 
 import qrjax
 from qrjax._adapters._variables import values_of
-from qrjax._autoinit._analyze import input_values, model_of, walked
-from qrjax._autoinit._initialize import drawn
-from qrjax._autoinit._measure import _filled
-from qrjax._autoinit._plan import Draw, plans
-from qrjax._interpreter._gains import Gains
-from qrjax._interpreter._replay import Replay
 from qrjax._rules._registry import described
 
-DRAW = Draw("truncated_normal", "sobol", "outputs")
 PACKAGES = ("flax", "transformers", "equinox", "dm-haiku", "keras", "jraph", "flowjax", "diffrax")
 
 
-def everything(_):
-    """Every weight is touched."""
-    return True
+def study(network, seeds=3):
+    """The figures of one model, and what a test compares."""
+    model, trace = clocked(lambda: traced(network))
+    values = input_values(model, None, None)
+    (walk, report), walking = clocked(lambda: walked(model, values, gains_of(model, 1.0, None)), times=2)
+    rows, again = measured_rows(model, walk, report, seeds, network)
+    weights = [[row for row in one if row.gain is not None] for one in rows]
+    octaves = np.abs([[row.octaves for row in one if row.octaves is not None] for one in weights])
+    planned = plans(model, walk, everything, DRAW)
+    variables, after = tuned(network, walk, again, report)
+    return {
+        "weights": len(planned),
+        "median": float(np.median(octaves)) if octaves.size else math.nan,
+        "p90": float(np.quantile(octaves, 0.9)) if octaves.size else math.nan,
+        "output": outputs(network, model, planned, values, seeds),
+        "calibrated": max(deviation(uses) for path, uses in by_weight(after).items() if path[0] in planned),
+        "trace": trace,
+        "walk": walking,
+        "unmeasured": [row.path for row in weights[0] if row.octaves is None],
+        "untouched": untouched(model, planned),
+        "report": report,
+        "variables": variables,
+    }
 
 
 def clocked(function, times=1):
@@ -55,95 +70,59 @@ def clocked(function, times=1):
     return result, min(seconds)
 
 
+def tuned(network, walk, again, report):
+    """Autoinit's variables, and the rows of weights as they measure after `qrjax.calibrate`."""
+    module, inputs, options = network.build(), network.inputs(0), {"rngs": network.rngs or None, **network.kwargs}
+    variables = qrjax.autoinit(module, *inputs, **options)
+    calibrated = qrjax.calibrate(module, variables, *inputs, **options)
+    arrays = [leaf for leaf in jax.tree.leaves(inputs) if hasattr(leaf, "dtype")]
+    moments = again(values_of(calibrated), 0, arrays)
+    return variables, [_filled(row, walk.ledger.entries[row.site], moments) for row in report.weights]
+
+
+def by_weight(rows):
+    """The second moments of each weight's uses, as a table and as a matrix; where layers are stacked of each layer."""
+    found = {}
+    for row in rows:
+        uses = found.setdefault((row.weight, row.site[1]), {})
+        uses.setdefault(row.op == "gather", []).append(row.measured_second_moment or math.nan)
+    return found
+
+
+def deviation(uses):
+    """How far a weight is from the target 1: on the mean over its uses, those as a table or those as a matrix."""
+    return min(abs(float(np.mean(moments)) - 1) for moments in uses.values())
+
+
 def floats(values):
     """Those that are arrays of real numbers."""
     return [value for value in values if jax.numpy.issubdtype(getattr(value, "dtype", np.int32), np.floating)]
 
 
-class Study:
-    """One model, traced and walked, to be run with any variables."""
-
-    def __init__(self, network, target=1.0):
-        self.network, self.module = network, network.build()
-        self.arguments = (network.inputs(0), dict(network.kwargs))
-        options = {"rngs": network.rngs or None}
-        self.model, self.trace = clocked(lambda: model_of(self.module, *self.arguments, **options))
-        values = input_values(self.model, None, None)
-        (self.walk, self.report), self.walking = clocked(
-            lambda: walked(self.model, values, target, everything), times=2
-        )
-        _, outputs = self.model.walked(Gains(target, everything), values)
-        self.predicted = floats(map(described, outputs))[0].second_moment
-        entries = self.walk.ledger.entries
-        replay = Replay(frozenset(site[0] for site in entries), {})
-        self.run = jax.jit(lambda flat, keys, inputs: replay.run(self.model.program, [*flat, *keys, *inputs]))
-
-    def drawn(self, seed):
-        """The variables of a seed, flat."""
-        return drawn(self.model, plans(self.model, self.walk, everything, DRAW), jax.random.key(seed))
-
-    def untouched(self, variables):
-        """Parameters of two axes or more that are drawn at random and that the walk gave no gain."""
-        touched = plans(self.model, self.walk, everything, DRAW)
-        pairs = zip(self.model.leaves, values_of(variables), strict=True)
-        left = [
-            (leaf.path, a) for leaf, a in pairs if leaf.trained and len(leaf.shape) > 1 and leaf.path not in touched
-        ]
-        return [path for path, array in left if float(np.std(np.asarray(array, np.float32))) > 0]
-
-    def measured(self, flat, seed):
-        """The rows of weights, filled by a run on a seed's batch, and the second moment of the output."""
-        inputs = [leaf for leaf in jax.tree.leaves(self.network.inputs(seed)) if hasattr(leaf, "dtype")]
-        outputs, moments = self.run(flat, [jax.random.key(seed)] * self.model.keys, inputs)
-        moments = {place: np.asarray(m, np.float64) for place, m in moments.items()}
-        rows = [_filled(row, self.walk.ledger.entries[row.site], moments) for row in self.report.weights]
-        return rows, float(np.mean(np.square(np.asarray(floats(outputs)[0], np.float64))))
+def outputs(network, model, planned, values, seeds):
+    """The measured over the predicted second moment of what the model returns first."""
+    predicted = floats(map(described, model.walked(gains_of(model, 1.0, None), values)[1]))[0].second_moment
+    program = jax.jit(jax.extend.core.jaxpr_as_fun(model.program))
+    found = []
+    for seed in range(seeds):
+        key = jax.random.key(seed)
+        inputs = [leaf for leaf in jax.tree.leaves(network.inputs(seed)) if hasattr(leaf, "dtype")]
+        first = floats(program(*drawn(model, planned, key), *[key] * model.keys, *inputs))[0]
+        found.append(np.mean(np.square(np.asarray(first, np.float64))))
+    return float(np.mean(found)) / predicted
 
 
-def study(network, seeds=3):
-    """The figures of one model, and what a test compares."""
-    of = Study(network)
-    runs = [of.measured(of.drawn(seed), seed) for seed in range(seeds)]
-    octaves = np.abs([[row.octaves for row in rows if row.octaves is not None] for rows, _ in runs])
-    (inputs, kwargs), rngs = of.arguments, network.rngs or None
-    variables = qrjax.autoinit(of.module, *inputs, rngs=rngs, **kwargs)
-    calibrated = qrjax.calibrate(of.module, variables, *inputs, rngs=rngs, **kwargs)
-    after, _ = of.measured(values_of(calibrated), 0)
-    return {
-        "weights": len({row.weight for row in of.report.weights}),
-        "median": float(np.median(octaves)) if octaves.size else math.nan,
-        "p90": float(np.quantile(octaves, 0.9)) if octaves.size else math.nan,
-        "output": float(np.mean([moment for _, moment in runs])) / of.predicted,
-        "calibrated": max(map(deviation, by_weight(after))),
-        "trace": of.trace,
-        "walk": of.walking,
-        "unmeasured": [row.path for row in runs[0][0] if row.octaves is None],
-        "untouched": of.untouched(variables),
-        "report": of.report,
-        "variables": variables,
-    }
+def untouched(model, planned):
+    """Parameters of two axes or more that are drawn at random and that the walk gave no gain."""
+    left = [leaf for leaf in model.leaves if leaf.trained and len(leaf.shape) > 1 and leaf.path not in planned]
+    first, second = (
+        dict(zip(model.leaves, drawn(model, planned, jax.random.key(seed)), strict=True)) for seed in range(2)
+    )
+    return [leaf.path for leaf in left if not np.array_equal(first[leaf], second[leaf])]
 
 
-def by_weight(rows):
-    """The rows of each weight, where layers are stacked of each layer's."""
-    found = {}
-    for row in rows:
-        found.setdefault((row.weight, row.site[1]), []).append(row)
-    return found.values()
-
-
-def deviation(rows):
-    """How far a weight is from the target 1: on the mean over its uses, a table's as a table or as a matrix."""
-    kinds = {}
-    for row in rows:
-        kinds.setdefault(row.op == "gather", []).append(row.measured_second_moment)
-    if any(moment is None for moments in kinds.values() for moment in moments):
-        return math.inf
-    return min(abs(np.mean(moments) - 1) for moments in kinds.values())
-
-
-def failure(name, seeds):
-    """The figures, or what a model ended in."""
+def attempted(name, seeds):
+    """The figures, or the name of the error that a model ended in."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -154,7 +133,7 @@ def failure(name, seeds):
 
 def line(name, seeds):
     """A row of the table; of a model that fails, the error."""
-    found = failure(name, seeds)
+    found = attempted(name, seeds)
     if isinstance(found, str):
         return [name, found, *[""] * 6]
     return [
