@@ -33,6 +33,9 @@ def test_every_example_is_run_here():
     assert {path.stem for path in FOLDER.glob("*.py")} == {
         "any_weight",
         "deep_network",
+        "equinox_model",
+        "haiku_model",
+        "keras_model",
         "many_seeds",
         "multihost",
         "own_layer",
@@ -60,6 +63,44 @@ def test_deep_network(example, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "20 dense layers" in printed
     assert "qrjax.autoinit" in printed
+
+
+@pytest.fixture
+def needs(monkeypatch):
+    """Skips where a package is not installed; other people's code promotes types, Keras reads its backend once."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield lambda package: pytest.importorskip(package, reason="pip install 'qrjax[wild]' has it")
+
+
+@pytest.mark.slow
+def test_equinox_model(example, needs, capsys):
+    needs("equinox")
+    default, ours = example("equinox_model").main(["--depth", "16", "--steps", "150"])
+    assert default.spread < 1e-4
+    assert 0.05 < ours.spread < 5
+    assert ours.accuracy > max(0.7, default.accuracy)
+    assert "layers/15/weight" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_haiku_model(example, needs, capsys):
+    needs("haiku")
+    default, ours = example("haiku_model").main(["--depth", "20", "--steps", "60"])
+    assert default.first == pytest.approx(2.303, abs=1e-3)
+    assert ours.loss < default.loss - 0.3
+    assert ours.accuracy > max(0.5, default.accuracy)
+    assert "conv2_d_18/w" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_keras_model(example, needs, capsys):
+    needs("keras")
+    default, builder, ours = example("keras_model").main(["--depth", "16", "--epochs", "5"])
+    assert default.second_moment < 1e-3
+    assert all(0.1 < run.second_moment < 10 for run in (builder, ours))
+    assert min(builder.accuracy, ours.accuracy) > max(0.6, default.accuracy)
+    assert "dense_47/kernel" in capsys.readouterr().out
 
 
 def test_own_layer(example, capsys):
