@@ -66,17 +66,19 @@ ARGUMENTS = {
     "batch_axis": "batch_axis: axis or axes of independent matrices; axes not named are the receptive field.",
     "column_axis": "column_axis: the axis that holds the orthonormal columns.",
     "dtype": "dtype: what weights are by default; float32, bfloat16, float16, float64 or, where JAX has it, complex.",
-    "layout": "layout: 'outputs' (for every input, its weights to all outputs are stratified), 'neurons' (every\n"
-    "    neuron's own weights; they sum to 0, so AutoInit's gains suit it and textbook ones do not), 'shuffled'\n"
-    "    (the whole tensor), 'points' (neurons are multi-dimensional points) or 'sequence' (the paper's order,\n"
-    "    which collapses the rank of matrices).",
+    "layout": "layout: 'outputs' (for every input, its weights to all outputs are stratified; they nearly cancel, so\n"
+    "    that the sum over all outputs is lost), 'neurons' (every neuron's own weights; they sum to 0, so AutoInit's\n"
+    "    gains suit it and textbook ones do not, and behind ReLUs the gain that keeps the signal multiplies gradients\n"
+    "    by 1.47 a layer), 'shuffled' (the whole tensor), 'points' (neurons are multi-dimensional points) or\n"
+    "    'sequence' (the paper's order, which collapses the rank of matrices).",
     "dim": "dim: Sobol' dimension in [1, 21201]; the first one for 'points'. None: chosen by the key for\n"
     "    'sequence', else 1.",
     "zero_mean": "zero_mean: whether the n weights of every filter, those that one output sums over, cancel exactly:\n"
     "    they come in random pairs w, -w, and of an odd number one is 0, for which the others' scale and bounds\n"
     "    are sqrt(n / (n - 1)) times as large. Needs values symmetric about 0, and n > 1. A filter of zero mean\n"
     "    does not see the mean of its inputs: behind a ReLU textbook scales are too small by a factor of\n"
-    "    1 - 1 / pi, so that deep ReLU networks want 2 / (1 - 1 / pi) = 2.93 in place of He's 2.",
+    "    1 - 1 / pi, so that deep ReLU networks want 2 / (1 - 1 / pi) = 2.93 in place of He's 2, with which a gradient\n"
+    "    grows by 1.47 a layer.",
     "scramble": "scramble: 'owen', 'linear', 'shift' or, for 'sequence', 'shuffled' and 'points', None.",
 }
 

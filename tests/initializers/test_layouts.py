@@ -193,3 +193,32 @@ def test_tensors_beyond_two_to_the_32():
             init = qrjax.he_normal_qr(in_axis=0 if what == "outputs" else (0, 1), out_axis=axes, layout=layout)
             with pytest.raises(ValueError, match=rf"at most 2\*\*32 {what}, and shape .*use a _hash builder"):
                 init.at(KEY, (4, *shape) if what == "outputs" else (*shape, 4), (0, 0, 0))
+
+
+@pytest.mark.parametrize(("layout", "low", "high"), [("outputs", 0.0, 0.05), ("shuffled", 0.7, 1.3)])
+def test_the_sum_over_outputs_is_lost_where_inputs_are_stratified(layout, low, high):
+    """What README says of |W 1|, against W times random signs."""
+    w = np.asarray(qrjax.he_uniform_qr(layout=layout)(jax.random.key(0), (784, 64)), np.float64)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (64, 64))
+    share = np.sqrt(np.square(w.sum(1)).mean() / np.square(w @ signs).mean())
+    assert low <= share <= high, f"{layout}: {share:.3f} of a typical direction"
+
+
+def test_gradients_behind_neurons_that_sum_to_zero_grow():
+    """With the gain that keeps the signal, by 1 / (1 - 1 / pi) = 1.47 a ReLU layer; else by 1."""
+    growth, depth = {}, 8
+    for layout in ("outputs", "neurons"):
+        scale = 2 / (1 - 1 / np.pi) if layout == "neurons" else 2.0
+        init = qrjax.variance_scaling_qr(scale, "fan_in", "normal", layout=layout)
+        keys = jax.random.split(jax.random.key(3), depth)
+
+        def forward(x, weights):
+            for w in weights:
+                x = jax.nn.relu(x) @ w
+            return x
+
+        weights = [init(k, (128, 128)) for k in keys]
+        x, cotangent = (jax.random.normal(jax.random.key(i), (256, 128)) for i in (1, 2))
+        gradient = jax.vjp(lambda x, w=weights: forward(x, w), x)[1](cotangent)[0]
+        growth[layout] = float(jnp.mean(gradient**2)) ** (1 / depth)
+    assert growth["neurons"] / growth["outputs"] == pytest.approx(1.47, rel=0.08)
