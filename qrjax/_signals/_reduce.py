@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qrjax._signals import _tables
 from qrjax._signals._combine import combine
@@ -34,12 +33,8 @@ from qrjax._signals._tables import Shape
 
 # From so many summands on a sum is normal, or lognormal where its terms have one sign.
 MANY = 6
-# Rows of many different lengths, as under a causal mask, are told apart by so many.
-LENGTHS = 24
 # Two rows' aggregates correlate at most by this.
 ALIKE = 1 - 1e-6
-# Numbers that stand for how many elements of a row are present.
-COUNTS = 16
 
 
 def shrunk(shape: Shape, axes: Sequence[int]) -> Shape:
@@ -153,8 +148,8 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
     pick: Callable[..., Floats] = functools.partial(np.max if largest else np.min, axis=1, keepdims=True)
     fill = -HUGE if largest else HUGE
     rows = pick(sample if present is None else np.where(present, sample, fill))
-    if x.shift is None:
-        values = extreme_values(x.values, n if present is None else _counts(present, n), within, largest)
+    if x.shift is None and present is None:
+        values = extreme_values(x.values, n, within, largest)
     else:
         values = quantiles(rows, np.ones_like(rows))
     picked = pick if present is None else lambda found: pick(np.where(present, found, fill))
@@ -165,22 +160,11 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
     return Signal(shape, x.dtype, values, source, _tables.settled(rho, shape), fiber=fiber, sample=rows)
 
 
-def _counts(present: NDArray[np.bool_], n: int) -> Floats:
-    """How many elements of a row are present: numbers that are equally likely."""
-    found: Floats = np.quantile(present.mean(1) * n, (np.arange(COUNTS) + 0.5) / COUNTS)
-    return np.maximum(1.0, found.round())
-
-
-def extreme_values(values: Floats, n: float | Floats, within: float, largest: bool) -> Floats:
-    """The quantile function of the extreme of n elements whose covariance is `within`; several n are equally likely."""
+def extreme_values(values: Floats, n: float, within: float, largest: bool) -> Floats:
+    """The quantile function of the extreme of n elements whose covariance is `within`."""
     law = quantiles(values if largest else -values, WEIGHTS)
     rho = float(correlation(hermite_squares(law), np.array([within]))[0])
-    counts = np.atleast_1d(n)
-    if counts.size > LENGTHS:
-        counts = np.quantile(counts, (np.arange(LENGTHS) + 0.5) / LENGTHS)
-    # By logarithms: powers of small numbers are slow where they vanish.
-    one = np.log(np.maximum(copula(rho, NODES), 1e-300))
-    below = np.mean([COARSE_WEIGHTS @ np.exp(np.maximum(k * one, -700)) for k in counts], 0)
+    below = COARSE_WEIGHTS @ copula(rho, NODES) ** n
     found = np.interp(np.interp(CDF, below, NODES), NODES, law)
     return found if largest else -found
 
