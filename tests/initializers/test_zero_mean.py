@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import plain
 import pytest
-from members import MEMBERS, named
+from members import MEMBERS
 from test_layouts import effective_rank, log_output_variance
 
 import qrjax
