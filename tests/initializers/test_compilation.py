@@ -78,7 +78,10 @@ def test_every_draw_of_a_program_is_a_call_of_one_function(init):
 
 @pytest.mark.parametrize(
     "init",
-    [pytest.param(b, marks=pytest.mark.slow if name in ("sequence", "complex") else ()) for name, b in BUILDERS.items()],
+    [
+        pytest.param(b, marks=pytest.mark.slow if name in ("sequence", "complex") else ())
+        for name, b in BUILDERS.items()
+    ],
     ids=BUILDERS,
 )
 def test_the_weights_are_those_drawn_one_by_one(init):

@@ -48,7 +48,7 @@ class Answering:
         flags = f"--xla_force_host_platform_device_count={devices}"
         path = os.pathsep.join((str(HERE), str(HERE.parent)))
         env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
-        self.printed = tempfile.TemporaryFile("w+")
+        self.printed = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by `end`)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.printed}
         self.process = subprocess.Popen([sys.executable, __file__], text=True, env=env, **pipes)
 
