@@ -29,7 +29,8 @@ def test_digests_are_the_committed_ones(every):
 
 def run(code: str, flags: str = "", **environment: str) -> str:
     """Runs code in a fresh process with XLA flags, and gives what it prints."""
-    env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(HERE), "JAX_PLATFORMS": "cpu"} | environment
+    path = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
+    env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"} | environment
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

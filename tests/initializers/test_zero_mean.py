@@ -126,7 +126,7 @@ def test_members_of_different_filters_are_independent():
         assert np.abs(correlation).max() < 5 / math.sqrt(20_000 - lag)
 
 
-@pytest.mark.parametrize("shape", [(256, 256), (1000, 100), (27, 64)])
+@pytest.mark.parametrize("shape", [pytest.param((256, 256), marks=pytest.mark.slow), (1000, 100), (27, 64)])
 def test_the_spectrum_is_that_of_independent_weights(shape):
     seeds = range(2)
     found = np.mean([effective_rank(np.asarray(UNIFORM(jax.random.key(s), shape), np.float64)) for s in seeds])

@@ -46,7 +46,7 @@ class Answering:
 
     def __init__(self, devices: int):
         flags = f"--xla_force_host_platform_device_count={devices}"
-        path = os.pathsep.join((str(HERE), str(HERE.parent)))
+        path = os.pathsep.join(filter(None, (str(HERE), str(HERE.parent), os.environ.get("PYTHONPATH"))))
         env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": path}
         self.printed = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed by `end`)
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.printed}
