@@ -270,8 +270,8 @@ NNX_LAYERS = {
 }
 
 
-# Linen's are the same rules; two of NNX show its way in.
-@pytest.mark.parametrize("name", names(NNX_LAYERS, {"Linear", "LayerNorm"}))
+# Linen's are the same rules; one of NNX shows its way in.
+@pytest.mark.parametrize("name", names(NNX_LAYERS, {"Linear", "Conv", "LayerNorm"}))
 def test_nnx_layers(name):
     build, law = NNX_LAYERS[name]
     options = {"input_mean": law.mean, "input_variance": law.variance}

@@ -19,9 +19,12 @@ def octets(array: Any) -> bytes:
 
 def assert_same(found: Any, expected: Any, name: str = "") -> None:
     """Type, shape and bits."""
-    assert found.dtype == expected.dtype, name
-    assert found.shape == expected.shape, name
-    assert octets(found) == octets(expected), name
+    name = name or "the array"
+    assert found.dtype == expected.dtype, f"{name} is {found.dtype}, not {expected.dtype}"
+    assert found.shape == expected.shape, f"{name} has the shape {found.shape}, not {expected.shape}"
+    differing = np.frombuffer(octets(found), np.uint8) != np.frombuffer(octets(expected), np.uint8)
+    told = f"{differing.sum()} of {differing.size} bytes of {name} differ; found {found}, expected {expected}"
+    assert not differing.any(), told
 
 
 def reloaded(record: qrjax.Record) -> qrjax.Record:

@@ -49,8 +49,7 @@ def settings():
         marks = () if first else pytest.mark.slow
         yield pytest.param(law, "sobol", layout, marks=marks, id=f"{law} {layout}")
     for law in laws:
-        marks = () if law == "normal" else pytest.mark.slow
-        yield pytest.param(law, "hash", "outputs", marks=marks, id=f"{law} hash")
+        yield pytest.param(law, "hash", "outputs", marks=pytest.mark.slow, id=f"{law} hash")
 
 
 @pytest.mark.filterwarnings("ignore:layout='sequence'")

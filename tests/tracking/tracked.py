@@ -105,7 +105,8 @@ def run(code: str, devices: int = 1, **environment: str) -> str:
 def same_leaves(found: Any, expected: Any) -> None:
     """The same structure, dtypes and bits."""
     assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        assert a.dtype == b.dtype
-        assert a.shape == b.shape
-        assert np.asarray(a).tobytes() == np.asarray(b).tobytes()
+    for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(found), jax.tree.leaves(expected), strict=True):
+        name = jax.tree_util.keystr(path)
+        assert (a.dtype, a.shape) == (b.dtype, b.shape), name
+        same = np.asarray(a).tobytes() == np.asarray(b).tobytes()
+        assert same, f"bits of {name} differ; found {a}, expected {b}"
