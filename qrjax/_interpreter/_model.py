@@ -119,8 +119,10 @@ class Model:
 
     def fixed(self) -> frozenset[str]:
         """The parameters whose own initializer is a constant."""
-        laws = zip(self.leaves, self.laws(), strict=True)
-        return frozenset(leaf.path for leaf, law in laws if _is_constant(law, self.initialization is not None))
+        laws = self.laws()
+        # An init that draws nothing at all, as a Keras model's, hands out arrays that exist already.
+        draws = self.initialization is not None and any(map(_is_drawn, laws))
+        return frozenset(leaf.path for leaf, law in zip(self.leaves, laws, strict=True) if _is_constant(law, draws))
 
     def _variables(self) -> list[Value]:
         result: list[Value] = []
@@ -167,6 +169,10 @@ def _is_constant(law: Value, from_program: bool) -> bool:
     if isinstance(law, Known):
         return law.signal.is_constant or (from_program and not law.random)
     return isinstance(law, Signal) and law.is_constant and law.recipe is not UNKNOWN
+
+
+def _is_drawn(law: Value) -> bool:
+    return law.random if isinstance(law, Known) else isinstance(law, Signal) and not law.is_constant
 
 
 def _tagged(leaf: Leaf, law: Value) -> Signal:

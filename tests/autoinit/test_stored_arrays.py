@@ -1,0 +1,37 @@
+"""Pairs whose init hands out arrays that exist already, as other libraries' models do: weights, and no constants."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import qrjax
+
+X = jax.random.normal(jax.random.key(1), (32, 64))
+STORED = {
+    "first": np.random.default_rng(0).standard_normal((64, 48), np.float32),
+    "second": np.random.default_rng(1).standard_normal((48, 32), np.float32),
+    "bias": np.zeros(48, np.float32),
+    "zero": np.zeros((48, 32), np.float32),
+}
+
+
+def apply(params, x):
+    hidden = jnp.tanh(x @ params["first"] + params["bias"][None])
+    return hidden @ params["second"] + hidden @ params["zero"]
+
+
+def test_stored_arrays_are_drawn_anew_but_for_those_of_one_number():
+    params, report = qrjax.autoinit((lambda _key, _x: STORED, apply), X, report=True)
+    assert {row.weight: row.second_moment == 0 for row in report.weights}["zero"]
+    assert not np.asarray(params["zero"]).any()
+    for name in ("first", "second"):
+        assert abs(report.weights[0].second_moment - 1) < 0.01
+        assert not np.array_equal(params[name], STORED[name])
+
+
+def test_beside_what_is_drawn_a_stored_array_is_a_constant():
+    def init(key, _x):
+        return STORED | {"first": jax.random.normal(key, (64, 48))}
+
+    params = qrjax.autoinit((init, apply), X)
+    np.testing.assert_array_equal(params["second"], STORED["second"])
