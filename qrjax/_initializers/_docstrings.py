@@ -77,8 +77,8 @@ ARGUMENTS = {
     "    they come in random pairs w, -w, and of an odd number one is 0, for which the others' scale and bounds\n"
     "    are sqrt(n / (n - 1)) times as large. Needs values symmetric about 0, and n > 1. A filter of zero mean\n"
     "    does not see the mean of its inputs: behind a ReLU textbook scales are too small by a factor of\n"
-    "    1 - 1 / pi, so that deep ReLU networks want 2 / (1 - 1 / pi) = 2.93 in place of He's 2, with which a gradient\n"
-    "    grows by 1.47 a layer.",
+    "    1 - 1 / pi, so that deep ReLU networks want 2 / (1 - 1 / pi) = 2.93 in place of He's 2, with which a\n"
+    "    gradient grows by 1.47 a layer.",
     "scramble": "scramble: 'owen', 'linear', 'shift' or, for 'sequence', 'shuffled' and 'points', None.",
 }
 
