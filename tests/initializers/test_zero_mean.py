@@ -38,11 +38,14 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 # Two builders with every dtype and every shape; the full product is slow.
 TURNS = {"he_normal": 0, "random_uniform": 1}
 PAIRS = [
-    pytest.param(m, dtype, shape, marks=() if TURNS.get(m.stem) == (k - i) % 4 else pytest.mark.slow)
+    pytest.param(
+        m, dtype, shape, id=f"{m.name} {dtype} {shape}",
+        marks=() if TURNS.get(m.stem) == (k - i) % 4 else pytest.mark.slow,
+    )
     for m in ZERO_MEAN
     for i, dtype in enumerate(DTYPES)
     for k, shape in enumerate(SHAPES)
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("m", "dtype", "shape"), PAIRS)
