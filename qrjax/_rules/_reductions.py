@@ -17,7 +17,7 @@ from qrjax._signals._reduce import extreme, extreme_values, shrunk, summed
 from qrjax._signals._signal import Profiles, Signal, Source
 
 
-@signals("reduce_sum")
+@signals("reduce_sum", masked=True)
 def reduce_sum(equation: Equation, x: Signal) -> Signal:
     """n * variance + n (n - 1) * covariance along the axes."""
     return summed(x, equation.params["axes"])

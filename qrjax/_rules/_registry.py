@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._initializers._compilation import COMPILED_ONCE
-from qrjax._signals._masks import KEPT, compacted, gate, known, presence, resolved, valid
+from qrjax._signals._masks import KEPT, compacted, gate, known, presence, presented, resolved, unveiled, valid
 from qrjax._signals._signal import Mask, Signal
 
 # Arrays up to this size are computed, not described: masks, positions, rotations.
@@ -184,6 +184,7 @@ def _moving(rule: Rule) -> Rule:
 
     @functools.wraps(rule)
     def call(equation: Equation, *values: Value) -> Any:
+        values = tuple(_movable(v) for v in values)
         if not any(isinstance(v, Signal) and v.mask is not None for v in values):
             return rule(equation, *values)
         values = tuple(_numbers(v) for v in values)
@@ -191,12 +192,19 @@ def _moving(rule: Rule) -> Rule:
         made = _listed(rule(equation, *bare))
         masks = _moved_masks(rule, equation, values)
         results = [
-            dataclasses.replace(r, mask=m) if isinstance(r, Signal) and m is not None else r
+            presented(dataclasses.replace(r, mask=m)) if isinstance(r, Signal) and m is not None else r
             for r, m in zip(made, masks, strict=True)
         ]
         return results if len(results) > 1 else results[0]
 
     return call
+
+
+def _movable(value: Value) -> Value:
+    """The value without what belongs to the places that its elements have."""
+    if not isinstance(value, Signal) or (value.shift is None and value.bare is None):
+        return value
+    return dataclasses.replace(unveiled(value), shift=None)
 
 
 def _listed(result: Any) -> list[Value]:

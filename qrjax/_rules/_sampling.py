@@ -49,13 +49,13 @@ def sample(equation: Equation, *values: Value) -> list[Value]:
 
 def _results(equation: Equation, values: Sequence[Value], arrays: Sequence[NDArray[Any]]) -> list[Value]:
     """The outputs for actual inputs, tied to those of their shape."""
-    parents = [v for v in values if isinstance(v, Signal) and v.source is not None]
     draws = _draws.get(equation.context, {})
-    found = []
-    for array in map(np.asarray, equation.evaluate(*arrays)):
-        near = [(v, draws.get(v.source, v.array)) for v in parents]
-        found.append(actual(equation.context, array, [(v.source, z) for v, z in near if z is not None]))
-    return found
+    parents: list[tuple[Source, NDArray[Any]]] = []
+    for value in values:
+        if isinstance(value, Signal) and value.source is not None:
+            z = draws.get(value.source, value.array)
+            parents += [] if z is None else [(value.source, z)]
+    return [actual(equation.context, np.asarray(array), parents) for array in equation.evaluate(*arrays)]
 
 
 def actual(context: Context, array: NDArray[Any], parents: Sequence[tuple[Any, NDArray[Any]]] = ()) -> Value:

@@ -13,39 +13,86 @@ from qrjax._signals import _tables
 from qrjax._signals._gates import gated, is_independent_gate
 from qrjax._signals._joint import Function, finite
 from qrjax._signals._many import of_many
-from qrjax._signals._masks import joint, masked_choice, settled, valid
+from qrjax._signals._masks import (
+    KEPT,
+    compacted,
+    joint,
+    masked_choice,
+    masked_product,
+    presented,
+    settled,
+    unveiled,
+    valid,
+)
 from qrjax._signals._profiles import combined
 from qrjax._signals._quadrature import NODES, Floats
 from qrjax._signals._rows import on_fiber, shared_fiber
 from qrjax._signals._rows import sampled as sampled_on
 from qrjax._signals._segments import Segments, by_length
-from qrjax._signals._signal import Signal, Source
+from qrjax._signals._signal import Mask, Signal, Source
 from qrjax._signals._tables import Shape
 from qrjax._signals._two import of_two
 
 
 def combine(function: Function, operands: Sequence[Signal], shape: Shape, dtype: Any) -> Signal:
     """The signal function(*operands), elementwise; operands of lower rank are scalars."""
-    operands = [fitted(operand, shape) for operand in operands]
-    if getattr(function, "gate", False):
-        chosen = masked_choice(operands)
+    operands = [fitted(unveiled(operand), shape) for operand in operands]
+    if getattr(function, "gate", False) or getattr(function, "product", False):
+        chosen = masked_choice(operands) if len(operands) == 3 else masked_product(operands)
         if chosen is not None:
-            return dataclasses.replace(chosen, dtype=np.dtype(dtype))
+            return presented(dataclasses.replace(chosen, dtype=np.dtype(dtype)))
     if all(o.mask is None for o in operands):
-        return _present(function, operands, shape, dtype)
-    return _masked(function, operands, shape, dtype)
+        result = _present(function, operands, shape, dtype)
+    else:
+        result = _masked(function, operands, shape, dtype)
+    return presented(dataclasses.replace(result, shift=shifted(function, operands, result)))
 
 
 def _masked(function: Function, operands: list[Signal], shape: Shape, dtype: Any) -> Signal:
     """The law of what is present in all operands, and what becomes of the number of what is not."""
     mask = joint([valid(o) for o in operands])
-    result = _present(function, operands, shape, dtype)
     if mask is None:
-        return result
-    numbers = [o.values[:1] * 0 + (o.mean if o.mask is None else o.mask.value) for o in operands]
+        return _present(function, operands, shape, dtype)
+    result = _present(function, [_told(o, mask, True) for o in operands], shape, dtype)
+    told = [_told(o, mask, False) for o in operands]
+    numbers = [o.values if o.mask is None else np.full(1, o.mask.value) for o in told]
     with np.errstate(all="ignore"):
-        value = float(finite(np.asarray(function(*numbers), np.float64)).ravel()[0])
-    return settled(dataclasses.replace(result, mask=dataclasses.replace(mask, value=value)))
+        value = finite(np.asarray(function(*numbers), np.float64)).ravel()
+    typical = float(value[value.size // 2])
+    masked = dataclasses.replace(result, mask=dataclasses.replace(mask, value=typical))
+    fixed = bool(np.ptp(value) <= 1e-9 * abs(typical)) and all(g.array is not None for g in mask.gates)
+    if not fixed:
+        return settled(masked)
+    fiber, sample = masked.fiber, masked.sample
+    if sample is not None and sample.shape[1] > 1 and fiber.shape == shape:
+        masked = dataclasses.replace(masked, sample=np.where(fiber.present(mask), sample, typical))
+    return masked
+
+
+def _told(operand: Signal, mask: Mask, present: bool) -> Signal:
+    """What is known of a function of the mask's own gate where elements are present, or where they are absent."""
+    if operand.mask is not None or len(mask.gates) > 1 or operand.source is not mask.gates[0].source:
+        return operand
+    gate = mask.gates[0].values
+    return Signal.constant(
+        operand.values[int(gate.argmax() if present else gate.argmin())], operand.shape, operand.dtype
+    )
+
+
+def shifted(function: Function, operands: list[Signal], result: Signal) -> tuple[Signal, Any] | None:
+    """Of a sum with a known array or with a number, the other summand and the array."""
+    linear = getattr(function, "linear", None)
+    if linear is None or len(operands) != 2 or result.is_constant or result.sample is not None:
+        return None
+    for x, y, (own, sign) in ((*operands, linear), (*operands[::-1], linear[::-1])):
+        if own != 1.0 or x.source is None or x.array is not None or x.sample is not None:
+            continue
+        base, array = x.shift or (dataclasses.replace(x, mask=None), np.zeros((1,) * x.ndim))
+        if y.array is not None and not y.drawn and y.array.ndim == x.ndim and y.size <= KEPT:
+            return base, array + sign * finite(np.nan_to_num(np.asarray(compacted(y.array), np.float64)))
+        if x.shift is not None and y.is_constant and y.mask is None:
+            return base, array + sign * y.mean
+    return None
 
 
 def _present(function: Function, operands: list[Signal], shape: Shape, dtype: Any) -> Signal:

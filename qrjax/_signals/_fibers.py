@@ -24,6 +24,8 @@ from qrjax._signals._tables import Shape
 # Elements in a sample; rows are whole up to COLUMNS, or an element would weigh too much in its own sum.
 ELEMENTS = 16384
 COLUMNS = 1024
+# Numbers down from this are put in by masks; -1e4 is less in half precision.
+LEVEL = -9e3
 
 
 def noise_rows(columns: int) -> int:
@@ -94,23 +96,46 @@ class Fiber:
             found[empty, 0] = np.median(f[f > -MASKED])
         return found
 
+    # -- known arrays of the shape whose rows these are -----------------------------------------------------------
+
+    @functools.cached_property
+    def _places(self) -> list[NDArray[np.int64]]:
+        """For each axis where the sample lies: all positions of the axes that differ within a row, and of the others
+        each as often as any, in an order of its own."""
+        rows, columns = self.z.shape
+        inner = [self.shape[a] for a in self.axes]
+        column = ((np.arange(columns) + 0.5) / columns * math.prod(inner)).astype(np.int64)
+        within = dict(zip(self.axes, np.unravel_index(column, inner), strict=True))
+        found = []
+        for axis, size in enumerate(self.shape):
+            order = np.random.Generator(np.random.PCG64([271828, axis])).permutation(rows)
+            own = ((order + 0.5) / rows * size).astype(np.int64)
+            found.append(within[axis][None, :] if axis in within else own[:, None])
+        return found
+
+    def taken(self, array: NDArray[Any]) -> NDArray[Any]:
+        """A known array on the sample; its length may be 1 along axes where nothing differs."""
+        at = tuple(np.minimum(place, n - 1) for place, n in zip(self._places, array.shape, strict=True))
+        return np.broadcast_to(array[at], self.z.shape)
+
     def present(self, mask: Mask) -> NDArray[np.bool_]:
-        """Which elements of the sample are present; in every row one at least."""
-        key = tuple(gate.source for gate in mask.gates)
+        """Which elements of the sample are present; of a mask for a softmax, in every row one at least."""
+        key = (*(gate.source for gate in mask.gates), mask.value <= LEVEL)
         if key not in self.patterns:
             parts = [self._pattern(gate, number) for number, gate in enumerate(mask.gates)]
-            made = functools.reduce(np.logical_and, parts)
-            empty = ~made.any(1)
-            made[empty] = parts[0][empty]
-            # Where a row of the mask is empty, programs attend to all of it.
-            made[~made.any(1)] = True
+            made = np.array(functools.reduce(np.logical_and, parts))
+            if mask.value <= LEVEL:
+                empty = ~made.any(1)
+                made[empty] = parts[0][empty]
+                # Where a row of the mask is empty, programs attend to all of it.
+                made[~made.any(1)] = True
             self.patterns[key] = made
         return self.patterns[key]
 
     def _pattern(self, gate: Signal, number: int) -> NDArray[np.bool_]:
         """Rows of the actual mask, where it is known; else rows with its law."""
         if gate.shape == self.shape and gate.array is not None:
-            return _rows_of(np.asarray(gate.array, bool), gate.shape, self.axes, self.z.shape)
+            return self.taken(np.asarray(gate.array, bool))
         if gate.is_constant:
             return np.full(self.z.shape, gate.mean > 0)
         rho = 0.0
@@ -130,22 +155,6 @@ def _field(columns: int, rho: float, seed: int = 0) -> Floats:
     return np.asarray(np.sqrt(share) * centred + np.sqrt(1 - share) * np.roll(own, columns // 2 + 1, 0))
 
 
-def _rows_of(array: NDArray[np.bool_], shape: Shape, axes: tuple[int, ...], size: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Rows of an array along its axes, as many as wanted of all alike."""
-    rows, columns = size
-    others = [a for a in range(array.ndim) if a not in axes]
-    inner = [shape[a] for a in axes]
-    along = np.broadcast_to(array, [shape[a] if a in axes else array.shape[a] for a in range(array.ndim)])
-    table = along.transpose([*others, *axes]).reshape(-1, math.prod(inner))
-    # Golden steps meet every row as often, and keep step with no axis.
-    row = ((np.arange(rows) + 0.5) * 0.6180339887498949 % 1.0 * len(table)).astype(np.int64)
-    if len(table) <= rows:
-        order = np.random.Generator(np.random.PCG64(271828)).permutation(rows)
-        row = ((order + 0.5) / rows * len(table)).astype(np.int64)
-    column = ((np.arange(columns) + 0.5) / columns * table.shape[1]).astype(np.int64)
-    return table[row[:, None], column[None, :]]
-
-
 def fiber_of(parent: Source, n: int, rho: float) -> Fiber:
     """The fiber of a source along n elements; the same one for every signal on that source."""
     key = ("fiber", n, round(rho, 6))
@@ -155,12 +164,11 @@ def fiber_of(parent: Source, n: int, rho: float) -> Fiber:
     return fiber
 
 
-def masked_fiber(x: Signal, axes: tuple[int, ...], n: int) -> Fiber:
-    """The fiber of a masked signal, which knows the rows of its array."""
+def laid_fiber(x: Signal, axes: tuple[int, ...], n: int) -> Fiber:
+    """The fiber that knows the rows of its array: for signals with a mask, or with a known array added."""
     assert x.source is not None
-    assert x.mask is not None
     rho = float(_tables.differing(x.rho, axes, x.shape).flat[0])
-    key = ("masked", n, round(rho, 6), x.shape, axes, tuple(g.source for g in x.mask.gates))
+    key = ("laid", n, round(rho, 6), x.shape, axes)
     if key not in x.source.fibers:
         x.source.fibers[key] = Fiber(x.source, n, min(1.0, max(-1.0 / (n - 1), rho)), x.shape, axes)
     fiber: Fiber = x.source.fibers[key]

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._signals import _tables
+from qrjax._signals._fibers import LEVEL, pair_covariance
 from qrjax._signals._gates import gated
 from qrjax._signals._quadrature import Floats, correlation, hermite_squares, quantiles
 from qrjax._signals._signal import HUGE, Mask, Signal, Source, relation
 from qrjax._signals._tables import Shape
 
-# Numbers down from this are put in by masks; -1e4 is less in half precision.
-LEVEL = -9e3
+# And these are masks before they are subtracted; scales and frequencies are less.
+HIGH = 1e8
 # Elements stay absent as long as nothing of them would be left by an exponential.
 FAR = 80.0
 # Arrays of truth values up to this size are kept.
@@ -31,22 +32,30 @@ KEPT = 1 << 22
 
 def gate(present: NDArray[np.bool_], shape: Shape) -> Signal:
     """The signal of known truth values; the array may have length 1 along axes where nothing differs."""
-    return _gate(np.ascontiguousarray(present).tobytes(), present.shape, tuple(shape))
+    first = bool(present.flat[0]) if present.size else True
+    made = _gate(np.ascontiguousarray(present == first).tobytes(), present.shape, tuple(shape))
+    return made if first else inverted(made)
 
 
 @functools.lru_cache(maxsize=64)
 def _gate(data: bytes, compact: Shape, shape: Shape) -> Signal:
-    """One source for one mask: it comes back in every layer."""
+    """One source for one mask, and for its opposite: it comes back in every layer."""
     present = np.frombuffer(data, np.bool_).reshape(compact)
-    share = float(present.mean())
+    share = float(present.mean()) if present.size else 1.0
     values = quantiles(np.array([0.0, 1.0]), np.array([1 - share, share]))
     if share in (0.0, 1.0):
         return dataclasses.replace(Signal.constant(share, shape, np.bool_), array=present)
-    moments = _tables.empirical(present - share)
+    moments = _tables.empirical(np.asarray(present, np.float64) - share)
     rho = correlation(hermite_squares(values), moments)
     rho.flat[0] = 1.0
     rho = _tables.settled(rho, compact)
     return Signal(shape, np.dtype(np.bool_), values, Source(), rho, array=present)
+
+
+def inverted(which: Signal) -> Signal:
+    """The truth values that are true where these are not."""
+    array = None if which.array is None else ~np.asarray(which.array, bool)
+    return dataclasses.replace(which, values=1.0 - which.values, array=array, at=None)
 
 
 def compacted(array: NDArray[Any]) -> NDArray[Any]:
@@ -63,16 +72,33 @@ def compacted(array: NDArray[Any]) -> NDArray[Any]:
 
 def known(array: NDArray[Any]) -> Signal:
     """The signal of an actual array; numbers that only a mask puts in are absent."""
+    if array.size and array.dtype.kind not in "iucO" and is_truths(array):
+        truths = gate(compacted(array.astype(bool)), array.shape)
+        return dataclasses.replace(truths, dtype=array.dtype, array=array)
     whole = Signal.known(array)
     if array.dtype.kind in "biuc" or array.dtype.kind == "O" or array.size == 0 or whole.is_constant:
         return whole
     numbers = np.nan_to_num(np.asarray(array, np.float64), nan=0.0, posinf=HUGE, neginf=-HUGE)
-    absent = numbers <= LEVEL
-    if not absent.any() or numbers[~absent].min() < numbers[absent].max() / 2:
+    absent = _absent(numbers)
+    if not absent.any() or absent.all():
         return whole
     found = gate(compacted(~absent), array.shape)
     bare = dataclasses.replace(_of_present(numbers, ~absent, array.dtype), array=array)
     return dataclasses.replace(bare, mask=Mask(float(numbers[absent].mean()), (found,)))
+
+
+def is_truths(array: NDArray[Any]) -> bool:
+    """Whether an array holds zeros and ones alone."""
+    return array.dtype.kind == "b" or bool(((array == 0) | (array == 1)).all())
+
+
+def _absent(numbers: Floats) -> NDArray[np.bool_]:
+    """Where an array holds a mask's numbers: far from all others; or what a mask is made of, by being subtracted."""
+    for sign, level in ((-1, -LEVEL), (1, HIGH)):
+        found = sign * numbers >= level
+        if found.any() and not found.all() and (sign * numbers[~found]).max() < (sign * numbers[found]).min() / 2:
+            return found
+    return np.zeros(numbers.shape, bool)
 
 
 def _of_present(numbers: Floats, present: NDArray[np.bool_], dtype: Any) -> Signal:
@@ -89,28 +115,47 @@ def _of_present(numbers: Floats, present: NDArray[np.bool_], dtype: Any) -> Sign
 
 
 def masked_choice(operands: Sequence[Signal]) -> Signal | None:
-    """What a choice between a mask's number and something else makes; None where it is none."""
-    if len(operands) != 3:
-        return None
+    """What a choice between a number and something else makes, where it is a mask's; else None."""
     which, off, on = operands
     if which.array is not None and which.array.shape == which.shape and which.dtype.kind == "b":
         which = gate(compacted(which.array), which.shape)
     if which.source is None or which.mask is not None or not ((which.values >= 0) & (which.values <= 1)).all():
         return None
     for case, other, present in ((off, on, which), (on, off, inverted(which))):
-        if not case.is_constant or case.mask is not None or case.mean > LEVEL or other.values.min() < case.mean / 2:
-            continue
-        if other.source is not None and abs(relation(which.source, other.source)) >= 1e-2:
-            return None  # which elements are absent depends on their values
-        mask = Mask(case.mean, (present,))
-        return dataclasses.replace(other, mask=joint([other.mask, mask]), array=None, weight=None)
+        if case.is_constant and case.mask is None and _is_mask(case.mean, other, present):
+            return _left_out(other, Mask(case.mean, (present,)))
     return None
 
 
-def inverted(which: Signal) -> Signal:
-    """The truth values that are true where these are not."""
-    array = None if which.array is None else ~np.asarray(which.array, bool)
-    return dataclasses.replace(which, values=1.0 - which.values, array=array, at=None)
+def masked_product(operands: Sequence[Signal]) -> Signal | None:
+    """What a product with known zeros and ones makes; None where it is none."""
+    for truths, other in (operands, operands[::-1]):
+        if truths.array is None or truths.drawn or truths.source is None or truths.mask is not None:
+            continue
+        if is_truths(truths.array) and _is_mask(0.0, other, truths):
+            which = gate(compacted(np.asarray(truths.array, bool)), truths.shape)
+            return _left_out(other, Mask(0.0, (which,)))
+    return None
+
+
+def _is_mask(number: float, other: Signal, present: Signal) -> bool:
+    """Whether a number says that elements are absent, or else whether it is known which of them hold it."""
+    if number > LEVEL:
+        apart = other.source is not None and other.source is not present.source
+        return apart and other.mask is None and present.array is not None
+    # Which elements are absent may depend on their values.
+    tied = other.source is not None and abs(relation(present.source or Source(), other.source)) >= 1e-2
+    return not tied and other.values.min() >= number / 2
+
+
+def _left_out(x: Signal, mask: Mask) -> Signal:
+    """The signal with more elements absent, on its own sample of rows where that knows them."""
+    fiber, sample = x.fiber, x.sample
+    if sample is not None and (fiber.shape != x.shape or sample.shape[1] == 1):
+        fiber = sample = None
+    if sample is not None:
+        sample = np.where(fiber.present(mask), sample, mask.value)
+    return dataclasses.replace(x, mask=joint([x.mask, mask]), fiber=fiber, sample=sample, array=None, weight=None)
 
 
 # -- several masks ------------------------------------------------------------------------------------------------
@@ -158,6 +203,18 @@ def settled(x: Signal) -> Signal:
     return resolved(x) if low <= x.mask.value <= high else x
 
 
+def unveiled(x: Signal) -> Signal:
+    """The signal with as many elements absent as are known to be."""
+    return x if x.bare is None or x.bare.shape != x.shape else dataclasses.replace(x.bare, dtype=x.dtype)
+
+
+def presented(x: Signal) -> Signal:
+    """The signal of all elements, unless the number of those that are absent has no part in any moment."""
+    if x.mask is None or settled(x) is x:
+        return x
+    return dataclasses.replace(resolved(x), bare=x if all(g.array is not None for g in x.mask.gates) else None)
+
+
 def resolved(x: Signal) -> Signal:
     """The signal of all elements, where absent ones are the number that they hold."""
     if x.mask is None:
@@ -175,4 +232,18 @@ def resolved(x: Signal) -> Signal:
             array = np.where(np.asarray(which.array, bool), bare.mean, value)
         return dataclasses.replace(made, dtype=x.dtype, array=array, profiles=x.profiles)
     mixed = gated([which, Signal.constant(value, x.shape, x.dtype), bare], x.shape, x.dtype)
-    return dataclasses.replace(mixed, fiber=x.fiber, sample=x.sample, profiles=x.profiles)
+    return dataclasses.replace(_on_rows(mixed, x), profiles=x.profiles)
+
+
+def _on_rows(mixed: Signal, x: Signal) -> Signal:
+    """The mixture with the law of its sample of rows, and what that says of two elements of one row."""
+    fiber, sample = x.fiber, x.sample
+    if sample is None or sample.shape[1] == 1 or fiber.shape != x.shape:
+        return dataclasses.replace(mixed, fiber=fiber, sample=sample)
+    values = quantiles(sample, np.ones_like(sample))
+    within = correlation(hermite_squares(values), np.array([pair_covariance(sample, fiber.n)]))[0]
+    rho = mixed.rho.copy()
+    for index in np.ndindex(rho.shape):
+        if any(index) and not any(p for axis, p in enumerate(index) if axis not in fiber.axes):
+            rho[index] = within
+    return dataclasses.replace(mixed, values=values, rho=_tables.settled(rho, x.shape), fiber=fiber, sample=sample)

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from qrjax._signals import _tables
 from qrjax._signals._combine import combine
-from qrjax._signals._fibers import Fiber, fiber_of, masked_fiber
-from qrjax._signals._masks import resolved, valid
+from qrjax._signals._fibers import LEVEL, Fiber, fiber_of, laid_fiber
+from qrjax._signals._masks import resolved, unveiled, valid
 from qrjax._signals._profiles import kept, normalized, renamed
 from qrjax._signals._quadrature import (
     CDF,
@@ -28,6 +28,7 @@ from qrjax._signals._quadrature import (
     phi,
     quantiles,
 )
+from qrjax._signals._rows import sampled
 from qrjax._signals._signal import HUGE, Profiles, Signal, Source, related, relation
 from qrjax._signals._tables import Shape
 
@@ -48,11 +49,13 @@ def summed(x: Signal, axes: Sequence[int]) -> Signal:
     axes = tuple(sorted(axes))
     n = math.prod(x.shape[axis] for axis in axes)
     shape = shrunk(x.shape, axes)
+    held, x = unveiled(x), resolved(x)
     if x.is_constant or n == 0:
         return Signal.constant(x.mean * n, shape, x.dtype)
     if n == 1:
         return x.fresh(shape=shape, rho=_tables.dropped(x.rho, axes), fiber=x.fiber, sample=x.sample)
-    fiber, sample = row_sample(x, axes, n)
+    # Rows of what is present and of what is not; where only that is random, of that.
+    fiber, sample = row_sample(x if held.source is None else held, axes, n)
     rows = None if sample is None else n * sample.mean(1, keepdims=True)
     table = _tables.pair_sums(_weakened(x, axes), axes, x.shape)
     signed = x.values.min() >= 0 or x.values.max() <= 0
@@ -87,10 +90,9 @@ def row_sample(x: Signal, axes: Sequence[int], n: int) -> tuple[Fiber | None, Fl
     assert x.source is not None
     if x.sample is not None and x.sample.shape[1] > 1 and x.fiber.n == n and x.fiber.valid is None:
         return x.fiber, x.sample
-    mask = valid(x)
-    if mask is not None:
-        fiber = masked_fiber(x, tuple(axes), n)
-        return fiber, np.where(fiber.present(mask), fiber.values(x.values), mask.value)
+    if valid(x) is not None or x.shift is not None:
+        fiber = laid_fiber(x if x.shift is None else x.shift[0], tuple(axes), n)
+        return fiber, sampled(x, fiber)
     rho = float(_tables.differing(x.rho, axes, x.shape).flat[0])
     fiber = fiber_of(x.source, n, rho)
     return fiber, fiber.values(x.values)
@@ -134,7 +136,8 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
     axes = tuple(sorted(axes))
     n = math.prod(x.shape[axis] for axis in axes)
     shape = shrunk(x.shape, axes)
-    x = x if largest else resolved(x)
+    if not largest or (x.mask is not None and x.mask.value > LEVEL):
+        x = resolved(x)
     if x.is_constant:
         return Signal.constant(x.mean, shape, x.dtype)
     mask = valid(x)
@@ -145,12 +148,15 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
     assert sample is not None
     present = None if mask is None else fiber.present(mask)
     within = float(_tables.differing(x.covariances, axes, x.shape).flat[0])
-    values = extreme_values(x.values, n if present is None else _counts(present, n), within, largest)
     pick: Callable[..., Floats] = functools.partial(np.max if largest else np.min, axis=1, keepdims=True)
+    rows = pick(sample if present is None else np.where(present, sample, -HUGE))
+    if x.shift is None:
+        values = extreme_values(x.values, n if present is None else _counts(present, n), within, largest)
+    else:
+        values = quantiles(rows, np.ones_like(rows))
     rho = _extreme_rho(x, fiber, pick, _tables.dropped(x.rho, axes), values, present)
     if np.ptp(values) == 0:
         return Signal.constant(values[0], shape, x.dtype)
-    rows = pick(sample if present is None else np.where(present, sample, -HUGE))
     source = related([(fiber.parent, _tie(fiber, rows))])
     return Signal(shape, x.dtype, values, source, _tables.settled(rho, shape), fiber=fiber, sample=rows)
 
@@ -178,15 +184,17 @@ def _extreme_rho(
     """The correlations between the extremes of two rows, from those between their elements, on a sample."""
     squares = hermite_squares(values)
 
-    def picked(found: Floats) -> Floats:
-        return pick(found if present is None else np.where(present, found, -HUGE))
+    law, known = (x.values, 0.0) if x.shift is None else (x.shift[0].values, fiber.taken(x.shift[1]))
 
-    own = picked(fiber.values(x.values))
+    def picked(found: Floats) -> Floats:
+        return pick(found + known if present is None else np.where(present, found + known, -HUGE))
+
+    own = picked(fiber.values(law))
     other_z = np.roll(np.roll(fiber.z, fiber.z.shape[0] // 2 + 1, 0), fiber.z.shape[1] // 2 + 1, 1)
     result = np.ones_like(table)
     for r in np.unique(table):
         if r < 1.0:
-            partner = picked(np.interp(r * fiber.z + math.sqrt(1 - r * r) * other_z, NODES, x.values))
+            partner = picked(np.interp(r * fiber.z + math.sqrt(1 - r * r) * other_z, NODES, law))
             covariances = np.array([float((own * partner).mean() - own.mean() * partner.mean())])
             result[table == r] = max(0.0, float(correlation(squares, covariances)[0])) if r > 0 else 0.0
     return result

@@ -24,25 +24,34 @@ def shared_fiber(operands: list[Signal]) -> Fiber | None:
     """The fiber on which every operand that is not constant has values."""
     fibers = list(dict.fromkeys(o.fiber for o in operands if o.fiber is not None))
     for fiber in fibers:
-        others = [o for o in operands if not o.is_constant and o.fiber is not fiber and o.source is not fiber.parent]
+        others = [o for o in operands if not o.is_constant and o.fiber is not fiber and not _stems(o, fiber)]
         if not others:
             return fiber
         # Known numbers, one for each aggregate.
         aggregates = all(o.sample is None or o.sample.shape[1] == 1 for o in operands if o.fiber is fiber)
-        apart = any(o.source is fiber.parent for o in operands)
+        apart = any(_stems(o, fiber) for o in operands)
         if aggregates and not apart and all(fiber.known_rows(o) is not None for o in others):
             return fiber
     return None
 
 
+def _stems(operand: Signal, fiber: Fiber) -> bool:
+    """Whether the operand is a function of the fiber's source and of its places."""
+    return operand.source is fiber.parent or (operand.shift is not None and operand.shift[0].source is fiber.parent)
+
+
 def sampled(operand: Signal, fiber: Fiber) -> Floats:
     if operand.fiber is fiber and operand.sample is not None:
         return operand.sample
-    if not operand.is_constant and operand.source is not fiber.parent:
-        rows = fiber.known_rows(operand)
-        assert rows is not None
-        return rows
-    bare = operand.values[:1].reshape(1, 1) if operand.is_constant else fiber.values(operand.values)
+    if operand.is_constant:
+        bare: Floats | None = operand.values[:1].reshape(1, 1)
+    elif operand.source is fiber.parent:
+        bare = fiber.values(operand.values)
+    elif operand.shift is not None and operand.shift[0].source is fiber.parent:
+        bare = fiber.values(operand.shift[0].values) + fiber.taken(operand.shift[1])
+    else:
+        bare = fiber.known_rows(operand)
+    assert bare is not None
     mask = valid(operand)
     return bare if mask is None else np.where(fiber.present(mask), bare, mask.value)
 

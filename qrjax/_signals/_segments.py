@@ -71,7 +71,7 @@ class Segments(Fiber):
         seen = np.where(self.valid, sample**2, 0.0).sum(1)
         size = int(max(self.degrees.max(initial=0), self.columns)) + 1
         total, count = (np.bincount(self.lengths, weights=w, minlength=size) for w in (seen, self.lengths))
-        return np.where(count > 0, total / np.maximum(count, 1), seen.sum() / max(1, self.lengths.sum()))
+        return np.asarray(np.where(count > 0, total / np.maximum(count, 1), seen.sum() / max(1, self.lengths.sum())))
 
     def tie(self, rows: Floats) -> float:
         """The correlation of an element's source with the aggregate of its segment."""
@@ -230,7 +230,7 @@ def totals(x: Signal, places: NDArray[np.int64], count: int, kind: Any, kindred:
     twos = sums**2 - ones
 
     def pairs(which: Any) -> Floats:
-        return dataclasses.replace(x, rho=x.twins.get(which, x.rho)).moments.take(1, 0)
+        return np.asarray(dataclasses.replace(x, rho=x.twins.get(which, x.rho)).moments.take(1, 0))
 
     same, together = x.moments.take(0, 0), pairs(kind)
     profile = normalized(ones * float(same.flat[0]) + twos * float(together.flat[0]))

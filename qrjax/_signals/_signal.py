@@ -165,6 +165,8 @@ class Signal:
       at: f itself, where it is known between the nodes too.
       profiles: for an axis whose positions differ in strength, their second moments relative to the mean.
       mask: which elements are absent; everything else is then about those that are present.
+      bare: the same with the elements that a known mask set to one number as absent.
+      shift: of a sum with a known array, the other summand and the array, whose length may be 1 along an axis.
       drawn: whether the array is one draw of a random one, and what is computed from it another.
     """
 
@@ -182,6 +184,8 @@ class Signal:
     at: Callable[[Floats], Floats] | None = None
     mask: Mask | None = None
     drawn: bool = False
+    bare: Signal | None = None
+    shift: tuple[Signal, NDArray[Any]] | None = None
 
     # -- makers ------------------------------------------------------------------------------------------------
 
@@ -251,6 +255,8 @@ class Signal:
             "at": None,
             "mask": None,
             "drawn": False,
+            "bare": None,
+            "shift": None,
         }
         return dataclasses.replace(self, **(dropped | changes))
 
