@@ -55,6 +55,7 @@ def _results(equation: Equation, values: Sequence[Value], arrays: Sequence[NDArr
         if isinstance(value, Signal) and value.source is not None:
             z = draws.get(value.source, value.array)
             parents += [] if z is None else [(value.source, z)]
+            parents += [(kin, draws[kin]) for kin in value.source.kin if kin in draws]
     return [actual(equation.context, np.asarray(array), parents) for array in equation.evaluate(*arrays)]
 
 
