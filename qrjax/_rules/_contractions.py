@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qrjax._rules._attention import attended, by_rows
 from qrjax._rules._reductions import strengths, tap_moments, tap_profile, taps
 from qrjax._rules._registry import NEAR, Equation, signals
 from qrjax._signals import _tables
@@ -30,31 +31,7 @@ def dot_general(equation: Equation, x: Signal, y: Signal) -> Signal:
             equation, y, x, contract[0], fan, lambda w: contracted(w, y, contract, batch, equation.dtype)
         )
     made = contracted(x, y, contract, batch, equation.dtype)
-    return _attended(x, y, contract, fan, made)
-
-
-def _attended(x: Signal, y: Signal, contract: Any, n: int, made: Signal) -> Signal:
-    """Attention looks where its values are large, if its scores and its values come from one input.
-
-    With softmax weights p of scores a.x_j, normal x_j of variance 1 in D dimensions and values W x_j, the sum of
-    p_j x_j has the mean (1 - sum p^2) a by Stein's lemma, which adds Var(a.x) / D of the values' second moment.
-    """
-    if made.source is None or x.source is None or y.source is None:
-        return made
-    if x.source.born is not None and y.source.born is not None:
-        made.source.scores = frozenset({x.source.born[0], y.source.born[0]})
-        return made
-    for p, v, axes in ((x, y, contract[1]), (y, x, contract[0])):
-        born = None if v.source is None else v.source.born
-        if born is None or p.fiber is None or not p.fiber.spread or p.fiber.n != n:
-            continue
-        ancestors = [p.fiber.parent, *p.fiber.parent.kin]
-        if any(born[0] in source.scores for source in ancestors):
-            alone = v.second_moment - float(_tables.differing(v.moments, axes, v.shape).flat[0])
-            tilt = p.fiber.spread[-1] * max(0.0, 1 - n * p.second_moment)
-            more = n * p.mean * tilt**2 / born[1] * max(0.0, alone)
-            return made.fresh(values=made.values * math.sqrt(1 + more / made.second_moment), profiles=made.profiles)
-    return made
+    return by_rows(x, y, contract, batch, attended(x, y, contract, fan, made))
 
 
 @signals("ragged_dot", "ragged_dot_general")

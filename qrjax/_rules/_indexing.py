@@ -27,9 +27,13 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
     """Elements at indices: those that differ in the index differ along the indexed axes."""
     if isinstance(operand, Opaque) or isinstance(indices, Opaque):
         return Opaque(equation.shape)
+    rows = _takes_rows(equation.params["dimension_numbers"], indices)
+    if rows and (isinstance(operand, Known) or operand.weight is None):
+        indices = assumed(equation, indices, operand.shape[0])
+        assert not isinstance(indices, Opaque)
     if isinstance(operand, Known) and isinstance(indices, Known) and math.prod(equation.shape) <= KNOWN_SIZE:
         found = np.asarray(equation.evaluate(operand.array, indices.array)[0])
-        if _takes_rows(equation.params["dimension_numbers"], indices) and found.dtype.kind not in "biu":
+        if rows and found.dtype.kind not in "biu":
             kind_of(equation.context, indices.array)
             # Rows that come back are pairs to be told from others.
             return actual(equation.context, found) if _collisions(indices.array, (1,)) > 0 else Known(found)
@@ -38,10 +42,6 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
     numbers = equation.params["dimension_numbers"]
     if x.is_constant and x.weight is None:
         return Signal.constant(x.mean, equation.shape, equation.dtype)
-    rows = _takes_rows(numbers, indices)
-    if rows and x.weight is None:
-        indices = assumed(equation, indices, x.shape[0])
-        assert not isinstance(indices, Opaque)
     indexed = tuple(a for a in numbers.start_index_map if equation.params["slice_sizes"][a] != x.shape[a])
     table = _gathered_table(equation, x, indices, indexed, numbers)
     result = _by_strength(x, moved(x, equation.shape, table), indices, indexed, numbers)

@@ -255,16 +255,17 @@ def _truths(value: Value, own: Signal | None) -> Value:
     """Which elements of an operand are present, as an array; indices stay what they are."""
     if own is not None:
         return Known(np.broadcast_to(np.asarray(own.array, bool), own.shape))
-    if isinstance(value, Known) and value.array.dtype.kind in "iu":
-        return value
-    return Known(np.broadcast_to(np.asarray(True), value.shape))
+    return value if _is_index(value) else Known(np.broadcast_to(np.asarray(True), value.shape))
 
 
 def _present(value: Value) -> Value:
     """All elements of an operand are present."""
-    if isinstance(value, Known) and value.array.dtype.kind in "iu":
-        return value
-    return Signal.constant(1.0, value.shape, np.bool_)
+    return value if _is_index(value) else Signal.constant(1.0, value.shape, np.bool_)
+
+
+def _is_index(value: Value) -> bool:
+    dtype = value.array.dtype if isinstance(value, Known) else getattr(value, "dtype", np.dtype(bool))
+    return dtype.kind in "iu"
 
 
 def described(value: Value) -> Signal:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -24,6 +25,8 @@ from qrjax._signals._tables import Shape
 # Elements in a sample; rows are whole up to COLUMNS, or an element would weigh too much in its own sum.
 ELEMENTS = 16384
 COLUMNS = 1024
+# Rows that meet each other.
+PAIRED = 256
 # Numbers down from this are put in by masks; -1e4 is less in half precision.
 LEVEL = -9e3
 
@@ -111,6 +114,42 @@ class Fiber:
             order = np.random.Generator(np.random.PCG64([271828, axis])).permutation(rows)
             own = ((order + 0.5) / rows * size).astype(np.int64)
             found.append(within[axis][None, :] if axis in within else own[:, None])
+        return found
+
+    def varying(self, array: NDArray[Any]) -> list[int]:
+        """The axes along which the rows of a known array differ."""
+        return [a for a in range(array.ndim) if a not in self.axes and array.shape[a] > 1]
+
+    def strengths(self, squares: Floats, axis: int) -> Floats:
+        """A number of each row as a mean at each position of an axis, relative to that of all."""
+        place = self._places[axis][: len(squares), 0]
+        count = np.bincount(place, minlength=self.shape[axis])
+        found = np.bincount(place, weights=squares, minlength=self.shape[axis])
+        held = np.flatnonzero(count)
+        means = np.interp(np.arange(self.shape[axis]), held, found[held] / count[held])
+        return means / max(1e-300, float(means.mean()))
+
+    def strength(self, profile: Floats, axis: int, rows: int) -> Floats:
+        """What a profile of an axis is at each of the first rows."""
+        return profile[self._places[axis][:rows, 0]]
+
+    def products(self, sample: Floats) -> tuple[Floats, Floats]:
+        """E[x x'] of elements of two rows at one column, and at two, for every pair of the first rows."""
+        sample = sample[:PAIRED]
+        columns, sums = sample.shape[1], sample.sum(1)
+        same = sample @ sample.T / columns
+        return same, (np.outer(sums, sums) / columns - same) / max(1, columns - 1)
+
+    def by_places(self, products: Floats, axes: list[int]) -> dict[tuple[int, ...], float]:
+        """The mean over pairs of different rows, by those of the axes along which they differ."""
+        equal = {a: self._places[a][: len(products)] == self._places[a][: len(products)].T for a in axes}
+        found = {}
+        for pattern in itertools.product((0, 1), repeat=len(axes)):
+            chosen = ~np.eye(len(products), dtype=bool)
+            for axis, differs in zip(axes, pattern, strict=True):
+                chosen &= ~equal[axis] if differs else equal[axis]
+            if chosen.any():
+                found[tuple(a for a, p in zip(axes, pattern, strict=True) if p)] = float(products[chosen].mean())
         return found
 
     def taken(self, array: NDArray[Any]) -> NDArray[Any]:

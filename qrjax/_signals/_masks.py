@@ -232,18 +232,28 @@ def resolved(x: Signal) -> Signal:
             array = np.where(np.asarray(which.array, bool), bare.mean, value)
         return dataclasses.replace(made, dtype=x.dtype, array=array, profiles=x.profiles)
     mixed = gated([which, Signal.constant(value, x.shape, x.dtype), bare], x.shape, x.dtype)
-    return dataclasses.replace(_on_rows(mixed, x), profiles=x.profiles)
+    return dataclasses.replace(_on_rows(mixed, x, which), profiles=x.profiles)
 
 
-def _on_rows(mixed: Signal, x: Signal) -> Signal:
-    """The mixture with the law of its sample of rows, and what that says of two elements of one row."""
+def _on_rows(mixed: Signal, x: Signal, which: Signal) -> Signal:
+    """The mixture with the law of its sample of rows, and what that says of two elements of a row, or of two rows."""
     fiber, sample = x.fiber, x.sample
     if sample is None or sample.shape[1] == 1 or fiber.shape != x.shape:
         return dataclasses.replace(mixed, fiber=fiber, sample=sample)
     values = quantiles(sample, np.ones_like(sample))
-    within = correlation(hermite_squares(values), np.array([pair_covariance(sample, fiber.n)]))[0]
+    squares = hermite_squares(values)
     rho = mixed.rho.copy()
+    varying = [] if which.array is None else fiber.varying(which.array)
+    between = [fiber.by_places(found, varying) for found in fiber.products(sample)] if varying else [{}, {}]
     for index in np.ndindex(rho.shape):
-        if any(index) and not any(p for axis, p in enumerate(index) if axis not in fiber.axes):
-            rho[index] = within
+        outer = tuple(a for a, p in enumerate(index) if p and a not in fiber.axes)
+        inside = any(index[a] for a in fiber.axes)
+        place = tuple(a for a in outer if a in varying)
+        if inside and not outer:
+            rho[index] = correlation(squares, np.array([pair_covariance(sample, fiber.n)]))[0]
+        elif outer and place in between[0]:
+            # What rows at these places have in common, and what their sources do.
+            likeness = float(which.moments[index] * x.covariances[index])
+            moment = between[int(inside)][place] + likeness
+            rho[index] = correlation(squares, np.array([moment - float(sample.mean()) ** 2]))[0]
     return dataclasses.replace(mixed, values=values, rho=_tables.settled(rho, x.shape), fiber=fiber, sample=sample)

@@ -1,0 +1,98 @@
+"""Attention: the contraction of a softmax's weights with values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qrjax._signals import _tables
+from qrjax._signals._fibers import PAIRED, Fiber
+from qrjax._signals._profiles import kept, normalized
+from qrjax._signals._quadrature import Floats
+from qrjax._signals._signal import Signal
+
+# Rows that differ are not one, however alike.
+ALIKE = 0.999
+Axes = tuple[Sequence[int], Sequence[int]]
+
+
+def attended(x: Signal, y: Signal, contract: Any, n: int, made: Signal) -> Signal:
+    """Attention looks where its values are large, if its scores and its values come from one input.
+
+    With softmax weights p of scores a.x_j, normal x_j of variance 1 in D dimensions and values W x_j, the sum of
+    p_j x_j has the mean (1 - sum p^2) a by Stein's lemma, which adds Var(a.x) / D of the values' second moment.
+    """
+    if made.source is None or x.source is None or y.source is None:
+        return made
+    if x.source.born is not None and y.source.born is not None:
+        made.source.scores = frozenset({x.source.born[0], y.source.born[0]})
+        return made
+    for p, v, axes in ((x, y, contract[1]), (y, x, contract[0])):
+        born = None if v.source is None else v.source.born
+        if born is None or p.fiber is None or not p.fiber.spread or p.fiber.n != n:
+            continue
+        ancestors = [p.fiber.parent, *p.fiber.parent.kin]
+        if any(born[0] in source.scores for source in ancestors):
+            alone = v.second_moment - float(_tables.differing(v.moments, axes, v.shape).flat[0])
+            tilt = p.fiber.spread[-1] * max(0.0, 1 - n * p.second_moment)
+            more = n * p.mean * tilt**2 / born[1] * max(0.0, alone)
+            return made.fresh(values=made.values * math.sqrt(1 + more / made.second_moment), profiles=made.profiles)
+    return made
+
+
+def by_rows(x: Signal, y: Signal, contract: Axes, batch: Axes, made: Signal) -> Signal:
+    """What a mask's rows make of values: some sum a few and some many, and two rows share what both of them see."""
+    for p, v, own in ((x, y, 0), (y, x, 1)):
+        fiber, axes = p.fiber, tuple(contract[own])
+        laid = p.bare is not None and isinstance(fiber, Fiber) and fiber.shape == p.shape and fiber.axes == axes
+        if not laid or p.sample is None or p.sample.shape[1] == 1 or not made.is_normal:
+            continue
+        assert p.bare is not None
+        assert p.bare.mask is not None
+        varying = sorted({a for g in p.bare.mask.gates if g.array is not None for a in fiber.varying(g.array)})
+        if varying and made.mean**2 <= 1e-9 * made.second_moment:
+            places = _result_axes(x.ndim, y.ndim, contract, batch)[own]
+            return _of_rows(p, v, tuple(contract[1 - own]), varying, places, made)
+    return made
+
+
+def _result_axes(x: int, y: int, contract: Axes, batch: Axes) -> list[dict[int, int]]:
+    """Which axis of the result an operand's axis becomes."""
+    free = [[a for a in range(n) if a not in contract[i] and a not in batch[i]] for i, n in enumerate((x, y))]
+    first = [*batch[0], *free[0]]
+    shared = len(batch[0])
+    return (
+        [
+            {a: place for place, a in enumerate(first)},
+            {a: place for place, a in enumerate(batch[1])} | {a: len(first) + i for i, a in enumerate(free[1])},
+        ]
+        if shared or first or free[1]
+        else [{}, {}]
+    )
+
+
+def _of_rows(
+    p: Signal, v: Signal, axes: tuple[int, ...], varying: list[int], places: dict[int, int], made: Signal
+) -> Signal:
+    fiber, n = p.fiber, p.fiber.n
+    apart = float(_tables.differing(v.moments, axes, v.shape).flat[0])
+    same, other = fiber.products(p.sample)
+    products: Floats = n * same * v.second_moment + n * (n - 1.0) * other * apart
+    squares = np.diagonal(products)
+    if not float(squares.mean()) > 0 or not math.isfinite(float(squares.mean())):
+        return made
+    profiles = {a: fiber.strengths(squares, a) for a in varying}
+    strength = np.prod([fiber.strength(profile, a, PAIRED) for a, profile in profiles.items()], 0)
+    roots = np.sqrt(np.maximum(strength, 1e-6))
+    plain, alike = (fiber.by_places(m, varying) for m in (products, products / np.outer(roots, roots)))
+    rho, scale = made.rho.copy(), float(squares.mean())
+    for which, moment in alike.items():
+        index = tuple(int(a in {places[b] for b in which}) for a in range(made.ndim))
+        if which:
+            # Beside what rows have in common by their places, what their scores have.
+            rho[index] = np.clip(rho[index] + (moment - plain[which]) / scale, -1.0, ALIKE)
+    found = {places[a]: normalized(profile) for a, profile in profiles.items()}
+    return made.fresh(rho=_tables.settled(rho, made.shape), profiles=made.profiles | kept(found))

@@ -1,0 +1,215 @@
+"""Masked softmax: one law, whatever number, dtype or function takes elements out of it."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from moments import function_agrees, measured, normal, predicted, shape_of
+
+import qrjax
+
+ROWS, LENGTH, HEADS, WIDTH = 4, 16, 4, 16
+CAUSAL = np.tri(LENGTH, dtype=bool)
+LENGTHS = np.array([16, 11, 6, 3])
+PADDING = (np.arange(LENGTH)[None] < LENGTHS[:, None])[:, None, None, :]
+MASKS = {"causal": CAUSAL[None, None], "padding": PADDING, "both": CAUSAL[None, None] & PADDING}
+SLOPES = 2.0 ** -np.arange(1, HEADS + 1, dtype=np.float32)
+PLACES = np.arange(LENGTH, dtype=np.float32)
+ALIBI = SLOPES[:, None, None] * -np.abs(PLACES[:, None] - PLACES[None, :])
+SCORES = normal(ROWS, HEADS, LENGTH, LENGTH)
+NUMBERS = (-1e4, -1e9, -1e30, "min", -np.inf)
+WAYS = {
+    "chosen": lambda x, mask, c: jnp.where(mask, x, c),
+    "added": lambda x, mask, c: x + jnp.where(mask, jnp.zeros_like(c), c),
+    # Numbers beyond the type's are infinite, and an infinity times no mask is no number.
+    "as a multiple": lambda x, mask, c: x + (1 - mask.astype(x.dtype)) * jnp.maximum(c, jnp.finfo(x.dtype).min),
+    "added to a bias": lambda x, mask, c: x + (ALIBI.astype(x.dtype) + jnp.where(mask, jnp.zeros_like(c), c)),
+    "before a scale": lambda x, mask, c: jnp.asarray(0.5, x.dtype) * jnp.where(mask, x + x, c),
+    "twice": lambda x, mask, c: jnp.where(mask, x, c) + jnp.where(mask, jnp.zeros_like(c), c),
+}
+
+
+def law(way, mask, number, dtype=jnp.float32):
+    c = jnp.finfo(dtype).min if number == "min" else number
+    c = jnp.asarray(c if c == -np.inf else max(c, float(jnp.finfo(dtype).min)), dtype)
+    return lambda x: nn.softmax(WAYS[way](x.astype(dtype), MASKS[mask], c)).astype(jnp.float32)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("way", WAYS)
+def test_every_number_masks_alike(way, mask):
+    first = predicted(law(way, mask, NUMBERS[0]), SCORES)
+    assert first.mean == pytest.approx(1 / LENGTH, rel=1e-3)  # a row's sum is one
+    for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
+        for number in NUMBERS:
+            found = predicted(law(way, mask, number, dtype), SCORES)
+            # Of a bias in half precision some numbers are others.
+            within = 0.01 if way == "added to a bias" and dtype != jnp.float32 else 1e-6
+            assert found.second_moment == pytest.approx(first.second_moment, rel=within), (dtype, number)
+            assert found.rho == pytest.approx(first.rho, abs=within)
+
+
+@pytest.mark.parametrize("mask", MASKS)
+@pytest.mark.parametrize("way", ["chosen", "added to a bias"])
+def test_and_as_measured(way, mask):
+    function_agrees(law(way, mask, -1e9), SCORES, draws=64)
+
+
+def scores(q, k):
+    return jnp.einsum("bqhd,bkhd->bhqk", q, k) / np.float32(np.sqrt(WIDTH))
+
+
+def weighted(p, v):
+    return jnp.einsum("bhqk,bkhd->bqhd", p, v)
+
+
+def by_hand(q, k, v):
+    e = jnp.where(MASKS["causal"], jnp.exp(scores(q, k)), 0)
+    return weighted(e / e.sum(-1, keepdims=True), v)
+
+
+def multiplied(q, k, v):
+    e = jnp.exp(scores(q, k)) * MASKS["both"].astype(np.float32)
+    return weighted(e / (1e-9 + e.sum(-1, keepdims=True)), v)
+
+
+def best(q, k, v):
+    s = scores(q, k)
+    return weighted(nn.softmax(jnp.where(s < jax.lax.top_k(s, 4)[0][..., -1:], -jnp.inf, s)), v)
+
+
+BIAS = ALIBI[None] + np.where(MASKS["causal"], 0, np.finfo(np.float32).min)
+ATTENTION = {
+    "Linen, causal": lambda q, k, v: nn.dot_product_attention(q, k, v, mask=MASKS["causal"]),
+    "Linen, padding": lambda q, k, v: nn.dot_product_attention(q, k, v, mask=MASKS["padding"]),
+    "Linen, a bias with a mask": lambda q, k, v: nn.dot_product_attention(q, k, v, bias=BIAS),
+    "Linen, a bias": lambda q, k, v: nn.dot_product_attention(q, k, v, bias=ALIBI[None]),
+    "jax.nn, causal": lambda q, k, v: jax.nn.dot_product_attention(q, k, v, is_causal=True),
+    "jax.nn, both": lambda q, k, v: jax.nn.dot_product_attention(q, k, v, mask=MASKS["padding"], is_causal=True),
+    "jax.nn, lengths": lambda q, k, v: jax.nn.dot_product_attention(q, k, v, key_value_seq_lengths=LENGTHS),
+    "jax.nn, a window": lambda q, k, v: jax.nn.dot_product_attention(q, k, v, local_window_size=(3, 0)),
+    "jax.nn, a bias": lambda q, k, v: jax.nn.dot_product_attention(q, k, v, bias=BIAS),
+    "shared keys": lambda q, k, v: jax.nn.dot_product_attention(q, k[:, :, :2], v[:, :, :2], is_causal=True),
+    "softmax's where": lambda q, k, v: weighted(
+        nn.softmax(scores(q, k), where=np.broadcast_to(CAUSAL, (ROWS, HEADS, LENGTH, LENGTH))), v
+    ),
+    "zeros after the exponential": by_hand,
+    "multiplied after the exponential": multiplied,
+    "multiplied before": lambda q, k, v: weighted(nn.softmax(scores(q, k) * CAUSAL - 1e10 * (1.0 - CAUSAL)), v),
+    "the best only": best,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_attention(name):
+    if name == "multiplied before":
+        with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+            return function_agrees(ATTENTION[name], *(normal(ROWS, LENGTH, HEADS, WIDTH) for _ in range(3)), draws=32)
+    return function_agrees(ATTENTION[name], *(normal(ROWS, LENGTH, HEADS, WIDTH) for _ in range(3)), draws=32)
+
+
+REDUCTIONS = {
+    "largest": lambda x: jnp.where(MASKS["causal"], x, -1e9).max(-1),
+    "smallest": lambda x: jnp.where(MASKS["causal"], x, 1e9).min(-1),
+    "logsumexp": lambda x: jax.nn.logsumexp(jnp.where(MASKS["both"], x, -np.inf), -1),
+    "log_softmax": lambda x: jnp.where(MASKS["both"], jax.nn.log_softmax(jnp.where(MASKS["both"], x, -1e9)), 0),
+    "mean": lambda x: jnp.where(MASKS["padding"], x, 0).sum(-1) / LENGTHS[:, None, None].astype(np.float32),
+    "normalized": lambda x: jnp.where(MASKS["padding"], x, 0) / (1 + jnp.where(MASKS["padding"], x * x, 0).sum(-1, keepdims=True)),
+    "is it masked": lambda x: (jnp.where(MASKS["causal"], x, -1e9) > -1e8).astype(jnp.float32),
+    "bounded": lambda x: jnp.tanh(jnp.where(MASKS["causal"], x, -1e9)),
+    "moved": lambda x: nn.softmax(jnp.where(MASKS["causal"], x, -1e9).transpose(0, 1, 3, 2).reshape(ROWS, -1, LENGTH), 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REDUCTIONS)
+def test_what_else_meets_a_mask(name):
+    # Softmax over keys and heads at once: the sample has few of its longest rows.
+    function_agrees(REDUCTIONS[name], normal(ROWS, HEADS, LENGTH, LENGTH, mean=0.5), draws=64)
+
+
+class RelativeAttention(nn.Module):
+    """Self-attention with a table of relative positions, as T5's decoder has it."""
+
+    number: float = -1e9
+    dtype: object = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        rows, length, width = x.shape
+        heads = lambda name: nn.Dense(width, use_bias=False, dtype=self.dtype, name=name)(x).reshape(rows, length, 4, -1)
+        away = np.clip(np.arange(length)[None] - np.arange(length)[:, None], -8, 0) + 8
+        bias = nn.Embed(9, 4, dtype=self.dtype)(away).transpose(2, 0, 1)[None]
+        number = jnp.asarray(self.number, self.dtype)
+        bias = bias + jnp.where(np.tri(length, dtype=bool)[None, None], jnp.zeros_like(number), number)
+        y = nn.dot_product_attention(heads("query"), heads("key"), heads("value"), bias, dtype=self.dtype)
+        return nn.Dense(width, use_bias=False, dtype=self.dtype, name="out")(y.reshape(x.shape)).astype(jnp.float32)
+
+
+class Decoder(nn.Module):
+    number: float = -1e9
+    dtype: object = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(2):
+            x = x + RelativeAttention(self.number, self.dtype)(nn.LayerNorm()(x).astype(self.dtype))
+        return x
+
+
+X = normal(4, LENGTH, 64)
+
+
+def gains(number, dtype):
+    report = qrjax.analyze(Decoder(number, dtype), shape_of(X))
+    return np.array([row.gain for row in report if row.gain is not None])
+
+
+def test_a_decoder_has_the_same_gains_whatever_masks_it():
+    first = gains(-1e4, jnp.float32)
+    assert np.isfinite(first).all()
+    for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
+        for number in (-1e4, float(jnp.finfo(dtype).min), -np.inf):
+            assert gains(number, dtype) == pytest.approx(first, rel=1e-6), (dtype, number)
+
+
+def test_a_decoder_as_measured():
+    squares = []
+    for seed in range(6):
+        variables = qrjax.autoinit(Decoder(), shape_of(X), seed=seed, source="hash", distribution="uniform")
+        report = qrjax.measure(Decoder(), variables, jax.random.normal(jax.random.key(seed), X.shape))
+        squares.append([row.measured_second_moment for row in report if row.gain is not None])
+    # Six draws of tables of nine: their squares' mean is within 1.5 of one, others closer.
+    assert np.abs(np.log2(np.mean(squares, 0))).max() < 0.3
+    assert np.median(np.abs(np.log2(np.mean(squares, 0)))) < 0.1
+
+
+class Padded(nn.Module):
+    """Attention with a padding mask of integers, as tokenizers give it."""
+
+    @nn.compact
+    def __call__(self, x, mask):
+        number = jnp.finfo(x.dtype).min
+        bias = jax.lax.select(mask > 0, jnp.zeros(mask.shape), jnp.full(mask.shape, number))[:, None, None, :]
+        heads = lambda name: nn.DenseGeneral((4, 16), use_bias=False, name=name)(x)
+        y = nn.dot_product_attention(heads("query"), heads("key"), heads("value"), bias)
+        return nn.DenseGeneral(64, axis=(-2, -1), name="out")(y)
+
+
+def test_a_mask_that_is_not_known():
+    # Fifteen of sixteen unknown integers are above 0, so nearly all is present.
+    unknown = qrjax.analyze(Padded(), shape_of(X), jax.ShapeDtypeStruct((4, LENGTH), np.int32))
+    full = qrjax.analyze(Padded(), shape_of(X), np.ones((4, LENGTH), np.int32))
+    assert unknown[-1].gain == pytest.approx(full[-1].gain, rel=0.05)
+    half = qrjax.analyze(Padded(), shape_of(X), (np.arange(LENGTH)[None] < LENGTHS[:, None]).astype(np.int32))
+    assert half[-1].gain < 0.9 * full[-1].gain
+
+
+def test_rows_that_are_masked_all_over():
+    # Programs attend to all of such a row, by whatever is left of its scores.
+    empty = np.array(MASKS["causal"])
+    empty[..., 0, :] = False
+    found = predicted(lambda x: nn.softmax(jnp.where(empty, x, -1e9)), SCORES)
+    _, second_moment = measured(lambda x: nn.softmax(jnp.where(empty, x, -1e9)), SCORES)
+    assert found.mean == pytest.approx(1 / LENGTH, rel=1e-3)
+    assert found.second_moment == pytest.approx(second_moment, rel=0.05)
