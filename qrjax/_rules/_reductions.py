@@ -29,7 +29,7 @@ def reduce_max(equation: Equation, x: Signal) -> Signal:
     return extreme(x, equation.params["axes"])
 
 
-@signals("reduce_min", "reduce_and")
+@signals("reduce_min", "reduce_and", masked=True)
 def reduce_min(equation: Equation, x: Signal) -> Signal:
     """The law of the smallest of n elements with their correlation."""
     return extreme(x, equation.params["axes"], largest=False)

@@ -227,9 +227,9 @@ def _moved_masks(rule: Rule, equation: Equation, values: Sequence[Value]) -> lis
     # Each gate by itself where one operand has them; several operands have one gate each.
     layers = [{given[0][0]: g} for g in given[0][1].gates] if len(given) == 1 else [{p: presence(m) for p, m in given}]
     columns = [_moved_gates(rule, equation, values, layer) for layer in layers]
-    value = min(mask.value for _, mask in given)
+    value, whole = max((mask.value for _, mask in given), key=abs), any(mask.whole for _, mask in given)
     kept = [tuple(g for g in column if not (g.is_constant and g.mean == 1)) for column in zip(*columns, strict=True)]
-    return [Mask(value, gates) if gates else None for gates in kept]
+    return [Mask(value, gates, whole) if gates else None for gates in kept]
 
 
 def _moved_gates(rule: Rule, equation: Equation, values: Sequence[Value], gates: Mapping[int, Signal]) -> list[Signal]:

@@ -27,8 +27,6 @@ ELEMENTS = 16384
 COLUMNS = 1024
 # Rows that meet each other.
 PAIRED = 256
-# Numbers down from this are put in by masks; -1e4 is less in half precision.
-LEVEL = -9e3
 
 
 def noise_rows(columns: int) -> int:
@@ -73,9 +71,16 @@ class Fiber:
         return None
 
     def known_rows(self, x: Signal) -> Floats | None:
-        """The numbers of a known array at the aggregates of the sample's rows, see `Segments`."""
-        del x
-        return None
+        """The numbers of a known array at the aggregates of the sample's rows."""
+        if not self.shape or x.array is None or x.drawn:
+            return None
+        full = [1 if a in self.axes else n for a, n in enumerate(self.shape)]
+        array = np.asarray(x.array, np.float64)
+        if x.shape == tuple(n for a, n in enumerate(self.shape) if a not in self.axes):
+            array = np.expand_dims(array, self.axes)
+        elif x.shape != tuple(full):
+            return None
+        return np.array(self.taken(array)[:, :1])
 
     @functools.cached_property
     def z(self) -> Floats:
@@ -159,11 +164,11 @@ class Fiber:
 
     def present(self, mask: Mask) -> NDArray[np.bool_]:
         """Which elements of the sample are present; of a mask for a softmax, in every row one at least."""
-        key = (*(gate.source for gate in mask.gates), mask.value <= LEVEL)
+        key = (*(gate.source for gate in mask.gates), mask.whole)
         if key not in self.patterns:
             parts = [self._pattern(gate, number) for number, gate in enumerate(mask.gates)]
             made = np.array(functools.reduce(np.logical_and, parts))
-            if mask.value <= LEVEL:
+            if mask.whole:
                 empty = ~made.any(1)
                 made[empty] = parts[0][empty]
                 # Where a row of the mask is empty, programs attend to all of it.

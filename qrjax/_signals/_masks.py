@@ -16,12 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._signals import _tables
-from qrjax._signals._fibers import LEVEL, pair_covariance
+from qrjax._signals._fibers import pair_covariance
 from qrjax._signals._gates import gated
 from qrjax._signals._quadrature import Floats, correlation, hermite_squares, quantiles
 from qrjax._signals._signal import HUGE, Mask, Signal, Source, relation
 from qrjax._signals._tables import Shape
 
+# Numbers down from this are put in by masks; -1e4 is less in half precision.
+LEVEL = -9e3
 # And these are masks before they are subtracted; scales and frequencies are less.
 HIGH = 1e8
 # Elements stay absent as long as nothing of them would be left by an exponential.
@@ -84,7 +86,7 @@ def known(array: NDArray[Any]) -> Signal:
         return whole
     found = gate(compacted(~absent), array.shape)
     bare = dataclasses.replace(_of_present(numbers, ~absent, array.dtype), array=array)
-    return dataclasses.replace(bare, mask=Mask(float(numbers[absent].mean()), (found,)))
+    return dataclasses.replace(bare, mask=Mask(float(numbers[absent].mean()), (found,), whole=True))
 
 
 def is_truths(array: NDArray[Any]) -> bool:
@@ -123,7 +125,7 @@ def masked_choice(operands: Sequence[Signal]) -> Signal | None:
         return None
     for case, other, present in ((off, on, which), (on, off, inverted(which))):
         if case.is_constant and case.mask is None and _is_mask(case.mean, other, present):
-            return _left_out(other, Mask(case.mean, (present,)))
+            return _left_out(other, Mask(case.mean, (present,), whole=not LEVEL < case.mean < HIGH))
     return None
 
 
@@ -140,12 +142,12 @@ def masked_product(operands: Sequence[Signal]) -> Signal | None:
 
 def _is_mask(number: float, other: Signal, present: Signal) -> bool:
     """Whether a number says that elements are absent, or else whether it is known which of them hold it."""
-    if number > LEVEL:
+    if LEVEL < number < HIGH:
         apart = other.source is not None and other.source is not present.source
         return apart and other.mask is None and present.array is not None
     # Which elements are absent may depend on their values.
     tied = other.source is not None and abs(relation(present.source or Source(), other.source)) >= 1e-2
-    return not tied and other.values.min() >= number / 2
+    return not tied and bool((np.sign(number) * other.values).max() <= abs(number) / 2)
 
 
 def _left_out(x: Signal, mask: Mask) -> Signal:
@@ -172,7 +174,8 @@ def joint(masks: Sequence[Mask | None]) -> Mask | None:
     if len(actual) > 1:
         arrays = [np.asarray(g.array, bool) for g in actual]
         actual = [gate(compacted(functools.reduce(np.logical_and, arrays)), actual[0].shape)]
-    return Mask(min(mask.value for mask in given), (*actual, *others))
+    value = max((mask.value for mask in given), key=abs)
+    return Mask(value, (*actual, *others), any(mask.whole for mask in given))
 
 
 def presence(mask: Mask) -> Signal:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from qrjax._signals import _tables
 from qrjax._signals._combine import combine
-from qrjax._signals._fibers import LEVEL, Fiber, fiber_of, laid_fiber
-from qrjax._signals._masks import resolved, unveiled, valid
+from qrjax._signals._fibers import Fiber, fiber_of, laid_fiber
+from qrjax._signals._masks import resolved, settled, unveiled, valid
 from qrjax._signals._profiles import kept, normalized, renamed
 from qrjax._signals._quadrature import (
     CDF,
@@ -136,7 +136,7 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
     axes = tuple(sorted(axes))
     n = math.prod(x.shape[axis] for axis in axes)
     shape = shrunk(x.shape, axes)
-    if not largest or (x.mask is not None and x.mask.value > LEVEL):
+    if x.mask is not None and (settled(x) is not x or (x.mask.value > 0) is largest):
         x = resolved(x)
     if x.is_constant:
         return Signal.constant(x.mean, shape, x.dtype)
@@ -149,12 +149,14 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
     present = None if mask is None else fiber.present(mask)
     within = float(_tables.differing(x.covariances, axes, x.shape).flat[0])
     pick: Callable[..., Floats] = functools.partial(np.max if largest else np.min, axis=1, keepdims=True)
-    rows = pick(sample if present is None else np.where(present, sample, -HUGE))
+    fill = -HUGE if largest else HUGE
+    rows = pick(sample if present is None else np.where(present, sample, fill))
     if x.shift is None:
         values = extreme_values(x.values, n if present is None else _counts(present, n), within, largest)
     else:
         values = quantiles(rows, np.ones_like(rows))
-    rho = _extreme_rho(x, fiber, pick, _tables.dropped(x.rho, axes), values, present)
+    picked = pick if present is None else lambda found: pick(np.where(present, found, fill))
+    rho = _extreme_rho(x, fiber, picked, _tables.dropped(x.rho, axes), values)
     if np.ptp(values) == 0:
         return Signal.constant(values[0], shape, x.dtype)
     source = related([(fiber.parent, _tie(fiber, rows))])
@@ -177,24 +179,16 @@ def extreme_values(values: Floats, n: float | Floats, within: float, largest: bo
     return found if largest else -found
 
 
-def _extreme_rho(
-    x: Signal, fiber: Fiber, pick: Callable[..., Floats], table: Floats, values: Floats,
-    present: NDArray[np.bool_] | None,
-) -> Floats:  # fmt: skip
+def _extreme_rho(x: Signal, fiber: Fiber, pick: Callable[..., Floats], table: Floats, values: Floats) -> Floats:
     """The correlations between the extremes of two rows, from those between their elements, on a sample."""
     squares = hermite_squares(values)
-
     law, known = (x.values, 0.0) if x.shift is None else (x.shift[0].values, fiber.taken(x.shift[1]))
-
-    def picked(found: Floats) -> Floats:
-        return pick(found + known if present is None else np.where(present, found + known, -HUGE))
-
-    own = picked(fiber.values(law))
+    own = pick(fiber.values(law) + known)
     other_z = np.roll(np.roll(fiber.z, fiber.z.shape[0] // 2 + 1, 0), fiber.z.shape[1] // 2 + 1, 1)
     result = np.ones_like(table)
     for r in np.unique(table):
         if r < 1.0:
-            partner = picked(np.interp(r * fiber.z + math.sqrt(1 - r * r) * other_z, NODES, law))
+            partner = pick(np.interp(r * fiber.z + math.sqrt(1 - r * r) * other_z, NODES, law) + known)
             covariances = np.array([float((own * partner).mean() - own.mean() * partner.mean())])
             result[table == r] = max(0.0, float(correlation(squares, covariances)[0])) if r > 0 else 0.0
     return result

@@ -142,10 +142,12 @@ class Mask:
       value: the number that they hold.
       gates: signals of truth values, of the array's shape and independent of each other: an element is present where
         all hold. A gate whose `array` is known may have it with length 1 along axes where nothing differs.
+      whole: whether a row without any element counts as one with all, as in a softmax.
     """
 
     value: float
     gates: tuple[Signal, ...]
+    whole: bool = False
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
