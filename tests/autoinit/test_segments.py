@@ -159,7 +159,7 @@ def test_indices_that_are_not_known_are_taken_as_random():
     random = np.random.default_rng(1)
     known = qrjax.analyze(Attention(), x, *(random.integers(0, N, E, np.int32) for _ in range(2)))
     gains, expected = ([row.gain for row in report if row.gain is not None] for report in (guessed, known))
-    assert gains == pytest.approx(expected, rel=0.05)
+    assert gains == pytest.approx(expected, rel=0.1)
     notes = [note for row in guessed for note in row.notes]
     assert f"indices into {N} places are not known: taken as uniformly random" in notes
     assert not [note for row in known for note in row.notes]
