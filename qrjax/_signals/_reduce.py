@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from qrjax._signals import _tables
 from qrjax._signals._combine import combine
@@ -36,8 +35,6 @@ from qrjax._signals._tables import Shape
 MANY = 6
 # Two rows' aggregates correlate at most by this.
 ALIKE = 1 - 1e-6
-# Numbers that stand for how many elements of a row are present.
-COUNTS = 16
 
 
 def shrunk(shape: Shape, axes: Sequence[int]) -> Shape:
@@ -151,8 +148,8 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
     pick: Callable[..., Floats] = functools.partial(np.max if largest else np.min, axis=1, keepdims=True)
     fill = -HUGE if largest else HUGE
     rows = pick(sample if present is None else np.where(present, sample, fill))
-    if x.shift is None:
-        values = extreme_values(x.values, n if present is None else _counts(present, n), within, largest)
+    if x.shift is None and present is None:
+        values = extreme_values(x.values, n, within, largest)
     else:
         values = quantiles(rows, np.ones_like(rows))
     picked = pick if present is None else lambda found: pick(np.where(present, found, fill))
@@ -163,18 +160,11 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
     return Signal(shape, x.dtype, values, source, _tables.settled(rho, shape), fiber=fiber, sample=rows)
 
 
-def _counts(present: NDArray[np.bool_], n: int) -> Floats:
-    """How many elements of a row are present: numbers that are equally likely."""
-    found: Floats = np.quantile(present.mean(1) * n, (np.arange(COUNTS) + 0.5) / COUNTS)
-    return np.maximum(1.0, found.round())
-
-
-def extreme_values(values: Floats, n: float | Floats, within: float, largest: bool) -> Floats:
-    """The quantile function of the extreme of n elements whose covariance is `within`; several n are equally likely."""
+def extreme_values(values: Floats, n: float, within: float, largest: bool) -> Floats:
+    """The quantile function of the extreme of n elements whose covariance is `within`."""
     law = quantiles(values if largest else -values, WEIGHTS)
     rho = float(correlation(hermite_squares(law), np.array([within]))[0])
-    one = copula(rho, NODES)
-    below = np.mean([COARSE_WEIGHTS @ one**k for k in np.atleast_1d(n)], 0)
+    below = COARSE_WEIGHTS @ copula(rho, NODES) ** n
     found = np.interp(np.interp(CDF, below, NODES), NODES, law)
     return found if largest else -found
 
