@@ -63,20 +63,15 @@ def _result_axes(x: int, y: int, contract: Axes, batch: Axes) -> list[dict[int, 
     """Which axis of the result an operand's axis becomes."""
     free = [[a for a in range(n) if a not in contract[i] and a not in batch[i]] for i, n in enumerate((x, y))]
     first = [*batch[0], *free[0]]
-    shared = len(batch[0])
-    return (
-        [
-            {a: place for place, a in enumerate(first)},
-            {a: place for place, a in enumerate(batch[1])} | {a: len(first) + i for i, a in enumerate(free[1])},
-        ]
-        if shared or first or free[1]
-        else [{}, {}]
-    )
+    own = {a: place for place, a in enumerate(first)}
+    other = {a: place for place, a in enumerate(batch[1])} | {a: len(first) + i for i, a in enumerate(free[1])}
+    return [own, other]
 
 
 def _of_rows(
     p: Signal, v: Signal, axes: tuple[int, ...], varying: list[int], places: dict[int, int], made: Signal
 ) -> Signal:
+    """The result with the strengths of its rows and with what two of them share, by the softmax's sample of rows."""
     fiber, n = p.fiber, p.fiber.n
     apart = float(_tables.differing(v.moments, axes, v.shape).flat[0])
     same, other = fiber.products(p.sample)

@@ -32,12 +32,7 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
         indices = assumed(equation, indices, operand.shape[0])
         assert not isinstance(indices, Opaque)
     if isinstance(operand, Known) and isinstance(indices, Known) and math.prod(equation.shape) <= KNOWN_SIZE:
-        found = np.asarray(equation.evaluate(operand.array, indices.array)[0])
-        if rows and found.dtype.kind not in "biu":
-            kind_of(equation.context, indices.array)
-            # Rows that come back are pairs to be told from others.
-            return actual(equation.context, found) if _collisions(indices.array, (1,)) > 0 else Known(found)
-        return Known(found)
+        return _of_known(equation, operand, indices, rows)
     x = described(operand)
     numbers = equation.params["dimension_numbers"]
     if x.is_constant and x.weight is None:
@@ -54,16 +49,29 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
         )
     if not indexed or x.source is None:
         return result
-    fiber = None
-    if rows and isinstance(indices, Known):
+    return _elsewhere(equation, x, indices, result, tuple(int(a in indexed) for a in range(x.ndim)), rows)
+
+
+def _of_known(equation: Equation, operand: Known, indices: Known, rows: bool) -> Value:
+    """Known elements; rows of numbers that come back are pairs to be told from others."""
+    found = np.asarray(equation.evaluate(operand.array, indices.array)[0])
+    if not rows or found.dtype.kind in "biu":
+        return Known(found)
+    kind_of(equation.context, indices.array)
+    return actual(equation.context, found) if _collisions(indices.array, (1,)) > 0 else Known(found)
+
+
+def _elsewhere(
+    equation: Equation, x: Signal, indices: Value, result: Signal, differ: tuple[int, ...], rows: bool
+) -> Signal:
+    """The elements in other places: aggregates of segments at what they came from, others as a part of their array."""
+    assert x.source is not None
+    if rows and isinstance(indices, Known) and x.sample is not None and x.sample.shape[1] == 1:
         fiber = shared(x, kind_of(equation.context, indices.array), x.shape[0])
-    differ = tuple(int(a in indexed) for a in range(x.ndim))
-    if fiber is not None and x.sample is not None and x.sample.shape[1] == 1:
-        return returned(result, fiber, x.sample)
+        if fiber is not None:
+            return returned(result, fiber, x.sample)
     source = x.source.part(("gather", equation.key), float(x.rho[differ]))
-    if source is x.source:
-        return result
-    return dataclasses.replace(result, source=source, fiber=None, sample=None)
+    return result if source is x.source else dataclasses.replace(result, source=source, fiber=None, sample=None)
 
 
 def _met(equation: Equation, x: Signal, indices: Known, indexed: tuple[int, ...], numbers: Any) -> dict[Any, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qrjax._signals import _tables
 from qrjax._signals._combine import combine
@@ -143,21 +144,25 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
     fiber, sample = row_sample(x, axes, n)
     assert fiber is not None
     assert sample is not None
-    present = None if mask is None else fiber.present(mask)
-    within = float(_tables.differing(x.covariances, axes, x.shape).flat[0])
-    pick: Callable[..., Floats] = functools.partial(np.max if largest else np.min, axis=1, keepdims=True)
-    fill = -HUGE if largest else HUGE
-    rows = pick(sample if present is None else np.where(present, sample, fill))
-    if x.shift is None and present is None:
+    pick = _picked(None if mask is None else fiber.present(mask), largest)
+    rows = pick(sample)
+    if x.shift is None and mask is None:
+        within = float(_tables.differing(x.covariances, axes, x.shape).flat[0])
         values = extreme_values(x.values, n, within, largest)
     else:
         values = quantiles(rows, np.ones_like(rows))
-    picked = pick if present is None else lambda found: pick(np.where(present, found, fill))
-    rho = _extreme_rho(x, fiber, picked, _tables.dropped(x.rho, axes), values)
+    rho = _extreme_rho(x, fiber, pick, _tables.dropped(x.rho, axes), values)
     if np.ptp(values) == 0:
         return Signal.constant(values[0], shape, x.dtype)
     source = related([(fiber.parent, _tie(fiber, rows))])
     return Signal(shape, x.dtype, values, source, _tables.settled(rho, shape), fiber=fiber, sample=rows)
+
+
+def _picked(present: NDArray[np.bool_] | None, largest: bool) -> Callable[[Floats], Floats]:
+    """The extremes of the rows of a sample, of those elements that are present."""
+    pick: Callable[..., Floats] = functools.partial(np.max if largest else np.min, axis=1, keepdims=True)
+    fill = -HUGE if largest else HUGE
+    return pick if present is None else lambda found: pick(np.where(present, found, fill))
 
 
 def extreme_values(values: Floats, n: float, within: float, largest: bool) -> Floats:
