@@ -12,7 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._initializers._compilation import COMPILED_ONCE
-from qrjax._signals._masks import KEPT, compacted, gate, known, presence, presented, resolved, unveiled, valid
+from qrjax._signals import _tables
+from qrjax._signals._masks import (
+    HIGH,
+    KEPT,
+    LEVEL,
+    compacted,
+    gate,
+    joint,
+    known,
+    presence,
+    presented,
+    resolved,
+    unveiled,
+    valid,
+)
 from qrjax._signals._signal import Mask, Signal
 
 # Arrays up to this size are computed, not described: masks, positions, rotations.
@@ -185,6 +199,8 @@ def _moving(rule: Rule) -> Rule:
     @functools.wraps(rule)
     def call(equation: Equation, *values: Value) -> Any:
         values = tuple(_movable(v) for v in values)
+        if _pads_a_mask(equation, values):
+            return _padded(equation, described(values[0]), described(values[1]).mean)
         if not any(isinstance(v, Signal) and v.mask is not None for v in values):
             return rule(equation, *values)
         values = tuple(_numbers(v) for v in values)
@@ -198,6 +214,28 @@ def _moving(rule: Rule) -> Rule:
         return results if len(results) > 1 else results[0]
 
     return call
+
+
+def _pads_a_mask(equation: Equation, values: Sequence[Value]) -> bool:
+    """Whether an array is padded with elements that are absent."""
+    if equation.name != "pad" or not isinstance(values[0], Signal) or math.prod(equation.shape) > KEPT:
+        return False
+    return not LEVEL < described(values[1]).mean < HIGH
+
+
+def _padded(equation: Equation, x: Signal, number: float) -> Signal:
+    """The same elements among absent ones."""
+
+    def placed(present: NDArray[Any]) -> Signal:
+        found = equation.evaluate(np.broadcast_to(present, x.shape), np.zeros((), bool))[0]
+        return gate(compacted(np.asarray(found)), equation.shape)
+
+    gates = [placed(np.ones(x.shape, bool))]
+    for own in () if x.mask is None else x.mask.gates:
+        wider = dataclasses.replace(own, shape=equation.shape, rho=_tables.settled(own.rho, equation.shape))
+        gates.append(wider if own.array is None else placed(np.asarray(own.array, bool)))
+    made = x.fresh(shape=equation.shape, rho=_tables.settled(x.rho, equation.shape))
+    return dataclasses.replace(made, mask=joint([Mask(number, tuple(gates), whole=True)]))
 
 
 def _movable(value: Value) -> Value:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from qrjax._rules._places import kinds, pair_moment
 from qrjax._rules._registry import FIRST, Context, Equation, Known, Opaque, Value, described
 from qrjax._signals import _tables
-from qrjax._signals._masks import resolved
+from qrjax._signals._masks import known_gates, resolved, unveiled
 from qrjax._signals._quadrature import NODES, Floats, correlation, phi_inverse
 from qrjax._signals._signal import Signal, Source, related, relation
 
@@ -43,8 +43,13 @@ def sample(equation: Equation, *values: Value) -> list[Value]:
         return [Signal.normal(tuple(o.shape), dtype=o.dtype) for o in equation.outputs]
     equation.context.note(f"{equation.name} by sampling")
     draws = _draws.setdefault(equation.context, {})
-    arrays = [v.array if isinstance(v, Known) else drawn(resolved(described(v)), draws) for v in values]
+    arrays = [v.array if isinstance(v, Known) else drawn(_drawable(described(v)), draws) for v in values]
     return _results(equation, values, arrays)
+
+
+def _drawable(x: Signal) -> Signal:
+    """The signal with its mask, where that is known, else as a mixture."""
+    return x if x.mask is None else dataclasses.replace(resolved(x), bare=x if known_gates(x) else None)
 
 
 def _results(equation: Equation, values: Sequence[Value], arrays: Sequence[NDArray[Any]]) -> list[Value]:
@@ -141,6 +146,12 @@ def drawn(x: Signal, draws: Draws) -> NDArray[Any]:
     """An actual array with the signal's law and correlations; one draw for each source."""
     if x.array is not None and x.array.shape == x.shape:
         return x.array
+    bare = unveiled(x)
+    if bare.mask is not None:
+        # Where a known mask is, and what it left.
+        present = [np.broadcast_to(np.asarray(g.array, bool), x.shape) for g in bare.mask.gates]
+        inside = drawn(dataclasses.replace(bare, mask=None, bare=None), draws)
+        return np.where(np.logical_and.reduce(present), inside, _typed(np.asarray(bare.mask.value), x.dtype))
     if x.source is None:
         return np.full(x.shape, _typed(np.asarray(x.mean), x.dtype))
     z = draws.get(x.source)

@@ -28,6 +28,8 @@ LEVEL = -9e3
 HIGH = 1e8
 # Elements stay absent as long as nothing of them would be left by an exponential.
 FAR = 80.0
+# Truth values that were computed miss 0 and 1 by this.
+ROUNDING = 1e-3
 # Arrays of truth values up to this size are kept.
 KEPT = 1 << 22
 
@@ -121,7 +123,7 @@ def masked_choice(operands: Sequence[Signal]) -> Signal | None:
     which, off, on = operands
     if which.array is not None and which.array.shape == which.shape and which.dtype.kind == "b":
         which = gate(compacted(which.array), which.shape)
-    if which.source is None or which.mask is not None or not ((which.values >= 0) & (which.values <= 1)).all():
+    if which.source is None or which.mask is not None or np.abs(which.values - 0.5).max() > 0.5 + ROUNDING:
         return None
     for case, other, present in ((off, on, which), (on, off, inverted(which))):
         if case.is_constant and case.mask is None and _is_mask(case.mean, other, present):
@@ -215,7 +217,12 @@ def presented(x: Signal) -> Signal:
     """The signal of all elements, unless the number of those that are absent has no part in any moment."""
     if x.mask is None or settled(x) is x:
         return x
-    return dataclasses.replace(resolved(x), bare=x if all(g.array is not None for g in x.mask.gates) else None)
+    return dataclasses.replace(resolved(x), bare=x if known_gates(x) else None)
+
+
+def known_gates(x: Signal) -> bool:
+    """Whether it is known which elements are absent."""
+    return x.mask is not None and all(g.array is not None for g in x.mask.gates)
 
 
 def resolved(x: Signal) -> Signal:
