@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,16 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from qrjax._autoinit._analyze import Selection, check_target, input_values, model_of, selector
+from qrjax._autoinit._calibration import Factors, settled, stack_axes, times
 from qrjax._interpreter._findings import findings
 from qrjax._interpreter._gains import Given
 from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._replay import Moments, Path, Replay
 from qrjax._interpreter._report import Report, Row
-
-# Weights used several times are calibrated to this, in logarithms of their output's second moment.
-TOLERANCE = 2e-3
-ROUNDS = 40
+from qrjax._signals._signal import Weight
 
 
 def measure(
@@ -71,26 +68,48 @@ def _rows_of(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row]]:
         if isinstance(array, jax.ShapeDtypeStruct):
             raise ValueError(f"`sample_input` must hold real numbers to be measured, got {array}")
     values = input_values(model, None, None)
-    walk, _ = model.walked(Given(1.0, None, _variances(model, flat)), values)
+    walk, _ = model.walked(Held(1.0, None, arrays=_arrays(model, flat)), values)
     rows = walk.ledger.rows()
     if not any(row.gain is not None for row in rows):
         raise ValueError("the model has no weights: none of its parameters is multiplied with its input")
     return walk.ledger, rows
 
 
-def _variances(model: Model, flat: Sequence[Any]) -> dict[Any, float]:
-    """The variances of parameters that are centred, whole and by layer, in case they are stacked."""
-    result: dict[Any, float] = {}
-    for leaf, array in zip(model.leaves, flat, strict=True):
-        if not leaf.trained or len(leaf.shape) < 2 or not jax.numpy.issubdtype(leaf.dtype, np.floating):
-            continue
-        layers = jnp.asarray(array, jnp.float32).reshape(leaf.shape[0], -1)
-        moments = np.asarray(jnp.mean(layers**2, 1), np.float64)
-        mean, moment = float(jnp.mean(layers)), float(moments.mean())
-        if moment > 0 and mean**2 < 0.01 * moment:
-            result[leaf.path, None] = moment
-            result |= {(leaf.path, i): float(m) for i, m in enumerate(moments)}
-    return result
+@dataclasses.dataclass
+class Held(Given):
+    """The variances of parameters that are centred, whole or by layer, looked up as they are met."""
+
+    arrays: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def touches(self, weight: Weight) -> bool:
+        """Whether it is an array that is centred."""
+        key = (weight.path, weight.index)
+        if key not in self.variances and weight.path in self.arrays:
+            moment = _centred(self.arrays[weight.path], weight)
+            if moment is not None:
+                self.variances[key] = moment
+        return key in self.variances
+
+
+def _centred(array: Any, weight: Weight) -> float | None:
+    """The second moment of a parameter, or of one layer of a stack; None if the whole has a mean."""
+    values = jnp.asarray(array, jnp.float32)
+    mean, moment = float(jnp.mean(values)), float(jnp.mean(values**2))
+    if not (moment > 0 and mean**2 < 0.01 * moment):
+        return None
+    if weight.index is None:
+        return moment
+    (axis,) = stack_axes(weight, values.ndim, 1)
+    return float(jnp.mean(jnp.take(values, weight.index, axis) ** 2))
+
+
+def _arrays(model: Model, flat: Sequence[Any]) -> dict[str, Any]:
+    """The parameters that may be weights."""
+    return {
+        leaf.path: array
+        for leaf, array in zip(model.leaves, flat, strict=True)
+        if leaf.trained and len(leaf.shape) >= 2 and jax.numpy.issubdtype(leaf.dtype, np.floating)
+    }
 
 
 def _key(rngs: Any) -> Any:
@@ -151,8 +170,10 @@ def calibrate(
     """Rescales weights so that on this batch every weight's output has the target's second moment.
 
     One sweep, layer by layer: each output is measured with all earlier ones corrected already. Weights that are
-    used several times, or at every step of a recurrence, are corrected until the mean over their uses fits, which
-    takes a few sweeps.
+    used several times, at every step of a recurrence, or beside their product with the input, are corrected until
+    the mean over their uses fits, which takes a few sweeps; of a table that also makes logits, the logits fit. Where
+    no scale of a weight gives the target, as of one that is normalized, a `qrjax.CalibrationWarning` says so and the
+    weight is left as it is.
 
     Args:
       module, variables, sample_input, *args, rngs, method, mutable, **kwargs: as in `qrjax.measure`.
@@ -185,65 +206,21 @@ def calibrate(
 
 def calibrated(model: Model, flat: list[Any], target: float, chosen: Callable[[str], bool], key: Any) -> list[Any]:
     """The variables with corrected weights."""
-    factors = corrections(model, flat, target, chosen, key)
-    return [_times(array, factors.get(leaf.path)) for leaf, array in zip(model.leaves, flat, strict=True)]
+    found = _settled(model, flat, target, chosen, key)
+    return [
+        times(array, *found[leaf.path]) if leaf.path in found else array
+        for leaf, array in zip(model.leaves, flat, strict=True)
+    ]
 
 
 def corrections(
     model: Model, flat: list[Any], target: float, chosen: Callable[[str], bool], key: Any
 ) -> dict[str, np.ndarray]:
     """What each weight is to be multiplied with, by path: a number, or one for each layer of a stack."""
+    found = _settled(model, flat, target, chosen, key)
+    return {path: np.asarray(factor, np.float32) for path, (factor, _) in found.items()}
+
+
+def _settled(model: Model, flat: list[Any], target: float, chosen: Callable[[str], bool], key: Any) -> Factors:
     ledger, _ = _rows_of(model, flat)
-    weights: dict[str, list[tuple[Path, Entry]]] = {}
-    for site, entry in ledger.entries.items():
-        if entry.weight is not None and chosen(entry.weight.path):
-            uses = weights.setdefault(entry.weight.path, [])
-            if site[0] not in [place for place, _ in uses]:
-                uses.append((site[0], entry))
-    shared = {p: uses for p, uses in weights.items() if len(uses) > 1 or "time" in uses[0][1].kinds}
-    gains = dict.fromkeys(shared, 1.0)
-    arguments = [*flat, *[key] * model.keys, *model.inputs]
-    places = frozenset(place for uses in weights.values() for place, _ in uses)
-
-    @jax.jit
-    def sweep(arguments: Any, gains: Any) -> Moments:
-        correct = {}
-        for path, uses in weights.items():
-            for place, _ in uses:
-                correct[place] = functools.partial(_given, gains[path]) if path in shared else _to(target)
-        return Replay(places, correct).run(model.program, arguments)[1]
-
-    for _ in range(ROUNDS):
-        moments = {p: np.asarray(m, np.float64) for p, m in sweep(arguments, gains).items()}
-        error = 0.0
-        for path, uses in shared.items():
-            tables = [place for place, entry in uses if entry.op == "gather"]
-            pooled = np.mean([np.nanmean(moments[p][..., 1]) for p in tables or [p for p, _ in uses]])
-            if pooled > 0:
-                error = max(error, abs(math.log(target / pooled)))
-                gains[path] *= math.sqrt(target / pooled)
-        if error <= TOLERANCE:
-            break
-    factors = {
-        path: moments[uses[0][0]][..., 2] if path not in shared else gains[path] for path, uses in weights.items()
-    }
-    for uses in weights.values():
-        factors |= dict.fromkeys(uses[0][1].weight.also, factors[uses[0][1].weight.path])
-    return {path: np.asarray(factor, np.float32) for path, factor in factors.items()}
-
-
-def _given(gain: Any, moment: Any) -> Any:
-    del moment
-    return gain
-
-
-def _to(target: float) -> Callable[[Any], Any]:
-    """The gain that gives an output the target; an output that is zero has none."""
-    return lambda moment: jnp.where(moment > 0, jnp.sqrt(target / jnp.where(moment > 0, moment, 1)), 1.0)
-
-
-def _times(array: Any, factor: np.ndarray | None) -> Any:
-    if factor is None:
-        return array
-    shaped = factor.reshape(factor.shape + (1,) * (array.ndim - factor.ndim))
-    return (array.astype(np.promote_types(array.dtype, np.float32)) * shaped).astype(array.dtype)
+    return settled(model, flat, ledger, target, chosen, key)

@@ -67,8 +67,10 @@ class Walk:
 
     # -- the equations -----------------------------------------------------------------------------------------
 
-    def walk(self, jaxpr: Any, values: Sequence[Value], step: Step | None = None) -> list[Value]:
-        """The outputs of a jaxpr, closed or open."""
+    def walk(
+        self, jaxpr: Any, values: Sequence[Value], step: Step | None = None, site: Sequence[int] = ()
+    ) -> list[Value]:
+        """The outputs of a jaxpr, closed or open; `site` tells apart the several that one equation may have."""
         closed = hasattr(jaxpr, "consts")
         body = jaxpr.jaxpr if closed else jaxpr
         environment: dict[Any, Value] = {}
@@ -77,11 +79,13 @@ class Walk:
         environment.update(zip(body.invars, values, strict=True))
         if step is not None:
             self._steps.append(step)
+        self._site.extend(site)
         for number, equation in enumerate(body.eqns):
             self._site.append(number)
             results = self._apply(equation, [_read(environment, v) for v in equation.invars])
             environment.update(zip(equation.outvars, results, strict=True))
             self._site.pop()
+        del self._site[len(self._site) - len(site) :]
         if step is not None:
             self._steps.pop()
         return [_read(environment, v) for v in body.outvars]

@@ -23,6 +23,11 @@ STEADY = 5e-4
 LEAST, MOST = 4, 256
 # Known inputs of this many steps at most are taken step by step.
 UNROLLED = 512
+# Loops without a settled state end after about so many equations, and so many steps where their length is not known.
+BUDGET = 50_000
+ASSUMED = 64
+# The two programs of a loop, where a place in the program must tell them apart.
+CONDITION, BODY = 0, 1
 
 CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call",
          "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin", "xla_call", "named_call")  # fmt: skip
@@ -90,6 +95,9 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
         values[consts + carried :],
     )
     length = int(p["length"])
+    if length == 0:
+        empty = equation.outputs[carried:]
+        return carry + [Signal.constant(0.0, tuple(o.shape), o.dtype) for o in empty]
     layered = any(isinstance(v, Signal) and v.weight is not None and v.weight.index is None for v in inputs)
     by_step = (
         layered
@@ -182,22 +190,49 @@ def _far(x: Signal) -> Any:
 
 @structural("while")
 def while_loop(equation: Equation, *values: Value) -> list[Value]:
-    """A loop whose condition is known is walked as often as it runs, others until they repeat themselves."""
+    """A loop is walked as often as its condition holds: where that is known, else as far as its laws tell."""
     p = equation.params
     a, b = p["cond_nconsts"], p["body_nconsts"]
     conditions, constants, carry = list(values[:a]), list(values[a : a + b]), list(values[a + b :])
-    for i in range(UNROLLED):
-        (condition,) = equation.context.walk(p["cond_jaxpr"], [*conditions, *carry])
-        known = condition.array if isinstance(condition, Known) else None
-        if known is not None and not bool(known):
-            break
-        following = equation.context.walk(p["body_jaxpr"], [*constants, *carry], ("time", i, 1))
-        done = known is None and i >= LEAST and _repeats(carry, following)
+
+    def check(carry: list[Value], steps: int) -> Value:
+        return equation.context.walk(p["cond_jaxpr"], [*conditions, *carry], ("time", steps, 1), (CONDITION,))[0]
+
+    condition, certain, steps = check(carry, 0), True, 0
+    bound = max(LEAST, min(UNROLLED, BUDGET // _work(p["body_jaxpr"])))
+    # What may run is walked once at least: its weights are weights.
+    while _holds(condition) or (steps == 0 and not isinstance(condition, Known)):
+        certain = certain and isinstance(condition, Known)
+        following = equation.context.walk(p["body_jaxpr"], [*constants, *carry], ("time", steps, 1), (BODY,))
+        steps += 1
+        settled = steps > LEAST and _repeats(carry, following)
         carry = following
-        if done:
-            equation.context.note("a loop of unknown length: walked until its state repeats")
-            break
+        condition = check(carry, steps)
+        if (settled or steps == (bound if certain else min(bound, ASSUMED))) and _holds(condition):
+            reason = "its state repeats" if settled else "the walk's bound, though it goes on"
+            equation.context.note(f"a loop: walked {steps} steps, until {reason}")
+            return carry
+    if not certain:
+        equation.context.note(f"a loop whose length depends on data: {steps} steps assumed")
     return carry
+
+
+def _holds(condition: Value) -> bool:
+    """Whether a loop goes on: if it is not known, where that is as likely as not."""
+    if isinstance(condition, Known):
+        return bool(condition.array)
+    return isinstance(condition, Opaque) or described(condition).mean > 0.5
+
+
+def _work(jaxpr: Any) -> int:
+    """The equations of a program and of all programs in it."""
+    body = getattr(jaxpr, "jaxpr", jaxpr)
+    total = 1
+    for equation in body.eqns:
+        for value in equation.params.values():
+            for inner in value if isinstance(value, (list, tuple)) else [value]:
+                total += _work(inner) if hasattr(inner, "eqns") or hasattr(inner, "jaxpr") else 0
+    return total + len(body.eqns)
 
 
 @structural("cond")
@@ -205,12 +240,13 @@ def cond(equation: Equation, index: Value, *values: Value) -> list[Value]:
     """A known branch, or a mixture of all by how likely they are."""
     branches = equation.params["branches"]
     if isinstance(index, Known):
-        return equation.context.walk(branches[min(max(int(index.array), 0), len(branches) - 1)], values)
+        which = min(max(int(index.array), 0), len(branches) - 1)
+        return equation.context.walk(branches[which], values, site=(which,))
     x = described(index)
     shares = [float((np.round(x.values) == k) @ WEIGHTS) for k in range(len(branches))]
     total = sum(shares)
     shares = [s / total for s in shares] if total > 0 else [1 / len(branches)] * len(branches)
-    outcomes = [equation.context.walk(branch, values) for branch in branches]
+    outcomes = [equation.context.walk(branch, values, site=(k,)) for k, branch in enumerate(branches)]
     equation.context.note("a branch that depends on data: a mixture of all")
     return [_chosen(list(column), shares) for column in zip(*outcomes, strict=True)]
 

@@ -39,6 +39,14 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     return _weighted(equation, operands, result)
 
 
+@signals("select_if_vmap")
+def select_if_vmap(equation: Equation, which: Signal, on: Signal, off: Signal) -> Signal:
+    """Equinox's choice between two states, in all its loops: `select_n` with the cases the other way round."""
+    chosen = elementwise(dataclasses.replace(equation, name="select_n", params={}), which, off, on)
+    assert isinstance(chosen, Signal)
+    return chosen
+
+
 def _by_place(name: str, operands: tuple[Signal, ...], result: Signal) -> Signal:
     """A signal whose strength depends on the place, times known numbers that do too, such as the counts of a pool."""
     x, y = operands

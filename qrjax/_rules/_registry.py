@@ -65,8 +65,10 @@ class Context(Protocol):
     def twin(self) -> Any:
         """Which kind of pairs the tables are about: None for all, else a key of `Signal.twins`."""
 
-    def walk(self, jaxpr: Any, values: Sequence[Value], step: tuple[str, int, int] | None = None) -> list[Value]:
-        """The outputs of an inner jaxpr."""
+    def walk(
+        self, jaxpr: Any, values: Sequence[Value], step: tuple[str, int, int] | None = None, site: Sequence[int] = ()
+    ) -> list[Value]:
+        """The outputs of an inner jaxpr; `site` tells apart the several that one equation may have."""
 
     def note(self, text: str) -> None:
         """Says something about the current equation in the report."""

@@ -1,0 +1,223 @@
+"""The search for the factors with which every weight's output has the target, the weights themselves scaled."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from qrjax._interpreter._ledger import Entry, Ledger
+from qrjax._interpreter._model import Model
+from qrjax._interpreter._replay import Moments, Path, Replay
+from qrjax._signals._quadrature import Floats
+from qrjax._signals._signal import Weight
+
+# Weights are settled to this, in logarithms of their outputs' second moment; half precision rounds more coarsely.
+TOLERANCE = 2e-3
+# What is further away at the end is said.
+MISSED = 1e-2
+ROUNDS = 40
+# Rounds without progress after which the search ends.
+PATIENCE = 8
+# An output answers to its weight's factor by at least so much, or not at all; and at most by so much.
+INERT, STEEP = 0.03, 6.0
+# One round changes a second moment by no more than this, in logarithms.
+STRIDE = 12.0
+
+
+class CalibrationWarning(UserWarning):
+    """Some weights' outputs are not at the target: no factor of the weight brings them there."""
+
+
+@dataclasses.dataclass
+class Search:
+    """The factor of one weight, or of each layer of a stack.
+
+    Attributes:
+      path: the parameter.
+      uses: the places where it meets a signal, and their rows.
+      axes: of the parameter, those along which layers are stacked.
+      alone: whether one place and one step is all, so that its output can be corrected on the spot.
+      factor: what the parameter is multiplied with.
+      before: the last factor and the second moment that it gave, in logarithms.
+      slope: how the second moment answers to the squared factor, in logarithms.
+      inert: where it does not answer.
+    """
+
+    path: str
+    uses: list[tuple[Path, Entry]]
+    axes: tuple[int, ...]
+    alone: bool
+    factor: Floats
+    before: tuple[Floats, Floats] | None = None
+    slope: Any = 1.0
+    inert: Any = False
+
+    @property
+    def deciding(self) -> list[tuple[Path, Entry]]:
+        """The uses that count: of a table that also makes logits, the logits."""
+        products = [use for use in self.uses if use[1].op != "gather"]
+        return products or self.uses
+
+    def moment(self, moments: Mapping[Path, Any]) -> Floats:
+        """The second moment of its outputs, as the factor is: by layer, the mean over steps and places."""
+        found = [_by_layer(moments[place], entry.kinds, self.factor.ndim) for place, entry in self.deciding]
+        return np.asarray(np.mean(found, 0))
+
+    def miss(self, moments: Mapping[Path, Any], target: float) -> Floats:
+        """How far the outputs are from the target, in logarithms; what is zero or never ran has no factor."""
+        moment = self.moment(moments)
+        with np.errstate(all="ignore"):
+            miss = np.clip(np.log(target / moment), -STRIDE, STRIDE)
+        return np.where(self.inert | np.isnan(moment) | (moment <= 0), 0.0, miss)
+
+    def learn(self, miss: Floats) -> None:
+        """Takes the next factor, by how the last one was answered."""
+        place = 2 * np.log(self.factor)
+        if self.before is not None:
+            step, answer = place - self.before[0], self.before[1] - miss
+            told = np.abs(step) > 0.02
+            slope = np.where(told, answer / np.where(told, step, 1.0), self.slope)
+            self.inert = self.inert | (told & (np.abs(slope) < INERT))
+            self.slope = np.clip(slope, 0.15, STEEP)
+        self.before = (place, miss)
+        self.factor = np.where(self.inert, 1.0, np.exp((place + miss / self.slope) / 2))
+
+
+def _by_layer(found: Any, kinds: Sequence[str], layers: int) -> Floats:
+    """The second moments of one place, the mean over all but the layers' axes."""
+    stacked = [a for a, kind in enumerate(kinds[: found.ndim - 1]) if kind == "layer"][:layers]
+    others = tuple(a for a in range(found.ndim - 1) if a not in stacked)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # the mean of nothing, where a branch was never taken
+        # As the weight is, without what was corrected on the spot.
+        return np.asarray(np.nanmean(found[..., 1] / found[..., 2] ** 2, others), np.float64)
+
+
+def stack_axes(weight: Weight, ndim: int, layers: int) -> tuple[int, ...]:
+    """The axes of a parameter along which its layers are stacked."""
+    if weight.axes is None or weight.index is None:
+        return tuple(range(layers))
+    missing = [a for a in range(ndim) if a not in weight.axes]
+    return tuple((missing + [a for a in range(ndim) if a not in missing])[:layers])
+
+
+def _searches(model: Model, ledger: Ledger, chosen: Callable[[str], bool]) -> list[Search]:
+    """The weights in the order of their first use."""
+    uses: dict[str, list[tuple[Path, Entry]]] = {}
+    for site, entry in ledger.entries.items():
+        if entry.weight is not None and chosen(entry.weight.path):
+            found = uses.setdefault(entry.weight.path, [])
+            if site[0] not in [place for place, _ in found]:
+                found.append((site[0], entry))
+    shapes = {leaf.path: leaf.shape for leaf in model.leaves}
+    return [_search(path, found, shapes[path]) for path, found in uses.items()]
+
+
+def _search(path: str, uses: list[tuple[Path, Entry]], shape: tuple[int, ...]) -> Search:
+    kinds, weight = uses[0][1].kinds, uses[0][1].weight
+    layers = 0 if weight.index is None else sum(kind == "layer" for kind in kinds)
+    axes = stack_axes(weight, len(shape), layers)
+    alone = len(uses) == 1 and len(kinds) == layers
+    return Search(path, uses, axes, alone, np.ones([shape[a] for a in axes]))
+
+
+Factors = dict[str, tuple[Floats, tuple[int, ...]]]
+
+
+def settled(
+    model: Model, flat: Sequence[Any], ledger: Ledger, target: float, chosen: Callable[[str], bool], key: Any
+) -> Factors:
+    """What each weight is to be multiplied with, by path: a number, or one for each layer and the layers' axes."""
+    searches = _searches(model, ledger, chosen)
+    run = functools.partial(_sweep(model, searches, target), [*flat], key)
+    best, least, since = [s.factor for s in searches], np.inf, 0
+    for _ in range(ROUNDS):
+        moments = _moments(run, searches)
+        misses = [s.miss(moments, target) for s in searches]
+        error = max((float(np.abs(m).max(initial=0.0)) for m in misses), default=0.0)
+        since += 1
+        if error < least:
+            best, least, since = [s.factor for s in searches], error, 0
+        if error <= TOLERANCE or since >= PATIENCE:
+            break
+        for search, miss in zip(searches, misses, strict=True):
+            search.learn(miss)
+    if since:
+        for search, factor in zip(searches, best, strict=True):
+            search.factor = factor
+        moments = _moments(run, searches)
+    _tell(searches, moments, target)
+    return _factors(searches)
+
+
+def _sweep(model: Model, searches: Sequence[Search], target: float) -> Callable[..., Moments]:
+    """(variables, key, factors, whether to correct on the spot) -> moments, compiled once for all rounds."""
+    places = frozenset(place for search in searches for place, _ in search.uses)
+    axes = {path: along for path, (_, along) in _factors(searches).items()}
+
+    @jax.jit
+    def run(flat: list[Any], key: Any, factors: Mapping[str, Any], live: Mapping[str, Any]) -> Moments:
+        scaled = [
+            times(array, factors[leaf.path], axes[leaf.path]) if leaf.path in factors else array
+            for leaf, array in zip(model.leaves, flat, strict=True)
+        ]
+        correct = {
+            place: functools.partial(_to, target, live[search.path])
+            for search in searches
+            if search.alone
+            for place, _ in search.uses
+        }
+        return Replay(places, correct).run(model.program, [*scaled, *[key] * model.keys, *model.inputs])[1]
+
+    return run
+
+
+def _moments(run: Callable[..., Moments], searches: Sequence[Search]) -> dict[Path, Any]:
+    factors = {path: np.asarray(factor, np.float32) for path, (factor, _) in _factors(searches).items()}
+    live = {search.path: search.alone and not np.any(search.inert) for search in searches}
+    return {place: np.asarray(m, np.float64) for place, m in run(factors, live).items()}
+
+
+def _to(target: float, live: Any, moment: Any) -> Any:
+    """The gain that gives an output the target; an output that is zero has none."""
+    some = live & (moment > 0)
+    return jnp.where(some, jnp.sqrt(target / jnp.where(some, moment, 1)), 1.0)
+
+
+def _factors(searches: Sequence[Search]) -> Factors:
+    return {
+        path: (search.factor, search.axes)
+        for search in searches
+        for path in (search.path, *search.uses[0][1].weight.also)
+    }
+
+
+def _tell(searches: Sequence[Search], moments: Mapping[Path, Any], target: float) -> None:
+    """Warns of weights whose outputs are not at the target."""
+    missed = []
+    for search in searches:
+        moment = search.moment(moments)
+        if np.any((moment > 0) & (np.abs(np.log(np.where(moment > 0, moment, target) / target)) > MISSED)):
+            reason = ", whatever its scale" if np.any(search.inert) else ""
+            missed.append(f"{search.path} ({np.nanmean(moment):.3g}{reason})")
+    if missed:
+        warnings.warn(
+            f"calibrate: the second moment of {len(missed)} weights' outputs is not the target {target:.3g} but: "
+            f"{', '.join(missed[:20])}{', ...' if len(missed) > 20 else ''}; leave them out with `select`",
+            CalibrationWarning, stacklevel=4,
+        )  # fmt: skip
+
+
+def times(array: Any, factor: Any, axes: tuple[int, ...]) -> Any:
+    """The array times its layers' factors, rounded once."""
+    shape = [array.shape[a] if a in axes else 1 for a in range(array.ndim)]
+    ordered = jnp.transpose(jnp.asarray(factor, jnp.float32), [int(a) for a in np.argsort(np.argsort(axes))])
+    wide = np.promote_types(array.dtype, np.float32)
+    return (array.astype(wide) * ordered.reshape(shape).astype(wide)).astype(array.dtype)
