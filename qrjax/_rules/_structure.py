@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -154,7 +155,19 @@ def slice_(equation: Equation, x: Value) -> Value:
         return Opaque(equation.shape)
     cut = tuple(a for a, n in enumerate(x.shape) if n != equation.shape[a])
     which = ("slice", tuple((a, starts[a], limits[a], strides[a]) for a in cut))
-    return part(x, equation.shape, which, cut)
+    places = {a: slice(starts[a], limits[a], strides[a]) for a in cut}
+    return _at_places(x, part(x, equation.shape, which, cut), places)
+
+
+def _at_places(x: Signal, result: Signal, places: Mapping[int, slice]) -> Signal:
+    """A part as strong as the places are that it was cut from."""
+    for axis, where in places.items():
+        if axis in x.profiles and not result.is_constant:
+            taken = x.profiles[axis][where]
+            profiles = result.profiles | {axis: normalized(taken)}
+            factor = math.sqrt(float(taken.mean()))
+            result = dataclasses.replace(result, values=result.values * factor, at=None, profiles=kept(profiles))
+    return result
 
 
 @structural("split")
@@ -170,7 +183,8 @@ def split(equation: Equation, x: Value) -> list[Value]:
         elif isinstance(x, Opaque):
             results.append(Opaque(shape))
         else:
-            results.append(part(x, shape, ("slice", ((axis, start, stop, 1),)), (axis,) if shape != x.shape else ()))
+            taken = part(x, shape, ("slice", ((axis, start, stop, 1),)), (axis,) if shape != x.shape else ())
+            results.append(_at_places(x, taken, {axis: slice(start, stop)}))
         start = stop
     return results
 
@@ -188,11 +202,12 @@ def dynamic_slice(equation: Equation, x: Value, *starts: Value) -> Value:
         which: Any = tuple(
             (a, s, s + m, 1) for a, (s, m) in enumerate(zip(at, equation.shape, strict=True)) if m != x.shape[a]
         )
+        places = {a: slice(start, stop) for a, start, stop, _ in which}
     else:
-        which = equation.key
+        which, places = equation.key, {}
     x = described(x)
     cut = tuple(a for a, n in enumerate(x.shape) if n != equation.shape[a])
-    return part(x, equation.shape, ("slice", which), cut)
+    return _at_places(x, part(x, equation.shape, ("slice", which), cut), places)
 
 
 @structural("dynamic_update_slice")
@@ -243,7 +258,7 @@ def pad(equation: Equation, x: Value, filler: Value) -> Value:
     """Elements around, between, or cut away."""
     config = equation.params["padding_config"]
     if isinstance(x, Known) and isinstance(filler, Known) and math.prod(equation.shape) <= KNOWN_SIZE:
-        return Known(np.asarray(equation.evaluate(x.array, filler.array)[0]))
+        return Known(_padded(x.array, filler.array, config, equation.shape))
     if isinstance(x, Opaque):
         return Opaque(equation.shape)
     inside = []
@@ -262,6 +277,19 @@ def pad(equation: Equation, x: Value, filler: Value) -> Value:
     profiles = {a: _placed(x, a, config[a], equation.shape[a]) for a in range(x.ndim) if inside[a][0] != inside[a][1]}
     rest = {a: p for a, p in x.profiles.items() if a not in profiles}
     return dataclasses.replace(made, rho=_tables.settled(x.rho, equation.shape), profiles=kept(profiles) | rest)
+
+
+def _padded(x: Any, filler: Any, config: Any, shape: tuple[int, ...]) -> Any:
+    """`lax.pad` in NumPy."""
+    result = np.full(shape, filler, x.dtype)
+    to, which = [], []
+    for n, total, (low, _, gap) in zip(x.shape, shape, config, strict=True):
+        places = low + np.arange(n) * (gap + 1)
+        inside = (places >= 0) & (places < total)
+        to.append(places[inside])
+        which.append(np.flatnonzero(inside))
+    result[np.ix_(*to)] = x[np.ix_(*which)]
+    return result
 
 
 def _placed(x: Signal, axis: int, config: tuple[int, int, int], total: int) -> Any:
