@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from qrjax._rules._functions import BITS, BY_JAX, SIMPLE, numpy_form
+from qrjax._rules._places import interlaced
 from qrjax._rules._registry import Equation, signals
 from qrjax._signals._combine import combine
 from qrjax._signals._profiles import kept, normalized
@@ -31,6 +32,10 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
             dataclasses.replace(x, dtype=np.dtype(o.dtype)) for x, o in zip(operands, equation.outputs, strict=True)
         ]
         return kept if len(kept) > 1 else kept[0]
+    if equation.name in ("add", "add_any") and operands[0].profiles and operands[1].profiles:
+        found = interlaced(operands[0], operands[1], equation.shape, equation.dtype)
+        if found is not None:
+            return found
     dtypes = [operand.dtype for operand in operands]
     function = numpy_form(equation.name, equation.params, dtypes, equation.dtype) or _by_jax(equation, dtypes)
     result = combine(function, operands, equation.shape, equation.dtype)

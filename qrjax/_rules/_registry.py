@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._initializers._compilation import COMPILED_ONCE
+from qrjax._signals._complexes import known
 from qrjax._signals._signal import Signal
 
 # Arrays up to this size are computed, not described: masks, positions, rotations.
@@ -36,7 +37,8 @@ class Known:
 @functools.lru_cache(maxsize=64)
 def _described(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Signal:
     """The law of an array: masks and tables of positions come back in every layer."""
-    return Signal.known(np.frombuffer(data, dtype).reshape(shape))
+    array = np.frombuffer(data, dtype).reshape(shape)
+    return known(array) if array.dtype.kind == "c" else Signal.known(array)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from qrjax._rules._registry import Equation, Known, Opaque, Value, described
 from qrjax._signals import _tables
+from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._quadrature import NODES
 from qrjax._signals._signal import Signal, Source
 
@@ -34,6 +35,8 @@ def sample(equation: Equation, *values: Value) -> list[Value]:
 
 def drawn(x: Signal, draws: dict[Source, NDArray[np.float64]]) -> NDArray[Any]:
     """An actual array with the signal's law and correlations; one draw for each source."""
+    if isinstance(x, ComplexSignal):
+        return (drawn(x.re, draws) + 1j * drawn(x.im, draws)).astype(x.dtype)
     if x.array is not None:
         return x.array
     if x.source is None:
