@@ -17,7 +17,9 @@ from qrjax._interpreter._binding import bind
 from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._ledger import Ledger
 from qrjax._rules import _contractions, _control, _elementwise, _indexing, _randomness, _reductions, _structure  # noqa: F401
+from qrjax._rules._complex import complex_rule, is_complex
 from qrjax._rules._functions import numpy_form
+from qrjax._rules._places import carried
 from qrjax._rules._registry import (
     CUSTOM,
     KNOWN_SIZE,
@@ -32,6 +34,7 @@ from qrjax._rules._registry import (
 )
 from qrjax._rules._sampling import sample
 from qrjax._signals import _tables
+from qrjax._signals._complexes import ComplexSignal, unit_of
 from qrjax._signals._signal import Signal, Source, Weight, related, relation
 
 Step = tuple[str, int, int]
@@ -97,13 +100,15 @@ class Walk:
             return _listed(CUSTOM[name](equation, *map(described, values)))
         if name in FLOW:
             return _listed(STRUCTURAL[name](equation, *values))
-        results = self._by_rule(equation, values, eqn)
+        results = carried(equation, values, self._by_rule(equation, values, eqn))
         if not self.correlated:
             return [_alone(r) if isinstance(r, Signal) else r for r in results]
         return results if self.twin is not None else self._with_twins(equation, values, results, eqn)
 
     def _by_rule(self, equation: Equation, values: list[Value], eqn: Any) -> list[Value]:
         name = equation.name
+        if is_complex(equation, values):
+            return complex_rule(equation, values)
         if name in STRUCTURAL:
             return _listed(STRUCTURAL[name](equation, *values))
         if any(isinstance(v, Opaque) for v in values):
@@ -153,7 +158,7 @@ class Walk:
         if self.gains.touches(tag):
             made = make(_unit(weight, axes, fan if self.zero_sum else None))
             # Per unit of the parameter's own variance, whatever constant it was multiplied by.
-            unit = made.second_moment * tag.factor**2
+            unit = made.second_moment * tag.factor**2 / unit_of(made)
             variance = self.gains.variance(tag, unit, fan, count)
             result = _scaled(made, math.sqrt(variance) * abs(tag.factor))
         else:
@@ -165,6 +170,8 @@ class Walk:
 
     def _tied(self, tag: Weight, x: Signal, result: Signal, fan: float) -> Signal:
         """The output of a weight that was used before is as like its earlier output as its inputs are alike."""
+        if isinstance(result, ComplexSignal) or isinstance(x, ComplexSignal):
+            return result  # how alike complex outputs are is not followed
         key = (tag.path, tag.index)
         if result.source is not None and x.source is not None:
             result.source.born = (x.source, fan)
@@ -223,6 +230,8 @@ class Walk:
 
 def _alone(x: Signal) -> Signal:
     """The signal with independent elements and no relations."""
+    if isinstance(x, ComplexSignal):
+        return x.each(_alone)
     return x if x.is_constant else dataclasses.replace(x.fresh(weight=x.weight), rho=_tables.independent(x.shape))
 
 
@@ -271,6 +280,8 @@ def _unit(weight: Signal, axes: Sequence[int], zero_sum_over: float | None) -> S
 
 
 def _scaled(x: Signal, gain: float) -> Signal:
+    if isinstance(x, ComplexSignal):
+        return x.each(lambda part: _scaled(part, gain))
     if x.is_constant:
         return Signal.constant(x.mean * gain, x.shape, x.dtype)
     inner = x.at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from qrjax._initializers._specification import LABEL, Specification
 from qrjax._rules._registry import Equation, Known, Opaque, Value, described, structural
 from qrjax._rules._structure import part
 from qrjax._signals import _tables
+from qrjax._signals._complexes import ComplexSignal, halves, joined
 from qrjax._signals._mixtures import chosen, stacked
 from qrjax._signals._quadrature import CDF, WEIGHTS, Floats
 from qrjax._signals._signal import Signal, relation
@@ -143,6 +144,8 @@ def _slice(value: Value, i: int, keep_known: bool) -> Value:
         if keep_known:
             return Known(value.array[i])
         value = value.signal
+    if isinstance(value, ComplexSignal):
+        return value.each(lambda part: described(_slice(part, i, keep_known)))
     if value.weight is not None and value.weight.index is None:
         axes = None if value.weight.axes is None else value.weight.axes[1:]
         weight = dataclasses.replace(value.weight, index=i, axes=axes)
@@ -172,11 +175,19 @@ def _stack(steps: Sequence[Value], counts: Sequence[int], length: int, reverse: 
         arrays = [s.array for s in steps if isinstance(s, Known)]
         return Known(np.stack(arrays[::-1] if reverse else arrays))
     parts = [described(s) for s in steps]
+    if any(isinstance(p, ComplexSignal) for p in parts):
+        return _by_part(parts, lambda found: _stack(found, counts, length, reverse))
     last, previous = parts[-1], parts[-2] if len(parts) > 1 else parts[-1]
     lag = 0.0
     if last.source is not None and previous.source is not None and last is not previous:
         lag = relation(last.source, previous.source)
     return stacked(parts, counts, _far(last), lag)
+
+
+def _by_part(values: Sequence[Signal], function: Callable[[Sequence[Signal]], Value]) -> Signal:
+    """A function of several complex signals that acts on both parts alike."""
+    re, im = (described(function([halves(v)[k] for v in values])) for k in (0, 1))
+    return joined(re, im, next(v.dtype for v in values if isinstance(v, ComplexSignal)))
 
 
 def _far(x: Signal) -> Any:
@@ -252,4 +263,9 @@ def cond(equation: Equation, index: Value, *values: Value) -> list[Value]:
 
 
 def _chosen(parts: list[Value], shares: list[float]) -> Value:
-    return parts[0] if isinstance(parts[0], Opaque) else chosen([described(p) for p in parts], shares)
+    if isinstance(parts[0], Opaque):
+        return parts[0]
+    signals = [described(p) for p in parts]
+    if any(isinstance(s, ComplexSignal) for s in signals):
+        return _by_part(signals, lambda found: chosen(found, shares))
+    return chosen(signals, shares)
