@@ -15,6 +15,7 @@ import numpy as np
 from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._replay import Moments, Path, Replay
+from qrjax._signals._complexes import unit_of
 from qrjax._signals._quadrature import Floats
 from qrjax._signals._signal import Weight
 
@@ -67,7 +68,10 @@ class Search:
 
     def moment(self, moments: Mapping[Path, Any]) -> Floats:
         """The second moment of its outputs, as the factor is: by layer, the mean over steps and places."""
-        found = [_by_layer(moments[place], entry.kinds, self.factor.ndim) for place, entry in self.deciding]
+        found = [
+            _by_layer(moments[place], entry.kinds, self.factor.ndim) / unit_of(entry.output)
+            for place, entry in self.deciding
+        ]
         return np.asarray(np.mean(found, 0))
 
     def miss(self, moments: Mapping[Path, Any], target: float) -> Floats:
@@ -169,10 +173,10 @@ def _sweep(model: Model, searches: Sequence[Search], target: float) -> Callable[
             for leaf, array in zip(model.leaves, flat, strict=True)
         ]
         correct = {
-            place: functools.partial(_to, target, live[search.path])
+            place: functools.partial(_to, target * unit_of(entry.output), live[search.path])
             for search in searches
             if search.alone
-            for place, _ in search.uses
+            for place, entry in search.uses
         }
         return Replay(places, correct).run(model.program, [*scaled, *[key] * model.keys, *model.inputs])[1]
 

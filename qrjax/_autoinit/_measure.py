@@ -93,14 +93,14 @@ class Held(Given):
 
 def _centred(array: Any, weight: Weight) -> float | None:
     """The second moment of a parameter, or of one layer of a stack; None if the whole has a mean."""
-    values = jnp.asarray(array, jnp.float32)
-    mean, moment = float(jnp.mean(values)), float(jnp.mean(values**2))
+    values = jnp.asarray(array, jnp.complex64 if jnp.iscomplexobj(array) else jnp.float32)
+    mean, moment = float(jnp.abs(jnp.mean(values))), float(jnp.mean(jnp.abs(values) ** 2))
     if not (moment > 0 and mean**2 < 0.01 * moment):
         return None
     if weight.index is None:
         return moment
     (axis,) = stack_axes(weight, values.ndim, 1)
-    return float(jnp.mean(jnp.take(values, weight.index, axis) ** 2))
+    return float(jnp.mean(jnp.abs(jnp.take(values, weight.index, axis)) ** 2))
 
 
 def _arrays(model: Model, flat: Sequence[Any]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def _arrays(model: Model, flat: Sequence[Any]) -> dict[str, Any]:
     return {
         leaf.path: array
         for leaf, array in zip(model.leaves, flat, strict=True)
-        if leaf.trained and len(leaf.shape) >= 2 and jax.numpy.issubdtype(leaf.dtype, np.floating)
+        if leaf.trained and len(leaf.shape) >= 2 and jax.numpy.issubdtype(leaf.dtype, np.inexact)
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,12 +15,16 @@ from qrjax._interpreter._ledger import Ledger
 from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._walk import Walk, from_array
 from qrjax._rules._registry import Known, Opaque, Value, described
+from qrjax._rules._sampling import drawn
+from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._quadrature import CDF
 from qrjax._signals._signal import Signal, Source, Weight
 
 INPUT = "qrjax.input "
 OUTPUT = "qrjax.output "
 EQUAL = "qrjax.equal"
+# Longer parameters along one axis are not drawn.
+VECTOR = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +108,11 @@ class Model:
 
     def _variables(self) -> list[Value]:
         result: list[Value] = []
+        draws: dict[Source, Any] = {}
         for leaf, law in zip(self.leaves, self.laws(), strict=True):
-            floating = jax.numpy.issubdtype(leaf.dtype, np.floating)
-            if leaf.trained and floating and leaf.shape and 0 not in leaf.shape:
-                result.append(_tagged(leaf, law))
+            numbers = jax.numpy.issubdtype(leaf.dtype, np.inexact)
+            if leaf.trained and numbers and leaf.shape and 0 not in leaf.shape:
+                result.append(_tagged(leaf, law, draws))
             else:
                 result.append(law)
         return result
@@ -134,11 +140,19 @@ class Model:
         return value
 
 
-def _tagged(leaf: Leaf, law: Value) -> Signal:
+def _tagged(leaf: Leaf, law: Value, draws: dict[Source, Any]) -> Signal:
     """A parameter that may turn out to be a weight."""
     signal = described(law)
-    axes = tuple(range(len(leaf.shape)))
-    return dataclasses.replace(signal, array=None, weight=Weight(leaf.path, axes=axes), dtype=np.dtype(leaf.dtype))
+    weight = Weight(leaf.path, axes=tuple(range(len(leaf.shape))))
+    if isinstance(signal, ComplexSignal):
+        # Its variance is that of both parts together.
+        half = dataclasses.replace(weight, factor=math.sqrt(0.5))
+        return signal.each(lambda part: dataclasses.replace(part, array=None, weight=half))
+    array = None
+    if sum(n > 1 for n in leaf.shape) == 1 and signal.size <= VECTOR and not signal.is_constant:
+        # In a vector of decays or frequencies each element has a part of its own: one draw stands for its law.
+        array = drawn(signal, draws)
+    return dataclasses.replace(signal, array=array, weight=weight, dtype=np.dtype(leaf.dtype))
 
 
 def _ruled(call: Call, inputs: list[Value], value: Value, leaf: int) -> Value:
