@@ -50,8 +50,8 @@ def planned(plan: Plan, key: Array, correction: np.ndarray | None) -> Origin:
     factors = (gains,) if correction is None else (gains, correction)
     if plan.draw.distribution == "orthogonal":
         a = Arranged.of(plan.draw, plan.shape, plan.inputs)
-        return Factored(leaf.shape, leaf.dtype, a.build, a.matrix, np.dtype("float32"), words, a.axes, factors)
-    drawn = plan.draw.initializer(plan.inputs).specification(plan.shape, np.dtype("float32"))
+        return Factored(leaf.shape, leaf.dtype, a.build, a.matrix, plan.unit_dtype, words, a.axes, factors)
+    drawn = plan.draw.initializer(plan.inputs).specification(plan.shape, plan.unit_dtype)
     return Drawn(leaf.shape, leaf.dtype, drawn, words, factors)
 
 
