@@ -215,7 +215,7 @@ def _tell(searches: Sequence[Search], moments: Mapping[Path, Any], target: float
         warnings.warn(
             f"calibrate: the second moment of {len(missed)} weights' outputs is not the target {target:.3g} but: "
             f"{', '.join(missed[:20])}{', ...' if len(missed) > 20 else ''}; leave them out with `select`",
-            CalibrationWarning, stacklevel=4,
+            CalibrationWarning, stacklevel=6,
         )  # fmt: skip
 
 
