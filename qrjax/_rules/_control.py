@@ -15,6 +15,7 @@ from qrjax._rules._structure import part
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal, halves, joined
 from qrjax._signals._mixtures import chosen, stacked
+from qrjax._signals._profiles import renamed
 from qrjax._signals._quadrature import CDF, WEIGHTS, Floats
 from qrjax._signals._signal import Signal, relation
 from qrjax._values._distributions import Uniform
@@ -145,7 +146,7 @@ def _slice(value: Value, i: int, keep_known: bool) -> Value:
             return Known(value.array[i])
         value = value.signal
     if isinstance(value, ComplexSignal):
-        return value.each(lambda part: described(_slice(part, i, keep_known)))
+        return value.each(lambda half: _at_step(described(_slice(half, i, keep_known))))
     if value.weight is not None and value.weight.index is None:
         axes = None if value.weight.axes is None else value.weight.axes[1:]
         weight = dataclasses.replace(value.weight, index=i, axes=axes)
@@ -153,6 +154,11 @@ def _slice(value: Value, i: int, keep_known: bool) -> Value:
         return dataclasses.replace(sliced, shape=shape, rho=_tables.dropped(sliced.rho, [0]), weight=weight)
     sliced = part(value, (1, *shape), ("slice", ((0, i, i + 1, 1),)), (0,))
     return dataclasses.replace(sliced, shape=shape, rho=_tables.dropped(sliced.rho, [0]))
+
+
+def _at_step(x: Signal) -> Signal:
+    """A slice whose profiles are those of the axes that it has left."""
+    return dataclasses.replace(x, profiles=renamed(x.profiles, {a + 1: a for a in range(x.ndim)}))
 
 
 def _repeats(before: Sequence[Value], after: Sequence[Value]) -> bool:
