@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from qrjax import experiments, plot
     from qrjax._adapters._weighted_sum import WeightedSum
     from qrjax._autoinit._analyze import analyze
+    from qrjax._autoinit._calibration import CalibrationWarning
     from qrjax._autoinit._centered import centered_unit_norm
     from qrjax._autoinit._initialize import autoinit
     from qrjax._autoinit._measure import calibrate, measure
@@ -72,6 +73,7 @@ __version__ = "0.2.0.dev0"
 
 __all__ = [
     "BlockWarning",
+    "CalibrationWarning",
     "Change",
     "Changes",
     "Initializer",
@@ -149,6 +151,7 @@ __all__ = [
 # Loaded when they are asked for, so that importing the builders costs little more than importing JAX.
 _LATER = {
     "BlockWarning": "qrjax._blocks._block",
+    "CalibrationWarning": "qrjax._autoinit._calibration",
     "Change": "qrjax._tracking._changes",
     "Changes": "qrjax._tracking._changes",
     "Record": "qrjax._records._record",

@@ -14,6 +14,7 @@ import numpy as np
 
 from qrjax._autoinit._analyze import Selection, check_target, input_values, model_of, selector
 from qrjax._autoinit._assumptions import axes_measured
+from qrjax._autoinit._calibration import Factors, settled, times
 from qrjax._autoinit._calls import arguments_of, check_variables
 from qrjax._autoinit._streams import PARAMS, Streams, streams_of
 from qrjax._interpreter._findings import findings
@@ -25,10 +26,6 @@ from qrjax._interpreter._report import Report, Row
 from qrjax._signals._recipe import Key
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._received import received
-
-# Weights used several times are calibrated to this, in logarithms of their output's second moment.
-TOLERANCE = 2e-3
-ROUNDS = 40
 
 
 @frames_hidden
@@ -96,14 +93,14 @@ def _variances(model: Model, flat: Sequence[Any]) -> Callable[[Key], float | Non
     arrays = {
         leaf.path: array
         for leaf, array in zip(model.leaves, flat, strict=True)
-        if leaf.trained and len(leaf.shape) >= 2 and jax.numpy.issubdtype(leaf.dtype, np.floating)
+        if leaf.trained and len(leaf.shape) >= 2 and jax.numpy.issubdtype(leaf.dtype, np.inexact)
     }
 
     @functools.cache
     def moments(path: str, stack: tuple[int, ...]) -> Any:
-        wide = jnp.asarray(arrays[path], jnp.float32)
+        wide = jnp.asarray(arrays[path], jnp.complex64 if jnp.iscomplexobj(arrays[path]) else jnp.float32)
         rest = tuple(a for a in range(wide.ndim) if a not in stack)
-        return np.asarray(jnp.mean(wide**2, rest), np.float64), float(jnp.mean(wide))
+        return np.asarray(jnp.mean(jnp.abs(wide) ** 2, rest), np.float64), float(jnp.abs(jnp.mean(wide)))
 
     def variance(key: Key) -> float | None:
         path, layer = key
@@ -176,8 +173,10 @@ def calibrate(
     """Rescales weights so that on this batch every weight's output has the target's second moment.
 
     One sweep, layer by layer: each output is measured with all earlier ones corrected already. Weights that are
-    used several times, or at every step of a recurrence, are corrected until the mean over their uses fits, which
-    takes a few sweeps.
+    used several times, at every step of a recurrence, or beside their product with the input, are corrected until
+    the mean over their uses fits, which takes a few sweeps; of a table that also makes logits, the logits fit. Where
+    no scale of a weight gives the target, as of one that is normalized, a `qrjax.CalibrationWarning` says so and the
+    weight is left as it is.
 
     Args:
       module, variables, sample_input, *args, rngs, method, mutable, axes, call_kwargs, **kwargs: as in
@@ -214,66 +213,21 @@ def calibrate(
 
 def calibrated(model: Model, flat: list[Any], target: float, chosen: Callable[[str], bool], key: Any) -> list[Any]:
     """The variables with corrected weights."""
-    factors = corrections(model, flat, target, chosen, key)
-    return [_times(array, factors.get(leaf.path)) for leaf, array in zip(model.leaves, flat, strict=True)]
+    found = _settled(model, flat, target, chosen, key)
+    return [
+        times(array, *found[leaf.path]) if leaf.path in found else array
+        for leaf, array in zip(model.leaves, flat, strict=True)
+    ]
 
 
 def corrections(
     model: Model, flat: list[Any], target: float, chosen: Callable[[str], bool], key: Any
 ) -> dict[str, np.ndarray]:
     """What each weight is to be multiplied with, by path: a number, or one for each layer of a stack."""
+    found = _settled(model, flat, target, chosen, key)
+    return {path: np.asarray(factor, np.float32) for path, (factor, _) in found.items()}
+
+
+def _settled(model: Model, flat: list[Any], target: float, chosen: Callable[[str], bool], key: Any) -> Factors:
     ledger, _ = _rows_of(model, flat)
-    weights: dict[str, list[tuple[Path, Entry]]] = {}
-    for site, entry in ledger.entries.items():
-        if entry.weight is not None and chosen(entry.weight.path):
-            uses = weights.setdefault(entry.weight.path, [])
-            if site[0] not in [place for place, _ in uses]:
-                uses.append((site[0], entry))
-    shared = {p: uses for p, uses in weights.items() if len(uses) > 1 or "time" in uses[0][1].kinds}
-    gains = dict.fromkeys(shared, 1.0)
-    arguments = [*flat, *[key] * model.keys, *model.inputs]
-    places = frozenset(place for uses in weights.values() for place, _ in uses)
-
-    @jax.jit
-    @model.bound
-    def sweep(arguments: Any, gains: Any) -> Moments:
-        correct = {}
-        for path, uses in weights.items():
-            for place, _ in uses:
-                correct[place] = functools.partial(_given, gains[path]) if path in shared else _to(target)
-        return Replay(places, correct).run(model.program, arguments)[1]
-
-    for _ in range(ROUNDS):
-        moments = {p: np.asarray(m, np.float64) for p, m in sweep(arguments, gains).items()}
-        error = 0.0
-        for path, uses in shared.items():
-            tables = [place for place, entry in uses if entry.op == "gather"]
-            pooled = np.mean([np.nanmean(moments[p][..., 1]) for p in tables or [p for p, _ in uses]])
-            if pooled > 0:
-                error = max(error, abs(math.log(target / pooled)))
-                gains[path] *= math.sqrt(target / pooled)
-        if error <= TOLERANCE:
-            break
-    factors = {
-        path: moments[uses[0][0]][..., 2] if path not in shared else gains[path] for path, uses in weights.items()
-    }
-    for uses in weights.values():
-        factors |= dict.fromkeys(uses[0][1].weight.also, factors[uses[0][1].weight.path])
-    return {path: np.asarray(factor, np.float32) for path, factor in factors.items()}
-
-
-def _given(gain: Any, moment: Any) -> Any:
-    del moment
-    return gain
-
-
-def _to(target: float) -> Callable[[Any], Any]:
-    """The gain that gives an output the target; an output that is zero has none."""
-    return lambda moment: jnp.where(moment > 0, jnp.sqrt(target / jnp.where(moment > 0, moment, 1)), 1.0)
-
-
-def _times(array: Any, factor: np.ndarray | None) -> Any:
-    if factor is None:
-        return array
-    shaped = factor.reshape(factor.shape + (1,) * (array.ndim - factor.ndim))
-    return (array.astype(np.promote_types(array.dtype, np.float32)) * shaped).astype(array.dtype)
+    return settled(model, flat, ledger, target, chosen, key)

@@ -26,6 +26,7 @@ from qrjax._interpreter._walk import Walk
 from qrjax._layouts._coordinates import Shape
 from qrjax._layouts._sources import Hash, Roles, Sobol
 from qrjax._signals._weight import Weight
+from qrjax._values._distributions import Distribution
 
 SOURCES = ("sobol", "hash")
 
@@ -35,6 +36,17 @@ class Unit(Fixed):
     """Mean 0 and variance 1, where the axes that a neuron sums over are known."""
 
     inputs: tuple[int, ...]
+
+    def location_and_scale(self, shape: Shape, distribution: Distribution, dtype: np.dtype[Any]) -> tuple[float, float]:
+        """As of any fixed range; the two parts of complex weights have the variance 1 together."""
+        if dtype.kind == "c":
+            return 0.0, 1 / distribution.complex_stddev
+        return super().location_and_scale(shape, distribution, dtype)
+
+    def allows_complex(self, distribution: Distribution) -> bool:
+        """Any, as there is no twin of JAX's to be like."""
+        del distribution
+        return True
 
     def roles(self, shape: Shape) -> Roles:
         """The neurons' own axes, found where the weight meets its input."""
@@ -55,16 +67,16 @@ class Draw:
         source = Hash() if self.source == "hash" else Sobol(self.layout, None, "owen")  # type: ignore[arg-type]
         return Initializer(law, Unit(0.0, 1 / law.stddev, inputs), source, None, "autoinit")
 
-    def unit(self, key: Array, shape: Shape, inputs: tuple[int, ...]) -> Array:
-        """Weights of unit variance, float32."""
+    def unit(self, key: Array, shape: Shape, inputs: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+        """Weights of unit variance, float32 or complex64."""
         if self.distribution == "orthogonal":
-            return Arranged.of(self, shape, inputs).array(key)
-        return self.initializer(inputs).drawn(key, shape, jnp.float32)
+            return Arranged.of(self, shape, inputs).array(key, dtype)
+        return self.initializer(inputs).drawn(key, shape, dtype)
 
-    def check(self, shape: Shape, inputs: tuple[int, ...]) -> None:
+    def check(self, shape: Shape, inputs: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         """Raises or warns where such weights cannot be had, or are not good to have."""
         if self.distribution != "orthogonal":
-            self.initializer(inputs).check(shape, jnp.float32)
+            self.initializer(inputs).check(shape, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,10 +97,10 @@ class Arranged:
         build = orthogonal_hash() if hashed else orthogonal_qr(layout=draw.layout)  # type: ignore[arg-type]
         return cls(build, (rows, columns), (*inputs, *outputs), shape)
 
-    def array(self, key: Array) -> Array:
-        """The tensor, float32."""
+    def array(self, key: Array, dtype: np.dtype[Any]) -> Array:
+        """The tensor, float32 or complex64; a unitary one."""
         # Entries of an orthonormal matrix have the variance 1 / (the longer side).
-        matrix = self.build(key, self.matrix, jnp.float32) * np.float32(math.sqrt(max(self.matrix)))
+        matrix = self.build(key, self.matrix, dtype) * np.asarray(math.sqrt(max(self.matrix)), dtype)
         ordered = matrix.reshape([self.shape[a] for a in self.axes])
         return jnp.transpose(ordered, [int(a) for a in np.argsort(self.axes)])
 
@@ -120,6 +132,11 @@ class Plan:
         """Of one layer."""
         return tuple(n for axis, n in enumerate(self.leaf.shape) if axis not in self.stack)
 
+    @property
+    def unit_dtype(self) -> np.dtype[Any]:
+        """In which the weights are drawn before they are scaled and rounded."""
+        return unit_dtype(np.dtype(self.leaf.dtype))
+
     def keys(self, key: Array) -> Array:
         """The key that the parameter's path makes of the model's; where layers are stacked, one for each."""
         return self.keys_of_layers(path_key(key, self.leaf.path))
@@ -138,7 +155,7 @@ class Plan:
     def _array(self, own: Array) -> Array:
         if self.equal:
             return jnp.full(self.leaf.shape, self.gains, self.leaf.dtype)
-        self.draw.check(self.shape, self.inputs)
+        self.draw.check(self.shape, self.inputs, self.unit_dtype)
         keys, dtype = self.keys_of_layers(own), np.dtype(self.leaf.dtype)
         # An orthogonal matrix has other factors before the gain; compiled together they would round differently.
         scaled = _scaled if self.draw.distribution == "orthogonal" else _scaled_in_one
@@ -146,15 +163,20 @@ class Plan:
         return jnp.moveaxis(compiled_once(drawn), tuple(range(len(self.stack))), self.stack)
 
 
+def unit_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The single precision of a kind of numbers."""
+    return np.dtype(np.complex64 if dtype.kind == "c" else np.float32)
+
+
 def _scaled(
     draw: Draw, keys: Array, gains: Array, inputs: tuple[int, ...], shape: Shape, dtype: np.dtype[Any]
 ) -> Array:
     # Gains are arguments, so that weights of one shape share one program.
-    unit = functools.partial(draw.unit, shape=shape, inputs=inputs)
+    unit = functools.partial(draw.unit, shape=shape, inputs=inputs, dtype=unit_dtype(dtype))
     for _ in gains.shape:
         unit = jax.vmap(unit)
     weights = unit(keys)
-    return (weights * gains.reshape(*gains.shape, *[1] * len(shape))).astype(dtype)
+    return (weights * gains.reshape(*gains.shape, *[1] * len(shape)).astype(weights.dtype)).astype(dtype)
 
 
 _scaled_in_one = jax.jit(_scaled, static_argnums=(0, 3, 4, 5))

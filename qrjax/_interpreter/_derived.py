@@ -18,6 +18,7 @@ import numpy as np
 from qrjax._interpreter._binding import bind
 from qrjax._rules._registry import Equation, Known, Value, as_data, derived, described, recipe_of, tagged
 from qrjax._rules._sampling import drawn
+from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._recipe import Key, Recipe
 from qrjax._signals._signal import Signal
 
@@ -36,6 +37,8 @@ SQUASHING = frozenset({"tanh", "logistic", "erf", "erfc", "sin", "cos"})
 
 def untold(x: Signal) -> Signal:
     """The signal as one whose making does not matter."""
+    if isinstance(x, ComplexSignal):
+        return dataclasses.replace(x.each(untold), weight=None, recipe=None)
     return dataclasses.replace(x, weight=None, recipe=None)
 
 
@@ -148,6 +151,7 @@ def _met(walk: Walk, equation: Equation, values: list[Value], place: int) -> Val
 
 def _broadcast_axes(value: Value, shape: tuple[int, ...]) -> list[int]:
     """The axes along which nothing differs, as that of the examples of what is the same for all."""
+    value = value.re if isinstance(value, ComplexSignal) else value
     if not isinstance(value, Signal) or value.is_constant or value.ndim != len(shape):
         return []
     ones = [(axis, tuple(int(a == axis) for a in range(value.ndim))) for axis, n in enumerate(shape) if n > 1]

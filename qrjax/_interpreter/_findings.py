@@ -9,6 +9,7 @@ import numpy as np
 
 from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._report import Row
+from qrjax._signals._complexes import unit_of
 from qrjax._signals._quadrature import NODES, WEIGHTS, expectation
 from qrjax._signals._signal import Signal
 
@@ -28,7 +29,7 @@ STEP = 1.05
 def findings(rows: Sequence[Row], ledger: Ledger, target: float) -> list[str]:
     """Sentences on what a reader should look at, the most serious first."""
     checks: list[Callable[[], Iterable[str]]] = [
-        lambda: _strength(rows, target),
+        lambda: _strength(rows, ledger, target),
         lambda: _dead(rows, ledger),
         lambda: amplification(rows, ledger),
         lambda: _alike(rows, ledger),
@@ -42,9 +43,11 @@ def _name(row: Row) -> str:
     return row.path or "the whole model"
 
 
-def _strength(rows: Sequence[Row], target: float) -> Iterable[str]:
+def _strength(rows: Sequence[Row], ledger: Ledger, target: float) -> Iterable[str]:
+    units = [unit_of(ledger.entries[row.site].output) for row in rows]
     for predicted, word in ((True, "predicted"), (False, "measured")):
-        moments = [row.second_moment if predicted else row.measured_second_moment for row in rows]
+        found = [row.second_moment if predicted else row.measured_second_moment for row in rows]
+        moments = [None if m is None else m / unit for m, unit in zip(found, units, strict=True)]
         weak = [
             (m, r)
             for m, r in zip(moments, rows, strict=True)

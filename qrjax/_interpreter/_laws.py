@@ -12,11 +12,14 @@ import numpy as np
 from qrjax._rules._registry import Value
 from qrjax._rules._stacks import carried
 from qrjax._signals import _tables
+from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._signal import Signal, Source, relation
 
 
 def alone(x: Signal) -> Signal:
     """The signal with independent elements and no relations."""
+    if isinstance(x, ComplexSignal):
+        return x.each(alone)
     return x if x.is_constant else dataclasses.replace(x.fresh(weight=x.weight), rho=_tables.independent(x.shape))
 
 
@@ -65,6 +68,8 @@ def unit(weight: Signal, axes: Sequence[int], zero_sum_over: float | None) -> Si
 
 
 def scaled(x: Signal, gain: float) -> Signal:
+    if isinstance(x, ComplexSignal):
+        return x.each(lambda part: scaled(part, gain))
     if x.is_constant:
         return Signal.constant(x.mean * gain, x.shape, x.dtype)
     inner = x.at

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,6 +16,8 @@ from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._shards import in_shards
 from qrjax._interpreter._walk import Walk, from_array
 from qrjax._rules._registry import Known, Opaque, Value, as_data, described, tagged
+from qrjax._rules._sampling import drawn
+from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._quadrature import CDF
 from qrjax._signals._recipe import FIXED, STATE, UNKNOWN
 from qrjax._signals._signal import Signal, Source
@@ -24,6 +27,8 @@ from qrjax._terminal._received import is_key
 INPUT = "qrjax.input "
 OUTPUT = "qrjax.output "
 EQUAL = "qrjax.equal"
+# Longer parameters along one axis are not drawn.
+VECTOR = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +131,11 @@ class Model:
 
     def _variables(self) -> list[Value]:
         result: list[Value] = []
+        draws: dict[Source, Any] = {}
         for leaf, law in zip(self.leaves, self.laws(), strict=True):
-            floating = jax.numpy.issubdtype(leaf.dtype, np.floating)
-            if leaf.trained and floating and leaf.shape and 0 not in leaf.shape:
-                result.append(_tagged(leaf, law))
+            numbers = jax.numpy.issubdtype(leaf.dtype, np.inexact)
+            if leaf.trained and numbers and leaf.shape and 0 not in leaf.shape:
+                result.append(_tagged(leaf, law, draws))
             else:
                 result.append(_untagged(law, not leaf.trained))
         return result
@@ -175,12 +181,21 @@ def _is_drawn(law: Value) -> bool:
     return law.random if isinstance(law, Known) else isinstance(law, Signal) and not law.is_constant
 
 
-def _tagged(leaf: Leaf, law: Value) -> Signal:
+def _tagged(leaf: Leaf, law: Value, draws: dict[Source, Any]) -> Signal:
     """A parameter that may turn out to be a weight."""
     signal = described(law)
     unknown = isinstance(law, Signal) and law.is_constant and law.recipe is UNKNOWN
     weight = dataclasses.replace(Weight.of(leaf.path, len(leaf.shape)), unknown=unknown)
-    return tagged(dataclasses.replace(signal, array=None, weight=weight, dtype=np.dtype(leaf.dtype)))
+    if isinstance(signal, ComplexSignal):
+        # Its variance is that of both parts together.
+        half = dataclasses.replace(weight, factor=math.sqrt(0.5))
+        parts = signal.each(lambda part: tagged(dataclasses.replace(part, array=None, weight=half)))
+        return tagged(dataclasses.replace(parts, weight=weight))
+    array = None
+    if sum(n > 1 for n in leaf.shape) == 1 and signal.size <= VECTOR and not signal.is_constant:
+        # In a vector of decays or frequencies each element has a part of its own: one draw stands for its law.
+        array = drawn(signal, draws)
+    return tagged(dataclasses.replace(signal, array=array, weight=weight, dtype=np.dtype(leaf.dtype)))
 
 
 def _ruled(call: Call, inputs: list[Value], value: Value, leaf: int) -> Value:

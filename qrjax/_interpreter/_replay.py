@@ -12,11 +12,17 @@ import numpy as np
 from jax import Array, lax
 
 from qrjax._interpreter._binding import bind
-from qrjax._rules._control import CALLS, scan_counts
+from qrjax._rules._control import BODY, CALLS, CONDITION, scan_counts
 
 Path = tuple[int, ...]
 # For each static place in the program: (mean, second moment, gain), one axis for each scan around it.
 Moments = dict[Path, Array]
+
+
+def _counted(moments: Array) -> Array:
+    """What a step adds to the sums and to the counts; branches that it did not take add nothing."""
+    known = ~jnp.isnan(moments)
+    return jnp.stack([jnp.where(known, moments, 0), known.astype(moments.dtype)])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +45,9 @@ class Replay:
         environment.update(zip(body.invars, arguments, strict=True))
 
         def read(variable: Any) -> Any:
-            return variable.val if hasattr(variable, "val") else environment[variable]
+            # Literals may be plain numbers, which have no shape.
+            literal = hasattr(variable, "val")
+            return np.asarray(variable.val, variable.aval.dtype) if literal else environment[variable]
 
         moments: Moments = {}
         for number, equation in enumerate(body.eqns):
@@ -57,6 +65,8 @@ class Replay:
             return self.run(body, values, here)
         if inside and name == "scan":
             return self._scan(equation, values, here)
+        if inside and name == "while":
+            return self._while(equation.params, values, here)
         if inside and name == "cond":
             return self._cond(equation.params["branches"], values, here)
         listed = bind(equation, values)
@@ -66,11 +76,14 @@ class Replay:
 
     def _taken(self, results: list[Any], here: Path) -> tuple[list[Any], Moments]:
         output = results[0].astype(np.promote_types(results[0].dtype, np.float32))
-        moment, gain = jnp.mean(jnp.square(output)), jnp.ones((), output.dtype)
+        moment = jnp.mean(jnp.square(jnp.abs(output)))
+        gain = jnp.ones((), moment.dtype)
         if here in self.correct:
             gain = self.correct[here](moment)
-            results = [(output * gain).astype(results[0].dtype), *results[1:]]
-        mean = jnp.mean(output) * gain
+            results = [(output * gain.astype(output.dtype)).astype(results[0].dtype), *results[1:]]
+        mean = jnp.mean(output)
+        # Of complex numbers the size of the mean.
+        mean = (jnp.abs(mean) if jnp.iscomplexobj(mean) else mean) * gain
         return results, {here: jnp.stack([mean, moment * gain * gain, gain]).astype(jnp.float32)}
 
     def _scan(self, equation: Any, values: list[Any], here: Path) -> tuple[list[Any], Moments]:
@@ -85,9 +98,30 @@ class Replay:
         final, (outputs, moments) = lax.scan(step, carry, inputs, length=p["length"], reverse=p["reverse"])
         return [*final, *outputs], moments
 
+    def _while(self, params: Any, values: list[Any], here: Path) -> tuple[list[Any], Moments]:
+        """A loop: its rows hold the means over the steps that it took, NaN where it took none."""
+        a, b = params["cond_nconsts"], params["body_nconsts"]
+        conditions, constants, carry = values[:a], values[a : a + b], values[a + b :]
+
+        def check(carry: Any) -> tuple[list[Any], Moments]:
+            return self.run(params["cond_jaxpr"], [*conditions, *carry], (*here, CONDITION))
+
+        def body(carry: Any) -> tuple[list[Any], Moments]:
+            results, moments = self.run(params["body_jaxpr"], [*constants, *carry], (*here, BODY))
+            return results, moments | check(carry)[1]
+
+        def step(state: Any) -> Any:
+            carry, sums = state
+            results, moments = body(carry)
+            return results, {place: sums[place] + _counted(m) for place, m in moments.items()}
+
+        zeros = {place: jnp.zeros((2, *m.shape), m.dtype) for place, m in jax.eval_shape(body, carry)[1].items()}
+        final, sums = lax.while_loop(lambda state: check(state[0])[0][0], step, (carry, zeros))
+        return list(final), {place: (total / count)[None] for place, (total, count) in sums.items()}
+
     def _cond(self, branches: Sequence[Any], values: list[Any], here: Path) -> tuple[list[Any], Moments]:
         index, *operands = values
-        runs = [lambda *a, b=branch: self.run(b, a, here) for branch in branches]
+        runs = [lambda *a, k=k, b=branch: self.run(b, a, (*here, k)) for k, branch in enumerate(branches)]
         shapes: dict[Path, Any] = {}
         for run in runs:
             shapes |= jax.eval_shape(run, *operands)[1]

@@ -13,6 +13,7 @@ from qrjax._interpreter._derived import followed, leaves_of, sampled, untold
 from qrjax._interpreter._laws import scaled
 from qrjax._interpreter._ledger import Sized
 from qrjax._rules._registry import described
+from qrjax._signals._complexes import ComplexSignal, unit_of
 from qrjax._signals._quadrature import Floats
 from qrjax._signals._recipe import Key
 from qrjax._signals._signal import Signal
@@ -68,7 +69,7 @@ class Trials:
 
     def along(self, own: Mapping[Key, float]) -> Moment:
         """The second moment as a function of a factor of these standard deviations."""
-        return lambda factor: self.output({key: factor * gain for key, gain in own.items()}).second_moment
+        return lambda factor: _moment(self.output({key: factor * gain for key, gain in own.items()}))
 
     def effective(self, own: Mapping[Key, float]) -> dict[Key, float]:
         """Those that the second moment depends on."""
@@ -78,12 +79,19 @@ class Trials:
         return {k: g for k, g in own.items() if abs(math.log(self._doubled(own, k) / before)) > NO_EFFECT}
 
     def _doubled(self, own: Mapping[Key, float], key: Key) -> float:
-        return max(1e-300, self.output({**own, key: 2 * own[key]}).second_moment)
+        return max(1e-300, _moment(self.output({**own, key: 2 * own[key]})))
+
+
+def _moment(output: Signal) -> float:
+    """What is to be the target."""
+    return output.second_moment / unit_of(output)
 
 
 def with_gain(law: Signal, gain: float, unit: Floats) -> Signal:
     """A parameter of this standard deviation; of a constant one, this value."""
     assert law.weight is not None
+    if isinstance(law, ComplexSignal):
+        return law.each(lambda part: Signal.normal(part.shape, 0.0, gain**2 / 2, part.dtype))
     if law.is_constant and not law.weight.unknown:
         return Signal.constant(gain, law.shape, law.dtype)
     if law.is_constant:
@@ -97,7 +105,8 @@ def size(walk: Walk, weight: Signal, make: Make) -> tuple[Signal, Sized]:
     main = max(laws.values(), key=lambda law: (not law.is_constant, law.shape == weight.shape, law.size))
     gains = walk.gains
     if not gains.decides:
-        return make(untold(weight)), Sized(main.weight, math.sqrt(main.variance))
+        beside = tuple(law.weight for law in laws.values() if _is_fixed(law) and law.mean != 0)
+        return make(untold(weight)), Sized(main.weight, math.sqrt(main.variance), beside)
     trials = Trials(walk, weight, make)
     drawn = {k: own_gain(law) for k, law in laws.items() if gains.touches(law.weight) and not _is_fixed(law)}
     decided = [k for k in drawn if k in gains.variances]
@@ -134,7 +143,7 @@ def own_gain(law: Signal) -> float:
 def _used_again(walk: Walk, trials: Trials, main: Any, decided: tuple[Key, ...]) -> tuple[Signal, Sized]:
     """Of parameters that are sized already."""
     result = trials.output({})
-    walk.gains.used(decided[0], result.second_moment, walk.count())
+    walk.gains.used(decided[0], _moment(result), walk.count())
     return result, Sized(main.weight, math.sqrt(walk.gains.variances.get(main.weight.key, main.variance)))
 
 
@@ -152,7 +161,7 @@ def _solved(walk: Walk, trials: Trials, own: Mapping[Key, float]) -> Signal:
     walk.gains.decide({key: factor * gain for key, gain in own.items()})
     result = trials.output({})
     power = max(0.1, math.log2(max(1e-300, moment(2 * factor)) / max(1e-300, moment(factor))) / 2)
-    walk.gains.used(next(iter(own)), result.second_moment, walk.count(), tuple(own), power)
+    walk.gains.used(next(iter(own)), _moment(result), walk.count(), tuple(own), power)
     return result
 
 

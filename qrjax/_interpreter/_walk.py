@@ -29,6 +29,7 @@ from qrjax._rules import (  # noqa: F401
     _reductions,
     _structure,
 )
+from qrjax._rules._complex import complex_rule, is_complex
 from qrjax._rules._functions import numpy_form
 from qrjax._rules._registry import (
     CUSTOM,
@@ -44,6 +45,8 @@ from qrjax._rules._registry import (
     is_data,
 )
 from qrjax._rules._sampling import sample
+from qrjax._rules._vectors import carried
+from qrjax._signals._complexes import ComplexSignal, unit_of
 from qrjax._signals._recipe import Key
 from qrjax._signals._signal import Signal, related
 from qrjax._signals._weight import Weight
@@ -90,8 +93,10 @@ class Walk:
 
     # -- the equations -----------------------------------------------------------------------------------------
 
-    def walk(self, jaxpr: Any, values: Sequence[Value], step: Step | None = None) -> list[Value]:
-        """The outputs of a jaxpr, closed or open."""
+    def walk(
+        self, jaxpr: Any, values: Sequence[Value], step: Step | None = None, site: Sequence[int] = ()
+    ) -> list[Value]:
+        """The outputs of a jaxpr, closed or open; `site` tells apart the several that one equation may have."""
         closed = hasattr(jaxpr, "consts")
         body = jaxpr.jaxpr if closed else jaxpr
         environment: dict[Any, Value] = {}
@@ -100,11 +105,13 @@ class Walk:
         environment.update(zip(body.invars, values, strict=True))
         if step is not None:
             self._steps.append(step)
+        self._site.extend(site)
         for number, equation in enumerate(body.eqns):
             self._site.append(number)
             results = self._apply(equation, [_read(environment, v) for v in equation.invars])
             environment.update(zip(equation.outvars, results, strict=True))
             self._site.pop()
+        del self._site[len(self._site) - len(site) :]
         if step is not None:
             self._steps.pop()
         return [_read(environment, v) for v in body.outvars]
@@ -115,7 +122,7 @@ class Walk:
         values = meeting(self, equation, values)
         if name in FLOW and name not in CUSTOM:
             return _listed(STRUCTURAL[name](equation, *values))
-        results = self._by_rule(equation, values, eqn)
+        results = carried(equation, values, self._by_rule(equation, values, eqn))
         if self.trial or self.twin is not None:
             return results
         if not self.correlated:
@@ -140,6 +147,8 @@ class Walk:
         name = equation.name
         if name in CUSTOM:
             return _listed(CUSTOM[name](equation, *map(described, values)))
+        if is_complex(equation, values):
+            return complex_rule(equation, values)
         # Other structural rules know what to do with known arrays, without JAX.
         known = _known(equation, values) if name.startswith("scatter") or name not in STRUCTURAL else None
         if known is not None:
@@ -195,7 +204,8 @@ class Walk:
         elif self.gains.touches(tag):
             made = make(self._unit(weight, axes, fan))
             # Per unit of the parameter's own variance, whatever constant it was multiplied by.
-            variance = self.gains.variance(tag, made.second_moment * tag.factor**2, fan, self.count())
+            moment = made.second_moment * tag.factor**2 / unit_of(made)
+            variance = self.gains.variance(tag, moment, fan, self.count())
             result, sized = scaled(made, math.sqrt(variance) * abs(tag.factor)), Sized(tag, math.sqrt(variance))
         else:
             result = make(untold(weight))
@@ -209,6 +219,8 @@ class Walk:
 
     def _tied(self, tag: Weight, x: Signal, result: Signal, fan: float) -> Signal:
         """The output of a weight that was used before is as like its earlier output as its inputs are alike."""
+        if isinstance(result, ComplexSignal) or isinstance(x, ComplexSignal):
+            return result  # how alike complex outputs are is not followed
         key = tag.key
         if result.source is not None and x.source is not None:
             result.source.born = (x.source, fan)

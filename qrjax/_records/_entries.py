@@ -47,14 +47,16 @@ def planned(plan: Plan, key: Array, correction: np.ndarray | None) -> Origin:
     leaf, gains = plan.leaf, plan.gains
     if plan.equal:
         value = np.asarray(gains).astype(leaf.dtype)
+        if correction is not None:
+            value = (value.astype(np.promote_types(leaf.dtype, np.float32)) * correction).astype(leaf.dtype)
         return Constant(leaf.shape, leaf.dtype, value)
     keys = plan.keys(key)
     words = np.asarray(key_words(keys) if not gains.ndim else jax.random.key_data(keys))
     factors = (gains,) if correction is None else (gains, correction)
     if plan.draw.distribution == "orthogonal":
         a = Arranged.of(plan.draw, plan.shape, plan.inputs)
-        return Factored(leaf.shape, leaf.dtype, a.build, a.matrix, np.dtype("float32"), words, a.axes, factors)
-    drawn = plan.draw.initializer(plan.inputs).specification(plan.shape, np.dtype("float32"))
+        return Factored(leaf.shape, leaf.dtype, a.build, a.matrix, plan.unit_dtype, words, a.axes, factors)
+    drawn = plan.draw.initializer(plan.inputs).specification(plan.shape, plan.unit_dtype)
     return Drawn(leaf.shape, leaf.dtype, drawn, words, factors)
 
 

@@ -166,7 +166,7 @@ class Factored(_Whole):
         if self.axes is None:
             value = value.reshape(shape)
         else:
-            value = value * np.float32(math.sqrt(max(self.drawn_shape)))
+            value = value * np.asarray(math.sqrt(max(self.drawn_shape)), value.dtype)
             value = jnp.transpose(value.reshape([shape[a] for a in self.axes]), np.argsort(self.axes).tolist())
         return multiplied(value, [f[layer] if f.ndim else f[()] for f in self.factors], self.dtype)
 

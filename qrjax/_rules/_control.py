@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from qrjax._initializers._specification import LABEL, Specification
 from qrjax._rules._registry import Equation, Known, Opaque, Value, derived, described, structural, tagged
 from qrjax._rules._structure import moved, part, without
 from qrjax._signals import _tables
+from qrjax._signals._complexes import ComplexSignal, halves, joined
 from qrjax._signals._mixtures import chosen, stacked
 from qrjax._signals._quadrature import CDF, WEIGHTS, Floats
 from qrjax._signals._recipe import NOISE
@@ -24,6 +25,11 @@ STEADY = 5e-4
 LEAST, MOST = 4, 256
 # Known inputs of this many steps at most are taken step by step.
 UNROLLED = 512
+# Loops without a settled state end after about so many equations, and so many steps where their length is not known.
+BUDGET = 50_000
+ASSUMED = 64
+# The two programs of a loop, where a place in the program must tell them apart.
+CONDITION, BODY = 0, 1
 
 CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call",
          "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin", "xla_call", "named_call")  # fmt: skip
@@ -91,6 +97,9 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
         values[consts + carried :],
     )
     length = int(p["length"])
+    if length == 0:
+        empty = equation.outputs[carried:]
+        return carry + [Signal.constant(0.0, tuple(o.shape), o.dtype) for o in empty]
     layered = any(isinstance(v, Signal) and v.weight is not None for v in inputs)
     by_step = (
         layered
@@ -136,6 +145,9 @@ def _slice(value: Value, i: int, keep_known: bool) -> Value:
         if keep_known:
             return dataclasses.replace(value, array=value.array[i])
         value = value.signal
+    if isinstance(value, ComplexSignal):
+        halved = value.each(lambda half: described(_slice(half, i, keep_known)))
+        return dataclasses.replace(halved, recipe=derived([value], lambda whole: [_slice(whole, i, keep_known)]))
     sliced = part(value, (1, *shape), ("slice", ((0, i, i + 1, 1),)), (0,), {0: (i,)})
     one = without(sliced, [0], moved(sliced, shape, _tables.dropped(sliced.rho, [0]), tuple(range(1, sliced.ndim))))
     if one.weight is not None:
@@ -167,6 +179,9 @@ def _stack(steps: Sequence[Value], counts: Sequence[int], length: int, reverse: 
         )
         return Known(np.stack(arrays[::-1] if reverse else arrays), *told)
     parts = [described(s) for s in steps]
+    if any(isinstance(p, ComplexSignal) for p in parts):
+        both = _by_part(parts, lambda found: _stack(found, counts, length, reverse))
+        return dataclasses.replace(both, recipe=derived(steps, lambda *o: [_stack(o, counts, length, reverse)]))
     last, previous = parts[-1], parts[-2] if len(parts) > 1 else parts[-1]
     lag = 0.0
     if last.source is not None and previous.source is not None and last is not previous:
@@ -174,6 +189,12 @@ def _stack(steps: Sequence[Value], counts: Sequence[int], length: int, reverse: 
     made = stacked(parts, counts, _far(last), lag)
     recipe = derived(steps, lambda *others: [_stack(others, counts, length, reverse)])
     return dataclasses.replace(made, recipe=recipe)
+
+
+def _by_part(values: Sequence[Signal], function: Callable[[Sequence[Signal]], Value]) -> Signal:
+    """A function of several complex signals that acts on both parts alike."""
+    re, im = (described(function([halves(v)[k] for v in values])) for k in (0, 1))
+    return joined(re, im, next(v.dtype for v in values if isinstance(v, ComplexSignal)))
 
 
 def _far(x: Signal) -> Any:
@@ -187,22 +208,49 @@ def _far(x: Signal) -> Any:
 
 @structural("while")
 def while_loop(equation: Equation, *values: Value) -> list[Value]:
-    """A loop whose condition is known is walked as often as it runs, others until they repeat themselves."""
+    """A loop is walked as often as its condition holds: where that is known, else as far as its laws tell."""
     p = equation.params
     a, b = p["cond_nconsts"], p["body_nconsts"]
     conditions, constants, carry = list(values[:a]), list(values[a : a + b]), list(values[a + b :])
-    for i in range(UNROLLED):
-        (condition,) = equation.context.walk(p["cond_jaxpr"], [*conditions, *carry])
-        known = condition.array if isinstance(condition, Known) else None
-        if known is not None and not bool(known):
-            break
-        following = equation.context.walk(p["body_jaxpr"], [*constants, *carry], ("time", i, 1))
-        done = known is None and i >= LEAST and _repeats(carry, following)
+
+    def check(carry: list[Value], steps: int) -> Value:
+        return equation.context.walk(p["cond_jaxpr"], [*conditions, *carry], ("time", steps, 1), (CONDITION,))[0]
+
+    condition, certain, steps = check(carry, 0), True, 0
+    bound = max(LEAST, min(UNROLLED, BUDGET // _work(p["body_jaxpr"])))
+    # What may run is walked once at least: its weights are weights.
+    while _holds(condition) or (steps == 0 and not isinstance(condition, Known)):
+        certain = certain and isinstance(condition, Known)
+        following = equation.context.walk(p["body_jaxpr"], [*constants, *carry], ("time", steps, 1), (BODY,))
+        steps += 1
+        settled = steps > LEAST and _repeats(carry, following)
         carry = following
-        if done:
-            equation.context.note("a loop of unknown length: walked until its state repeats")
-            break
+        condition = check(carry, steps)
+        if (settled or steps == (bound if certain else min(bound, ASSUMED))) and _holds(condition):
+            reason = "its state repeats" if settled else "the walk's bound, though it goes on"
+            equation.context.note(f"a loop: walked {steps} steps, until {reason}")
+            return carry
+    if not certain:
+        equation.context.note(f"a loop whose length depends on data: {steps} steps assumed")
     return carry
+
+
+def _holds(condition: Value) -> bool:
+    """Whether a loop goes on: if it is not known, where that is as likely as not."""
+    if isinstance(condition, Known):
+        return bool(condition.array)
+    return isinstance(condition, Opaque) or described(condition).mean > 0.5
+
+
+def _work(jaxpr: Any) -> int:
+    """The equations of a program and of all programs in it."""
+    body = getattr(jaxpr, "jaxpr", jaxpr)
+    total = 1
+    for equation in body.eqns:
+        for value in equation.params.values():
+            for inner in value if isinstance(value, (list, tuple)) else [value]:
+                total += _work(inner) if hasattr(inner, "eqns") or hasattr(inner, "jaxpr") else 0
+    return total + len(body.eqns)
 
 
 @structural("cond")
@@ -210,12 +258,13 @@ def cond(equation: Equation, index: Value, *values: Value) -> list[Value]:
     """A known branch, or a mixture of all by how likely they are."""
     branches = equation.params["branches"]
     if isinstance(index, Known):
-        return equation.context.walk(branches[min(max(int(index.array), 0), len(branches) - 1)], values)
+        which = min(max(int(index.array), 0), len(branches) - 1)
+        return equation.context.walk(branches[which], values, site=(which,))
     x = described(index)
     shares = [float((np.round(x.values) == k) @ WEIGHTS) for k in range(len(branches))]
     total = sum(shares)
     shares = [s / total for s in shares] if total > 0 else [1 / len(branches)] * len(branches)
-    outcomes = [equation.context.walk(branch, values) for branch in branches]
+    outcomes = [equation.context.walk(branch, values, site=(k,)) for k, branch in enumerate(branches)]
     equation.context.note("a branch that depends on data: a mixture of all")
     return [_chosen(list(column), shares) for column in zip(*outcomes, strict=True)]
 
@@ -223,5 +272,9 @@ def cond(equation: Equation, index: Value, *values: Value) -> list[Value]:
 def _chosen(parts: list[Value], shares: list[float]) -> Value:
     if isinstance(parts[0], Opaque):
         return parts[0]
-    made = chosen([described(p) for p in parts], shares)
+    signals = [described(p) for p in parts]
+    if any(isinstance(s, ComplexSignal) for s in signals):
+        made = _by_part(signals, lambda found: chosen(found, shares))
+    else:
+        made = chosen(signals, shares)
     return dataclasses.replace(made, recipe=derived(parts, lambda *others: [_chosen(list(others), shares)]))

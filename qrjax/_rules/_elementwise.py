@@ -11,6 +11,7 @@ import numpy as np
 from qrjax._rules._functions import BITS, BY_JAX, SIMPLE, numpy_form
 from qrjax._rules._registry import Equation, signals
 from qrjax._rules._stacks import by_parts, carried
+from qrjax._rules._vectors import interlaced
 from qrjax._signals._combine import combine
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._segments import Segments
@@ -34,6 +35,10 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
             for x, o in zip(operands, equation.outputs, strict=True)
         ]
         return kept if len(kept) > 1 else kept[0]
+    if equation.name in ("add", "add_any") and operands[0].profiles and operands[1].profiles:
+        found = interlaced(operands[0], operands[1], equation.shape, equation.dtype)
+        if found is not None:
+            return found
     dtypes = [operand.dtype for operand in operands]
     function = numpy_form(equation.name, equation.params, dtypes, equation.dtype) or _by_jax(equation, dtypes)
     result = combine(function, operands, equation.shape, equation.dtype)
@@ -42,6 +47,14 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     result = _weighted(equation, operands, result)
     by_parts(elementwise, equation, operands, result)
     return result
+
+
+@signals("select_if_vmap")
+def select_if_vmap(equation: Equation, which: Signal, on: Signal, off: Signal) -> Signal:
+    """Equinox's choice between two states, in all its loops: `select_n` with the cases the other way round."""
+    chosen = elementwise(dataclasses.replace(equation, name="select_n", params={}), which, off, on)
+    assert isinstance(chosen, Signal)
+    return chosen
 
 
 def _by_place(name: str, operands: tuple[Signal, ...], result: Signal) -> Signal:

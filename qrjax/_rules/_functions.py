@@ -163,6 +163,9 @@ SIMPLE: dict[str, Function] = {
     "device_put": _identity,
     "pvary": _identity,
     "real": np.real,
+    "imag": np.imag,
+    "conj": np.conj,
+    "complex": lambda re, im: np.asarray(re) + 1j * np.asarray(im),
 }
 
 # These act on the bits, so they need their own integer types.

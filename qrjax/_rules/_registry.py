@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._initializers._compilation import COMPILED_ONCE
-from qrjax._signals import _tables
+from qrjax._signals import _complexes, _tables
 from qrjax._signals._masks import (
     HIGH,
     KEPT,
@@ -63,7 +63,8 @@ class Known:
 @functools.lru_cache(maxsize=64)
 def _described(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], is_input: bool) -> Signal:
     """The law of an array: masks and tables of positions come back in every layer."""
-    made = known(np.frombuffer(data, dtype).reshape(shape))
+    array = np.frombuffer(data, dtype).reshape(shape)
+    made = _complexes.known(array) if array.dtype.kind == "c" else known(array)
     return dataclasses.replace(made, recipe=None if is_input else FIXED)
 
 
@@ -144,8 +145,10 @@ class Context(Protocol):
     def axes(self) -> Mapping[Any, int]:
         """The sizes of named axes that the model binds."""
 
-    def walk(self, jaxpr: Any, values: Sequence[Value], step: tuple[str, int, int] | None = None) -> list[Value]:
-        """The outputs of an inner jaxpr."""
+    def walk(
+        self, jaxpr: Any, values: Sequence[Value], step: tuple[str, int, int] | None = None, site: Sequence[int] = ()
+    ) -> list[Value]:
+        """The outputs of an inner jaxpr; `site` tells apart the several that one equation may have."""
 
     def note(self, text: str) -> None:
         """Says something about the current equation in the report."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from qrjax._rules._places import kinds, pair_moment
 from qrjax._rules._registry import FIRST, Context, Equation, Known, Opaque, Value, described
 from qrjax._signals import _tables
+from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._masks import known_gates, resolved, unveiled
 from qrjax._signals._quadrature import NODES, Floats, correlation, phi_inverse
 from qrjax._signals._signal import Signal, Source, related, relation
@@ -146,6 +147,8 @@ FIRST.append(exact)
 
 def drawn(x: Signal, draws: Draws) -> NDArray[Any]:
     """An actual array with the signal's law and correlations; one draw for each source."""
+    if isinstance(x, ComplexSignal):
+        return (drawn(x.re, draws) + 1j * drawn(x.im, draws)).astype(x.dtype)
     if x.array is not None and x.array.shape == x.shape:
         return x.array
     bare = unveiled(x)

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from qrjax._rules._functions import SIMPLE
 from qrjax._rules._places import assumed, induced, kind_of, places_of
-from qrjax._rules._registry import Equation, Known, Opaque, Value, described, structural
+from qrjax._rules._registry import STRUCTURAL, Equation, Known, Opaque, Value, described, structural
 from qrjax._rules._sampling import sample
 from qrjax._rules._structure import moved, part
+from qrjax._rules._vectors import interlaced
 from qrjax._signals import _tables
 from qrjax._signals._combine import combine
+from qrjax._signals._complexes import is_zero
 from qrjax._signals._masks import gate, resolved
 from qrjax._signals._mixtures import surrounded
 from qrjax._signals._quadrature import matched, quantiles
@@ -139,6 +141,9 @@ def scatter(equation: Equation, operand: Value, indices: Value, updates: Value) 
     if isinstance(operand, Opaque) or isinstance(updates, Opaque):
         return Opaque(equation.shape)
     x, update = described(operand), described(updates)
+    window = _window(equation, x, indices, update)
+    if window is not None:
+        return window
     share = min(1.0, update.size / max(1, x.size))
     if share == 1.0 and update.ndim == x.ndim:
         return moved(update, equation.shape, update.rho)
@@ -146,3 +151,21 @@ def scatter(equation: Equation, operand: Value, indices: Value, updates: Value) 
         inside = [(round((1 - share) * x.shape[0]), x.shape[0])] + [(n, n) for n in x.shape[1:]]
         return surrounded(part(x, x.shape, ("scatter", equation.key), ()), update, inside, x.shape)
     return sample(equation, operand, indices, updates)[0]
+
+
+def _window(equation: Equation, x: Signal, indices: Value, update: Signal) -> Value | None:
+    """One block written at a known place into zeros, as by `zeros.at[:, :n].set(block)`; None for other updates."""
+    numbers = equation.params["dimension_numbers"]
+    axes = tuple(numbers.scatter_dims_to_operand_dims)
+    whole = update.ndim == x.ndim and isinstance(indices, Known) and indices.array.size == len(axes)
+    if not whole or update.is_constant or not (is_zero(x) or x.profiles):
+        return None
+    assert isinstance(indices, Known)
+    starts = dict(zip(axes, indices.array.ravel().tolist(), strict=True))
+    config = tuple((starts.get(a, 0), x.shape[a] - n - starts.get(a, 0), 0) for a, n in enumerate(update.shape))
+    if any(low < 0 or high < 0 for low, high, _ in config):
+        return None
+    around = Signal.constant(0.0, (), update.dtype)
+    inner = dataclasses.replace(equation, name="pad", params={"padding_config": config})
+    block = described(STRUCTURAL["pad"](inner, update, around))  # type: ignore[arg-type]
+    return block if is_zero(x) else interlaced(x, block, equation.shape, equation.dtype)

@@ -197,7 +197,18 @@ def slice_(equation: Equation, x: Value) -> Value:
     cut = tuple(a for a, n in enumerate(x.shape) if n != equation.shape[a])
     which = ("slice", tuple((a, starts[a], limits[a], strides[a]) for a in cut))
     positions = {a: range(starts[a], limits[a], strides[a]) for a in cut}
-    return part(x, equation.shape, which, cut, positions)
+    return _at_places(x, part(x, equation.shape, which, cut, positions), positions)
+
+
+def _at_places(x: Signal, result: Signal, places: Mapping[int, Positions]) -> Signal:
+    """A part as strong as the places are that it was cut from."""
+    for axis, where in places.items():
+        if axis in x.profiles and not result.is_constant and where is not None:
+            taken = x.profiles[axis][np.asarray(where)]
+            profiles = result.profiles | {axis: normalized(taken)}
+            factor = math.sqrt(float(taken.mean()))
+            result = dataclasses.replace(result, values=result.values * factor, at=None, profiles=kept(profiles))
+    return result
 
 
 @structural("split")
@@ -215,8 +226,9 @@ def split(equation: Equation, x: Value) -> list[Value]:
         else:
             found = part_at(x, shape, [start if a == axis else 0 for a in range(x.ndim)])
             cut = (axis,) if shape != x.shape else ()
-            which = ("slice", ((axis, start, stop, 1),))
-            results.append(part(x, shape, which, cut, {axis: range(start, stop)}) if found is None else found)
+            positions = {axis: range(start, stop)}
+            taken = part(x, shape, ("slice", ((axis, start, stop, 1),)), cut, positions)
+            results.append(_at_places(x, taken, positions) if found is None else found)
         start = stop
     return results
 
@@ -253,13 +265,13 @@ def dynamic_slice(equation: Equation, x: Value, *starts: Value) -> Value:
             (a, s, s + m, 1) for a, (s, m) in enumerate(zip(at, equation.shape, strict=True)) if m != x.shape[a]
         )
         positions: dict[int, Positions] = {
-            a: range(s, s + m) for a, (s, m) in enumerate(zip(at, equation.shape, strict=True))
+            a: range(s, s + m) for a, (s, m) in enumerate(zip(at, equation.shape, strict=True)) if m != x.shape[a]
         }
     else:
         which, positions = equation.key, {}
     x = described(x)
     cut = tuple(a for a, n in enumerate(x.shape) if n != equation.shape[a])
-    return part(x, equation.shape, ("slice", which), cut, positions)
+    return _at_places(x, part(x, equation.shape, ("slice", which), cut, positions), positions)
 
 
 @structural("dynamic_update_slice")
@@ -313,7 +325,7 @@ def pad(equation: Equation, x: Value, filler: Value) -> Value:
     """Elements around, between, or cut away."""
     config = equation.params["padding_config"]
     if isinstance(x, Known) and isinstance(filler, Known) and math.prod(equation.shape) <= KNOWN_SIZE:
-        return Known(np.asarray(equation.evaluate(x.array, filler.array)[0]))
+        return Known(_padded(x.array, filler.array, config, equation.shape))
     if isinstance(x, Opaque):
         return Opaque(equation.shape)
     inside = []
@@ -332,6 +344,19 @@ def pad(equation: Equation, x: Value, filler: Value) -> Value:
     profiles = {a: _placed(x, a, config[a], equation.shape[a]) for a in range(x.ndim) if inside[a][0] != inside[a][1]}
     rest = {a: p for a, p in x.profiles.items() if a not in profiles}
     return dataclasses.replace(made, rho=_tables.settled(x.rho, equation.shape), profiles=kept(profiles) | rest)
+
+
+def _padded(x: Any, filler: Any, config: Any, shape: tuple[int, ...]) -> Any:
+    """`lax.pad` in NumPy."""
+    result = np.full(shape, filler, x.dtype)
+    to, which = [], []
+    for n, total, (low, _, gap) in zip(x.shape, shape, config, strict=True):
+        places = low + np.arange(n) * (gap + 1)
+        inside = (places >= 0) & (places < total)
+        to.append(places[inside])
+        which.append(np.flatnonzero(inside))
+    result[np.ix_(*to)] = x[np.ix_(*which)]
+    return result
 
 
 def _placed(x: Signal, axis: int, config: tuple[int, int, int], total: int) -> Any:
