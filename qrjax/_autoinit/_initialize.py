@@ -23,7 +23,7 @@ from qrjax._initializers._arguments import choice
 from qrjax._initializers._builders import DISTRIBUTIONS
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._report import Report
-from qrjax._interpreter._untouched import UntouchedWarning, beside, sentences, untouched
+from qrjax._interpreter._untouched import UntouchedWarning, sentences, unsized
 from qrjax._layouts._sources import LAYOUTS
 from qrjax._terminal._frames import frames_hidden
 from qrjax._words._keys import keys_like
@@ -114,7 +114,7 @@ def prepare(
     zero_sum = layout == "neurons" and source == "sobol" and distribution not in ("orthogonal", "own")
     remarks = assumptions(model, input_mean is not None or input_variance is not None)
     walk, report = walked(model, values, gains, zero_sum, remarks=remarks)
-    _warn(untouched(walk))
+    _warn(unsized(walk))
     found = plans(model, walk, chosen, draw)
     if distribution == "own":
         return Prepared(model, {}, report, target, chosen, rescalings(model, found))
@@ -123,9 +123,8 @@ def prepare(
 
 def _warn(found: Mapping[str, str]) -> None:
     """Of weights that could not be sized."""
-    unsized = {path: how for path, how in found.items() if not beside(how)}
-    if unsized:
-        text = "; ".join(sentences(unsized))
+    if found:
+        text = "; ".join(sentences(found))
         warnings.warn(f"{text}; see the report's findings", UntouchedWarning, stacklevel=4)
 
 

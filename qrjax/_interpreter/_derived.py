@@ -145,7 +145,7 @@ def _met(walk: Walk, equation: Equation, values: list[Value], place: int) -> Val
         return value
     for key, law in recipe.leaves.items():
         if not law.is_constant:
-            walk.met.setdefault(key, equation.name)
+            walk.met.setdefault(key, (equation.name, law.shape))
     return value
 
 

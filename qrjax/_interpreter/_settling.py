@@ -30,6 +30,8 @@ class Settling:
 
     def steps(self, misses: Mapping[Name, float]) -> dict[Name, float]:
         """The next step of each unknown, from what each misses now."""
+        if not misses:
+            return {}
         if self.names != tuple(misses):
             self.names, self.places, self.misses = tuple(misses), [np.zeros(len(misses))], []
         now = np.array(list(misses.values()), np.float64)

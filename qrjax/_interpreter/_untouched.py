@@ -20,15 +20,20 @@ class UntouchedWarning(UserWarning):
 def untouched(walk: Walk) -> dict[str, str]:
     """For the parameters that were left although they met a signal: how."""
     decided = {path for path, _ in walk.gains.variances}
-    found = {path: f"meets a signal by {name}" for (path, _), name in walk.met.items()}
+    found = {path: f"meets a signal by {name}" for (path, _), (name, _) in walk.met.items()}
     found |= {path: reason for (path, _), reason in walk.left.items()}
     chosen = walk.gains.selected or (lambda _: False)
     return {path: how for path, how in found.items() if path not in decided and chosen(path)}
 
 
-def beside(how: str) -> bool:
-    """Whether a parameter's scale is the author's alone to decide."""
-    return how.rpartition(" ")[2] in BESIDE
+def unsized(walk: Walk) -> dict[str, str]:
+    """Those of them that are weights: no vectors, such as decays, and nothing whose scale is the author's to decide."""
+    met = {path: found for (path, _), found in walk.met.items()}
+    return {path: how for path, how in untouched(walk).items() if path not in met or _is_weight(*met[path])}
+
+
+def _is_weight(name: str, shape: tuple[int, ...]) -> bool:
+    return name not in BESIDE and sum(n > 1 for n in shape) > 1
 
 
 def sentences(found: Mapping[str, str]) -> Iterable[str]:

@@ -49,6 +49,7 @@ from qrjax._rules._vectors import carried
 from qrjax._signals._complexes import ComplexSignal, unit_of
 from qrjax._signals._recipe import Key
 from qrjax._signals._signal import Signal, related
+from qrjax._signals._tables import Shape
 from qrjax._signals._weight import Weight
 
 # Control flow carries its values' tables along by itself.
@@ -66,7 +67,7 @@ class Walk:
       twin: which kind of pairs the tables are about just now, see `Signal.twins`.
       correlated: False to take all elements as independent, as AutoInit's authors did; for comparison only.
       trial: whether functions of weights are being tried at some gains, which takes nothing down.
-      met: for parameters that met a signal otherwise than as weights, by what.
+      met: for parameters that met a signal otherwise than as weights, by what, and their shapes.
       left: for weights that could not be sized, why.
       resolved: what acts as a signal though the model's input has no part in it, once it met one.
       started: for modules with a rule that have begun, their inputs.
@@ -82,7 +83,7 @@ class Walk:
     twin: Any = None
     correlated: bool = True
     trial: bool = False
-    met: dict[Key, str] = dataclasses.field(default_factory=dict)
+    met: dict[Key, tuple[str, Shape]] = dataclasses.field(default_factory=dict)
     left: dict[Key, str] = dataclasses.field(default_factory=dict)
     resolved: dict[int, tuple[Any, list[Value]]] = dataclasses.field(default_factory=dict)
     axes: Mapping[Any, int] = dataclasses.field(default_factory=dict)
@@ -119,9 +120,9 @@ class Walk:
     def _apply(self, eqn: Any, values: list[Value]) -> list[Value]:
         name = eqn.primitive.name
         equation = Equation(name, eqn.params, [v.aval for v in eqn.outvars], _evaluation(eqn), self, id(eqn))
-        values = meeting(self, equation, values)
         if name in FLOW and name not in CUSTOM:
             return _listed(STRUCTURAL[name](equation, *values))
+        values = meeting(self, equation, values)
         results = carried(equation, values, self._by_rule(equation, values, eqn))
         if self.trial or self.twin is not None:
             return results

@@ -73,7 +73,7 @@ def test_a_record_gives_them_back(name, axis):
     loaded = qrjax.Record.from_json(record.to_json())
     if name != "ours" or axis:  # the transposition of a stack is not read off a program
         with pytest.raises(LookupError, match="with_model"):
-            loaded.initial("first/kernel")
+            loaded.initial("layers/Dense_0/kernel")
         loaded = loaded.with_model(network, X)
     kernel = variables["params"]["layers"]["Dense_0"]["kernel"]
     for source in (record, loaded):

@@ -192,12 +192,14 @@ def test_a_vector_that_multiplies_is_named():
     with pytest.raises(ValueError, match="no weights that are summed over its input: s meets a signal by mul"):
         qrjax.autoinit(pair(lambda p, x: x * p["s"], s=(1, 64)), X)
     with pytest.warns(qrjax.UntouchedWarning, match=r"left as the module draws it: s \(meets a signal by mul\)"):
-        qrjax.autoinit(pair(lambda p, x: (x * p["s"]) @ p["w"], s=(1, 64), w=W), X)
+        qrjax.autoinit(pair(lambda p, x: (x * p["s"]) @ p["w"], s=X.shape, w=W), X)
 
 
-def test_what_is_added_is_a_finding_and_no_warning():
-    report = qrjax.autoinit(pair(lambda p, x: (x + p["position"]) @ p["w"], position=(1, 64), w=W), X, report=True)[1]
-    assert report.findings == ("left as the module draws it: position (meets a signal by add)",)
+@pytest.mark.parametrize(("name", "shape"), [("add", X.shape), ("mul", (1, 64))])
+def test_what_is_added_or_a_vector_is_a_finding_and_no_warning(name, shape):
+    apply = {"add": lambda p, x: (x + p["v"]) @ p["w"], "mul": lambda p, x: (x * p["v"]) @ p["w"]}[name]
+    report = qrjax.autoinit(pair(apply, v=shape, w=W), X, report=True)[1]
+    assert report.findings == (f"left as the module draws it: v (meets a signal by {name})",)
 
 
 # -- what starts at a constant ------------------------------------------------------------------------------------
