@@ -17,7 +17,7 @@ from qrjax._adapters._trace import abstract
 from qrjax._interpreter._model import laws_of
 from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._shards import in_shards
-from qrjax._rules._registry import KNOWN_SIZE, Known, Opaque, Value
+from qrjax._rules._operands import KNOWN_SIZE, Known, Opaque, Value
 from qrjax._signals._signal import Signal
 
 

@@ -17,7 +17,7 @@ from qrjax._adapters._initialization import law_of_array
 from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outputs, split_arguments
 from qrjax._adapters._variables import nnx_leaves
 from qrjax._interpreter._model import Calls, Model
-from qrjax._rules._registry import Opaque, Value
+from qrjax._rules._operands import Opaque, Value
 from qrjax._signals._recipe import UNKNOWN
 from qrjax._signals._signal import Signal
 from qrjax._terminal._received import is_key, received

@@ -22,7 +22,7 @@ from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._report import Report
 from qrjax._interpreter._untouched import sentences, untouched
 from qrjax._interpreter._walk import Walk
-from qrjax._rules._registry import Opaque, Value, described
+from qrjax._rules._operands import Opaque, Value, described
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._received import received
 

@@ -13,7 +13,7 @@ from jax import Array
 
 from qrjax._autoinit._plan import Plan
 from qrjax._interpreter._model import Model
-from qrjax._rules._registry import described
+from qrjax._rules._operands import described
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from qrjax._interpreter._model import checked
+from qrjax._rules._equations import Equation
 from qrjax._rules._modules import MODULES
-from qrjax._rules._registry import CUSTOM, Equation
+from qrjax._rules._registry import CUSTOM
 from qrjax._signals._signal import Signal
 
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qrjax._interpreter._binding import bind
-from qrjax._rules._registry import Equation, Known, Value, as_data, derived, described, recipe_of, tagged
+from qrjax._rules._equations import Equation
+from qrjax._rules._operands import Known, Value, as_data, derived, described, recipe_of, tagged
 from qrjax._rules._sampling import drawn
 from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._recipe import Key, Recipe

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qrjax._rules._registry import Value
+from qrjax._rules._operands import Value
 from qrjax._rules._stacks import carried
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal

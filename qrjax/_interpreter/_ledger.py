@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from qrjax._interpreter._report import Row
-from qrjax._rules._registry import Equation
+from qrjax._rules._equations import Equation
 from qrjax._signals._quadrature import WEIGHTS
 from qrjax._signals._signal import Signal
 from qrjax._signals._weight import Weight

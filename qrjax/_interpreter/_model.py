@@ -15,7 +15,7 @@ from qrjax._interpreter._ledger import Ledger
 from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._shards import in_shards
 from qrjax._interpreter._walk import Walk, from_array
-from qrjax._rules._registry import Known, Opaque, Value, as_data, described, tagged
+from qrjax._rules._operands import Known, Opaque, Value, as_data, described, tagged
 from qrjax._rules._sampling import drawn
 from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._quadrature import CDF

@@ -12,7 +12,7 @@ import numpy as np
 from qrjax._interpreter._derived import followed, leaves_of, sampled, untold
 from qrjax._interpreter._laws import scaled
 from qrjax._interpreter._ledger import Sized
-from qrjax._rules._registry import described
+from qrjax._rules._operands import described
 from qrjax._signals._complexes import ComplexSignal, unit_of
 from qrjax._signals._quadrature import Floats
 from qrjax._signals._recipe import Key

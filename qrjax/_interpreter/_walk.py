@@ -27,23 +27,14 @@ from qrjax._rules import (  # noqa: F401
     _indexing,
     _randomness,
     _reductions,
+    _slices,
     _structure,
 )
 from qrjax._rules._complex import complex_rule, is_complex
+from qrjax._rules._equations import Equation
 from qrjax._rules._functions import numpy_form
-from qrjax._rules._registry import (
-    CUSTOM,
-    KNOWN_SIZE,
-    NEAR,
-    RULES,
-    STRUCTURAL,
-    Equation,
-    Known,
-    Opaque,
-    Value,
-    described,
-    is_data,
-)
+from qrjax._rules._operands import KNOWN_SIZE, Known, Opaque, Value, described, is_data
+from qrjax._rules._registry import CUSTOM, NEAR, RULES, STRUCTURAL
 from qrjax._rules._sampling import sample
 from qrjax._rules._vectors import carried
 from qrjax._signals._complexes import ComplexSignal, unit_of

@@ -9,9 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from qrjax._rules._registry import Equation, Known, Opaque, Value, described, structural
+from qrjax._rules._equations import Equation
+from qrjax._rules._operands import Known, Opaque, Value, described
+from qrjax._rules._parts import moved, part
+from qrjax._rules._registry import structural
 from qrjax._rules._stacks import by_parts
-from qrjax._rules._structure import moved, part
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import chosen
 from qrjax._signals._quadrature import CDF, NODES, Floats, expectation

@@ -22,8 +22,10 @@ from qrjax._rules._complex_parts import (
     total,
     without_zeros,
 )
+from qrjax._rules._equations import Equation
 from qrjax._rules._fourier import BACKWARD, fourier, still, still_apart
-from qrjax._rules._registry import RULES, STRUCTURAL, Equation, Known, Opaque, Value, described
+from qrjax._rules._operands import Known, Opaque, Value, described
+from qrjax._rules._registry import RULES, STRUCTURAL
 from qrjax._rules._sampling import sample
 from qrjax._rules._vectors import by_place
 from qrjax._signals._complexes import ComplexSignal, halves, is_zero, joined, unit_of

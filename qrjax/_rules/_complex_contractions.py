@@ -6,7 +6,8 @@ import dataclasses
 import math
 
 from qrjax._rules._complex_parts import own, real_dtype, real_equation, total
-from qrjax._rules._registry import RULES, Equation
+from qrjax._rules._equations import Equation
+from qrjax._rules._registry import RULES
 from qrjax._signals._complexes import ComplexSignal, halves, is_zero, joined, unit_of
 from qrjax._signals._signal import Signal, Source
 

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from qrjax._rules._registry import RULES, Equation
+from qrjax._rules._equations import Equation
+from qrjax._rules._registry import RULES
 from qrjax._signals._complexes import is_zero
 from qrjax._signals._signal import Signal
 

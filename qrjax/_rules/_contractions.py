@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from qrjax._rules._attention import attended, by_rows
+from qrjax._rules._equations import Equation
 from qrjax._rules._reductions import strengths, tap_moments, tap_profile, taps
-from qrjax._rules._registry import NEAR, Equation, signals
+from qrjax._rules._registry import NEAR, signals
 from qrjax._signals import _tables
 from qrjax._signals._profiles import kept
 from qrjax._signals._reduce import contracted

@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 
 from qrjax._initializers._specification import LABEL, Specification
-from qrjax._rules._registry import Equation, Known, Opaque, Value, derived, described, structural, tagged
-from qrjax._rules._structure import moved, part, without
+from qrjax._rules._equations import Equation
+from qrjax._rules._operands import Known, Opaque, Value, derived, described, tagged
+from qrjax._rules._parts import moved, part, without
+from qrjax._rules._registry import structural
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal, halves, joined
 from qrjax._signals._mixtures import chosen, stacked

@@ -8,8 +8,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from qrjax._rules._equations import Equation
 from qrjax._rules._functions import BITS, BY_JAX, SIMPLE, numpy_form
-from qrjax._rules._registry import Equation, signals
+from qrjax._rules._registry import signals
 from qrjax._rules._stacks import by_parts, carried
 from qrjax._rules._vectors import interlaced
 from qrjax._signals._combine import combine

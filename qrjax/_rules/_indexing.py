@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._rules import _scatters  # noqa: F401 - registers its rules
+from qrjax._rules._equations import Equation
+from qrjax._rules._operands import KNOWN_SIZE, Known, Opaque, Value, described
+from qrjax._rules._parts import moved
 from qrjax._rules._places import agreement, assumed, kind_of, kinds
-from qrjax._rules._registry import KNOWN_SIZE, Equation, Known, Opaque, Value, described, structural
+from qrjax._rules._registry import structural
 from qrjax._rules._sampling import actual
-from qrjax._rules._structure import moved
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._segments import returned, shared
 from qrjax._signals._signal import Signal

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qrjax._rules._registry import Context, Equation, Known, Value
+from qrjax._rules._equations import Context, Equation
+from qrjax._rules._operands import Known, Value
 from qrjax._signals._signal import Signal
 
 # Indices up to so many are made up where they are not known.

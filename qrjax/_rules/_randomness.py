@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from qrjax._rules._registry import Equation, Opaque, Value, described, structural
+from qrjax._rules._equations import Equation
+from qrjax._rules._operands import Opaque, Value, described
+from qrjax._rules._registry import structural
 from qrjax._signals import _tables
 from qrjax._signals._quadrature import CDF
 from qrjax._signals._signal import Signal, Source

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from qrjax._rules._registry import NEAR, Equation, signals
+from qrjax._rules._equations import Equation
+from qrjax._rules._registry import NEAR, signals
 from qrjax._signals import _tables
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._quadrature import CDF, NODES, correlation, hermite_squares, matched

@@ -16,8 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qrjax._rules._equations import Context, Equation
+from qrjax._rules._operands import Known, Opaque, Value, described
 from qrjax._rules._places import kinds, pair_moment
-from qrjax._rules._registry import FIRST, Context, Equation, Known, Opaque, Value, described
+from qrjax._rules._registry import FIRST
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._masks import known_gates, resolved, unveiled

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qrjax._rules._equations import Equation
 from qrjax._rules._functions import SIMPLE
+from qrjax._rules._operands import Known, Opaque, Value, described
+from qrjax._rules._parts import moved, part
 from qrjax._rules._places import assumed, induced, kind_of, places_of
-from qrjax._rules._registry import STRUCTURAL, Equation, Known, Opaque, Value, described, structural
+from qrjax._rules._registry import STRUCTURAL, structural
 from qrjax._rules._sampling import sample
-from qrjax._rules._structure import moved, part
 from qrjax._rules._vectors import interlaced
 from qrjax._signals import _tables
 from qrjax._signals._combine import combine

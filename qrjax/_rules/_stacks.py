@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from qrjax._rules._registry import Equation, Rule, Value, described
+from qrjax._rules._equations import Equation, Rule
+from qrjax._rules._operands import Value, described
 from qrjax._signals._signal import Signal
 
 # For a signal the axis along which parts of length 1 lie, and how to get one of them.

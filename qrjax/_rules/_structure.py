@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from qrjax._rules._registry import KNOWN_SIZE, Equation, Known, Opaque, Value, described, structural
-from qrjax._rules._stacks import part_at, remembered
+from qrjax._rules._equations import Equation
+from qrjax._rules._operands import KNOWN_SIZE, Known, Opaque, Value, described
+from qrjax._rules._parts import moved, part, without
+from qrjax._rules._registry import structural
+from qrjax._rules._stacks import remembered
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import concatenated, surrounded
 from qrjax._signals._profiles import kept, normalized, renamed
 from qrjax._signals._signal import Profiles, Signal
-
-
-def moved(x: Signal, shape: tuple[int, ...], rho: Any, order: tuple[int, ...] | None = None) -> Signal:
-    """The same elements in other places; `order` names the old axes, where each is still one axis."""
-    weight = None if x.weight is None else x.weight.ordered(order)
-    profiles = {} if order is None else renamed(x.profiles, {a: i for i, a in enumerate(order)})
-    profiles = {a: p for a, p in profiles.items() if len(p) == shape[a]}
-    return dataclasses.replace(
-        x, shape=shape, rho=_tables.settled(rho, shape), array=None, weight=weight, profiles=profiles, twins={}
-    )
 
 
 @structural("transpose")
@@ -87,14 +79,6 @@ def squeeze(equation: Equation, x: Value) -> Value:
     return without(x, axes, moved(x, equation.shape, _tables.dropped(x.rho, axes), kept))
 
 
-def without(x: Signal, axes: Sequence[int], result: Signal) -> Signal:
-    """The result of dropping axes of length 1, which may make a weight one layer of a stack."""
-    weight = x.weight
-    for axis in sorted(axes, reverse=True):
-        weight = None if weight is None else weight.dropped(axis)
-    return dataclasses.replace(result, weight=weight)
-
-
 @structural("broadcast_in_dim")
 def broadcast_in_dim(equation: Equation, x: Value, *_: Value) -> Value:
     """New axes, along which nothing differs."""
@@ -151,148 +135,6 @@ def rev(equation: Equation, x: Value) -> Value:
     if isinstance(x, Opaque):
         return x
     return part(x, equation.shape, ("rev", axes), axes, {a: range(x.shape[a])[::-1] for a in axes})
-
-
-Positions = Sequence[int] | None
-
-
-def part(
-    x: Signal,
-    shape: tuple[int, ...],
-    which: Any,
-    axes: tuple[int, ...],
-    positions: Mapping[int, Positions] | None = None,
-) -> Signal:
-    """A part of x, whose elements differ from those of x in the same places along the axes.
-
-    `positions`: along each axis the places of x that the part has; None where they are not known.
-    """
-    result = moved(x, shape, x.rho, tuple(range(x.ndim)))
-    if result.weight is not None:
-        weight = result.weight
-        for axis in axes:
-            weight = weight.taken(axis, x.shape[axis], (positions or {}).get(axis))
-        result = dataclasses.replace(result, weight=weight)
-    if x.source is None or not axes:
-        return result
-    differ = tuple(int(axis in axes) for axis in range(x.ndim))
-    source = x.source.part(which, float(x.rho[differ]))
-    if source is x.source:
-        return result
-    return dataclasses.replace(result, source=source, fiber=None, sample=None)
-
-
-@structural("slice")
-def slice_(equation: Equation, x: Value) -> Value:
-    """A static slice."""
-    starts, limits = equation.params["start_indices"], equation.params["limit_indices"]
-    strides = equation.params["strides"] or (1,) * len(starts)
-    if isinstance(x, Known):
-        return Known(x.array[tuple(slice(*s) for s in zip(starts, limits, strides, strict=True))])
-    if isinstance(x, Opaque):
-        return Opaque(equation.shape)
-    found = part_at(x, equation.shape, starts)
-    if found is not None:
-        return found
-    cut = tuple(a for a, n in enumerate(x.shape) if n != equation.shape[a])
-    which = ("slice", tuple((a, starts[a], limits[a], strides[a]) for a in cut))
-    positions = {a: range(starts[a], limits[a], strides[a]) for a in cut}
-    return _at_places(x, part(x, equation.shape, which, cut, positions), positions)
-
-
-def _at_places(x: Signal, result: Signal, places: Mapping[int, Positions]) -> Signal:
-    """A part as strong as the places are that it was cut from."""
-    for axis, where in places.items():
-        if axis in x.profiles and not result.is_constant and where is not None:
-            taken = x.profiles[axis][np.asarray(where)]
-            profiles = result.profiles | {axis: normalized(taken)}
-            factor = math.sqrt(float(taken.mean()))
-            result = dataclasses.replace(result, values=result.values * factor, at=None, profiles=kept(profiles))
-    return result
-
-
-@structural("split")
-def split(equation: Equation, x: Value) -> list[Value]:
-    """Consecutive slices."""
-    axis, start = equation.params["axis"], 0
-    results: list[Value] = []
-    for output in equation.outputs:
-        shape = tuple(output.shape)
-        stop = start + shape[axis]
-        if isinstance(x, Known):
-            results.append(Known(x.array[(slice(None),) * axis + (slice(start, stop),)]))
-        elif isinstance(x, Opaque):
-            results.append(Opaque(shape))
-        else:
-            found = part_at(x, shape, [start if a == axis else 0 for a in range(x.ndim)])
-            cut = (axis,) if shape != x.shape else ()
-            positions = {axis: range(start, stop)}
-            taken = part(x, shape, ("slice", ((axis, start, stop, 1),)), cut, positions)
-            results.append(_at_places(x, taken, positions) if found is None else found)
-        start = stop
-    return results
-
-
-@structural("unstack")
-def unstack(equation: Equation, x: Value) -> list[Value]:
-    """The slices along an axis, without it."""
-    axis = equation.params["axis"]
-    return [_across(x, axis, i, tuple(output.shape)) for i, output in enumerate(equation.outputs)]
-
-
-def _across(x: Value, axis: int, i: int, shape: tuple[int, ...]) -> Value:
-    if isinstance(x, Opaque):
-        return Opaque(shape)
-    if isinstance(x, Known):
-        return Known(x.array.take(i, axis))
-    one = (*x.shape[:axis], 1, *x.shape[axis + 1 :])
-    found = part_at(x, one, [i if a == axis else 0 for a in range(x.ndim)])
-    taken = part(x, one, ("slice", ((axis, i, i + 1, 1),)), (axis,)) if found is None else described(found)
-    return moved(taken, shape, _tables.dropped(taken.rho, [axis]), tuple(a for a in range(x.ndim) if a != axis))
-
-
-@structural("dynamic_slice")
-def dynamic_slice(equation: Equation, x: Value, *starts: Value) -> Value:
-    """A slice at a place that may not be known: some other part of x."""
-    if isinstance(x, Opaque):
-        return Opaque(equation.shape)
-    if all(isinstance(s, Known) for s in starts):
-        at = [int(s.array) for s in starts if isinstance(s, Known)]
-        at = [min(max(0, s), n - m) for s, n, m in zip(at, x.shape, equation.shape, strict=True)]
-        if isinstance(x, Known):
-            return Known(x.array[tuple(slice(s, s + m) for s, m in zip(at, equation.shape, strict=True))])
-        which: Any = tuple(
-            (a, s, s + m, 1) for a, (s, m) in enumerate(zip(at, equation.shape, strict=True)) if m != x.shape[a]
-        )
-        positions: dict[int, Positions] = {
-            a: range(s, s + m) for a, (s, m) in enumerate(zip(at, equation.shape, strict=True)) if m != x.shape[a]
-        }
-    else:
-        which, positions = equation.key, {}
-    x = described(x)
-    cut = tuple(a for a, n in enumerate(x.shape) if n != equation.shape[a])
-    return _at_places(x, part(x, equation.shape, ("slice", which), cut, positions), positions)
-
-
-@structural("dynamic_update_slice")
-def dynamic_update_slice(equation: Equation, x: Value, update: Value, *starts: Value) -> Value:
-    """An array with a part replaced: by shares, a mixture."""
-    if isinstance(x, Opaque) or isinstance(update, Opaque):
-        return Opaque(equation.shape)
-    if isinstance(x, Known) and isinstance(update, Known) and all(isinstance(s, Known) for s in starts):
-        return Known(np.asarray(equation.evaluate(x.array, update.array, *(s.array for s in starts))[0]))  # type: ignore[union-attr]
-    x, update = described(x), described(update)
-    if update.shape == x.shape:
-        return update
-    result = x
-    axes = [a for a, n in enumerate(x.shape) if n != update.shape[a]]
-    if len(axes) == 1:
-        rest = list(x.shape)
-        rest[axes[0]] -= update.shape[axes[0]]
-        remainder = moved(x, tuple(rest), x.rho)
-        return concatenated([update, remainder], axes[0], x.shape, x.dtype)
-    equation.context.note("a part was overwritten: taken as unchanged")
-    return result
 
 
 @structural("concatenate")

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from qrjax._rules._equations import Equation
 from qrjax._rules._functions import numpy_form
-from qrjax._rules._registry import KNOWN_SIZE, STRUCTURAL, Equation, Known, Opaque, Value, described
+from qrjax._rules._operands import KNOWN_SIZE, Known, Opaque, Value, described
+from qrjax._rules._registry import STRUCTURAL
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal, array_of, joined
 from qrjax._signals._profiles import kept, normalized

@@ -9,7 +9,7 @@ import pytest
 
 import qrjax
 from qrjax._interpreter._model import laws_of
-from qrjax._rules._registry import Opaque, described
+from qrjax._rules._operands import Opaque, described
 from qrjax._signals._signal import Signal
 
 # Issue 3: predicted within 5 % of the measured second moment.

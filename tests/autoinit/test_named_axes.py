@@ -14,7 +14,7 @@ from moments import WITHIN, normal, shape_of
 import qrjax
 from qrjax._autoinit._analyze import model_of
 from qrjax._interpreter._gains import Gains
-from qrjax._rules._registry import described
+from qrjax._rules._operands import described
 
 KEY = jax.random.key(0)
 X = np.random.default_rng(0).standard_normal((32, 16), np.float32)

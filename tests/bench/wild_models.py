@@ -30,7 +30,7 @@ from wild import MODELS
 
 import qrjax
 from qrjax._adapters._variables import values_of
-from qrjax._rules._registry import described
+from qrjax._rules._operands import described
 
 PACKAGES = ("flax", "transformers", "equinox", "dm-haiku", "keras", "jraph", "flowjax", "diffrax")
 
