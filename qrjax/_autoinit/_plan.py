@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding
 
+from qrjax._autoinit._narrow import is_narrow, offsets, shrinkage
 from qrjax._initializers._builders import DISTRIBUTIONS, orthogonal_hash, orthogonal_qr
 from qrjax._initializers._compilation import compiled_once
 from qrjax._initializers._initializer import Initializer
@@ -137,6 +138,30 @@ class Plan:
         """In which the weights are drawn before they are scaled and rounded."""
         return unit_dtype(np.dtype(self.leaf.dtype))
 
+    @property
+    def narrow(self) -> bool:
+        """Whether it is a head of a few units, whose norms and sums are fixed."""
+        by_default = self.draw.layout == "outputs" and self.draw.source == "sobol"
+        drawn = self.draw.distribution in DISTRIBUTIONS and np.dtype(self.leaf.dtype).kind != "c"
+        return by_default and drawn and is_narrow(self.shape, self.inputs)
+
+    @property
+    def unit_draw(self) -> Draw:
+        """How its weights of variance 1 are drawn."""
+        return dataclasses.replace(self.draw, layout="neurons") if self.narrow else self.draw
+
+    @property
+    def factors(self) -> np.ndarray:
+        """What they are multiplied with, float32."""
+        return self.gains * shrinkage(self.shape, self.inputs) if self.narrow else self.gains
+
+    def offsets(self, keys: Array) -> Array:
+        """What is added to a narrow head's weights of variance 1, for every layer."""
+        offset = functools.partial(offsets, shape=self.shape, inputs=self.inputs)
+        for _ in self.gains.shape:
+            offset = jax.vmap(offset)
+        return offset(keys)
+
     def keys(self, key: Array) -> Array:
         """The key that the parameter's path makes of the model's; where layers are stacked, one for each."""
         return self.keys_of_layers(path_key(key, self.leaf.path))
@@ -159,7 +184,7 @@ class Plan:
         keys, dtype = self.keys_of_layers(own), np.dtype(self.leaf.dtype)
         # An orthogonal matrix has other factors before the gain; compiled together they would round differently.
         scaled = _scaled if self.draw.distribution == "orthogonal" else _scaled_in_one
-        drawn = scaled(self.draw, keys, jnp.asarray(self.gains), self.inputs, self.shape, dtype)
+        drawn = scaled(self.unit_draw, keys, jnp.asarray(self.factors), self.inputs, self.shape, dtype, self.narrow)
         return jnp.moveaxis(compiled_once(drawn), tuple(range(len(self.stack))), self.stack)
 
 
@@ -169,17 +194,20 @@ def unit_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _scaled(
-    draw: Draw, keys: Array, gains: Array, inputs: tuple[int, ...], shape: Shape, dtype: np.dtype[Any]
+    draw: Draw, keys: Array, gains: Array, inputs: tuple[int, ...], shape: Shape, dtype: np.dtype[Any], narrow: bool
 ) -> Array:
     # Gains are arguments, so that weights of one shape share one program.
-    unit = functools.partial(draw.unit, shape=shape, inputs=inputs, dtype=unit_dtype(dtype))
+    def unit(key: Array) -> Array:
+        drawn = draw.unit(key, shape, inputs, unit_dtype(dtype))
+        return drawn + offsets(key, shape, inputs) if narrow else drawn
+
     for _ in gains.shape:
         unit = jax.vmap(unit)
     weights = unit(keys)
     return (weights * gains.reshape(*gains.shape, *[1] * len(shape)).astype(weights.dtype)).astype(dtype)
 
 
-_scaled_in_one = jax.jit(_scaled, static_argnums=(0, 3, 4, 5))
+_scaled_in_one = jax.jit(_scaled, static_argnums=(0, 3, 4, 5, 6))
 
 
 def plans(model: Model, walk: Walk, chosen: Callable[[str], bool], draw: Draw) -> dict[str, Plan]:

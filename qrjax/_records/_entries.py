@@ -23,8 +23,10 @@ from qrjax._interpreter._model import Leaf
 from qrjax._interpreter._processes import gathered
 from qrjax._layouts._coordinates import Shape
 from qrjax._records._follow import Found, found, repeated
+from qrjax._records._offset import Offset
 from qrjax._records._origins import Built, Constant, Drawn, Factored, Keys, Origin, Stored
 from qrjax._records._regions import regroups
+from qrjax._records._rescaled import Rescaled
 from qrjax._records._transposed import Transposed
 from qrjax._words._keys import key_words
 
@@ -52,12 +54,23 @@ def planned(plan: Plan, key: Array, correction: np.ndarray | None) -> Origin:
         return Constant(leaf.shape, leaf.dtype, value)
     keys = plan.keys(key)
     words = np.asarray(key_words(keys) if not gains.ndim else jax.random.key_data(keys))
-    factors = (gains,) if correction is None else (gains, correction)
+    factors = (plan.factors,) if correction is None else (plan.factors, correction)
+    if plan.narrow:
+        return _narrow(plan, keys, words, factors)
     if plan.draw.distribution == "orthogonal":
         a = Arranged.of(plan.draw, plan.shape, plan.inputs)
         return Factored(leaf.shape, leaf.dtype, a.build, a.matrix, plan.unit_dtype, words, a.axes, factors)
     drawn = plan.draw.initializer(plan.inputs).specification(plan.shape, plan.unit_dtype)
     return Drawn(leaf.shape, leaf.dtype, drawn, words, factors)
+
+
+def _narrow(plan: Plan, keys: Array, words: np.ndarray, factors: tuple[np.ndarray, ...]) -> Origin:
+    """Of a head of a few units: weights of variance 1, what is added to each unit's, and the gain."""
+    shape, single = plan.leaf.shape, plan.unit_dtype
+    drawn = plan.unit_draw.initializer(plan.inputs).specification(plan.shape, single)
+    whole = Offset(shape, single, Drawn(shape, single, drawn, words), np.asarray(plan.offsets(keys)))
+    single_factors = tuple(np.asarray(f, np.float32) for f in factors)
+    return Rescaled(shape, plan.leaf.dtype, whole, tuple(range(len(plan.stack))), single_factors)
 
 
 def _in_front(plan: Plan, key: Array, correction: np.ndarray | None) -> Origin:

@@ -17,6 +17,7 @@ from qrjax._autoinit._initialize import Prepared, prepare
 from qrjax._autoinit._streams import PARAMS, key_of, streams_of
 from qrjax._interpreter._model import Leaf, Model
 from qrjax._records._entries import Entry, held, kept, planned, programmed, uses
+from qrjax._records._offset import Offset
 from qrjax._records._origins import Built, Drawn, Factored, Origin
 from qrjax._records._record import Record, check_leaves
 from qrjax._records._rescaled import Rescaled, rescaled
@@ -239,6 +240,8 @@ def _with_code(recorded: Origin, found: Origin) -> Origin:
 def _is_planned(entry: Entry) -> bool:
     """Whether `autoinit` drew this weight, rather than the model's own initialization."""
     origin = entry.origin.whole if isinstance(entry.origin, Transposed) else entry.origin
+    if isinstance(origin, Rescaled):
+        return isinstance(origin.whole, Offset)
     return isinstance(origin, (Drawn, Factored)) and bool(origin.factors)
 
 

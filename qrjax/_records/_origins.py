@@ -26,6 +26,10 @@ class Origin(Protocol):
 
     kind: ClassVar[str]
 
+    @property
+    def dtype(self) -> Any:
+        """The tensor's."""
+
     def box(self, starts: Sequence[int], extent: Shape) -> Array:
         """The values of the box [starts, starts + extent)."""
 

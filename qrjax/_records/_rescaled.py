@@ -66,14 +66,14 @@ class Rescaled:
 
     def to_dict(self) -> dict[str, Any]:
         """As `Origin.to_dict`."""
-        inner = {"kind": self.whole.kind} | self.whole.to_dict()
+        inner = {"kind": self.whole.kind, "dtype": np.dtype(self.whole.dtype).name} | self.whole.to_dict()
         return {"stack": list(self.stack), "factors": [f.tolist() for f in self.factors], "of": inner}
 
     @classmethod
     def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Rescaled:
         """The inverse of `to_dict`."""
         factors = tuple(np.asarray(f, np.float32) for f in data["factors"])
-        inner = KINDS[data["of"]["kind"]].from_dict(shape, dtype, data["of"])
+        inner = KINDS[data["of"]["kind"]].from_dict(shape, np.dtype(data["of"]["dtype"]), data["of"])
         return cls(shape, dtype, inner, tuple(map(int, data["stack"])), factors)
 
 
