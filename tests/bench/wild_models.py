@@ -50,7 +50,7 @@ def study(network, seeds=3):
         "median": float(np.median(octaves)) if octaves.size else math.nan,
         "p90": float(np.quantile(octaves, 0.9)) if octaves.size else math.nan,
         "output": outputs(network, model, planned, values, seeds),
-        "calibrated": max(deviation(uses) for path, uses in by_weight(after).items() if path[0] in planned),
+        "calibrated": max((deviation(u) for path, u in by_weight(after).items() if path[0] in planned), default=0),
         "trace": trace,
         "walk": walking,
         "unmeasured": [row.path for row in weights[0] if row.octaves is None],
