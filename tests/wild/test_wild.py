@@ -78,7 +78,9 @@ MOMENT = 0.5
 SETTLING = "weights used at every step, or several times, are settled by walks of the whole program"
 SLOW = {
     "gpt2": 1.5,
-    "t5": 2.0,
+    "t5": 2.5,
+    "whisper": 2.5,
+    "bart": 2.5,
     "equinox_lstm": 1.0,
     "haiku_two_lstms": 2.0,
     "haiku_gru": 1.0,
@@ -135,7 +137,7 @@ def test_wild(name):
     told = " ".join(found["report"].findings)
     assert [p for p in found["untouched"] if p not in told and not any(known in p for known in ADDED)] == []
 
-    module, inputs, kwargs = network.build(), network.inputs(0), dict(network.kwargs)
+    module, inputs, kwargs = found["module"], network.inputs(0), dict(network.kwargs)
     own, variables = shapes_of(module, inputs, kwargs), found["variables"]
     assert jax.tree.structure(own) == jax.tree.structure(variables)
     assert jax.tree.map(lambda a: (a.shape, a.dtype), own) == jax.tree.map(lambda a: (a.shape, a.dtype), variables)
