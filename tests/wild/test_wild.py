@@ -74,13 +74,10 @@ FAILING: dict[str, tuple[type[Exception], str]] = {
 }
 # The walk may take as long as tracing; below this a busy machine's clock says nothing.
 MOMENT = 0.5
-# Seconds of walks that take longer, and why.
-SETTLING = "weights used at every step, or several times, are settled by walks of the whole program"
-SLOW = {
-    "gpt2": 1.5,
-    "t5": 2.5,
-    "whisper": 2.5,
-    "bart": 2.5,
+# Seconds of walks that take longer: weights that are used at every step, or several times, are settled by walks of
+# the whole program.
+TIED = ("bert_masked", "electra", "gpt2", "gpt_neo", "gemma", "opt", "bloom", "t5", "bart", "whisper")
+SLOW = dict.fromkeys(TIED, 2.5) | {
     "equinox_lstm": 1.0,
     "haiku_two_lstms": 2.0,
     "haiku_gru": 1.0,
