@@ -67,9 +67,16 @@ class Run(NamedTuple):
 
 
 def network(depth: int, initializer: Any = "glorot_uniform") -> keras.Model:
-    """Dense layers, as Keras programs write them."""
-    hidden = [keras.layers.Dense(WIDTH, "relu", kernel_initializer=initializer) for _ in range(depth - 1)]
-    return keras.Sequential([keras.Input((64,)), *hidden, keras.layers.Dense(CLASSES, kernel_initializer=initializer)])
+    """Dense layers, as Keras programs write them.
+
+    With names of their own: qrjax draws a weight from its path, and Keras's names count what was made before.
+    """
+    units = [WIDTH] * (depth - 1) + [CLASSES]
+    layers = [
+        keras.layers.Dense(n, "relu" if n == WIDTH else None, kernel_initializer=initializer, name=f"dense_{i}")
+        for i, n in enumerate(units)
+    ]
+    return keras.Sequential([keras.Input((64,)), *layers], name="network")
 
 
 def initialized(model: keras.Model, x: np.ndarray, seed: int) -> qrjax.Report:

@@ -100,7 +100,7 @@ def test_keras_model(example, needs, capsys):
     assert default.second_moment < 1e-3
     assert all(0.1 < run.second_moment < 10 for run in (builder, ours))
     assert min(builder.accuracy, ours.accuracy) > max(0.6, default.accuracy)
-    assert "dense_47/kernel" in capsys.readouterr().out
+    assert "network/dense_15/kernel" in capsys.readouterr().out
 
 
 def test_own_layer(example, capsys):

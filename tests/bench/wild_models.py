@@ -44,18 +44,20 @@ def study(network, seeds=3):
     weights = [[row for row in one if row.gain is not None] for one in rows]
     octaves = np.abs([[row.octaves for row in one if row.octaves is not None] for one in weights])
     planned = plans(model, walk, everything, DRAW)
-    variables, after = tuned(network, walk, again, report)
+    module = network.build()
+    variables, after = tuned(module, network, walk, again, report)
     return {
         "weights": len(planned),
         "median": float(np.median(octaves)) if octaves.size else math.nan,
         "p90": float(np.quantile(octaves, 0.9)) if octaves.size else math.nan,
         "output": outputs(network, model, planned, values, seeds),
-        "calibrated": max(deviation(uses) for path, uses in by_weight(after).items() if path[0] in planned),
+        "calibrated": max((deviation(u) for path, u in by_weight(after).items() if path[0] in planned), default=0),
         "trace": trace,
         "walk": walking,
         "unmeasured": [row.path for row in weights[0] if row.octaves is None],
         "untouched": untouched(model, planned),
         "report": report,
+        "module": module,
         "variables": variables,
     }
 
@@ -70,9 +72,9 @@ def clocked(function, times=1):
     return result, min(seconds)
 
 
-def tuned(network, walk, again, report):
+def tuned(module, network, walk, again, report):
     """Autoinit's variables, and the rows of weights as they measure after `qrjax.calibrate`."""
-    module, inputs, options = network.build(), network.inputs(0), {"rngs": network.rngs or None, **network.kwargs}
+    inputs, options = network.inputs(0), {"rngs": network.rngs or None, **network.kwargs}
     variables = qrjax.autoinit(module, *inputs, **options)
     calibrated = qrjax.calibrate(module, variables, *inputs, **options)
     arrays = [leaf for leaf in jax.tree.leaves(inputs) if hasattr(leaf, "dtype")]

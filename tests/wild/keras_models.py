@@ -18,8 +18,11 @@ def tokens(seed: int):
 def mlp():
     import keras
 
-    layers = [keras.layers.Dense(128, activation=a) for a in ("relu", "gelu")]
-    return keras_pair(lambda: keras.Sequential([keras.Input((64,)), *layers, keras.layers.Dense(64)]))
+    def make():
+        layers = [keras.layers.Dense(128, activation=a) for a in ("relu", "gelu")]
+        return keras.Sequential([keras.Input((64,)), *layers, keras.layers.Dense(64)])
+
+    return keras_pair(make)
 
 
 def convnet():
@@ -36,7 +39,7 @@ def convnet():
                 layers.MaxPooling2D(pool_size=(2, 2)),
                 layers.Flatten(),
                 layers.Dropout(0.5),
-                layers.Dense(10, activation="softmax"),
+                layers.Dense(64, activation="softmax"),
             ]
         )
 

@@ -62,6 +62,9 @@ def haiku_pair(function: Callable[..., Any]) -> tuple[Any, Any]:
 
 def keras_pair(make: Callable[[], Any], **options: Any) -> tuple[Any, Any]:
     """The pair of a built Keras model, by the names of its variables; statistics are as they start."""
+    import keras
+
+    keras.utils.clear_session(free_memory=False)  # names count the layers that were made before
     model = make()
     places = [variable.path for variable in model.trainable_variables]
     assert len(set(places)) == len(places)
