@@ -175,7 +175,7 @@ def walked(
     rows = walk.ledger.rows()
     if not any(row.gain is not None for row in rows):
         raise ValueError(_no_weights(model, walk))
-    noticed = [*findings(rows, walk.ledger, gains.target), *sentences(untouched(walk)), *remarks]
+    noticed = [*findings(rows, walk.ledger, gains.target), *sentences(untouched(walk)), *gains.unsettled, *remarks]
     return walk, Report(rows, noticed, gains.target)
 
 

@@ -118,7 +118,7 @@ class Model:
         for sweep in range(SWEEPS):
             walk = Walk(gains, Ledger(), self._named, zero_sum, correlated=correlated, axes=self.axes)
             outputs = walk.walk(self.program, [*variables, *[Opaque(())] * self.keys, *inputs])
-            if sweep + 1 == SWEEPS or not gains.next_walk():
+            if not gains.next_walk(last=sweep + 1 == SWEEPS):
                 break
         return walk, outputs
 

@@ -12,7 +12,7 @@ from qrjax._signals._quadrature import Floats
 
 Name = TypeVar("Name", bound=Hashable)
 # How many earlier steps are remembered, and the longest step, in logarithms.
-MEMORY, LONGEST = 6, 2.0
+MEMORY, LONGEST = 6, 8.0
 
 
 @dataclasses.dataclass
