@@ -11,6 +11,8 @@ import numpy as np
 
 from qrjax._rules._registry import Value
 from qrjax._signals import _tables
+from qrjax._signals._places import cross_moment
+from qrjax._signals._quadrature import cross_covariance
 from qrjax._signals._signal import Signal, Source, relation
 
 
@@ -25,12 +27,14 @@ def replace_source(x: Signal, source: Source) -> Signal:
 
 
 def likeness(x: Signal, y: Signal) -> float:
-    """E[x y] over the root of E[x^2] E[y^2], to the first order in their sources."""
+    """E[x y] over the root of E[x^2] E[y^2]."""
     scale = math.sqrt(x.second_moment * y.second_moment)
     if scale == 0:
         return 0.0
-    shared = 0.0 if x.source is None or y.source is None else relation(x.source, y.source)
-    value = (x.mean * y.mean + shared * math.sqrt(x.variance * y.variance)) / scale
+    value = cross_moment(x, y)
+    if value is None:
+        shared = 0.0 if x.source is None or y.source is None else relation(x.source, y.source)
+        value = (x.mean * y.mean + float(cross_covariance(x.values, y.values, np.array([shared]))[0])) / scale
     return min(0.999, max(-0.999, value))
 
 

@@ -44,10 +44,13 @@ from qrjax._rules._registry import (
     is_data,
 )
 from qrjax._rules._sampling import sample
+from qrjax._signals._places import Places, places
 from qrjax._signals._recipe import Key
-from qrjax._signals._signal import Signal, related
+from qrjax._signals._signal import Signal, Source, related
 from qrjax._signals._weight import Weight
 
+# Earlier uses of a weight that its output is told to be like.
+USES = 16
 # Control flow carries its values' tables along by itself.
 FLOW = frozenset({*_control.CALLS, "scan", "while", "cond", "name", COMPILED_ONCE})
 
@@ -69,6 +72,7 @@ class Walk:
       started: for modules with a rule that have begun, their inputs.
       zero_sum: whether the weights of a neuron sum to zero, as in the layout "neurons".
       axes: the sizes of named axes, see `Model.axes`.
+      places: the sample for what meets again.
     """
 
     gains: Gains
@@ -83,7 +87,8 @@ class Walk:
     left: dict[Key, str] = dataclasses.field(default_factory=dict)
     resolved: dict[int, tuple[Any, list[Value]]] = dataclasses.field(default_factory=dict)
     axes: Mapping[Any, int] = dataclasses.field(default_factory=dict)
-    _used: dict[Any, tuple[Signal, Signal]] = dataclasses.field(default_factory=dict)
+    places: Places = dataclasses.field(default_factory=Places)
+    _used: dict[Any, list[tuple[Signal, Signal]]] = dataclasses.field(default_factory=dict)
     _site: list[int] = dataclasses.field(default_factory=list)
     _steps: list[Step] = dataclasses.field(default_factory=list)
     _notes: list[str] = dataclasses.field(default_factory=list)
@@ -92,6 +97,12 @@ class Walk:
 
     def walk(self, jaxpr: Any, values: Sequence[Value], step: Step | None = None) -> list[Value]:
         """The outputs of a jaxpr, closed or open."""
+        if not self._site:
+            with places(self.places):
+                return self._walked(jaxpr, values, step)
+        return self._walked(jaxpr, values, step)
+
+    def _walked(self, jaxpr: Any, values: Sequence[Value], step: Step | None) -> list[Value]:
         closed = hasattr(jaxpr, "consts")
         body = jaxpr.jaxpr if closed else jaxpr
         environment: dict[Any, Value] = {}
@@ -128,7 +139,8 @@ class Walk:
         """An equation walked before, where it stood, with other values."""
         here = self._site, self._steps
         self._site, self._steps = list(place[0]), list(place[1])
-        results = self._apply(eqn, values)
+        with places(self.places):
+            results = self._apply(eqn, values)
         self._site, self._steps = here
         return results
 
@@ -212,15 +224,17 @@ class Walk:
         key = tag.key
         if result.source is not None and x.source is not None:
             result.source.born = (x.source, fan)
-        before = self._used.get(key)
-        self._used[key] = (x, result)
-        if before is None or result.is_constant or before[1].is_constant or before[1].shape != result.shape:
-            return result
-        tied = replace_source(result, related([(before[1].source, likeness(x, before[0]))]))  # type: ignore[list-item]
-        assert tied.source is not None
-        tied.source.born = None if x.source is None else (x.source, fan)
-        self._used[key] = (x, tied)
-        return tied
+        before = self._used.setdefault(key, [])
+        alike = [(y, likeness(x, z)) for z, y in before if not y.is_constant and y.shape == result.shape]
+        if alike and not result.is_constant:
+            # What the nearest is kin to, and of the others the correlations themselves.
+            kin = related([(alike[-1][0].source, alike[-1][1])]).kin  # type: ignore[list-item]
+            kin |= {y.source: r for y, r in alike if y.source is not None and abs(r) > 5e-3}
+            born = None if x.source is None else (x.source, fan)
+            result = replace_source(result, Source(kin=kin, born=born))
+        before.append((x, result))
+        del before[:-USES]
+        return result
 
     def _unit(self, weight: Signal, axes: Sequence[int], fan: float | None) -> Signal:
         """The weight as it will be drawn, at variance 1, or the second moment 1 where it keeps its own law."""

@@ -22,6 +22,8 @@ from qrjax._values._distributions import Uniform
 # A recurrence is walked until its carry's moments repeat to this, at least so often, at most so often.
 STEADY = 5e-4
 LEAST, MOST = 4, 256
+# Of what is computed on a sample of places, moments wander by this much.
+STEADY_SAMPLE = 6e-3
 # Known inputs of this many steps at most are taken step by step.
 UNROLLED = 512
 
@@ -149,7 +151,9 @@ def _repeats(before: Sequence[Value], after: Sequence[Value]) -> bool:
             continue
         x, y = described(a), described(b)
         scale = max(x.second_moment, y.second_moment, 1e-30)
-        if abs(x.variance - y.variance) > STEADY * scale or abs(x.mean - y.mean) > STEADY * math.sqrt(scale):
+        sampled = y.source is not None and y.source.formula is not None and not y.source.formula.normal
+        steady = STEADY_SAMPLE if sampled else STEADY
+        if abs(x.variance - y.variance) > steady * scale or abs(x.mean - y.mean) > steady * math.sqrt(scale):
             if x.dtype.kind in "iu":  # a counter does not settle, and need not
                 continue
             return False

@@ -24,6 +24,7 @@ from qrjax._signals._masks import (
     unveiled,
     valid,
 )
+from qrjax._signals._places import is_entangled, of_places
 from qrjax._signals._profiles import combined
 from qrjax._signals._quadrature import NODES, Floats
 from qrjax._signals._rows import on_fiber, shared_fiber
@@ -119,6 +120,8 @@ def _combined(function: Function, operands: list[Signal], sources: list[Source],
         return on_fiber(function, operands, fiber, shape, dtype)
     if getattr(function, "gate", False) and is_independent_gate(operands):
         return gated(operands, shape, dtype)
+    if is_entangled(sources):
+        return of_places(function, operands, sources, shape, dtype)
     if len(sources) == 2:
         return of_two(function, operands, sources[0], sources[1], shape, dtype)
     return of_many(function, operands, sources, shape, dtype)

@@ -53,6 +53,7 @@ class Source:
     fibers: dict[Any, Any] = dataclasses.field(default_factory=dict)
     born: tuple[Source, float] | None = None
     scores: frozenset[Source] = frozenset()
+    formula: Any = None
 
     def part(self, which: Any, shift: float) -> Source:
         """The source of a part; asking twice for one part gives one source."""

@@ -198,22 +198,7 @@ SLOW = {
     "ConvTranspose, 1 axis", "ConvTranspose, 3 axes", "Conv, 3 axes", "Conv, circular", "Conv, dilated",
     "WeightNorm last", "DenseGeneral, batched", "squeeze and excitation", "ConvLocal",
 }  # fmt: skip
-# Misses that are known: the walk keeps the linear part of how a gate is like that of the step before, and no more.
-MISSES = {
-    "MGU": "a quarter too large",
-    "LSTM": "a sixth too small",
-    "OptimizedLSTM": "a sixth too small",
-    "LSTM, unrolled backwards": "a seventh too small",
-    "Bidirectional": "an eighth too small",
-}
-NAMES = [
-    pytest.param(
-        name,
-        marks=[pytest.mark.slow] * (name in SLOW)
-        + [pytest.mark.xfail(reason=MISSES.get(name, ""), strict=True)] * (name in MISSES),
-    )
-    for name in LAYERS
-]
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in LAYERS]
 
 
 @pytest.mark.parametrize("name", NAMES)
