@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +10,7 @@ import numpy as np
 
 from qrjax._rules._registry import Value
 from qrjax._signals import _tables
-from qrjax._signals._places import cross_moment
-from qrjax._signals._quadrature import cross_covariance
-from qrjax._signals._signal import Signal, Source, relation
+from qrjax._signals._signal import Signal, Source
 
 
 def alone(x: Signal) -> Signal:
@@ -24,18 +21,6 @@ def alone(x: Signal) -> Signal:
 def replace_source(x: Signal, source: Source) -> Signal:
     """The same law on another source."""
     return dataclasses.replace(x, source=source, fiber=None, sample=None)
-
-
-def likeness(x: Signal, y: Signal) -> float:
-    """E[x y] over the root of E[x^2] E[y^2]."""
-    scale = math.sqrt(x.second_moment * y.second_moment)
-    if scale == 0:
-        return 0.0
-    value = cross_moment(x, y)
-    if value is None:
-        shared = 0.0 if x.source is None or y.source is None else relation(x.source, y.source)
-        value = (x.mean * y.mean + float(cross_covariance(x.values, y.values, np.array([shared]))[0])) / scale
-    return min(0.999, max(-0.999, value))
 
 
 def turned(value: Value, kind: Any) -> Value:

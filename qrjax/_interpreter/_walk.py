@@ -16,7 +16,7 @@ from qrjax._initializers._compilation import COMPILED_ONCE
 from qrjax._interpreter._binding import bind
 from qrjax._interpreter._derived import meeting, told, untold
 from qrjax._interpreter._gains import Gains
-from qrjax._interpreter._laws import alone, likeness, paired, replace_source, scaled, turned, unit
+from qrjax._interpreter._laws import alone, paired, replace_source, scaled, turned, unit
 from qrjax._interpreter._ledger import Ledger, Place, Sized, Step
 from qrjax._interpreter._sizing import size
 from qrjax._rules import (  # noqa: F401
@@ -44,7 +44,7 @@ from qrjax._rules._registry import (
     is_data,
 )
 from qrjax._rules._sampling import sample
-from qrjax._signals._places import Places, places
+from qrjax._signals._places import Places, likeness, places
 from qrjax._signals._recipe import Key
 from qrjax._signals._signal import Signal, Source, related
 from qrjax._signals._weight import Weight

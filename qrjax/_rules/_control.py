@@ -15,8 +15,9 @@ from qrjax._rules._structure import moved, part, without
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import chosen, stacked
 from qrjax._signals._quadrature import CDF, WEIGHTS, Floats
+from qrjax._signals._places import alike
 from qrjax._signals._recipe import NOISE
-from qrjax._signals._signal import Signal, relation
+from qrjax._signals._signal import Signal
 from qrjax._values._distributions import Uniform
 
 # A recurrence is walked until its carry's moments repeat to this, at least so often, at most so often.
@@ -174,7 +175,7 @@ def _stack(steps: Sequence[Value], counts: Sequence[int], length: int, reverse: 
     last, previous = parts[-1], parts[-2] if len(parts) > 1 else parts[-1]
     lag = 0.0
     if last.source is not None and previous.source is not None and last is not previous:
-        lag = relation(last.source, previous.source)
+        lag = alike(last.source, previous.source)
     made = stacked(parts, counts, _far(last), lag)
     recipe = derived(steps, lambda *others: [_stack(others, counts, length, reverse)])
     return dataclasses.replace(made, recipe=recipe)

@@ -21,7 +21,16 @@ import numpy as np
 from qrjax._sequences._directions import static_directions
 from qrjax._signals import _tables
 from qrjax._signals._joint import Function, finite, same, source_tables
-from qrjax._signals._quadrature import NODES, Floats, correlation, hermite_squares, phi_inverse, quantiles
+from qrjax._signals._quadrature import (
+    NODES,
+    Floats,
+    correlation,
+    cross_covariance,
+    expectation,
+    hermite_squares,
+    phi_inverse,
+    quantiles,
+)
 from qrjax._signals._signal import KIN, Signal, Source, relation
 from qrjax._signals._tables import Shape
 
@@ -50,10 +59,23 @@ class Formula:
     """
 
     function: Function
-    operands: tuple[tuple[Floats, Source | None], ...]
+    operands: tuple[Part, ...]
     lineage: dict[Source, None]
     depth: int
     normal: bool = False
+
+
+# The values of a signal at the nodes, and its source; None for a number.
+Part = tuple[Floats, Source | None]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Laid:
+    """Of an array that consists of others beside each other, these, their shares and its own values."""
+
+    parts: tuple[Part, ...]
+    shares: tuple[float, ...]
+    values: Floats
 
 
 def told(function: Function, operands: Sequence[Signal], source: Source, normal: bool = False) -> Source:
@@ -181,20 +203,19 @@ class Places:
             self._scores[source] = found
         return found
 
-    def values(self, x: Signal) -> Floats:
-        """A signal's values; of those on one source the last are at hand."""
-        assert x.source is not None
-        found = self._values.get(x.source)
-        if found is None or found[0] is not x.values:
-            found = x.values, at_scores(x.values, self.scores(x.source))
-            self._values[x.source] = found
+    def values(self, f: Floats, source: Source) -> Floats:
+        """A function of a source at the places; of each source the last is at hand."""
+        found = self._values.get(source)
+        if found is None or found[0] is not f:
+            found = f, at_scores(f, self.scores(source))
+            self._values[source] = found
         return found[1]
 
     def known(self, source: Source) -> Floats | None:
         """Its numbers, if it has any yet."""
         return self._scores.get(source)
 
-    def computed(self, function: Function, operands: Sequence[tuple[Floats, Source | None]]) -> Floats:
+    def computed(self, function: Function, operands: Sequence[Part]) -> Floats:
         """A function's values at the places."""
         parts = [v if s is None else at_scores(v, self.scores(s)) for v, s in operands]
         with np.errstate(all="ignore"):
@@ -256,15 +277,38 @@ def alike(first: Source, second: Source) -> float:
     return relation(first, second)
 
 
-def cross_moment(x: Signal, y: Signal) -> float | None:
-    """E[x y] over the root of E[x^2] E[y^2], where the two depend on each other by their formulas."""
-    if x.source is None or y.source is None or not (x.source.formula or y.source.formula):
-        return None
-    if x.source is not y.source and not _meet([x.source, y.source]):
-        return None
-    here = current()
-    a, b = here.values(x), here.values(y)
-    return float(a @ b / math.sqrt(float(a @ a) * float(b @ b) + 1e-300))
+def likeness(x: Signal, y: Signal) -> float:
+    """E[x y] over the root of E[x^2] E[y^2], of two arrays at the same place."""
+    both, first, second = _products((x.values, x.source), (y.values, y.source))
+    scale = math.sqrt(first * second)
+    return 0.0 if scale == 0 else min(0.999, max(-0.999, both / scale))
+
+
+def _products(x: Part, y: Part) -> tuple[float, float, float]:
+    """E[x y], E[x^2], E[y^2]: by place, by the correlation, or part by part."""
+    (f, first), (g, second) = x, y
+    if first is not None and second is not None:
+        if first.laid is not None and second.laid is not None and len(first.laid.parts) == len(second.laid.parts):
+            return _laid_products(f, first.laid, g, second.laid)
+        if (first.formula or second.formula) and (first is second or _meet([first, second])):
+            here = current()
+            a, b = here.values(f, first), here.values(g, second)
+            return float(a @ b) / POINTS, float(a @ a) / POINTS, float(b @ b) / POINTS
+    shared = 0.0 if first is None or second is None else relation(first, second)
+    means = expectation(f), expectation(g)
+    both = means[0] * means[1] + float(cross_covariance(f, g, np.array([shared]))[0])
+    return both, expectation(f**2), expectation(g**2)
+
+
+def _laid_products(f: Floats, first: Laid, g: Floats, second: Laid) -> tuple[float, float, float]:
+    """Of arrays that lie beside others: the sums of what the parts have, place by place along the axis."""
+    total = np.zeros(3)
+    for share, (a, source), (b, other) in zip(first.shares, first.parts, second.parts, strict=True):
+        ours = a if f is first.values else np.interp(a, first.values, f)
+        theirs = b if g is second.values else np.interp(b, second.values, g)
+        total += share * np.array(_products((ours, source), (theirs, other)))
+    both, one, two = total
+    return float(both), float(one), float(two)
 
 
 def of_places(function: Function, operands: list[Signal], sources: list[Source], shape: Shape, dtype: Any) -> Signal:

@@ -54,6 +54,7 @@ class Source:
     born: tuple[Source, float] | None = None
     scores: frozenset[Source] = frozenset()
     formula: Any = None
+    laid: Any = None
 
     def part(self, which: Any, shift: float) -> Source:
         """The source of a part; asking twice for one part gives one source."""
