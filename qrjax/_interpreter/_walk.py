@@ -50,7 +50,7 @@ from qrjax._signals._signal import Signal, Source, related
 from qrjax._signals._weight import Weight
 
 # Earlier uses of a weight that its output is told to be like.
-USES = 16
+USES = 8
 # Control flow carries its values' tables along by itself.
 FLOW = frozenset({*_control.CALLS, "scan", "while", "cond", "name", COMPILED_ONCE})
 

@@ -40,9 +40,11 @@ POINTS = 1 << EXPONENT
 # Rows of noise that are made together and uncorrelated with each other.
 BLOCK = 32
 # Older sources that a new one is drawn along with, and how far back they are drawn for that alone.
-RELATIVES, BACK = 16, 3
-# Formulas within formulas are followed so far, and sources remembered as having gone into one.
+RELATIVES, BACK = 10, 3
+# Formulas whose sources have no numbers yet are followed so far, and so many sources of a formula are remembered.
 DEPTH, LINEAGE = 40, 128
+# The numbers of so many sources are kept, and formulas within formulas.
+KEPT, NESTED = 512, 1024
 # Correlations from here on are told from the sample's own noise.
 TOLD = 0.01
 
@@ -82,9 +84,9 @@ def told(function: Function, operands: Sequence[Signal], source: Source, normal:
     """The source, with the formula whose score it is."""
     sources = list(dict.fromkeys(o.source for o in operands if o.source is not None))
     depth = 1 + max(s.formula.depth if s.formula is not None else 0 for s in sources)
-    if depth <= DEPTH:
+    if depth <= NESTED:
         found = dict.fromkeys(older for s in sources for older in lineage(s))
-        kept = dict.fromkeys(list(found)[-LINEAGE:])
+        kept = dict.fromkeys(sorted(found, key=lambda older: older.number)[-LINEAGE:])
         normal = normal and all(s.formula is None or s.formula.normal for s in sources)
         parts = tuple((o.values if o.source is not None else o.values[:1], o.source) for o in operands)
         source.formula = Formula(function, parts, kept, depth, normal)
@@ -188,20 +190,28 @@ class Places:
     """The numbers of sources at the same places, each drawn when it is first asked for."""
 
     def __init__(self) -> None:
-        self._scores: weakref.WeakKeyDictionary[Source, Floats] = weakref.WeakKeyDictionary()
+        self._scores: dict[Source, Floats] = {}
         self._values: weakref.WeakKeyDictionary[Source, tuple[Floats, Floats]] = weakref.WeakKeyDictionary()
         self._rows = 0
 
-    def scores(self, source: Source, back: int = 0) -> Floats:
+    def scores(self, source: Source, back: int = 0, depth: int = 0) -> Floats:
         """The standard normal number of a source at each place."""
         found = self._scores.get(source)
         if found is None:
             formula = source.formula
-            found = self._drawn(source, back) if formula is None else self.computed(formula.function, formula.operands)
-            if formula is not None:
+            if formula is None or depth > DEPTH:
+                found = self._drawn(source, back)
+            else:
+                found = self.computed(formula.function, formula.operands, depth + 1)
                 found = _standardized(found) if formula.normal else _scored(_ordered(found))
-            self._scores[source] = found
+            self.keep(source, found)
         return found
+
+    def keep(self, source: Source, scores: Floats) -> None:
+        """Takes down a source's numbers; the oldest are forgotten."""
+        self._scores[source] = scores
+        if len(self._scores) > KEPT:
+            del self._scores[next(iter(self._scores))]
 
     def values(self, f: Floats, source: Source) -> Floats:
         """A function of a source at the places; of each source the last is at hand."""
@@ -215,9 +225,9 @@ class Places:
         """Its numbers, if it has any yet."""
         return self._scores.get(source)
 
-    def computed(self, function: Function, operands: Sequence[Part]) -> Floats:
+    def computed(self, function: Function, operands: Sequence[Part], depth: int = 0) -> Floats:
         """A function's values at the places."""
-        parts = [v if s is None else at_scores(v, self.scores(s)) for v, s in operands]
+        parts = [v if s is None else at_scores(v, self.scores(s, depth=depth)) for v, s in operands]
         with np.errstate(all="ignore"):
             return np.nan_to_num(finite(np.broadcast_to(function(*parts), (POINTS,))))
 
@@ -324,7 +334,9 @@ def of_places(function: Function, operands: list[Signal], sources: list[Source],
         return Signal.constant(law[law.size // 2], shape, dtype)
     rho = correlation(hermite_squares(law), _covariances(function, parts, z, tables, values))
     rho[same(tables)] = 1.0
-    source = told(function, operands, Source(kin=_kin(here, _scored(order), sources)))
+    scores = _scored(order)
+    source = told(function, operands, Source(kin=_kin(here, scores, sources)))
+    here.keep(source, scores)
     return Signal(shape, np.dtype(dtype), law, source, _tables.settled(rho, shape))
 
 
