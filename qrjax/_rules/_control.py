@@ -14,8 +14,8 @@ from qrjax._rules._registry import Equation, Known, Opaque, Value, derived, desc
 from qrjax._rules._structure import moved, part, without
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import chosen, stacked
-from qrjax._signals._quadrature import CDF, WEIGHTS, Floats
 from qrjax._signals._places import alike
+from qrjax._signals._quadrature import CDF, WEIGHTS, Floats
 from qrjax._signals._recipe import NOISE
 from qrjax._signals._signal import Signal
 from qrjax._values._distributions import Uniform
