@@ -51,6 +51,8 @@ from qrjax._signals._weight import Weight
 
 # Earlier uses of a weight that its output is told to be like.
 USES = 8
+# Above this, two inputs are one.
+SAME = 1.0 - 1e-9
 # Control flow carries its values' tables along by itself.
 FLOW = frozenset({*_control.CALLS, "scan", "while", "cond", "name", COMPILED_ONCE})
 
@@ -225,13 +227,10 @@ class Walk:
         if result.source is not None and x.source is not None:
             result.source.born = (x.source, fan)
         before = self._used.setdefault(key, [])
-        alike = [(y, likeness(x, z)) for z, y in before if not y.is_constant and y.shape == result.shape]
+        alike = [(y.source, likeness(x, z)) for z, y in before if y.source is not None and y.shape == result.shape]
         if alike and not result.is_constant:
-            # What the nearest is kin to, and of the others the correlations themselves.
-            kin = related([(alike[-1][0].source, alike[-1][1])]).kin  # type: ignore[list-item]
-            kin |= {y.source: r for y, r in alike if y.source is not None and abs(r) > 5e-3}
             born = None if x.source is None else (x.source, fan)
-            result = replace_source(result, Source(kin=kin, born=born))
+            result = replace_source(result, _descendant(alike, born))
         before.append((x, result))
         del before[:-USES]
         return result
@@ -292,6 +291,16 @@ class Walk:
     def _taken(self) -> list[str]:
         notes, self._notes = self._notes, []
         return notes
+
+
+def _descendant(alike: Sequence[tuple[Source, float]], born: Any) -> Source:
+    """A source that is so like older ones, or one of them."""
+    same = [source for source, r in alike if r >= SAME]
+    if same:
+        return same[-1]
+    # What the nearest is kin to, and of the others the correlations themselves.
+    kin = related([(alike[-1][0], alike[-1][1])]).kin
+    return Source(kin=kin | {source: r for source, r in alike if abs(r) > 5e-3}, born=born)
 
 
 def _listed(result: Any) -> list[Value]:

@@ -103,13 +103,24 @@ def _present(function: Function, operands: list[Signal], shape: Shape, dtype: An
             value = float(finite(function(*(o.values[:1] for o in operands)))[0])
         return Signal.constant(value, shape, dtype)
     with np.errstate(all="ignore"):
-        result = _combined(function, operands, sources, shape, dtype)
+        result = _rounded(function, operands, _combined(function, operands, sources, shape, dtype))
     if isinstance(result.fiber, Segments):
         return by_length(result)
     if not any(o.profiles for o in operands):
         return result
     linear = getattr(function, "linear", None) is not None
     return dataclasses.replace(result, profiles=combined(function, operands, result, linear))
+
+
+def _rounded(function: Function, operands: list[Signal], result: Signal) -> Signal:
+    """A sum whose terms cancel is a number, where what is left of them is the rounding of floats."""
+    if getattr(function, "linear", None) is None:
+        return result
+    rounding = 4 * np.finfo(np.float64 if result.dtype == np.float64 else np.float32).eps
+    least = rounding**2 * max(o.second_moment for o in operands)
+    if result.variance > least:
+        return result
+    return Signal.constant(result.mean if result.mean**2 > least else 0.0, result.shape, result.dtype)
 
 
 def _combined(function: Function, operands: list[Signal], sources: list[Source], shape: Shape, dtype: Any) -> Signal:

@@ -291,7 +291,7 @@ def likeness(x: Signal, y: Signal) -> float:
     """E[x y] over the root of E[x^2] E[y^2], of two arrays at the same place."""
     both, first, second = _products((x.values, x.source), (y.values, y.source))
     scale = math.sqrt(first * second)
-    return 0.0 if scale == 0 else min(0.999, max(-0.999, both / scale))
+    return 0.0 if scale == 0 else min(1.0, max(-1.0, both / scale))
 
 
 def _products(x: Part, y: Part) -> tuple[float, float, float]:
@@ -304,6 +304,8 @@ def _products(x: Part, y: Part) -> tuple[float, float, float]:
             here = current()
             a, b = here.values(f, first), here.values(g, second)
             return float(a @ b) / POINTS, float(a @ a) / POINTS, float(b @ b) / POINTS
+    if first is second:
+        return expectation(f * g), expectation(f**2), expectation(g**2)
     shared = 0.0 if first is None or second is None else relation(first, second)
     means = expectation(f), expectation(g)
     both = means[0] * means[1] + float(cross_covariance(f, g, np.array([shared]))[0])
