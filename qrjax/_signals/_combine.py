@@ -101,7 +101,7 @@ def _present(function: Function, operands: list[Signal], shape: Shape, dtype: An
     if not sources:
         with np.errstate(all="ignore"):
             value = float(finite(function(*(o.values[:1] for o in operands)))[0])
-        return Signal.constant(value, shape, dtype)
+        return _rounded(function, operands, Signal.constant(value, shape, dtype))
     with np.errstate(all="ignore"):
         result = _rounded(function, operands, _combined(function, operands, sources, shape, dtype))
     if isinstance(result.fiber, Segments):
