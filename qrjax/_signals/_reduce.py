@@ -154,7 +154,8 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
         values = extreme_values(x.values, n if present is None else _counts(present, n), within, largest)
     else:
         values = quantiles(rows, np.ones_like(rows))
-    rho = _extreme_rho(x, fiber, pick, _tables.dropped(x.rho, axes), values, present)
+    cross = _tables.differing(x.rho, axes, x.shape)
+    rho = _extreme_rho(x, fiber, pick, _tables.dropped(x.rho, axes), cross, values, present)
     if np.ptp(values) == 0:
         return Signal.constant(values[0], shape, x.dtype)
     source = related([(fiber.parent, _tie(fiber, rows))])
@@ -177,11 +178,36 @@ def extreme_values(values: Floats, n: float | Floats, within: float, largest: bo
     return found if largest else -found
 
 
+def window_rho(x: Signal, axes: Sequence[int], far: Floats, values: Floats, largest: bool) -> Floats:
+    """The correlations between the extremes of two windows.
+
+    Args:
+      x: the elements, as neighbours are to each other; its shape is that of one window along the axes.
+      axes: those of the windows.
+      far: the correlations between elements of different windows.
+      values: the law of the extremes.
+      largest: whether it is that of the largest.
+    """
+    n = math.prod(x.shape[axis] for axis in axes)
+    fiber, _ = row_sample(x, axes, n)
+    assert fiber is not None
+    same, cross = far.copy(), far.copy()
+    for index in np.ndindex(far.shape):
+        if not any(index[axis] for axis in axes):
+            outside = tuple(i for axis, i in enumerate(index) if axis not in axes)
+            cross[index] = _tables.differing(x.rho, axes, x.shape)[outside]
+    pick = functools.partial(np.max if largest else np.min, axis=1, keepdims=True)
+    return _extreme_rho(x, fiber, pick, same, cross, values, None)
+
+
 def _extreme_rho(
-    x: Signal, fiber: Fiber, pick: Callable[..., Floats], table: Floats, values: Floats,
+    x: Signal, fiber: Fiber, pick: Callable[..., Floats], same: Floats, cross: Floats, values: Floats,
     present: NDArray[np.bool_] | None,
 ) -> Floats:  # fmt: skip
-    """The correlations between the extremes of two rows, from those between their elements, on a sample."""
+    """The correlations between the extremes of two rows, on a sample.
+
+    They follow from those between elements at the same place of two rows and at different ones.
+    """
     squares = hermite_squares(values)
 
     law, known = (x.values, 0.0) if x.shift is None else (x.shift[0].values, fiber.taken(x.shift[1]))
@@ -190,13 +216,15 @@ def _extreme_rho(
         return pick(found + known if present is None else np.where(present, found + known, -HUGE))
 
     own = picked(fiber.values(law))
-    other_z = np.roll(np.roll(fiber.z, fiber.z.shape[0] // 2 + 1, 0), fiber.z.shape[1] // 2 + 1, 1)
-    result = np.ones_like(table)
-    for r in np.unique(table):
+    result = np.ones_like(same)
+    for r, s in dict.fromkeys(zip(same.ravel().round(9), cross.ravel().round(9), strict=True)):
         if r < 1.0:
-            partner = picked(np.interp(r * fiber.z + math.sqrt(1 - r * r) * other_z, NODES, law))
-            covariances = np.array([float((own * partner).mean() - own.mean() * partner.mean())])
-            result[table == r] = max(0.0, float(correlation(squares, covariances)[0])) if r > 0 else 0.0
+            partner = picked(np.interp(fiber.partner(r, s), NODES, law))
+            covariance = float((own * partner).mean() - own.mean() * partner.mean())
+            # As a share of the sample's own variance: that of few rows is not quite the law's.
+            share = covariance / math.sqrt(float(own.var() * partner.var()) + 1e-300)
+            found = max(0.0, float(correlation(squares, squares.sum() * share)[()])) if max(r, s) > 0 else 0.0
+            result[(same.round(9) == r) & (cross.round(9) == s)] = found
     return result
 
 

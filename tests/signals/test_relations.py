@@ -76,3 +76,32 @@ def test_what_cancels_leaves_no_signal_and_a_finding(name):
     report = qrjax.analyze((init, net), jax.ShapeDtypeStruct((8, 64), np.float32))
     assert report.weights[-1].gain < 1
     assert any(finding.startswith("vanishing") for finding in report.findings)
+
+
+def pooled(x):
+    return jax.lax.reduce_window(jax.nn.relu(x), -jnp.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+
+MAXIMA = {"pooling": pooled, "of rows": lambda x: x.max(1), "least of rows": lambda x: x.min(1)}
+
+
+@pytest.mark.parametrize("common", [0.2, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize("name", MAXIMA)
+def test_maxima_of_alike_elements_are_more_alike_than_these(name, common):
+    """Images and rows whose elements all share a part of their variance, but for those of other channels."""
+    shape = (8, 16, 16, 64)
+    rho = np.zeros((2, 2, 2, 2))
+    rho[..., 0], rho[0, 0, 0, 0] = common, 1.0
+    x = Signal.normal(shape, rho=rho)
+    (law,) = laws_of(jax.make_jaxpr(MAXIMA[name])(jax.ShapeDtypeStruct(shape, np.float32)), [x])
+    generator = np.random.Generator(np.random.PCG64(3))
+    draws = 1 << 14
+    shared = np.sqrt(common) * generator.standard_normal((draws, 1, 1))
+    windows = shared + np.sqrt(1 - common) * generator.standard_normal((draws, 2, 4 if name == "pooling" else 16))
+    best = windows.min(2) if "least" in name else np.maximum(windows.max(2), 0.0 if name == "pooling" else -np.inf)
+    expected = np.corrcoef(best.T)[0, 1]
+    # Within 5 sigma, and a hundredth for the sample of rows.
+    within = 5 * (1 - expected**2) / np.sqrt(draws) + 0.015
+    assert law.axis_correlation(0) == pytest.approx(expected, abs=within)
+    assert law.axis_correlation(1) == pytest.approx(expected, abs=within)
+    assert law.axis_correlation(law.ndim - 1) == 0
