@@ -105,3 +105,14 @@ def test_maxima_of_alike_elements_are_more_alike_than_these(name, common):
     assert law.axis_correlation(0) == pytest.approx(expected, abs=within)
     assert law.axis_correlation(1) == pytest.approx(expected, abs=within)
     assert law.axis_correlation(law.ndim - 1) == 0
+
+
+@pytest.mark.parametrize(
+    "take", [lambda z: jnp.split(z, 4, -1), lambda z: [z[:, 16 * i : 16 * i + 16] for i in range(4)]]
+)
+def test_gates_side_by_side_have_each_its_own_bias(take):
+    biases = np.repeat(np.float32([0.0, 1.0, -2.0, 0.0]), 16)
+    program = jax.make_jaxpr(lambda x: take(x + biases[None]))(jax.ShapeDtypeStruct((8, 64), np.float32))
+    laws = laws_of(program, [Signal.normal((8, 64), variance=0.01)])
+    assert [law.mean for law in laws] == pytest.approx([0.0, 1.0, -2.0, 0.0], abs=1e-9)
+    assert [law.variance for law in laws] == pytest.approx([0.01] * 4)
