@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from qrjax._rules._operands import Value
 from qrjax._rules._stacks import carried
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal
-from qrjax._signals._signal import Signal, Source, relation
+from qrjax._signals._signal import Signal, Source
 
 
 def alone(x: Signal) -> Signal:
@@ -26,16 +25,6 @@ def alone(x: Signal) -> Signal:
 def replace_source(x: Signal, source: Source) -> Signal:
     """The same law on another source."""
     return dataclasses.replace(x, source=source, fiber=None, sample=None)
-
-
-def likeness(x: Signal, y: Signal) -> float:
-    """E[x y] over the root of E[x^2] E[y^2], to the first order in their sources."""
-    scale = math.sqrt(x.second_moment * y.second_moment)
-    if scale == 0:
-        return 0.0
-    shared = 0.0 if x.source is None or y.source is None else relation(x.source, y.source)
-    value = (x.mean * y.mean + shared * math.sqrt(x.variance * y.variance)) / scale
-    return min(0.999, max(-0.999, value))
 
 
 def turned(value: Value, kind: Any) -> Value:

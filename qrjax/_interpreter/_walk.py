@@ -16,7 +16,7 @@ from qrjax._initializers._compilation import COMPILED_ONCE
 from qrjax._interpreter._binding import bind
 from qrjax._interpreter._derived import meeting, told, untold
 from qrjax._interpreter._gains import Gains
-from qrjax._interpreter._laws import alone, likeness, paired, replace_source, scaled, turned, unit
+from qrjax._interpreter._laws import alone, paired, replace_source, scaled, turned, unit
 from qrjax._interpreter._ledger import Ledger, Place, Sized, Step
 from qrjax._interpreter._sizing import size
 from qrjax._rules import (  # noqa: F401
@@ -38,11 +38,16 @@ from qrjax._rules._registry import CUSTOM, NEAR, RULES, STRUCTURAL
 from qrjax._rules._sampling import sample
 from qrjax._rules._vectors import carried
 from qrjax._signals._complexes import ComplexSignal, unit_of
+from qrjax._signals._places import Places, likeness, places
 from qrjax._signals._recipe import Key
-from qrjax._signals._signal import Signal, related
+from qrjax._signals._signal import Signal, Source, related
 from qrjax._signals._tables import Shape
 from qrjax._signals._weight import Weight
 
+# Earlier uses of a weight that its output is told to be like.
+USES = 8
+# Above this, two inputs are one.
+SAME = 1.0 - 1e-9
 # Control flow carries its values' tables along by itself.
 FLOW = frozenset({*_control.CALLS, "scan", "while", "cond", "name", COMPILED_ONCE})
 
@@ -64,6 +69,7 @@ class Walk:
       started: for modules with a rule that have begun, their inputs.
       zero_sum: whether the weights of a neuron sum to zero, as in the layout "neurons".
       axes: the sizes of named axes, see `Model.axes`.
+      places: the sample for what meets again.
     """
 
     gains: Gains
@@ -78,7 +84,8 @@ class Walk:
     left: dict[Key, str] = dataclasses.field(default_factory=dict)
     resolved: dict[int, tuple[Any, list[Value]]] = dataclasses.field(default_factory=dict)
     axes: Mapping[Any, int] = dataclasses.field(default_factory=dict)
-    _used: dict[Any, tuple[Signal, Signal]] = dataclasses.field(default_factory=dict)
+    places: Places = dataclasses.field(default_factory=Places)
+    _used: dict[Any, list[tuple[Signal, Signal]]] = dataclasses.field(default_factory=dict)
     _site: list[int] = dataclasses.field(default_factory=list)
     _steps: list[Step] = dataclasses.field(default_factory=list)
     _notes: list[str] = dataclasses.field(default_factory=list)
@@ -89,6 +96,12 @@ class Walk:
         self, jaxpr: Any, values: Sequence[Value], step: Step | None = None, site: Sequence[int] = ()
     ) -> list[Value]:
         """The outputs of a jaxpr, closed or open; `site` tells apart the several that one equation may have."""
+        if not self._site:
+            with places(self.places):
+                return self._walked(jaxpr, values, step, site)
+        return self._walked(jaxpr, values, step, site)
+
+    def _walked(self, jaxpr: Any, values: Sequence[Value], step: Step | None, site: Sequence[int]) -> list[Value]:
         closed = hasattr(jaxpr, "consts")
         body = jaxpr.jaxpr if closed else jaxpr
         environment: dict[Any, Value] = {}
@@ -127,7 +140,8 @@ class Walk:
         """An equation walked before, where it stood, with other values."""
         here = self._site, self._steps
         self._site, self._steps = list(place[0]), list(place[1])
-        results = self._apply(eqn, values)
+        with places(self.places):
+            results = self._apply(eqn, values)
         self._site, self._steps = here
         return results
 
@@ -216,15 +230,14 @@ class Walk:
         key = tag.key
         if result.source is not None and x.source is not None:
             result.source.born = (x.source, fan)
-        before = self._used.get(key)
-        self._used[key] = (x, result)
-        if before is None or result.is_constant or before[1].is_constant or before[1].shape != result.shape:
-            return result
-        tied = replace_source(result, related([(before[1].source, likeness(x, before[0]))]))  # type: ignore[list-item]
-        assert tied.source is not None
-        tied.source.born = None if x.source is None else (x.source, fan)
-        self._used[key] = (x, tied)
-        return tied
+        before = self._used.setdefault(key, [])
+        alike = [(y.source, likeness(x, z)) for z, y in before if y.source is not None and y.shape == result.shape]
+        if alike and not result.is_constant:
+            born = None if x.source is None else (x.source, fan)
+            result = replace_source(result, _descendant(alike, born))
+        before.append((x, result))
+        del before[:-USES]
+        return result
 
     def _unit(self, weight: Signal, axes: Sequence[int], fan: float | None) -> Signal:
         """The weight as it will be drawn, at variance 1, or the second moment 1 where it keeps its own law."""
@@ -282,6 +295,16 @@ class Walk:
     def _taken(self) -> list[str]:
         notes, self._notes = self._notes, []
         return notes
+
+
+def _descendant(alike: Sequence[tuple[Source, float]], born: Any) -> Source:
+    """A source that is so like older ones, or one of them."""
+    same = [source for source, r in alike if r >= SAME]
+    if same:
+        return same[-1]
+    # What the nearest is kin to, and of the others the correlations themselves.
+    kin = related([(alike[-1][0], alike[-1][1])]).kin
+    return Source(kin=kin | {source: r for source, r in alike if abs(r) > 5e-3}, born=born)
 
 
 def _listed(result: Any) -> list[Value]:

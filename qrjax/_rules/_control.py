@@ -17,14 +17,17 @@ from qrjax._rules._registry import structural
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal, halves, joined
 from qrjax._signals._mixtures import chosen, stacked
+from qrjax._signals._places import alike
 from qrjax._signals._quadrature import CDF, WEIGHTS, Floats
 from qrjax._signals._recipe import NOISE
-from qrjax._signals._signal import Signal, relation
+from qrjax._signals._signal import Signal
 from qrjax._values._distributions import Uniform
 
 # A recurrence is walked until its carry's moments repeat to this, at least so often, at most so often.
 STEADY = 5e-4
 LEAST, MOST = 4, 256
+# Of what is computed on a sample of places, moments wander by this much.
+STEADY_SAMPLE = 6e-3
 # Known inputs of this many steps at most are taken step by step.
 UNROLLED = 512
 # Loops without a settled state end after about so many equations, and so many steps where their length is not known.
@@ -163,7 +166,9 @@ def _repeats(before: Sequence[Value], after: Sequence[Value]) -> bool:
             continue
         x, y = described(a), described(b)
         scale = max(x.second_moment, y.second_moment, 1e-30)
-        if abs(x.variance - y.variance) > STEADY * scale or abs(x.mean - y.mean) > STEADY * math.sqrt(scale):
+        sampled = y.source is not None and y.source.formula is not None and not y.source.formula.normal
+        steady = STEADY_SAMPLE if sampled else STEADY
+        if abs(x.variance - y.variance) > steady * scale or abs(x.mean - y.mean) > steady * math.sqrt(scale):
             if x.dtype.kind in "iu":  # a counter does not settle, and need not
                 continue
             return False
@@ -187,7 +192,7 @@ def _stack(steps: Sequence[Value], counts: Sequence[int], length: int, reverse: 
     last, previous = parts[-1], parts[-2] if len(parts) > 1 else parts[-1]
     lag = 0.0
     if last.source is not None and previous.source is not None and last is not previous:
-        lag = relation(last.source, previous.source)
+        lag = alike(last.source, previous.source)
     made = stacked(parts, counts, _far(last), lag)
     recipe = derived(steps, lambda *others: [_stack(others, counts, length, reverse)])
     return dataclasses.replace(made, recipe=recipe)

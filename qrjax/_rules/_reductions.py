@@ -14,7 +14,7 @@ from qrjax._rules._registry import NEAR, signals
 from qrjax._signals import _tables
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._quadrature import CDF, NODES, correlation, hermite_squares, matched
-from qrjax._signals._reduce import extreme, extreme_values, shrunk, summed
+from qrjax._signals._reduce import extreme, extreme_values, shrunk, summed, window_rho
 from qrjax._signals._signal import Profiles, Signal, Source
 
 
@@ -183,15 +183,8 @@ def reduce_window_max(equation: Equation, x: Signal) -> Signal:
         return x.fresh(shape=equation.shape, rho=_tables.settled(x.rho, equation.shape))
     window = tuple(max(2, round(moments[a][0])) if a in axes else x.shape[a] for a in range(x.ndim))
     stand_in = x.fresh(shape=window, rho=x.twins.get(NEAR, x.rho))
-    reduced = extreme(stand_in, axes, largest)
     within = float(_tables.differing(stand_in.covariances, axes, window).flat[0])
     values = extreme_values(x.values, n, within, largest)
-    others = [a for a in range(x.ndim) if a not in axes]
-    table = _tables.broadcast(reduced.rho, others, x.ndim)
-    # Two windows along a pooled axis are taken to be as alike as their elements are.
-    pooled = np.zeros(table.shape, bool)
-    for axis in axes:
-        pooled |= (np.arange(2) > 0).reshape([2 if a == axis else 1 for a in range(x.ndim)])
-    rho = np.where(pooled, np.clip(x.rho, 0.0, 1.0), table)
+    rho = window_rho(stand_in, axes, x.rho, values, largest)
     made = Signal(equation.shape, equation.dtype, values, Source(), _tables.settled(rho, equation.shape))
     return dataclasses.replace(made, profiles=_window_profiles(equation, x))

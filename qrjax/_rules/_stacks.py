@@ -11,9 +11,13 @@ import weakref
 from collections.abc import Callable, Sequence
 
 import jax
+import numpy as np
 
 from qrjax._rules._equations import Equation, Rule
-from qrjax._rules._operands import Value, described
+from qrjax._rules._functions import Linear
+from qrjax._rules._operands import Known, Opaque, Value, described
+from qrjax._rules._registry import FIRST, STRUCTURAL
+from qrjax._signals._combine import combine
 from qrjax._signals._signal import Signal
 
 # For a signal the axis along which parts of length 1 lie, and how to get one of them.
@@ -65,3 +69,30 @@ def _of_one(rule: Rule, equation: Equation, operands: Sequence[Signal], stack: S
     outputs = [jax.ShapeDtypeStruct(part.shape, o.dtype) for o in equation.outputs]
     made = rule(dataclasses.replace(equation, outputs=outputs), *own)
     return made[0] if isinstance(made, Sequence) else made
+
+
+def taken_apart(equation: Equation, values: Sequence[Value]) -> list[Value] | None:
+    """The parts of a sum with a known array: those of the other summand, each with its own part of the array.
+
+    Gates that lie side by side have biases of their own: ones for one of them and zeros for the others.
+    """
+    x = values[0]
+    if equation.name not in ("slice", "split") or not isinstance(x, Signal) or x.mask is not None:
+        return None
+    if x.shift is None or x.recipe is not None or np.ptp(x.shift[1]) == 0:
+        return None
+    base, array = x.shift
+    whole = Known(np.broadcast_to(array, x.shape))
+    parts, arrays = _taken(equation, base), _taken(equation, whole)
+    return [
+        combine(Linear(np.add, (1.0, 1.0)), [described(p), described(a)], p.shape, x.dtype)
+        for p, a in zip(parts, arrays, strict=True)
+    ]
+
+
+def _taken(equation: Equation, value: Value) -> list[Value]:
+    made = STRUCTURAL[equation.name](equation, value)
+    return [made] if isinstance(made, (Signal, Known, Opaque)) else list(made)
+
+
+FIRST.append(taken_apart)

@@ -24,6 +24,7 @@ from qrjax._signals._masks import (
     unveiled,
     valid,
 )
+from qrjax._signals._places import is_entangled, of_places
 from qrjax._signals._profiles import combined
 from qrjax._signals._quadrature import NODES, Floats
 from qrjax._signals._rows import on_fiber, shared_fiber
@@ -100,15 +101,26 @@ def _present(function: Function, operands: list[Signal], shape: Shape, dtype: An
     if not sources:
         with np.errstate(all="ignore"):
             value = float(finite(function(*(o.values[:1] for o in operands)))[0])
-        return Signal.constant(value, shape, dtype)
+        return _rounded(function, operands, Signal.constant(value, shape, dtype))
     with np.errstate(all="ignore"):
-        result = _combined(function, operands, sources, shape, dtype)
+        result = _rounded(function, operands, _combined(function, operands, sources, shape, dtype))
     if isinstance(result.fiber, Segments):
         return by_length(result)
     if not any(o.profiles for o in operands):
         return result
     linear = getattr(function, "linear", None) is not None
     return dataclasses.replace(result, profiles=combined(function, operands, result, linear))
+
+
+def _rounded(function: Function, operands: list[Signal], result: Signal) -> Signal:
+    """A sum whose terms cancel is a number, where what is left of them is the rounding of floats."""
+    if getattr(function, "linear", None) is None:
+        return result
+    rounding = 4 * np.finfo(np.float64 if result.dtype == np.float64 else np.float32).eps
+    least = rounding**2 * max(o.second_moment for o in operands)
+    if result.variance > least:
+        return result
+    return Signal.constant(result.mean if result.mean**2 > least else 0.0, result.shape, result.dtype)
 
 
 def _combined(function: Function, operands: list[Signal], sources: list[Source], shape: Shape, dtype: Any) -> Signal:
@@ -119,6 +131,8 @@ def _combined(function: Function, operands: list[Signal], sources: list[Source],
         return on_fiber(function, operands, fiber, shape, dtype)
     if getattr(function, "gate", False) and is_independent_gate(operands):
         return gated(operands, shape, dtype)
+    if is_entangled(sources):
+        return of_places(function, operands, sources, shape, dtype)
     if len(sources) == 2:
         return of_two(function, operands, sources[0], sources[1], shape, dtype)
     return of_many(function, operands, sources, shape, dtype)

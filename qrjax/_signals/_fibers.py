@@ -27,6 +27,8 @@ ELEMENTS = 16384
 COLUMNS = 1024
 # Rows that meet each other.
 PAIRED = 256
+# Rows whose elements are less alike have nothing in common.
+SMALL = 0.01
 
 
 def noise_rows(columns: int) -> int:
@@ -103,6 +105,19 @@ class Fiber:
             empty = found.max(1) < -MASKED
             found[empty, 0] = np.median(f[f > -MASKED])
         return found
+
+    def partner(self, same: float, cross: float) -> Floats:
+        """Other rows, whose elements have the first correlation with these at the same place, the second elsewhere."""
+        rows, columns = self.z.shape
+        turned = functools.partial(np.roll, shift=(rows // 2 + 1, columns // 2 + 1), axis=(0, 1))
+        if self.rho <= SMALL or self.valid is not None:
+            return np.asarray(same * self.z + math.sqrt(max(0.0, 1 - same * same)) * turned(self.z))
+        common, own = _noise(self.columns)
+        a = min(1.0, max(-1.0, cross / self.rho))
+        b = min(1.0, max(-1.0, (same - cross) / max(1e-9, 1 - self.rho)))
+        both = a * common + math.sqrt(1 - a * a) * turned(common)
+        alone = b * own + math.sqrt(1 - b * b) * turned(own)
+        return np.asarray(math.sqrt(self.rho) * both + math.sqrt(1 - self.rho) * alone)
 
     # -- known arrays of the shape whose rows these are -----------------------------------------------------------
 

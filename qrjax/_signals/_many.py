@@ -1,4 +1,4 @@
-"""Functions of three sources and more, on a lattice."""
+"""Functions of three independent sources and more, on a lattice."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import numpy as np
 
 from qrjax._signals import _tables
 from qrjax._signals._joint import Function, finite, same, source_tables, ties
+from qrjax._signals._places import told
 from qrjax._signals._quadrature import NODES, Floats, correlation, hermite_squares, phi_inverse, quantiles
-from qrjax._signals._signal import Signal, Source, related, relation
+from qrjax._signals._signal import Signal, Source, related
 from qrjax._signals._tables import Shape
 
 POINTS = 8192
@@ -33,12 +34,7 @@ def _lattice(dimensions: int) -> Floats:
 
 
 def of_many(function: Function, operands: list[Signal], sources: list[Source], shape: Shape, dtype: Any) -> Signal:
-    z: dict[Source, Floats] = {}
-    for source, noise in zip(sources, _lattice(len(sources)), strict=True):
-        # Kin by its nearest relative only: three-way relations do not occur in a network's formulas.
-        kin = max(z, key=lambda other: abs(relation(source, other)), default=None)
-        r = 0.0 if kin is None else relation(source, kin)
-        z[source] = noise if kin is None or r == 0 else r * z[kin] + math.sqrt(max(0.0, 1 - r * r)) * noise
+    z = dict(zip(sources, _lattice(len(sources)), strict=True))
     tables = source_tables(operands, sources)
 
     def at(points: dict[Source, Floats]) -> Floats:
@@ -52,7 +48,9 @@ def of_many(function: Function, operands: list[Signal], sources: list[Source], s
     parents = ties(values, np.ones_like(values), list(z.items()))
     if np.ptp(result) == 0:
         return Signal.constant(result[0], shape, dtype)
-    return Signal(shape, np.dtype(dtype), result, related(parents), _tables.settled(rho, shape))
+    return Signal(
+        shape, np.dtype(dtype), result, told(function, operands, related(parents)), _tables.settled(rho, shape)
+    )
 
 
 def _sampled_covariances(

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 
 from qrjax._signals import _tables
+from qrjax._signals._places import Laid, alike
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._quadrature import WEIGHTS, Floats, correlation, hermite_squares, quantiles
-from qrjax._signals._signal import Profiles, Signal, Source, relation
+from qrjax._signals._signal import Profiles, Signal, Source
 from qrjax._signals._tables import Shape
 
+# What lies beside so many others at most is remembered.
+FEW = 8
 # P(first element from part i, second from part j), for two elements that differ along these axes.
 Pairs = Callable[[tuple[int, ...]], Floats]
 
@@ -44,7 +47,7 @@ def _cross_moments(parts: Sequence[Signal], pattern: tuple[int, ...]) -> Floats:
 
 
 def _relation(a: Signal, b: Signal) -> float:
-    return 0.0 if a.source is None or b.source is None else relation(a.source, b.source)
+    return 0.0 if a.source is None or b.source is None else alike(a.source, b.source)
 
 
 def _source(parts: Sequence[Signal]) -> Source:
@@ -76,6 +79,8 @@ def concatenated(parts: Sequence[Signal], axis: int, shape: Shape, dtype: Any) -
     sizes = [part.shape[axis] for part in parts]
     shares, pairs = along(axis, sizes)
     made = mixed(parts, shares, pairs, shape, dtype)
+    if made.source is not None and len(parts) <= FEW:
+        made.source.laid = Laid(tuple((p.values, p.source) for p in parts), tuple(shares), made.values)
     return dataclasses.replace(made, profiles=_side_by_side(parts, axis)) if any(p.profiles for p in parts) else made
 
 

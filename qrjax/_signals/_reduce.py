@@ -151,7 +151,8 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
         values = extreme_values(x.values, n, within, largest)
     else:
         values = quantiles(rows, np.ones_like(rows))
-    rho = _extreme_rho(x, fiber, pick, _tables.dropped(x.rho, axes), values)
+    cross = _tables.differing(x.rho, axes, x.shape)
+    rho = _extreme_rho(x, fiber, pick, _tables.dropped(x.rho, axes), cross, values)
     if np.ptp(values) == 0:
         return Signal.constant(values[0], shape, x.dtype)
     source = related([(fiber.parent, _tie(fiber, rows))])
@@ -174,18 +175,46 @@ def extreme_values(values: Floats, n: float, within: float, largest: bool) -> Fl
     return found if largest else -found
 
 
-def _extreme_rho(x: Signal, fiber: Fiber, pick: Callable[..., Floats], table: Floats, values: Floats) -> Floats:
-    """The correlations between the extremes of two rows, from those between their elements, on a sample."""
+def window_rho(x: Signal, axes: Sequence[int], far: Floats, values: Floats, largest: bool) -> Floats:
+    """The correlations between the extremes of two windows.
+
+    Args:
+      x: the elements, as neighbours are to each other; its shape is that of one window along the axes.
+      axes: those of the windows.
+      far: the correlations between elements of different windows.
+      values: the law of the extremes.
+      largest: whether it is that of the largest.
+    """
+    n = math.prod(x.shape[axis] for axis in axes)
+    fiber, _ = row_sample(x, axes, n)
+    assert fiber is not None
+    same, cross = far.copy(), far.copy()
+    for index in np.ndindex(far.shape):
+        if not any(index[axis] for axis in axes):
+            outside = tuple(i for axis, i in enumerate(index) if axis not in axes)
+            cross[index] = _tables.differing(x.rho, axes, x.shape)[outside]
+    return _extreme_rho(x, fiber, _picked(None, largest), same, cross, values)
+
+
+def _extreme_rho(
+    x: Signal, fiber: Fiber, pick: Callable[[Floats], Floats], same: Floats, cross: Floats, values: Floats
+) -> Floats:
+    """The correlations between the extremes of two rows, on a sample.
+
+    They follow from those between elements at the same place of two rows and at different ones.
+    """
     squares = hermite_squares(values)
     law, known = (x.values, 0.0) if x.shift is None else (x.shift[0].values, fiber.taken(x.shift[1]))
     own = pick(fiber.values(law) + known)
-    other_z = np.roll(np.roll(fiber.z, fiber.z.shape[0] // 2 + 1, 0), fiber.z.shape[1] // 2 + 1, 1)
-    result = np.ones_like(table)
-    for r in np.unique(table):
+    result = np.ones_like(same)
+    for r, s in dict.fromkeys(zip(same.ravel().round(9), cross.ravel().round(9), strict=True)):
         if r < 1.0:
-            partner = pick(np.interp(r * fiber.z + math.sqrt(1 - r * r) * other_z, NODES, law) + known)
-            covariances = np.array([float((own * partner).mean() - own.mean() * partner.mean())])
-            result[table == r] = max(0.0, float(correlation(squares, covariances)[0])) if r > 0 else 0.0
+            partner = pick(np.interp(fiber.partner(r, s), NODES, law) + known)
+            covariance = float((own * partner).mean() - own.mean() * partner.mean())
+            # As a share of the sample's own variance: that of few rows is not quite the law's.
+            share = covariance / math.sqrt(float(own.var() * partner.var()) + 1e-300)
+            found = max(0.0, float(correlation(squares, squares.sum() * share)[()])) if max(r, s) > 0 else 0.0
+            result[(same.round(9) == r) & (cross.round(9) == s)] = found
     return result
 
 

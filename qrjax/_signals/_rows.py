@@ -128,5 +128,6 @@ def _with_rows(
         if any(index[axis] for axis in axes):
             outside = tuple(i for axis, i in enumerate(index) if axis not in axes)
             same_row = tuple(0 if axis in axes else i for axis, i in enumerate(index))
-            result[index] = within * rho[same_row] + (rho[index] - means[outside]) / max(1e-6, 1 - average)
+            apart = (rho[index] - means[outside]) / max(1e-6, 1 - average)
+            result[index] = within * rho[same_row] + (1 - within) * apart
     return np.clip(result, -1.0, 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -53,6 +54,9 @@ class Source:
     fibers: dict[Any, Any] = dataclasses.field(default_factory=dict)
     born: tuple[Source, float] | None = None
     scores: frozenset[Source] = frozenset()
+    formula: Any = None
+    laid: Any = None
+    number: int = dataclasses.field(default_factory=itertools.count().__next__)
 
     def part(self, which: Any, shift: float) -> Source:
         """The source of a part; asking twice for one part gives one source."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from qrjax._signals import _tables
 from qrjax._signals._joint import Function, finite, same, source_tables, ties
+from qrjax._signals._places import alike, told
 from qrjax._signals._quadrature import (
     COARSE,
     COARSE_WEIGHTS,
@@ -22,20 +23,23 @@ from qrjax._signals._quadrature import (
     on_coarse,
     quantiles,
 )
-from qrjax._signals._signal import Signal, Source, related, relation
+from qrjax._signals._signal import Signal, Source, related
 from qrjax._signals._tables import Shape
 
 
 def of_two(
     function: Function, operands: list[Signal], first: Source, second: Source, shape: Shape, dtype: Any
 ) -> Signal:
-    r = relation(first, second)
+    r = alike(first, second)
     tables = source_tables(operands, [first, second])
     own = math.sqrt(max(0.0, 1 - r * r))
     linear = _sum_of_normals(function, operands, first, second)
     if linear is not None:
         mean, a, b = linear
-        return _normal_sum(mean, a, b, r, tables, (first, second), shape, dtype)
+        made = _normal_sum(mean, a, b, r, tables, (first, second), shape, dtype)
+        if made.source is not None:
+            told(function, operands, made.source, normal=True)
+        return made
     z1, z2 = COARSE[:, None], r * COARSE[:, None] + own * COARSE[None, :]
     parts = [_on_grid(o, first, r, z2) for o in operands]
     grid = finite(np.broadcast_to(function(*parts), (COARSE.size, COARSE.size)))
@@ -50,7 +54,7 @@ def of_two(
     squares = hermite_squares(values)
     rho = correlation(squares, table)
     rho[same(tables)] = 1.0
-    source = related(ties(grid, weights, [(first, z1), (second, z2)], order))
+    source = told(function, operands, related(ties(grid, weights, [(first, z1), (second, z2)], order)))
     if np.ptp(values) == 0:
         return Signal.constant(values[0], shape, dtype)
     return Signal(shape, np.dtype(dtype), values, source, _tables.settled(rho, shape))

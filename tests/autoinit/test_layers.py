@@ -218,22 +218,7 @@ SLOW = {
     "WeightNorm last", "DenseGeneral, batched", "squeeze and excitation", "ConvLocal", "Conv, 1 axis", "Dense",
     "ConvTranspose, 2 axes", "Conv, 2 axes", "Dense, bfloat16",
 }  # fmt: skip
-# Misses that are known: the walk keeps the linear part of how a gate is like that of the step before, and no more.
-MISSES = {
-    "MGU": "a quarter too large",
-    "LSTM": "a sixth too small",
-    "OptimizedLSTM": "a sixth too small",
-    "LSTM, unrolled backwards": "a seventh too small",
-    "Bidirectional": "an eighth too small",
-}
-NAMES = [
-    pytest.param(
-        name,
-        marks=[pytest.mark.slow] * (name in SLOW)
-        + [pytest.mark.xfail(reason=MISSES.get(name, ""), strict=True)] * (name in MISSES),
-    )
-    for name in LAYERS
-]
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in LAYERS]
 
 
 @pytest.mark.parametrize("name", NAMES)

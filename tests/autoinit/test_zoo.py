@@ -24,7 +24,6 @@ BEYOND = {
     "vgg": (0.2, 0.7, LUCK),
     "vae": (0.2, 0.45, LUCK),
     "graph": (0.2, 0.9, LUCK),
-    "lstm": (0.3, 0.65, "gates of successive steps are more alike than their linear parts"),
 }
 FAST = ["functions"]
 
