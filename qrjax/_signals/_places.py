@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
-import functools
 import math
 import weakref
 from collections.abc import Iterator, Sequence
@@ -18,27 +17,32 @@ from typing import Any
 
 import numpy as np
 
-from qrjax._sequences._directions import static_directions
 from qrjax._signals import _tables
 from qrjax._signals._joint import Function, finite, same, source_tables
 from qrjax._signals._quadrature import (
-    NODES,
     Floats,
     correlation,
     cross_covariance,
     expectation,
     hermite_squares,
-    phi_inverse,
     quantiles,
+)
+from qrjax._signals._scores import (
+    BLOCK,
+    BLOCKS,
+    POINTS,
+    at_scores,
+    elsewhere,
+    noise_rows,
+    ordered,
+    row_products,
+    row_sums,
+    scored,
+    standardized,
 )
 from qrjax._signals._signal import KIN, Signal, Source, relation
 from qrjax._signals._tables import Shape
 
-# Places in the sample, a power of two for Sobol's points; moments are right to half a percent.
-EXPONENT = 13
-POINTS = 1 << EXPONENT
-# Rows of noise that are made together and uncorrelated with each other.
-BLOCK = 32
 # Older sources that a new one is drawn along with, and how far back they are drawn for that alone.
 RELATIVES, BACK = 10, 3
 # Formulas whose sources have no numbers yet are followed so far, and so many sources of a formula are remembered.
@@ -117,75 +121,6 @@ def _meet(sources: Sequence[Source]) -> bool:
     return False
 
 
-@functools.lru_cache(maxsize=8)
-def _noise(block: int) -> Floats:
-    """Rows of uncorrelated normal scores: scrambled points of Sobol's sequence, one dimension for each row."""
-    generator = np.random.Generator(np.random.PCG64([141421, block]))
-    index = np.arange(POINTS, dtype=np.uint32)
-    rows = np.empty((BLOCK, POINTS))
-    for row in range(BLOCK):
-        bits = np.full(POINTS, generator.integers(1 << 32, dtype=np.uint32))
-        for k, direction in enumerate(_scrambled(static_directions(1 + block * BLOCK + row), generator)):
-            bits ^= np.where(index >> k & 1, direction, np.uint32(0)).astype(np.uint32)
-        rows[row] = phi_inverse((bits.astype(np.float64) + 0.5) / 2.0**32)
-    rows -= rows.mean(1, keepdims=True)
-    return np.asarray(np.linalg.solve(np.linalg.cholesky(rows @ rows.T / POINTS), rows))
-
-
-def _scrambled(directions: Any, generator: np.random.Generator) -> list[Any]:
-    """The direction numbers times a random lower triangular matrix of bits (Matousek 1998)."""
-    found = []
-    rows = [
-        (int(generator.integers(1 << 32, dtype=np.uint64)) >> (32 - place) << (32 - place) if place else 0)
-        | 1 << (31 - place)
-        for place in range(32)
-    ]
-    for direction in directions[:EXPONENT]:
-        value = 0
-        for place, row in enumerate(rows):
-            value |= ((row & int(direction)).bit_count() & 1) << (31 - place)
-        found.append(np.uint32(value))
-    return found
-
-
-@functools.cache
-def _elsewhere() -> Any:
-    """For every place another one, by chance."""
-    return np.random.Generator(np.random.PCG64(173205)).permutation(POINTS)
-
-
-@functools.cache
-def _sorted_scores() -> Floats:
-    return phi_inverse((np.arange(POINTS) + 0.5) / POINTS)
-
-
-def _ordered(values: Floats) -> Any:
-    """The order of the values: the fast one, unless it is for the algorithm to say."""
-    order = np.argsort(values)
-    ranked = values[order]
-    return np.argsort(values, kind="stable") if (ranked[1:] == ranked[:-1]).any() else order
-
-
-def _scored(order: Any) -> Floats:
-    """Normal scores in this order."""
-    scores = np.empty(POINTS)
-    scores[order] = _sorted_scores()
-    return scores
-
-
-def _standardized(values: Floats) -> Floats:
-    centred = values - values.mean()
-    return np.asarray(centred / math.sqrt(float(centred @ centred) / POINTS + 1e-300))
-
-
-def at_scores(values: Floats, z: Floats) -> Floats:
-    """A function that is known at the nodes, in between."""
-    place = np.clip((z - NODES[0]) * (1 / (NODES[1] - NODES[0])), 0, NODES.size - 1 - 1e-9)
-    cell = place.astype(np.intp)
-    low = values[cell]
-    return np.asarray(low + (values[cell + 1] - low) * (place - cell))
-
-
 class Places:
     """The numbers of sources at the same places, each drawn when it is first asked for."""
 
@@ -203,7 +138,7 @@ class Places:
                 found = self._drawn(source, back)
             else:
                 found = self.computed(formula.function, formula.operands, depth + 1)
-                found = _standardized(found) if formula.normal else _scored(_ordered(found))
+                found = standardized(found) if formula.normal else scored(ordered(found))
             self.keep(source, found)
         return found
 
@@ -233,20 +168,22 @@ class Places:
 
     def _drawn(self, source: Source, back: int) -> Floats:
         """Normal numbers with the source's correlations to those that are older."""
-        noise = _noise(self._rows // BLOCK)[self._rows % BLOCK]
+        noise = noise_rows(self._rows // BLOCK % BLOCKS)[self._rows % BLOCK]
         self._rows += 1
         relatives = sorted(self._relatives(source, back).items(), key=lambda item: -abs(item[1]))[:RELATIVES]
         if not relatives:
             return noise
         z = np.stack([self.scores(s, back + 1) for s, _ in relatives])
         wanted = np.array([r for _, r in relatives])
-        among = z @ z.T / POINTS + 1e-6 * np.eye(len(z))
+        among = row_products(z, z) + 1e-6 * np.eye(len(z))
         weights = np.linalg.solve(among, wanted)
         share = float(weights @ wanted)
         if share > 1:  # what the correlations say of each other is not quite consistent
             weights, share = weights / math.sqrt(share), 1.0
-        noise = noise - np.linalg.solve(among, z @ noise / POINTS) @ z
-        return np.asarray(weights @ z + math.sqrt(max(0.0, 1 - share) / float(noise @ noise / POINTS)) * noise)
+        shared = np.linalg.solve(among, row_products(z, noise[None]))
+        noise = noise - row_sums(np.asarray(shared.T, np.float64), z)[0]
+        spread = math.sqrt(max(0.0, 1 - share) / float(noise @ noise / POINTS))
+        return np.asarray(row_sums(weights[None], z)[0] + spread * noise)
 
     def _relatives(self, source: Source, back: int) -> dict[Source, float]:
         found = dict(source.kin)
@@ -330,13 +267,13 @@ def of_places(function: Function, operands: list[Signal], sources: list[Source],
     tables = source_tables(operands, sources)
     parts = [(o.values if o.source is not None else o.values[:1], o.source) for o in operands]
     values = here.computed(function, parts)
-    order = _ordered(values)
+    order = ordered(values)
     law = quantiles(values, np.ones_like(values), order)
     if np.ptp(law) <= 1e-9 * float(np.abs(law).max()):
         return Signal.constant(law[law.size // 2], shape, dtype)
     rho = correlation(hermite_squares(law), _covariances(function, parts, z, tables, values))
     rho[same(tables)] = 1.0
-    scores = _scored(order)
+    scores = scored(order)
     source = told(function, operands, Source(kin=_kin(here, scores, sources)))
     here.keep(source, scores)
     return Signal(shape, np.dtype(dtype), law, source, _tables.settled(rho, shape))
@@ -363,7 +300,7 @@ def _covariances(
     """
     stacked = np.stack([table.ravel() for table in tables], 1)
     combinations, inverse = np.unique(stacked.round(6), axis=0, return_inverse=True)
-    other = _elsewhere()
+    other = elsewhere()
     found = np.zeros(len(combinations))
     for number, row in enumerate(combinations):
         if not row.any():

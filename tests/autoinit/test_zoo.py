@@ -20,7 +20,6 @@ BEYOND = {
     "nnx_mlp": (0.35, 1.2, "its report announces a variance map that amplifies luck"),
     "resnet_free": (0.25, 0.7, LUCK),
     "densenet_free": (0.3, 0.9, LUCK),
-    "highway": (0.15, 0.55, LUCK),
     "vgg": (0.2, 0.7, LUCK),
     "vae": (0.2, 0.45, LUCK),
     "graph": (0.2, 0.9, LUCK),

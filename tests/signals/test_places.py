@@ -10,7 +10,7 @@ import pytest
 
 import qrjax
 from qrjax._interpreter._model import laws_of
-from qrjax._signals import _places
+from qrjax._signals import _scores
 
 sys.path.insert(0, __file__.rsplit("/", 2)[0] + "/autoinit")
 from moments import function_agrees, module_agrees, normal, predicted
@@ -59,15 +59,15 @@ def test_pairs_of_elements_meet_as_elements_do():
 
 
 def test_the_noise_is_standard_and_uncorrelated():
-    rows = np.concatenate([_places._noise(0), _places._noise(1)])
+    rows = np.concatenate([_scores.noise_rows(0), _scores.noise_rows(1)])
     np.testing.assert_allclose(rows.mean(1), 0, atol=1e-9)
     np.testing.assert_allclose(np.mean(rows**2, 1), 1, atol=1e-9)
     # Within a block exactly, between blocks within 5 sigma.
-    among = rows @ rows.T / _places.POINTS - np.eye(len(rows))
+    among = rows @ rows.T / _scores.POINTS - np.eye(len(rows))
     assert np.abs(among[:32, :32]).max() < 1e-9
-    assert np.abs(among).max() < 5 / np.sqrt(_places.POINTS)
+    assert np.abs(among).max() < 5 / np.sqrt(_scores.POINTS)
     # Normal: the fourth moment within 5 sigma, which is the root of 96.
-    assert np.abs(np.mean(rows**4, 1) - 3).max() < 5 * np.sqrt(96 / _places.POINTS)
+    assert np.abs(np.mean(rows**4, 1) - 3).max() < 5 * np.sqrt(96 / _scores.POINTS)
 
 
 class Beside(nn.Module):
