@@ -135,7 +135,7 @@ def test_the_length_of_a_loop_is_what_its_condition_says():
 
 def test_walks_of_endless_loops_end_and_say_so():
     def endless(p, x):
-        return lax.while_loop(lambda h: h.sum() < 1e9, lambda h: h + 0.1 * layer(h, p["w"]), x) @ p["v"]
+        return lax.while_loop(lambda h: h.sum() < 1e9, lambda h: 1.1 * h + 0.1 * layer(h, p["w"]), x) @ p["v"]
 
     def steady(p, x):
         return lax.while_loop(lambda h: h.sum() < 1e9, lambda h: layer(h, p["w"]), x) @ p["v"]
