@@ -29,12 +29,15 @@ def pytest_xdist_make_scheduler(config, log):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Side by side, the longest first, so that in the end no process waits long for another."""
+    """Side by side, the longest first, so that in the end no process waits long for another.
+
+    Files compiled with less effort come together: between them and others nothing that was compiled is kept.
+    """
     if not hasattr(config, "workerinput"):
         return
     counts = collections.Counter(item.path for item in items)
     ranks = {HERE / name: rank for rank, name in enumerate(LONG)}
-    items.sort(key=lambda item: (ranks.get(item.path, len(LONG)), -counts[item.path], item.path))
+    items.sort(key=lambda i: (_is_quick(i.path), ranks.get(i.path, len(LONG)), -counts[i.path], i.path))
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +59,14 @@ def strict():
 QUICKLY = {"autoinit", "blocks", "cli", "experiments", "plot", "records", "sweep", "tracking"}
 
 
+def _is_quick(path):
+    return path.parent.name in QUICKLY
+
+
 @pytest.fixture(autouse=True, scope="module")
 def compiled_quickly(request):
     """Compiling is most of the work; what one way of it has made is not taken for the other's."""
-    quickly = request.path.parent.name in QUICKLY
+    quickly = _is_quick(request.path)
     if jax.config.values["jax_disable_most_optimizations"] != quickly:
         jax.config.update("jax_disable_most_optimizations", quickly)
         jax.clear_caches()

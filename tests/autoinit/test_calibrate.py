@@ -57,7 +57,7 @@ def test_loops(name):
     check(network, network[0](jax.random.key(2)), X)
 
 
-@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("axis", [1, *(pytest.param(a, marks=pytest.mark.slow) for a in (0, -1))])
 def test_layers_stacked_along_any_axis(axis):
     shape = np.insert([32, 32], axis % 3, 3)
 
@@ -90,7 +90,11 @@ class Stack(nn.Module):
         return nn.Dense(4)(scanned(name="layers")(x, None)[0])
 
 
-@pytest.mark.parametrize("module", [Stack(1), Stack(-1), Stack(0, shared=True)], ids=["1", "-1", "shared"])
+@pytest.mark.parametrize(
+    "module",
+    [Stack(1), pytest.param(Stack(-1), marks=pytest.mark.slow), Stack(0, shared=True)],
+    ids=["1", "-1", "shared"],
+)
 def test_scanned_modules(module):
     check(module, module.init(jax.random.key(3), X), X)
 

@@ -194,7 +194,7 @@ LAYERS = {
     "operator, complex weights": Operator(whole=True),
 }
 SLOW = pytest.mark.slow
-CASES = [pytest.param(name, marks=() if name in ("recurrence", "operator") else SLOW) for name in LAYERS]
+CASES = [pytest.param(name, marks=() if name == "recurrence" else SLOW) for name in LAYERS]
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -251,7 +251,9 @@ def test_complex_parameters_are_calibrated():
         assert row.measured_second_moment == pytest.approx(1.0, rel=0.01)
 
 
-@pytest.mark.parametrize("distribution", ["truncated_normal", "normal", "uniform", "orthogonal"])
+@pytest.mark.parametrize(
+    "distribution", ["truncated_normal", "orthogonal", *(pytest.param(d, marks=SLOW) for d in ("normal", "uniform"))]
+)
 def test_complex_parameters_are_drawn_complex_and_recorded(distribution):
     network, x = pair((64, 64))
     made = qrjax.autoinit(network, x, distribution=distribution)

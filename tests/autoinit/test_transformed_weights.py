@@ -76,8 +76,15 @@ MODELS = {
 del MODELS["complex of two"]  # has a table of its own
 
 
+# Of each kind of function one by default.
+SLOW = {
+    "masked by where", "standardized", "normalized", "beside the identity", "with noise", "low rank beside",
+    "times a constant matrix", "permuted", "squashed",
+}  # fmt: skip
+
+
 @pytest.mark.filterwarnings(UNSIZED)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in MODELS])
 def test_what_is_made_of_weights_gives_its_output_the_target(name):
     model, moment, sized = MODELS[name]
     own = model[0](jax.random.key(0), X)
@@ -140,7 +147,7 @@ def modulated(demodulate):
 
 
 @pytest.mark.filterwarnings(UNSIZED)
-@pytest.mark.parametrize("demodulate", [False, True])
+@pytest.mark.parametrize("demodulate", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_modulated_kernels(demodulate):
     model = modulated(demodulate)
     x = (jax.random.normal(KEY, (16, 8, 8, 16)), jax.random.normal(jax.random.key(1), (16, 32)))
@@ -167,7 +174,7 @@ def spectral(layer):
     return lambda x: nn.SpectralNorm(layer)(x, update_stats=True)
 
 
-@pytest.mark.parametrize("depth", [1, 2])
+@pytest.mark.parametrize("depth", [2, pytest.param(1, marks=pytest.mark.slow)])
 def test_weight_norm_has_its_gain_in_its_scale(depth):
     network = Normed(nn.WeightNorm, depth)
     variables, report = qrjax.autoinit(network, X, report=True)
