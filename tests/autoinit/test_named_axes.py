@@ -180,7 +180,8 @@ def test_norms_over_devices_behind_convolutions(norm):
 @pytest.mark.parametrize(
     ("name", "axes"),
     [
-        ("nnx", {"batch": 3}), ("pair", None), ("pair", {"batch": 3}), pytest.param("linen", None, marks=pytest.mark.slow),
+        ("nnx", {"batch": 3}), ("pair", None), ("pair", {"batch": 3}),
+        pytest.param("linen", None, marks=pytest.mark.slow),
         pytest.param("linen", {"batch": 3}, marks=pytest.mark.slow), pytest.param("nnx", None, marks=pytest.mark.slow),
     ],
 )  # fmt: skip
