@@ -194,7 +194,7 @@ def test_keys_under_vmap():
         (0, r"`key` must be a JAX key, got 0 of type int"),
         ("key", r"`key` must be a JAX key, got 'key' of type str"),
         (None, r"`key` must be a JAX key, got None of type NoneType"),
-        ([0, 1], r"`key` must be a JAX key, got \[0, 1\] of type list"),
+        ([0, 1], r"`key` must be a JAX key, got \[0, 1\]; make one with jax"),
         (np.zeros(2, np.float32), r"`key` must be a JAX key, got an array of float32 of shape \(2,\)"),
         (np.zeros(2, np.int32), r"`key` must be a JAX key, got an array of int32 of shape \(2,\)"),
         (np.zeros(3, np.uint32), r"`key` must be a JAX key, got an array of uint32 of shape \(3,\)"),
