@@ -24,6 +24,7 @@ from qrjax._rules._complex_parts import (
 )
 from qrjax._rules._equations import Equation
 from qrjax._rules._fourier import BACKWARD, fourier, still, still_apart
+from qrjax._rules._moves import MOVES
 from qrjax._rules._operands import Known, Opaque, Value, described
 from qrjax._rules._registry import RULES, STRUCTURAL
 from qrjax._rules._sampling import sample
@@ -32,13 +33,11 @@ from qrjax._signals._complexes import ComplexSignal, halves, is_zero, joined, un
 from qrjax._signals._signal import Signal
 
 # What acts on both parts alike.
-ALIKE = frozenset({
-    "transpose", "reshape", "squeeze", "broadcast_in_dim", "stack", "tile", "rev", "slice", "split", "dynamic_slice",
-    "dynamic_update_slice", "concatenate", "pad", "gather", "scatter", "scatter-add", "scatter_add", "name",
-    COMPILED_ONCE, "reduce_sum", "reduce_window_sum", "cumsum", "copy", "copy_p", "stop_gradient", "reduce_precision",
-    "optimization_barrier", "sharding_constraint", "device_put", "pvary", "select_n", "select_if_vmap",
-    "add", "add_any", "sub", "neg",
-})  # fmt: skip
+ALIKE = MOVES | {
+    "add", "add_any", "copy", "copy_p", "cumsum", "device_put", "name", "neg", "optimization_barrier", "pvary",
+    "reduce_precision", "reduce_sum", "reduce_window_sum", "scatter", "scatter-add", "scatter_add",
+    "select_if_vmap", "select_n", "sharding_constraint", "stop_gradient", "sub", COMPILED_ONCE,
+}  # fmt: skip
 
 
 # What the wave of frequency 0 may have more, of all energy, than its profiles along each axis say.

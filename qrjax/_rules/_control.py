@@ -106,11 +106,7 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
         empty = equation.outputs[carried:]
         return carry + [Signal.constant(0.0, tuple(o.shape), o.dtype) for o in empty]
     layered = any(isinstance(v, Signal) and v.weight is not None for v in inputs)
-    by_step = (
-        layered
-        or length <= LEAST
-        or (any(isinstance(v, Known) and len(v.shape) == 1 for v in inputs) and length <= UNROLLED)
-    )
+    by_step = layered or _is_short(inputs, length)
     order = range(length - 1, -1, -1) if p["reverse"] else range(length)
     outputs: list[list[Value]] = []
     counts: list[int] = []
@@ -140,6 +136,12 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
     return carry + [
         _stack([o[k] for o in outputs], counts, length, p["reverse"]) for k in range(len(equation.outputs) - carried)
     ]
+
+
+def _is_short(inputs: Sequence[Value], length: int) -> bool:
+    """Whether a recurrence is walked to its end: a few steps, or as many as known numbers say one by one."""
+    numbered = any(isinstance(v, Known) and len(v.shape) == 1 for v in inputs)
+    return length <= LEAST or (numbered and length <= UNROLLED)
 
 
 def _slice(value: Value, i: int, keep_known: bool) -> Value:
