@@ -44,14 +44,14 @@ def _computed(equation: Equation, arrays: Sequence[Any]) -> list[Any]:
     if function is None or len(equation.outputs) > 1:
         return equation.evaluate(*arrays)
     with np.errstate(all="ignore"):
-        return [np.broadcast_to(function(*arrays), equation.shape)]
+        return [np.broadcast_to(function(*arrays), equation.shape).astype(equation.dtype)]
 
 
 def _held(result: Value, array: Any) -> Value:
     if isinstance(result, ComplexSignal):
         re, im = (dataclasses.replace(p, array=a) for p, a in ((result.re, array.real), (result.im, array.imag)))
         return joined(re, im, result.dtype, result.modulus)
-    if isinstance(result, Signal) and not result.is_constant:
+    if isinstance(result, Signal) and not result.is_constant and not result.drawn:
         return dataclasses.replace(result, array=array)
     return result
 

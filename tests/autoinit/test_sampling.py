@@ -1,5 +1,6 @@
 """Equations without a rule: what is sampled stays related to what it was sampled from."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,3 +49,14 @@ def test_two_arrays_have_draws_of_their_own():
 def test_sampling_is_repeatable():
     first, second = (predicted(FUNCTIONS["x - f(x)"][0], X) for _ in range(2))
     assert (first.mean, first.variance) == (second.mean, second.variance)
+
+
+def test_what_is_drawn_keeps_its_dtype_through_conversions():
+    """Truth values made of sampled indices, as in a mixture of experts, are added up as numbers."""
+
+    def chosen(x):
+        indices = jax.lax.top_k(nn.softmax(x), 2)[1]
+        return nn.one_hot(indices, 8).sum(-2)
+
+    found = predicted(chosen, normal(64, 8))
+    assert found.mean == pytest.approx(0.25, abs=0.01)
