@@ -23,7 +23,7 @@ from qrjax._signals._tables import Shape
 
 def carried(equation: Equation, values: Sequence[Value], results: list[Value]) -> list[Value]:
     """The results with one draw of their elements, where all operands are known or have one themselves."""
-    if not any(isinstance(v, Signal) and array_of(v) is not None and not v.is_constant for v in values):
+    if not any(isinstance(v, Signal) and not v.is_constant and array_of(v) is not None for v in values):
         return results
     if any(isinstance(v, Opaque) for v in values) or sum(math.prod(o.shape) for o in equation.outputs) > KNOWN_SIZE:
         return results

@@ -67,7 +67,7 @@ def array_of(x: Signal) -> Any:
         re, im = array_of(x.re), array_of(x.im)
         return None if re is None or im is None else (re + 1j * im).astype(x.dtype)
     if x.array is None and x.source is None:
-        return np.full(x.shape, x.mean)
+        return np.broadcast_to(np.float64(x.mean), x.shape)  # of any size, without memory
     return x.array
 
 

@@ -43,7 +43,7 @@ def ways_and_masks():
             yield pytest.param(way, mask, marks=[pytest.mark.slow] * ((i - j) % len(MASKS) != 0))
 
 
-@pytest.mark.parametrize(("way", "mask"), ways_and_masks())
+@pytest.mark.parametrize(("way", "mask"), list(ways_and_masks()))
 def test_every_number_masks_alike(way, mask):
     first = predicted(law(way, mask, NUMBERS[0]), SCORES)
     assert first.mean == pytest.approx(1 / LENGTH, rel=1e-3)  # a row's sum is one

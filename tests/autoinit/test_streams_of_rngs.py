@@ -57,7 +57,7 @@ def modules_and_carriers():
             yield pytest.param(module, carrier, marks=[pytest.mark.slow] * ((i - j) % len(MODULES) != 0))
 
 
-@pytest.mark.parametrize(("module", "carrier"), modules_and_carriers())
+@pytest.mark.parametrize(("module", "carrier"), list(modules_and_carriers()))
 def test_params_is_the_key_of_the_weights(module, carrier):
     for seed in (0, 1):
         expected = weight(MODULES[module], seed=seed)

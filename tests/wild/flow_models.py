@@ -63,5 +63,4 @@ MODELS = [
         normal(64, DIM),
     ),
     solved("ode_euler", functools.partial(ode, "Euler"), normal(32, 16)),
-    solved("ode_tsit5", functools.partial(ode, "Tsit5", True), normal(32, 16)),
 ]
