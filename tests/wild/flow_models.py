@@ -27,17 +27,16 @@ def flow(name: str, **settings):
     return equinox_pair(make, call)
 
 
-def ode(solver: str, adaptive: bool = False, steps: int = 10):
+def ode(solver: str, steps: int = 10):
     """The state at the end of a neural differential equation."""
     import diffrax
     import equinox as eqx
 
     def call(model, x):
         def one(start):
-            control = diffrax.PIDController(rtol=1e-2, atol=1e-2) if adaptive else diffrax.ConstantStepSize()
             return diffrax.diffeqsolve(
                 diffrax.ODETerm(lambda _time, y, _args: model(y)), getattr(diffrax, solver)(), 0.0, 1.0,
-                1.0 / steps, start, stepsize_controller=control, saveat=diffrax.SaveAt(t1=True), max_steps=64,
+                1.0 / steps, start, saveat=diffrax.SaveAt(t1=True), max_steps=64,
             ).ys[0]  # fmt: skip
 
         return jax.vmap(one)(x)
