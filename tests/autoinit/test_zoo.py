@@ -21,7 +21,8 @@ BEYOND = {
     "resnet_free": (0.25, 0.7, LUCK),
     "densenet_free": (0.3, 0.9, LUCK),
     "vgg": (0.2, 0.7, LUCK),
-    "vae": (0.2, 0.45, LUCK),
+    # Over 16 seeds no row is off by more than .12 on the mean; the head of one unit has a deviation of .4 to .5.
+    "vae": (0.2, 0.5, LUCK),
     "graph": (0.2, 0.9, LUCK),
 }
 FAST = ["functions"]
