@@ -214,10 +214,7 @@ class Walk:
             variance = self.gains.variance(tag, moment, fan, self.count())
             result, sized = scaled(made, math.sqrt(variance) * abs(tag.factor)), Sized(tag, math.sqrt(variance))
         else:
-            result = make(untold(weight))
-            sized = Sized(tag, math.sqrt(weight.variance) / abs(tag.factor))
-            if self.gains.keeps(tag):
-                self.note("its own initializer is a constant: kept")
+            result, sized = self._untouched(tag, weight, make)
         result = self._tied(sized.weight, x, result, fan)
         known = axes if tag is not None else None
         self.ledger.weight(equation, self.place(), x, sized, fan, result, known, self._taken())
@@ -239,6 +236,12 @@ class Walk:
         del before[:-USES]
         return result
 
+    def _untouched(self, tag: Weight, weight: Signal, make: Callable[[Signal], Signal]) -> tuple[Signal, Sized]:
+        """The output of a weight as the module draws it."""
+        if self.gains.keeps(tag):
+            self.note("its own initializer is a constant: kept")
+        return make(untold(weight)), Sized(tag, math.sqrt(weight.variance) / abs(tag.factor))
+
     def _unit(self, weight: Signal, axes: Sequence[int], fan: float | None) -> Signal:
         """The weight as it will be drawn, at variance 1, or the second moment 1 where it keeps its own law."""
         if self.gains.own and weight.second_moment > 0:
@@ -257,9 +260,7 @@ class Walk:
             result = scaled(make(self._unit(weight, (), None)), math.sqrt(variance) * abs(tag.factor))
             sized = Sized(tag, math.sqrt(variance))
         else:
-            result, sized = make(untold(weight)), Sized(tag, math.sqrt(weight.variance) / abs(tag.factor))
-            if self.gains.keeps(tag):
-                self.note("its own initializer is a constant: kept")
+            result, sized = self._untouched(tag, weight, make)
         if self.gains.is_tied(sized.weight.key):
             self.note(
                 f"makes logits too, and is sized for {'these' if self.gains.tied == 'logits' else 'its look-ups'}"

@@ -70,9 +70,7 @@ def recipe_of(value: Value) -> Recipe | None:
     return NOISE if isinstance(value, Opaque) else value.recipe
 
 
-def derived(
-    operands: Sequence[Value], make: Callable[..., Sequence[Any]], number: int = 0, **more: Any
-) -> Recipe | None:
+def derived(operands: Sequence[Value], make: Callable[..., Sequence[Any]], number: int = 0) -> Recipe | None:
     """The recipe of make(*operands)[number]; None if an operand has none."""
     recipes = [recipe_of(operand) for operand in operands]
     if any(recipe is None for recipe in recipes):
@@ -82,8 +80,7 @@ def derived(
     told = {name: any(getattr(r, name) for r in known) for name in ("data", "noise", "state", "summed", "acts")}
     if not leaves:
         return NOISE if told["noise"] else STATE if told["state"] else FIXED
-    told |= {name: told[name] or value for name, value in more.items() if name in told}
-    return Recipe(leaves, operands, make, number, more.get("note"), **told)
+    return Recipe(leaves, operands, make, number, **told)
 
 
 def is_data(value: Value) -> bool:
