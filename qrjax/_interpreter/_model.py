@@ -10,10 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from qrjax._interpreter._gains import SWEEPS, Gains
+from qrjax._interpreter._derived import SUMS
+from qrjax._interpreter._flow import NOTHING, Flow, flow
+from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._ledger import Ledger
 from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._shards import in_shards
+from qrjax._interpreter._stretches import SWEEPS
 from qrjax._interpreter._walk import Walk, from_array
 from qrjax._rules._operands import Known, Opaque, Value, as_data, described, tagged
 from qrjax._rules._sampling import drawn
@@ -113,14 +116,25 @@ class Model:
     def walked(
         self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False, correlated: bool = True
     ) -> tuple[Walk, list[Value]]:
-        """The walk of the program, repeated until weights used several times are settled, and its outputs."""
-        variables = self._variables()
+        """The walk of the program, in which weights used several times are settled, and its outputs."""
+        variables, found = self._variables(), self._flow() if gains.decides else None
+        if found is not None:
+            gains.expected = frozenset(self.leaves[i].path for i, names in found.primitives.items() if _is_tied(names))
         for sweep in range(SWEEPS):
+            # What the flow did not foresee is settled by walks of the whole.
             walk = Walk(gains, Ledger(), self._named, zero_sum, correlated=correlated, axes=self.axes)
+            walk.flow = found if sweep == 0 else None
+            if sweep == 1:
+                gains.begin(guess=False)
             outputs = walk.walk(self.program, [*variables, *[Opaque(())] * self.keys, *inputs])
             if not gains.next_walk(last=sweep + 1 == SWEEPS):
                 break
         return walk, outputs
+
+    def _flow(self) -> Flow:
+        parameters = [(False, frozenset([i])) if leaf.trained else NOTHING for i, leaf in enumerate(self.leaves)]
+        data = (True, frozenset[int]())
+        return flow(self.program, [*parameters, *[NOTHING] * self.keys, *[data] * len(self.inputs)])
 
     def fixed(self) -> frozenset[str]:
         """The parameters whose own initializer is a constant."""
@@ -161,6 +175,11 @@ class Model:
         path = call.path if int(leaves) == 1 else f"{call.path}[{leaf}]"
         walk.module(path, call.kind, value)
         return value
+
+
+def _is_tied(primitives: set[str]) -> bool:
+    """Whether a parameter is looked up and multiplied."""
+    return "gather" in primitives and not primitives.isdisjoint(SUMS.keys() - {"gather"})
 
 
 def _untagged(law: Value, state: bool) -> Value:

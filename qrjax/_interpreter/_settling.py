@@ -11,6 +11,8 @@ import numpy as np
 from qrjax._signals._quadrature import Floats
 
 Name = TypeVar("Name", bound=Hashable)
+# The share of a miss that the first step makes up for: what comes back to a weight through its other uses adds to it.
+CAREFUL = 1 / 1.35
 # How many earlier steps are remembered, and the longest step, in logarithms.
 MEMORY, LONGEST = 6, 8.0
 
@@ -43,7 +45,7 @@ class Settling:
     def _combined(self, now: Floats) -> Floats:
         count = min(MEMORY, len(self.misses) - 1)
         if count == 0:
-            return now
+            return CAREFUL * now
         answers = np.stack([self.misses[-1] - self.misses[-2 - i] for i in range(count)], 1)
         moves = np.stack([self.places[-1] - self.places[-2 - i] for i in range(count)], 1)
         shares = np.linalg.lstsq(answers, now, rcond=1e-8)[0]

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 # The rules register themselves by being imported.
 from qrjax._initializers._compilation import COMPILED_ONCE
 from qrjax._interpreter._binding import bind
-from qrjax._interpreter._derived import meeting, told, untold
+from qrjax._interpreter._derived import meeting, told
+from qrjax._interpreter._flow import Flow
 from qrjax._interpreter._gains import Gains
-from qrjax._interpreter._laws import alone, paired, replace_source, scaled, turned, unit
-from qrjax._interpreter._ledger import Ledger, Place, Sized, Step
-from qrjax._interpreter._sizing import size
+from qrjax._interpreter._laws import alone, paired, turned
+from qrjax._interpreter._ledger import Ledger, Place, Step
+from qrjax._interpreter._products import look_up, product
+from qrjax._interpreter._stretches import settled
 from qrjax._rules import (  # noqa: F401
     _collectives,
     _contractions,
@@ -37,17 +39,11 @@ from qrjax._rules._operands import KNOWN_SIZE, Known, Opaque, Value, described, 
 from qrjax._rules._registry import CUSTOM, NEAR, RULES, STRUCTURAL
 from qrjax._rules._sampling import sample
 from qrjax._rules._vectors import carried
-from qrjax._signals._complexes import ComplexSignal, unit_of
-from qrjax._signals._places import Places, likeness, places
+from qrjax._signals._places import Places, places
 from qrjax._signals._recipe import Key
-from qrjax._signals._signal import Signal, Source, related
+from qrjax._signals._signal import Signal
 from qrjax._signals._tables import Shape
-from qrjax._signals._weight import Weight
 
-# Earlier uses of a weight that its output is told to be like.
-USES = 8
-# Above this, two inputs are one.
-SAME = 1.0 - 1e-9
 # Control flow carries its values' tables along by itself.
 FLOW = frozenset({*_control.CALLS, "scan", "while", "cond", "name", COMPILED_ONCE})
 
@@ -70,6 +66,8 @@ class Walk:
       zero_sum: whether the weights of a neuron sum to zero, as in the layout "neurons".
       axes: the sizes of named axes, see `Model.axes`.
       places: the sample for what meets again.
+      used: the inputs and outputs of each weight's last uses.
+      flow: where the program to be walked next uses its parameters; None where nothing is settled on the way.
     """
 
     gains: Gains
@@ -85,10 +83,11 @@ class Walk:
     resolved: dict[int, tuple[Any, list[Value]]] = dataclasses.field(default_factory=dict)
     axes: Mapping[Any, int] = dataclasses.field(default_factory=dict)
     places: Places = dataclasses.field(default_factory=Places)
-    _used: dict[Any, list[tuple[Signal, Signal]]] = dataclasses.field(default_factory=dict)
+    used: dict[Key, list[tuple[Signal, Signal]]] = dataclasses.field(default_factory=dict)
+    flow: Flow | None = None
     _site: list[int] = dataclasses.field(default_factory=list)
     _steps: list[Step] = dataclasses.field(default_factory=list)
-    _notes: list[str] = dataclasses.field(default_factory=list)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     # -- the equations -----------------------------------------------------------------------------------------
 
@@ -111,15 +110,22 @@ class Walk:
         if step is not None:
             self._steps.append(step)
         self._site.extend(site)
-        for number, equation in enumerate(body.eqns):
-            self._site.append(number)
-            results = self._apply(equation, [_read(environment, v) for v in equation.invars])
-            environment.update(zip(equation.outvars, results, strict=True))
-            self._site.pop()
+        # A call within a stretch that is walked until its weights are settled has none of its own.
+        flow, self.flow = self.flow, None
+        for stretch in flow.stretches() if flow is not None else [range(len(body.eqns))]:
+            settled(self, body, stretch, environment, flow)
         del self._site[len(self._site) - len(site) :]
         if step is not None:
             self._steps.pop()
         return [_read(environment, v) for v in body.outvars]
+
+    def step(self, body: Any, number: int, environment: dict[Any, Value]) -> None:
+        """One equation of a program."""
+        equation = body.eqns[number]
+        self._site.append(number)
+        results = self._apply(equation, [_read(environment, v) for v in equation.invars])
+        environment.update(zip(equation.outvars, results, strict=True))
+        self._site.pop()
 
     def _apply(self, eqn: Any, values: list[Value]) -> list[Value]:
         name = eqn.primitive.name
@@ -202,80 +208,20 @@ class Walk:
         make: Callable[[Signal], Signal],
     ) -> Signal:  # fmt: skip
         """The output of a weight, and its row."""
-        tag = weight.weight
-        if self.twin is not None:
-            return make(unit(weight, axes, fan if self.zero_sum else None) if tag is not None else untold(weight))
-        if tag is None:
-            result, sized = size(self, weight, make)
-        elif self.gains.touches(tag):
-            made = make(self._unit(weight, axes, fan))
-            # Per unit of the parameter's own variance, whatever constant it was multiplied by.
-            moment = made.second_moment * tag.factor**2 / unit_of(made)
-            variance = self.gains.variance(tag, moment, fan, self.count())
-            result, sized = scaled(made, math.sqrt(variance) * abs(tag.factor)), Sized(tag, math.sqrt(variance))
-        else:
-            result, sized = self._untouched(tag, weight, make)
-        result = self._tied(sized.weight, x, result, fan)
-        known = axes if tag is not None else None
-        self.ledger.weight(equation, self.place(), x, sized, fan, result, known, self._taken())
-        return result
-
-    def _tied(self, tag: Weight, x: Signal, result: Signal, fan: float) -> Signal:
-        """The output of a weight that was used before is as like its earlier output as its inputs are alike."""
-        if isinstance(result, ComplexSignal) or isinstance(x, ComplexSignal):
-            return result  # how alike complex outputs are is not followed
-        key = tag.key
-        if result.source is not None and x.source is not None:
-            result.source.born = (x.source, fan)
-        before = self._used.setdefault(key, [])
-        alike = [(y.source, likeness(x, z)) for z, y in before if y.source is not None and y.shape == result.shape]
-        if alike and not result.is_constant:
-            born = None if x.source is None else (x.source, fan)
-            result = replace_source(result, _descendant(alike, born))
-        before.append((x, result))
-        del before[:-USES]
-        return result
-
-    def _untouched(self, tag: Weight, weight: Signal, make: Callable[[Signal], Signal]) -> tuple[Signal, Sized]:
-        """The output of a weight as the module draws it."""
-        if self.gains.keeps(tag):
-            self.note("its own initializer is a constant: kept")
-        return make(untold(weight)), Sized(tag, math.sqrt(weight.variance) / abs(tag.factor))
-
-    def _unit(self, weight: Signal, axes: Sequence[int], fan: float | None) -> Signal:
-        """The weight as it will be drawn, at variance 1, or the second moment 1 where it keeps its own law."""
-        if self.gains.own and weight.second_moment > 0:
-            return scaled(untold(weight), 1 / math.sqrt(weight.second_moment))
-        return unit(weight, axes, fan if self.zero_sum else None)
+        return product(self, equation, x, weight, axes, fan, make)
 
     def embed(self, equation: Equation, weight: Signal, make: Callable[[Signal], Signal]) -> Signal:
         """Rows of a table, and their row."""
-        tag = weight.weight
-        if self.twin is not None:
-            return make(unit(weight, (), None) if tag is not None else untold(weight))
-        if tag is None:
-            result, sized = size(self, weight, make)
-        elif self.gains.touches(tag):
-            variance = self.gains.variance(tag, tag.factor**2, 1.0, self.count(), table=True)
-            result = scaled(make(self._unit(weight, (), None)), math.sqrt(variance) * abs(tag.factor))
-            sized = Sized(tag, math.sqrt(variance))
-        else:
-            result, sized = self._untouched(tag, weight, make)
-        if self.gains.is_tied(sized.weight.key):
-            self.note(
-                f"makes logits too, and is sized for {'these' if self.gains.tied == 'logits' else 'its look-ups'}"
-            )
-        self.ledger.weight(equation, self.place(), None, sized, 1.0, result, (0,), self._taken())
-        return result
+        return look_up(self, equation, weight, make)
 
     def note(self, text: str) -> None:
         """A remark for the next row."""
-        if self.twin is None and not self.trial and text not in self._notes:
-            self._notes.append(text)
+        if self.twin is None and not self.trial and text not in self.notes:
+            self.notes.append(text)
 
     def forget(self) -> None:
         """Drops remarks on what a rule of the user replaces."""
-        self._notes = []
+        self.notes = []
 
     def mark(self, name: str, value: Value) -> Value:
         """A named value."""
@@ -283,7 +229,7 @@ class Walk:
 
     def module(self, path: str, kind: str, value: Value) -> None:
         """The row of a module's output."""
-        self.ledger.module(self.place(), path, kind, described(value), self._taken())
+        self.ledger.module(self.place(), path, kind, described(value), self.taken())
 
     def place(self) -> Place:
         """Where in the program the walk is."""
@@ -293,19 +239,10 @@ class Walk:
         """How often the steps of recurrences repeat what is being walked."""
         return float(math.prod(rest for kind, _, rest in self._steps if kind == "time"))
 
-    def _taken(self) -> list[str]:
-        notes, self._notes = self._notes, []
+    def taken(self) -> list[str]:
+        """The remarks, for a row."""
+        notes, self.notes = self.notes, []
         return notes
-
-
-def _descendant(alike: Sequence[tuple[Source, float]], born: Any) -> Source:
-    """A source that is so like older ones, or one of them."""
-    same = [source for source, r in alike if r >= SAME]
-    if same:
-        return same[-1]
-    # What the nearest is kin to, and of the others the correlations themselves.
-    kin = related([(alike[-1][0], alike[-1][1])]).kin
-    return Source(kin=kin | {source: r for source, r in alike if abs(r) > 5e-3}, born=born)
 
 
 def _listed(result: Any) -> list[Value]:

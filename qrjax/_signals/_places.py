@@ -156,6 +156,14 @@ class Places:
             self._values[source] = found
         return found[1]
 
+    def state(self) -> tuple[dict[Source, Floats], int]:
+        """What has been drawn up to now, to come back to."""
+        return dict(self._scores), self._rows
+
+    def put_back(self, state: tuple[dict[Source, Floats], int]) -> None:
+        """Forgets what was drawn since."""
+        self._scores, self._rows = dict(state[0]), state[1]
+
     def known(self, source: Source) -> Floats | None:
         """Its numbers, if it has any yet."""
         return self._scores.get(source)

@@ -1,0 +1,112 @@
+"""What a weight makes of a signal: the output at the scale that is decided for it, and its row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qrjax._interpreter._derived import untold
+from qrjax._interpreter._laws import replace_source, scaled, unit
+from qrjax._interpreter._ledger import Sized
+from qrjax._interpreter._sizing import size
+from qrjax._rules._equations import Equation
+from qrjax._signals._complexes import ComplexSignal, unit_of
+from qrjax._signals._places import likeness
+from qrjax._signals._signal import Signal, Source, related
+from qrjax._signals._weight import Weight
+
+if TYPE_CHECKING:
+    from qrjax._interpreter._walk import Walk
+
+Make = Callable[[Signal], Signal]
+# Earlier uses of a weight that its output is told to be like.
+USES = 8
+# Above this, two inputs are one.
+SAME = 1.0 - 1e-9
+
+
+def product(
+    walk: Walk, equation: Equation, x: Signal, weight: Signal, axes: Sequence[int], fan: float, make: Make
+) -> Signal:  # fmt: skip
+    """The output of a weight, and its row."""
+    tag = weight.weight
+    if walk.twin is not None:
+        return make(unit(weight, axes, fan if walk.zero_sum else None) if tag is not None else untold(weight))
+    if tag is None:
+        result, sized = size(walk, weight, make)
+    elif walk.gains.touches(tag):
+        made = make(_unit(walk, weight, axes, fan))
+        # Per unit of the parameter's own variance, whatever constant it was multiplied by.
+        moment = made.second_moment * tag.factor**2 / unit_of(made)
+        variance = walk.gains.variance(tag, moment, fan, walk.count())
+        result, sized = scaled(made, math.sqrt(variance) * abs(tag.factor)), Sized(tag, math.sqrt(variance))
+    else:
+        result, sized = _untouched(walk, tag, weight, make)
+    result = _likened(walk, sized.weight, x, result, fan)
+    known = axes if tag is not None else None
+    walk.ledger.weight(equation, walk.place(), x, sized, fan, result, known, walk.taken())
+    return result
+
+
+def _likened(walk: Walk, tag: Weight, x: Signal, result: Signal, fan: float) -> Signal:
+    """The output of a weight that was used before is as like its earlier output as its inputs are alike."""
+    if isinstance(result, ComplexSignal) or isinstance(x, ComplexSignal):
+        return result  # how alike complex outputs are is not followed
+    key = tag.key
+    if result.source is not None and x.source is not None:
+        result.source.born = (x.source, fan)
+    before = walk.used.setdefault(key, [])
+    alike = [(y.source, likeness(x, z)) for z, y in before if y.source is not None and y.shape == result.shape]
+    if alike and not result.is_constant:
+        born = None if x.source is None else (x.source, fan)
+        result = replace_source(result, _descendant(alike, born))
+    before.append((x, result))
+    del before[:-USES]
+    return result
+
+
+def _untouched(walk: Walk, tag: Weight, weight: Signal, make: Make) -> tuple[Signal, Sized]:
+    """The output of a weight as the module draws it."""
+    if walk.gains.keeps(tag):
+        walk.note("its own initializer is a constant: kept")
+    return make(untold(weight)), Sized(tag, math.sqrt(weight.variance) / abs(tag.factor))
+
+
+def _unit(walk: Walk, weight: Signal, axes: Sequence[int], fan: float | None) -> Signal:
+    """The weight as it will be drawn, at variance 1, or the second moment 1 where it keeps its own law."""
+    if walk.gains.own and weight.second_moment > 0:
+        return scaled(untold(weight), 1 / math.sqrt(weight.second_moment))
+    return unit(weight, axes, fan if walk.zero_sum else None)
+
+
+def look_up(walk: Walk, equation: Equation, weight: Signal, make: Make) -> Signal:
+    """Rows of a table, and their row."""
+    tag = weight.weight
+    if walk.twin is not None:
+        return make(unit(weight, (), None) if tag is not None else untold(weight))
+    if tag is None:
+        result, sized = size(walk, weight, make)
+    elif walk.gains.touches(tag):
+        square = tag.factor**2
+        variance = walk.gains.variance(tag, square, square * weight.shape[-1], walk.count(), table=True)
+        result = scaled(make(_unit(walk, weight, (), None)), math.sqrt(variance) * abs(tag.factor))
+        sized = Sized(tag, math.sqrt(variance))
+        if walk.gains.is_tied(tag.key):
+            walk.note(
+                f"makes logits too, and is sized for {'these' if walk.gains.tied == 'logits' else 'its look-ups'}"
+            )
+    else:
+        result, sized = _untouched(walk, tag, weight, make)
+    walk.ledger.weight(equation, walk.place(), None, sized, 1.0, result, (0,), walk.taken())
+    return result
+
+
+def _descendant(alike: Sequence[tuple[Source, float]], born: Any) -> Source:
+    """A source that is so like older ones, or one of them."""
+    same = [source for source, r in alike if r >= SAME]
+    if same:
+        return same[-1]
+    # What the nearest is kin to, and of the others the correlations themselves.
+    kin = related([(alike[-1][0], alike[-1][1])]).kin
+    return Source(kin=kin | {source: r for source, r in alike if abs(r) > 5e-3}, born=born)
