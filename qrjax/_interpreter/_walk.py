@@ -22,6 +22,7 @@ from qrjax._interpreter._ledger import Ledger, Place, Step
 from qrjax._interpreter._products import look_up, product
 from qrjax._interpreter._stretches import settled
 from qrjax._rules import (  # noqa: F401
+    _callbacks,
     _collectives,
     _contractions,
     _control,
@@ -274,10 +275,11 @@ def _known(equation: Equation, values: list[Value]) -> list[Value] | None:
     if max(sizes, default=0) > KNOWN_SIZE or not all(isinstance(v, Known) for v in values):
         return None
     arrays = [v.array for v in values if isinstance(v, Known)]
+    random = any(v.random for v in values if isinstance(v, Known))
     if sum(a.size for a in arrays) > 4 * KNOWN_SIZE:
         return None
     function = numpy_form(equation.name, equation.params, [a.dtype for a in arrays], np.dtype(equation.dtype))
     if function is None or len(equation.outputs) > 1:
-        return [Known(array) for array in equation.evaluate(*arrays)]
+        return [Known(array, random=random) for array in equation.evaluate(*arrays)]
     with np.errstate(all="ignore"):
-        return [Known(np.asarray(function(*arrays)).astype(equation.dtype))]
+        return [Known(np.asarray(function(*arrays)).astype(equation.dtype), random=random)]

@@ -30,9 +30,10 @@ LEAST, MOST = 4, 256
 STEADY_SAMPLE = 6e-3
 # Known inputs of this many steps at most are taken step by step.
 UNROLLED = 512
-# Loops without a settled state end after about so many equations, and so many steps where their length is not known.
-BUDGET = 50_000
-ASSUMED = 64
+# Loops without a settled state end after about so many equations; where their length is not known, after so many
+# equations or steps.
+BUDGET = 12_000
+ASSUMED, ASSUMED_EQUATIONS = 64, 5_000
 # The two programs of a loop, where a place in the program must tell them apart.
 CONDITION, BODY = 0, 1
 
@@ -226,16 +227,17 @@ def while_loop(equation: Equation, *values: Value) -> list[Value]:
         return equation.context.walk(p["cond_jaxpr"], [*conditions, *carry], ("time", steps, 1), (CONDITION,))[0]
 
     condition, certain, steps = check(carry, 0), True, 0
-    bound = max(LEAST, min(UNROLLED, BUDGET // _work(p["body_jaxpr"])))
+    work = _work(p["body_jaxpr"])
+    bound, assumed = max(LEAST, min(UNROLLED, BUDGET // work)), max(LEAST, min(ASSUMED, ASSUMED_EQUATIONS // work))
     # What may run is walked once at least: its weights are weights.
     while _holds(condition) or (steps == 0 and not isinstance(condition, Known)):
-        certain = certain and isinstance(condition, Known)
+        certain = certain and isinstance(condition, Known) and not condition.random
         following = equation.context.walk(p["body_jaxpr"], [*constants, *carry], ("time", steps, 1), (BODY,))
         steps += 1
         settled = steps > LEAST and _repeats(carry, following)
         carry = following
         condition = check(carry, steps)
-        if (settled or steps == (bound if certain else min(bound, ASSUMED))) and _holds(condition):
+        if (settled or steps == (bound if certain else assumed)) and _holds(condition):
             reason = "its state repeats" if settled else "the walk's bound, though it goes on"
             equation.context.note(f"a loop: walked {steps} steps, until {reason}")
             return carry
@@ -252,13 +254,14 @@ def _holds(condition: Value) -> bool:
 
 
 def _work(jaxpr: Any) -> int:
-    """The equations of a program and of all programs in it."""
+    """The equations of a program and of all programs in it, those of loops as often as they are walked at least."""
     body = getattr(jaxpr, "jaxpr", jaxpr)
     total = 1
     for equation in body.eqns:
+        times = LEAST if equation.primitive.name in ("scan", "while") else 1
         for value in equation.params.values():
             for inner in value if isinstance(value, (list, tuple)) else [value]:
-                total += _work(inner) if hasattr(inner, "eqns") or hasattr(inner, "jaxpr") else 0
+                total += times * _work(inner) if hasattr(inner, "eqns") or hasattr(inner, "jaxpr") else 0
     return total + len(body.eqns)
 
 

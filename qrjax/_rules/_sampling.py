@@ -64,7 +64,9 @@ def _results(equation: Equation, values: Sequence[Value], arrays: Sequence[NDArr
             z = draws.get(value.source, value.array)
             parents += [] if z is None else [(value.source, z)]
             parents += [(kin, draws[kin]) for kin in value.source.kin if kin in draws]
-    return [actual(equation.context, np.asarray(array), parents) for array in equation.evaluate(*arrays)]
+    made = [actual(equation.context, np.asarray(array), parents) for array in equation.evaluate(*arrays)]
+    random = any(v.random if isinstance(v, Known) else not described(v).is_constant for v in values)
+    return [dataclasses.replace(m, random=True) if random and isinstance(m, Known) else m for m in made]
 
 
 def actual(context: Context, array: NDArray[Any], parents: Sequence[tuple[Any, NDArray[Any]]] = ()) -> Value:

@@ -84,7 +84,7 @@ def test_only_the_stretch_from_a_weights_first_use_to_its_last_is_walked_again(s
 
 
 def test_a_stretch_is_found_within_a_call(steps):
-    def init(key, x):
+    def init(key, _):
         return {name: jax.random.normal(key, (32, 32)) for name in ("before", "twice", "behind")}
 
     def apply(weights, x):
