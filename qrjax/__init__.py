@@ -46,6 +46,8 @@ from qrjax._initializers._initializer import Initializer, RankCollapseWarning
 
 if TYPE_CHECKING:
     from qrjax import experiments, plot
+    from qrjax._activations._gain import gain
+    from qrjax._activations._stability import Stability, stability
     from qrjax._adapters._weighted_sum import WeightedSum
     from qrjax._autoinit._analyze import analyze
     from qrjax._autoinit._calibration import CalibrationWarning
@@ -82,6 +84,7 @@ __all__ = [
     "Report",
     "Row",
     "Signal",
+    "Stability",
     "Sweep",
     "UntouchedWarning",
     "WeightedSum",
@@ -97,6 +100,7 @@ __all__ = [
     "delta_orthogonal_qr",
     "effective_rank",
     "experiments",
+    "gain",
     "glorot_normal_hash",
     "glorot_normal_qr",
     "glorot_uniform_hash",
@@ -134,6 +138,7 @@ __all__ = [
     "set_seed",
     "sobol",
     "splitmix",
+    "stability",
     "sweep",
     "truncated_normal_hash",
     "truncated_normal_qr",
@@ -158,6 +163,7 @@ _LATER = {
     "Report": "qrjax._interpreter._report",
     "Row": "qrjax._interpreter._report",
     "Signal": "qrjax._signals._signal",
+    "Stability": "qrjax._activations._stability",
     "Sweep": "qrjax._sweep._results",
     "WeightedSum": "qrjax._adapters._weighted_sum",
     "analyze": "qrjax._autoinit._analyze",
@@ -170,6 +176,7 @@ _LATER = {
     "UntouchedWarning": "qrjax._interpreter._untouched",
     "changes": "qrjax._tracking._changes",
     "effective_rank": "qrjax._layouts._effective_rank",
+    "gain": "qrjax._activations._gain",
     "max_sparsity": "qrjax._tracking._search",
     "measure": "qrjax._autoinit._measure",
     "module_rule": "qrjax._autoinit._rules",
@@ -179,6 +186,7 @@ _LATER = {
     "record": "qrjax._records._make",
     "rule": "qrjax._autoinit._rules",
     "set_seed": "qrjax._blocks._stream",
+    "stability": "qrjax._activations._stability",
     "sweep": "qrjax._sweep._sweep",
 }
 

@@ -11,6 +11,7 @@ from qrjax._plot._losses import losses
 from qrjax._plot._points import points
 from qrjax._plot._signal import signal
 from qrjax._plot._spectrum import spectrum
+from qrjax._plot._stability import stability
 from qrjax._plot._weights import weights
 
-__all__ = ["boxes", "changes", "density", "losses", "points", "signal", "spectrum", "weights"]
+__all__ = ["boxes", "changes", "density", "losses", "points", "signal", "spectrum", "stability", "weights"]

@@ -16,8 +16,8 @@ PACKAGE = pathlib.Path(qrjax.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 # From the ground up; a file imports only from its own layer and those before it.
 LAYERS = [
-    "_files", "_terminal", "_words", "_sequences", "_values", "_layouts", "_initializers", "_signals", "_rules",
-    "_interpreter", "_adapters", "_autoinit", "_records", "_tracking", "_blocks", "_sweep", "_datasets",
+    "_files", "_terminal", "_words", "_sequences", "_values", "_layouts", "_initializers", "_activations", "_signals",
+    "_rules", "_interpreter", "_adapters", "_autoinit", "_records", "_tracking", "_blocks", "_sweep", "_datasets",
     "_experiments", "_plot", "public", "_demo", "_cli",
 ]  # fmt: skip
 

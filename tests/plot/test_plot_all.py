@@ -37,6 +37,10 @@ MEMBERS = {
     "spectrum": Member(
         ({"a": KERNEL},), ({},), "index / number of singular values", "singular value / root mean square"
     ),
+    "stability": Member(
+        (qrjax.stability(jax.numpy.tanh, targets=[0.25, 1.0]),), ([],),
+        "second moment of each layer's output", "octaves over 100 layers",
+    ),
     "points": Member((np.full((3, 2), 0.5),), (np.full((3, 2), 1.5),), "dimension 1", "dimension 2"),
     "losses": Member(({"a": SEEDS},), ({"a": SEEDS[0]},), "epoch", "loss"),
     "boxes": Member(({"a": SEEDS},), ({"a": SEEDS[0]},), "epoch", "test accuracy, %"),
@@ -77,7 +81,7 @@ def test_both_axes_and_the_picture_are_named(name):
 @EACH
 def test_nothing_is_drawn_of_wrong_input(name):
     axes = Figure().add_subplot()
-    with pytest.raises(ValueError, match=r"`(weights|shape|matrices|points|curves|results)`"):
+    with pytest.raises(ValueError, match=r"`(weights|shape|matrices|points|curves|results|found)`"):
         getattr(qrjax.plot, name)(*MEMBERS[name].bad, ax=axes)
     assert not axes.has_data()
     assert axes.get_title() == axes.get_xlabel() == ""
