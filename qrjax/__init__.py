@@ -201,4 +201,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER, "experiments", "plot"})
+    return sorted([*__all__, "__version__"])

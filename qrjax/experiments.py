@@ -10,3 +10,7 @@ from qrjax._experiments._settings import Settings
 from qrjax._experiments._statistics import Comparison, compare
 
 __all__ = ["Comparison", "Scheme", "Settings", "compare", "frame", "load_results", "run"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -15,3 +15,7 @@ from qrjax._plot._stability import stability
 from qrjax._plot._weights import weights
 
 __all__ = ["boxes", "changes", "density", "losses", "points", "signal", "spectrum", "stability", "weights"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -9,3 +9,7 @@ from qrjax._words._pairs import Pair
 from qrjax._words._splitmix import absorb, absorb_path, absorb_sequence, finalize, from_int, output, stack
 
 __all__ = ["Pair", "absorb", "absorb_path", "absorb_sequence", "finalize", "from_int", "from_key", "output", "stack"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
