@@ -70,15 +70,17 @@ class Initializer(Streams):
         """A tensor of initial weights.
 
         Args:
-          key: a JAX key, typed or raw; may be traced.
-          shape: the shape of the tensor, static.
-          dtype: float32, bfloat16, float16, float64 or, where JAX's twin has it, complex; None means
-            the builder's, and where that has none JAX's default.
+          key: a JAX key, typed or raw; may be traced. The draw uses it up, as jax.random's do: under
+            jax.debug_key_reuse(True) a second one is an error. `at`, and a path of `stream`, do not.
+          shape: the shape of the tensor, static; an integer is the length of one axis.
+          dtype: float32, bfloat16, float16, float64, one of 8 bits (float8_e4m3fn, float8_e5m2, ...) or, where JAX's
+            twin has it, complex; None means the builder's, and where that has none JAX's default.
           out_sharding: how to lay the result out over devices: a NamedSharding, or a PartitionSpec for the mesh of
             jax.set_mesh, whose axes may be of any type.
 
         Raises:
-          TypeError: if `key` is not a key, `shape` not a sequence of integers or `out_sharding` neither of the two.
+          TypeError: if `key` is not a key, `shape` neither an integer nor a sequence of integers, or `out_sharding`
+            neither of the two.
           ValueError: if `shape` or `dtype` does not fit this initializer, there is no mesh for `out_sharding`, or it
             cuts one axis along automatic axes of the mesh and then along explicit ones.
         """
@@ -86,7 +88,7 @@ class Initializer(Streams):
         if 0 in shape:
             return jnp.zeros(shape, found, out_sharding=out_sharding)
         tensor = Tensor(_filled, self._without_path(), shape, found)
-        return sharded(tensor, out_sharding)(self._words(key))
+        return sharded(tensor, out_sharding)(self._drawn_words(key))
 
     def drawn(self, key: Array, shape: Shape, dtype: Any) -> Array:
         """What the call returns, as a part of a program that is to be compiled as one; checked by the caller."""

@@ -64,7 +64,7 @@ class Orthogonal(Streams):
         if 0 in shape:
             return jnp.zeros(shape, found, out_sharding=out_sharding)
         kernel = Tensor(_kernel, self._without_path(), shape, found)
-        return sharded(kernel, out_sharding)(self._words(key))
+        return sharded(kernel, out_sharding)(self._drawn_words(key))
 
     def at(self, key: Array, shape: Any, index: Any, dtype: Any = None) -> Array:
         """`init(key, shape, dtype)[index]`. No entry of a QR factor is known before all are: costs the whole."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 from jax import Array
 
 from qrjax._words._block_key import block_key, component
-from qrjax._words._keys import key_words
+from qrjax._words._keys import drawn_words, key_words
 
 Component = str | int
 
@@ -55,3 +55,7 @@ class Streams:
     def _words(self, key: Any) -> Array:
         """The words of the key at the path."""
         return key_words(block_key(key, *self.path) if self.path else key)
+
+    def _drawn_words(self, key: Any) -> Array:
+        """The same for a draw, which uses the key up; a path, which leads to a key of its own, does not."""
+        return self._words(key) if self.path else drawn_words(key)

@@ -10,9 +10,10 @@ from qrjax._rules._registry import structural
 from qrjax._signals import _tables
 from qrjax._signals._quadrature import CDF
 from qrjax._signals._signal import Signal, Source
+from qrjax._words._keys import CONSUMED
 
 
-@structural("random_wrap", "random_unwrap", "random_seed", "random_split", "random_fold_in", "random_clone")
+@structural("random_wrap", "random_unwrap", "random_seed", "random_split", "random_fold_in", "random_clone", CONSUMED)
 def keys(equation: Equation, *_: Value) -> list[Value]:
     """Keys have no law."""
     return [Opaque(tuple(output.shape)) for output in equation.outputs]

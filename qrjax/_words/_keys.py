@@ -8,13 +8,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 
-from qrjax._terminal._received import received
+from qrjax._terminal._received import is_key, received
 from qrjax._words._pairs import Pair
 from qrjax._words._splitmix import absorb
 
 # Words of a key's data by implementation: threefry2x32 has 2, rbg and unsafe_rbg have 4.
 KEY_SIZES = (2, 4)
+# What programs call that a key is drawn from.
+CONSUMED = "consumed_key"
 
 
 def from_key(key: Array) -> Pair:
@@ -54,6 +58,37 @@ def key_words(key: Any) -> Array:
     if len(key.shape) == 2:
         raise TypeError(f"`key` must be a single key, got an array of keys of shape {key.shape}; {_BATCH}")
     return jnp.asarray(key)
+
+
+def drawn_words(key: Any) -> Array:
+    """`key_words` for a draw, which uses the key up: under jax.debug_key_reuse(True) a second one is an error.
+
+    Programs say so always, and lower to what they were; outside of one nothing is done unless JAX was asked to check.
+
+    Raises:
+      TypeError: if `key` is not a key.
+      jax.errors.KeyReuseError: if keys are checked and this one was used.
+    """
+    if not is_key(key):
+        return key_words(key)  # raw keys are arrays like any other; JAX does not follow them
+    if jax.debug_key_reuse.value:  # in a call of its own, as JAX checks these outside of programs too
+        return key_words(_consumed(key))
+    return key_words(_consumed_p.bind(key) if isinstance(key, jax.core.Tracer) else key)
+
+
+def _consumed_jvp(keys: Any, _: Any) -> tuple[Array, Any]:
+    key = _consumed_p.bind(*keys)
+    return key, ad.Zero.from_primal_value(key)  # type: ignore[attr-defined]
+
+
+# A key as it is. JAX takes those for used up that a primitive receives which it does not know.
+_consumed_p = Primitive(CONSUMED)
+_consumed_p.def_impl(lambda key: key)
+_consumed_p.def_abstract_eval(lambda key: key)
+batching.defvectorized(_consumed_p)
+ad.primitive_jvps[_consumed_p] = _consumed_jvp
+mlir.register_lowering(_consumed_p, lambda _, key: [key])
+_consumed = jax.jit(_consumed_p.bind)
 
 
 def typed_key(key: Any) -> Array:
