@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array, lax
 
 from qrjax._values import _complex, _quantiles
-from qrjax._values._floats import to_float
+from qrjax._values._floats import is_octet, to_float
 from qrjax._values._quantiles import Draw
 from qrjax._values._truncated import FARTHEST, truncated_normal_between
 
@@ -128,14 +128,14 @@ def check_dtype(dtype: Any, *, allow_complex: bool = True) -> np.dtype:
     found = jax.dtypes.canonicalize_dtype(wanted)
     if jnp.issubdtype(found, jnp.complexfloating) and allow_complex:
         return found
-    if not jnp.issubdtype(found, jnp.floating) or found.itemsize < 2:
+    if not jnp.issubdtype(found, jnp.floating) or (found.itemsize < 2 and not is_octet(found)):
         raise ValueError(f"`dtype` must be {_KINDS[allow_complex]} dtype, got {found}; float32 is the usual choice")
     return found
 
 
 _KINDS = {
-    True: "a floating (float32, bfloat16, float16, float64) or complex",
-    False: "a floating (float32, bfloat16, float16, float64)",
+    True: "a floating (float32, bfloat16, float16, float64, float8_*) or complex",
+    False: "a floating (float32, bfloat16, float16, float64, float8_*)",
 }
 
 

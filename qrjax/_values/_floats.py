@@ -7,11 +7,13 @@ of it (contraction into an FMA, reassociation with the caller's constants, fast 
 
 from __future__ import annotations
 
+import functools
 import math
 from fractions import Fraction
 from typing import Any
 
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 from jax import Array, lax
 
@@ -86,8 +88,35 @@ def unit_bounds(bounds: tuple[float, float], exponent: int, dtype: Any) -> tuple
 
 def neighbour(bound: float, toward: float, dtype: Any) -> float:
     """The value of `dtype` next to `bound` in the direction `toward`, and finite."""
+    if is_octet(dtype):
+        return _octet_neighbour(bound, toward, dtype)
     with np.errstate(over="ignore", under="ignore"):
         rounded = np.asarray(bound).astype(dtype)
         # ml_dtypes gives NumPy's nextafter for bfloat16; rounding first keeps us inside even where the
         # caller compares with the rounded bound.
         return float(np.nextafter(rounded, np.asarray(toward, dtype)))
+
+
+def is_octet(dtype: Any) -> bool:
+    """Whether numbers of a dtype have 8 bits, and are of both signs, which float8_e8m0fnu's are not."""
+    return bool(np.dtype(dtype).itemsize == 1 and ml_dtypes.finfo(dtype).bits == 8 and ml_dtypes.finfo(dtype).min < 0)
+
+
+def _octet_neighbour(bound: float, toward: float, dtype: Any) -> float:
+    # Some have no infinity to step towards, and round what is beyond the largest to NaN: all 256 are looked at.
+    every = _octets(dtype)
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        near = float(np.asarray(np.clip(bound, every[0], every[-1])).astype(dtype))
+    upward = toward > bound
+    # A bound that lies beyond all of them has the outermost for its neighbour.
+    if not every[0] <= bound <= every[-1]:
+        return near if (bound < near) == upward else math.copysign(math.inf, toward)
+    beyond = every[every > near] if upward else every[every < near]
+    return float(beyond[0] if upward else beyond[-1]) if beyond.size else math.copysign(math.inf, toward)
+
+
+@functools.cache
+def _octets(dtype: Any) -> np.ndarray:
+    """All finite values, ascending."""
+    every = np.arange(256, dtype=np.uint8).view(dtype).astype(np.float64)
+    return np.unique(every[np.isfinite(every)])
