@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 
@@ -21,6 +20,7 @@ from qrjax._initializers._arguments import bound, choice, number, positive, shap
 from qrjax._layouts._coordinates import Shape, linear_index, whole
 from qrjax._layouts._sources import flat_points
 from qrjax._sequences._directions import check_dim, directions
+from qrjax._sequences._ranges import start_of
 from qrjax._sequences._scrambles import Scramble, check_scramble, scrambled_dimension, scrambled_points
 from qrjax._values._distributions import Distribution, Normal, TruncatedNormal, Uniform, check_dtype, values
 from qrjax._values._truncated import check_interval
@@ -34,18 +34,25 @@ RandomSource = Literal["sobol", "hash"]
 SOURCES = ("sobol", "hash")
 
 
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
 def uniform(
-    shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, *, dim: Any = 1, skip: ArrayLike = 1,
-    scramble: Scramble = None, key: Array | None = None, source: RandomSource = "sobol",
+    shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = None, *, dim: Any = 1,
+    skip: ArrayLike | None = None, scramble: Scramble = None, key: Array | None = None, source: RandomSource = "sobol",
 ) -> Array:  # fmt: skip
     """Uniform values strictly inside (minval, maxval), in the order of the sequence.
 
     Args:
-      shape: the shape of the result; its elements are points skip, skip + 1, ... in row-major order.
+      shape: the shape of the result, or the length of one axis; its elements are points skip, skip + 1, ... in
+        row-major order.
       minval, maxval: static bounds, minval < maxval.
-      dtype: float32, bfloat16, float16 or float64; None is JAX's default.
+      dtype: float32, bfloat16, float16, float64 or of 8 bits; None is JAX's default.
       dim: Sobol' dimension in [1, 21201], possibly traced; without meaning for source="hash".
-      skip: how many points (or hashes) to leave out at the start; possibly traced.
+      skip: how many points (or hashes) to leave out at the start; possibly traced. None is 0 with a scramble and
+        1 without: unscrambled, the first point is a corner, which the paper leaves out; scrambled, the first 2**m
+        points are a net only together, and without one of them a mean's variance is hundreds of times larger.
       scramble: None, "shift", "linear" or "owen"; needs a key. Without meaning for source="hash".
       key: a JAX key; needed for source="hash" and for scrambles, else without meaning.
       source: "sobol", or "hash" for SplitMix64 seeded by the key.
@@ -70,8 +77,8 @@ def uniform(
 
 
 def normal(
-    shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, *, dim: Any = 1, skip: ArrayLike = 1,
-    scramble: Scramble = None, key: Array | None = None, source: RandomSource = "sobol",
+    shape: Any, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, *, dim: Any = 1,
+    skip: ArrayLike | None = None, scramble: Scramble = None, key: Array | None = None, source: RandomSource = "sobol",
 ) -> Array:  # fmt: skip
     """Normal values by the inverse distribution function, in the order of the sequence.
 
@@ -96,7 +103,7 @@ def normal(
 
 def truncated_normal(
     shape: Any, lower: float = -2.0, upper: float = 2.0, mean: float = 0.0, stddev: float = 1.0, dtype: Any = None, *,
-    dim: Any = 1, skip: ArrayLike = 1, scramble: Scramble = None, key: Array | None = None,
+    dim: Any = 1, skip: ArrayLike | None = None, scramble: Scramble = None, key: Array | None = None,
     source: RandomSource = "sobol",
 ) -> Array:  # fmt: skip
     """Truncated normal values by the inverse distribution function, in the order of the sequence.
@@ -124,24 +131,23 @@ def truncated_normal(
 
 
 def _drawn(
-    law: Distribution, location: float, scale: float, shape: Any, dtype: Any, dim: Any, skip: ArrayLike,
+    law: Distribution, location: float, scale: float, shape: Any, dtype: Any, dim: Any, skip: ArrayLike | None,
     scramble: Scramble, key: Array | None, source: RandomSource,
 ) -> Array:  # fmt: skip
     """The arguments in the form that the program takes them; errors are raised here."""
     shape, dtype = shape_of(shape), check_dtype(dtype, allow_complex=False)
     choice("source", source, SOURCES)
     check_scramble(scramble)
-    if isinstance(skip, np.integer):
-        skip = int(skip)
-    if isinstance(skip, int) and not 0 <= skip <= 2**32 - math.prod(shape):
-        raise ValueError(f"`skip` must be in [0, 2**32 - size], got {skip} for shape {shape}")
+    if skip is None:
+        skip = 0 if scramble is not None and source == "sobol" else 1
+    skip = start_of("skip", skip, math.prod(shape), f"for shape {shape}")
     if key is None and (source == "hash" or scramble is not None):
         wanted = "source='hash'" if source == "hash" else f"scramble={scramble!r}"
         raise ValueError(f"`key` must be given for {wanted}; make one with jax.random.key(0)")
     words = None if key is None else key_words(key)
     # The usual skips, 0 and 1, make for a shorter program of their own; the others share one.
     fixed = skip if isinstance(skip, int) and skip < 2 else None
-    start = word(skip % 2**32 if isinstance(skip, int) else skip)
+    start = word(skip % 2**32 if isinstance(skip, int) else skip)  # 2**32 where there are no points
     static = {"law": law, "location": location, "scale": scale, "shape": shape, "dtype": dtype}
     if source == "hash":
         return _hashed(start, words, **static)

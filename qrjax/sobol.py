@@ -16,6 +16,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from qrjax._sequences._directions import BITS, DIMENSIONS, check_dim, directions
+from qrjax._sequences._ranges import start_of
 from qrjax._sequences._scrambles import SCRAMBLES, Scramble, check_scramble, scrambled_dimension, scrambled_points
 from qrjax._sequences._sobol import line_bits, point_bits
 from qrjax._values._distributions import Uniform, check_dtype, values
@@ -23,6 +24,10 @@ from qrjax._words._keys import key_words
 from qrjax._words._pairs import word
 
 __all__ = ["BITS", "DIMENSIONS", "SCRAMBLES", "bits", "bits_range", "points", "points_range"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
 
 
 def bits(dim: Any, index: ArrayLike, *, scramble: Scramble = None, key: Array | None = None) -> Array:
@@ -155,11 +160,7 @@ def _checked_index(index: ArrayLike) -> Array:
 
 
 def _checked_start(start: ArrayLike, count: int) -> Array:
-    start = int(start) if isinstance(start, np.integer) else start
-    if not isinstance(count, int) or count < 0:
+    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:
         raise ValueError(f"`count` must be a non-negative integer, got {count!r}")
-    if isinstance(start, int) and not 0 <= start <= 2**32 - count:
-        raise ValueError(f"`start` must be in [0, 2**32 - count], got {start} with count={count}")
-    if not jnp.issubdtype(jnp.result_type(start), jnp.integer):
-        raise TypeError(f"`start` must be an integer, got {start!r}")
+    start = start_of("start", start, int(count), f"with count={count}", "count")
     return word(start % 2**32 if isinstance(start, int) else start)

@@ -75,10 +75,49 @@ def test_hash_values_are_scipys(name, options):
 @pytest.mark.parametrize("scramble", ["shift", "linear", "owen"])
 def test_scrambled_values_are_those_of_the_scrambled_points(scramble):
     options = {"scramble": scramble, "key": KEY, "dim": 4}
-    u = (np.asarray(sobol.bits(4, np.arange(1, 61), scramble=scramble, key=KEY)) + 0.5) / 2**32
+    u = (np.asarray(sobol.bits(4, np.arange(60), scramble=scramble, key=KEY)) + 0.5) / 2**32
     drawn = jax.jit(lambda: {name: LAWS[name][0]((60,), **options) for name in LAWS})()
     for name, found in drawn.items():
         np.testing.assert_allclose(found, law(name, {}).ppf(u), rtol=2e-6, atol=2e-6)
+
+
+def test_the_first_point_is_left_out_where_there_is_no_scramble():
+    """The paper's points begin at 1, a scrambled net at 0; a skip that is given is kept."""
+    for options, first in (
+        ({}, 1),
+        ({"key": KEY}, 1),
+        ({"source": "hash", "key": KEY}, 1),
+        *(({"scramble": name, "key": KEY}, 0) for name in ("shift", "linear", "owen")),
+    ):
+        default, given, other = (random.uniform(16, **options, **more) for more in ({}, {"skip": first}, {"skip": 2}))
+        np.testing.assert_array_equal(default, given)
+        assert (np.asarray(default) != other).any()
+
+
+@pytest.mark.parametrize("dims", [2, 6])
+def test_a_mean_over_a_scrambled_net_needs_its_first_point(dims):
+    """Variances of the mean of a smooth function: with 1024 points from 0 on, and from 1 on."""
+
+    def means(key, skip):
+        u = jnp.stack([random.uniform(1024, dim=d, scramble="owen", key=key, skip=skip) for d in range(1, dims + 1)])
+        return jnp.prod(1 + (u - 0.5) / jnp.arange(1, dims + 1, dtype=u.dtype)[:, None], axis=0).mean()
+
+    keys = jax.random.split(KEY, 32)
+    default, left_out = (
+        np.var(jax.jit(jax.vmap(lambda key, skip=skip: means(key, skip)))(keys), dtype=float) for skip in (None, 1)
+    )
+    assert left_out > 30 * default
+
+
+@pytest.mark.parametrize("count", [5, np.int64(5)])
+def test_an_integer_is_a_shape_of_one_axis(count):
+    np.testing.assert_array_equal(random.normal(count), random.normal((5,)))
+    assert random.uniform(0).shape == (0,)
+
+
+@pytest.mark.parametrize("skip", [np.int64(7), np.array(7), jnp.int32(7), jnp.uint32(7)])
+def test_a_skip_is_any_integer(skip):
+    np.testing.assert_array_equal(random.uniform((3,), skip=skip), random.uniform((3,), skip=7))
 
 
 @pytest.mark.parametrize("source", ["sobol", "hash"])
@@ -213,8 +252,9 @@ def test_extreme_normals_are_finite_or_refused(stddev):
 
 
 COMMON = [
-    ({"shape": 4}, TypeError, r"`shape` must be a sequence of integers, got 4"),
-    ({"shape": (2.5,)}, TypeError, r"`shape` must be a sequence of integers, got \(2.5,\)"),
+    ({"shape": 4.0}, TypeError, r"`shape` must be an integer or a sequence of integers, got 4.0"),
+    ({"shape": (2.5,)}, TypeError, r"`shape` must be an integer or a sequence of integers, got \(2.5,\)"),
+    ({"shape": -4}, ValueError, r"`shape` must hold dimensions in \[0, 2\*\*31\), got -4 at axis 0"),
     ({"shape": (-1,)}, ValueError, r"`shape` must hold dimensions in \[0, 2\*\*31\), got -1 at axis 0"),
     ({"dim": 0}, ValueError, r"`dim` must be in \[1, 21201\], got 0"),
     ({"dim": 21202}, ValueError, r"`dim` must be in \[1, 21201\], got 21202"),
@@ -223,7 +263,11 @@ COMMON = [
     ({"skip": 2**32 - 1}, ValueError, r"`skip` must be in \[0, 2\*\*32 - size\], got 4294967295 for shape \(2,\)"),
     ({"skip": np.int64(-1)}, ValueError, r"`skip` must be in \[0, 2\*\*32 - size\], got -1 for shape \(2,\)"),
     ({"skip": np.int64(2**33)}, ValueError, r"`skip` must be in \[0, 2\*\*32 - size\], got 8589934592"),
-    ({"skip": 1.5}, TypeError, r"must be an integer, got 1.5"),
+    ({"skip": jnp.int32(-1)}, ValueError, r"`skip` must be in \[0, 2\*\*32 - size\], got -1 for shape \(2,\)"),
+    ({"skip": np.array(-3)}, ValueError, r"`skip` must be in \[0, 2\*\*32 - size\], got -3 for shape \(2,\)"),
+    ({"skip": 1.0}, TypeError, r"`skip` must be an integer, got 1.0 of type float"),
+    ({"skip": jnp.float32(1.5)}, TypeError, r"`skip` must be an integer, got 1.5 of dtype float32"),
+    ({"skip": jnp.arange(2)}, TypeError, r"`skip` must be an integer, got an array of dtype int32 and shape \(2,\)"),
     ({"source": "halton"}, ValueError, r"`source` must be one of 'sobol', 'hash', got 'halton'"),
     ({"scramble": "faure"}, ValueError, r"`scramble` must be one of None, 'shift', 'linear', 'owen', got 'faure'"),
     ({"scramble": "owen"}, ValueError, r"`key` must be given for scramble='owen'; make one with jax.random.key\(0\)"),

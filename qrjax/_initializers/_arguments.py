@@ -100,16 +100,16 @@ def axes(name: str, value: Any) -> int | tuple[int, ...]:
 
 
 def shape_of(shape: Any) -> Shape:
-    """`shape` as a tuple of ints.
+    """`shape` as a tuple of ints; an integer is the length of one axis, as in JAX.
 
     Raises:
-      TypeError: if it is not a sequence of integers.
+      TypeError: if it is neither an integer nor a sequence of integers.
       ValueError: if a dimension is negative, or 2**31 or more.
     """
     try:
-        dimensions = tuple(operator.index(n) for n in shape)
+        dimensions = tuple(operator.index(n) for n in ((shape,) if isinstance(shape, (int, np.integer)) else shape))
     except TypeError:
-        raise TypeError(f"`shape` must be a sequence of integers, got {received(shape)}") from None
+        raise TypeError(f"`shape` must be an integer or a sequence of integers, got {received(shape)}") from None
     for axis, n in enumerate(dimensions):
         if not 0 <= n <= LARGEST_AXIS:
             raise ValueError(f"`shape` must hold dimensions in [0, 2**31), got {n} at axis {axis} of {dimensions}")

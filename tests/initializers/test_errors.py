@@ -52,8 +52,9 @@ INITIALIZERS = [
     ((KEY, (5,)), ValueError, "Can't compute input and output sizes of a 1-dimensional weights tensor"),
     ((KEY, (5, -1)), ValueError, r"`shape` must hold dimensions in \[0, 2\*\*31\), got -1 at axis 1"),
     ((KEY, (2**31, 4)), ValueError, r"`shape` must hold dimensions in \[0, 2\*\*31\), got 2147483648"),
-    ((KEY, 5), TypeError, "`shape` must be a sequence of integers, got 5"),
-    ((KEY, (2.0, 3)), TypeError, "`shape` must be a sequence of integers"),
+    ((KEY, 5), ValueError, "Can't compute input and output sizes of a 1-dimensional weights tensor"),  # as JAX
+    ((KEY, 5.0), TypeError, "`shape` must be an integer or a sequence of integers, got 5.0"),
+    ((KEY, (2.0, 3)), TypeError, "`shape` must be an integer or a sequence of integers"),
     ((0, (4, 4)), TypeError, r"`key` must be a JAX key, got 0 of type int; make one with jax.random.key\(0\)"),
     ((np.zeros(2), (4, 4)), TypeError, "`key` must be a JAX key, got an array of float64"),
     ((np.zeros(3, np.uint32), (4, 4)), TypeError, r"`key` must be a JAX key, got an array of uint32 of shape \(3,\)"),

@@ -174,8 +174,8 @@ def test_bad_input():
         qrjax.plot.density(qrjax.he_normal_qr(dtype=jnp.complex64), KEY, (4, 4))
     with pytest.raises(ValueError, match=r"`shape` \(0,\) holds no weights; give every axis a length above 0"):
         qrjax.plot.density(qrjax.normal_qr(), KEY, (0,))
-    with pytest.raises(TypeError, match="`shape` must be a sequence of integers, got 4"):
-        qrjax.plot.density(init, KEY, 4)
+    with pytest.raises(TypeError, match=r"`shape` must be an integer or a sequence of integers, got 4\.5"):
+        qrjax.plot.density(init, KEY, 4.5)
     with pytest.raises(TypeError, match="key"):
         qrjax.plot.density(init, "key", (4, 4))
 
