@@ -49,7 +49,8 @@ def record(
         lambda key: Network(rngs=nnx.Rngs(key)); it takes no sample input.
       by: "autoinit"; or "init" for variables from `module.init(key, sample_input)`. Builders that are not
         qrjax's may be among the module's: constants are recorded, others are run when asked for.
-      seed, key: as in `qrjax.autoinit`, with the same default; not traced. With by="init" the key of `module.init`.
+      seed, key: as in `qrjax.autoinit`, with the same default; not traced. With by="init" the key of `module.init`,
+        which has to be given.
       calibrate: as in `qrjax.autoinit`; this draws the model once, to measure it.
 
     Returns:
@@ -57,7 +58,7 @@ def record(
 
     Raises:
       ValueError, TypeError: as `qrjax.autoinit`; if `by` is neither, or the key is traced; and, with by="init", if
-        an initial value depends on an input of which only the shape is given.
+        no key is given, or an initial value depends on an input of which only the shape is given.
 
     Example:
       >>> import flax.linen as nn, jax, jax.numpy as jnp, qrjax
@@ -72,6 +73,10 @@ def record(
         raise ValueError(f"`by` must be 'autoinit' or 'init', got {received(by)}")
     taken = {"seed": seed, "key": key, "rngs": options.get("rngs")}
     options["rngs"] = streams_of(options.get("rngs"))
+    if by == "init" and seed is None and key is None and PARAMS not in options["rngs"].keys:
+        raise ValueError(
+            "`key` must be given with by='init': module.init's own, as in record(module, x, by='init', key=key)"
+        )
     own = key_of(seed, key, options["rngs"])
     if isinstance(own, jax.core.Tracer):
         raise TypeError("`key` (or `seed`) of a record must not be traced: it is written down")

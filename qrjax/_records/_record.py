@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,8 @@ from qrjax._records._origins import needs_model
 class Record:
     """How a set of variables came to be; any initial weight from it, exactly, without the model's code.
 
-    Made by `qrjax.record`, kept with `save` or inside a checkpoint's metadata (`to_dict`).
+    Made by `qrjax.record`, kept with `save` or inside a checkpoint's metadata (`to_dict`), pickled as its JSON, which
+    also says when two are equal. `print` shows every variable with its law and standard deviation.
 
     Attributes:
       entries: one for every variable, in the order of `jax.tree.leaves`.
@@ -169,6 +171,35 @@ class Record:
 
     def __repr__(self) -> str:
         return f"<Record: {len(self.entries)} variables, by {self.made.get('by')}>"
+
+    def __str__(self) -> str:
+        from qrjax._records._summary import page
+
+        return page(self.entries, self.made)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both say the same: what `to_json` writes; a model at hand does not count."""
+        if not isinstance(other, Record):
+            return NotImplemented
+        return self is other or self._digest == other._digest
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        digest: str = self.to_dict()["sha256"]
+        return digest
+
+    # Nothing of it changes, so a copy is itself; elsewhere it is what its JSON says, without the model's code.
+    def __copy__(self) -> Record:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Record:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Record.from_json, (self.to_json(),)
 
 
 def _ready(entry: Entry) -> Entry:

@@ -317,7 +317,7 @@ def faults(saved, tmp_path_factory):
     (folder / "altered.json").write_text(text.replace('"seed": 7', '"seed": 8').replace("hidden", "hider"))
     (folder / "empty.json").touch()
     recorded(x=jax.ShapeDtypeStruct((2, 5), jnp.float32))[0].save(folder / "other.json")
-    qrjax.record(Network(), jnp.ones((2, 6)), by="init").save(folder / "theirs.json")
+    qrjax.record(Network(), jnp.ones((2, 6)), by="init", key=jax.random.key(0)).save(folder / "theirs.json")
     (folder / "steps").mkdir()
     (folder / "empty.npz").touch()
     (folder / "half.safetensors").write_bytes((saved / "model.safetensors").read_bytes()[:200])

@@ -285,19 +285,19 @@ def test_a_key_is_written_down(by):
 
 def test_calibrate_belongs_to_autoinit():
     with pytest.raises(ValueError, match=r"`calibrate` belongs to by='autoinit'; qrjax\.calibrate changes weights aft"):
-        qrjax.record(network(), X, by="init", calibrate=True)
+        qrjax.record(network(), X, by="init", key=jax.random.key(0), calibrate=True)
 
 
 @pytest.mark.parametrize("option", ["target", "distribution", "source", "layout", "select", "input_mean"])
 def test_autoinits_options_belong_to_it(option):
     with pytest.raises(ValueError, match=f"`{option}` belongs to by='autoinit'; a module's own initialization does"):
-        qrjax.record(network(), X, by="init", **{option: 1})
+        qrjax.record(network(), X, by="init", key=jax.random.key(0), **{option: 1})
 
 
 @pytest.mark.parametrize("by", ["init", "autoinit"])
 def test_what_is_unknown_is_the_modules(by):
     with pytest.raises(TypeError, match="unexpected keyword argument 'depth'"):
-        qrjax.record(network(), X, by=by, depth=3)
+        qrjax.record(network(), X, by=by, seed=0, depth=3)
 
 
 @pytest.mark.parametrize(
@@ -328,10 +328,10 @@ def test_a_module_that_holds_its_variables():
 @pytest.mark.parametrize("by", ["init", "autoinit"])
 def test_no_module_and_no_function(by):
     with pytest.raises(TypeError, match="`module` must be a"):
-        qrjax.record(5, X, by=by)
+        qrjax.record(5, X, by=by, seed=0)
     if by == "init":
         with pytest.raises(TypeError, match="or a function of a key where no sample input is given, got 5"):
-            qrjax.record(5, by="init")
+            qrjax.record(5, by="init", key=jax.random.key(0))
 
 
 # Another model.

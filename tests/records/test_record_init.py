@@ -202,7 +202,7 @@ def test_the_module_takes_arguments_streams_and_collections():
 
 def test_an_initial_value_that_depends_on_the_input_needs_it():
     module = Own(lambda key, shape: QR()(key, shape))
-    assert len(qrjax.record(module, jax.ShapeDtypeStruct((2, 8), jnp.float32), by="init"))
+    assert len(qrjax.record(module, jax.ShapeDtypeStruct((2, 8), jnp.float32), by="init", key=jax.random.key(0)))
 
     class Standard(nn.Module):
         @nn.compact
@@ -212,7 +212,7 @@ def test_an_initial_value_that_depends_on_the_input_needs_it():
     x = jax.random.normal(KEY, (5, 8))
     assert_recorded(qrjax.record(Standard(), x, by="init", key=KEY), Standard().init(KEY, x))
     with pytest.raises(ValueError, match=r"'spread' depend on `sample_input`, of which only the shape.*pass the array"):
-        qrjax.record(Standard(), jax.ShapeDtypeStruct((5, 8), jnp.float32), by="init")
+        qrjax.record(Standard(), jax.ShapeDtypeStruct((5, 8), jnp.float32), by="init", key=jax.random.key(0))
 
 
 class Net(nnx.Module):
@@ -323,7 +323,8 @@ def test_paths_that_read_alike_are_told_apart():
 
 def test_a_large_constant_is_not_made():
     module = nn.Dense(2**18, kernel_init=zeros, bias_init=nn.initializers.constant(-1.5))
-    record = qrjax.record(module, jax.ShapeDtypeStruct((1, 2**22), jnp.float32), by="init")  # 4 TiB
+    x = jax.ShapeDtypeStruct((1, 2**22), jnp.float32)  # 4 TiB
+    record = qrjax.record(module, x, by="init", key=jax.random.key(0))
     assert kinds(record) == {"bias": "constant", "kernel": "constant"}
     assert octets(record.weight("kernel", (5, -1))) == bytes(4)
     assert reloaded(record).weight("bias", 7) == np.float32(-1.5)
