@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,8 +16,17 @@ import numpy as np
 from qrjax._cli._failure import Failure
 from qrjax._files._replacing import replacing
 
-FORMATS = "the folder of an Orbax checkpoint, or a .safetensors or .npz file"
+FORMATS = (
+    "the folder of an Orbax checkpoint, a .safetensors file or the .safetensors.index.json of several, or a .npz, "
+    ".msgpack, .weights.h5, .h5 or .keras file"
+)
+SUFFIXES = (".npz", ".safetensors", ".msgpack", ".h5", ".keras")
+LONG_SUFFIXES = (".weights",)
 WRITTEN = (".npz", ".safetensors")
+# What every folder of Orbax's arrays has.
+TREE = "_METADATA"
+# A step's name, "20" or "checkpoint_00000020"; one that was not completed has a dot in it.
+STEP = re.compile(r"(?!.*-of-\d+$)(?:[^.]*[_-])?(\d+)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +40,8 @@ class Checkpoint:
       read: the arrays of some names.
       others: names of what is no array of numbers, and so not read.
       metadata: what a .safetensors file says of itself.
+      named: where the names in the file are not the variables' own: from the shapes of the record's weights by path,
+        the paths of the arrays, and which of them are no weights.
     """
 
     kind: str
@@ -37,6 +49,7 @@ class Checkpoint:
     read: Callable[[Sequence[str]], dict[str, np.ndarray]]
     others: Sequence[str] = ()
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    named: Callable[[Mapping[str, tuple[int, ...]]], tuple[dict[str, str], set[str]]] | None = None
 
 
 def checkpoint_at(path: Path, step: int | None = None) -> Checkpoint:
@@ -46,16 +59,70 @@ def checkpoint_at(path: Path, step: int | None = None) -> Checkpoint:
       click.BadParameter: if it has none of the formats, or not that step.
       Failure: if it cannot be read.
     """
-    suffix = path.suffix.lower()
-    if path.is_dir():
-        from qrjax._cli._orbax import orbax_at
-
-        return orbax_at(path, step)
-    if step is not None:
+    if not path.is_dir() and step is not None:
         raise click.BadParameter("belongs to folders of several checkpoints", param_hint="--step")
-    if suffix not in (".npz", ".safetensors"):
-        raise click.BadParameter(f"must be {FORMATS}, got {str(path)!r}", param_hint="CHECKPOINT")
-    return _safetensors(path) if suffix == ".safetensors" else _npz(path)
+    place, number = at_step(path, step) if path.is_dir() else (path, None)
+    found = _opened(place)
+    return found if number is None else dataclasses.replace(found, kind=f"{found.kind}, step {number}")
+
+
+def at_step(path: Path, step: int | None) -> tuple[Path, int | None]:
+    """The checkpoint of the step in a folder, or of the last; the folder itself if it has none."""
+    path = path.absolute()
+    steps = {number: child for child in path.iterdir() if (number := step_of(child)) is not None and _is_one(child)}
+    if (path / TREE).exists() or not steps:
+        if step is not None:
+            raise click.BadParameter(
+                f"belongs to folders of several steps, and {str(path)!r} is none", param_hint="--step"
+            )
+        return path, None
+    number = max(steps) if step is None else step
+    if number not in steps:
+        known = ", ".join(map(str, sorted(steps)))
+        raise click.BadParameter(f"must be one of {known}, got {step}", param_hint="--step")
+    return steps[number], number
+
+
+def step_of(path: Path) -> int | None:
+    """The number that a checkpoint's name ends with, if it does."""
+    name = path.name
+    for suffix in (*SUFFIXES, *LONG_SUFFIXES):
+        name = name.removesuffix(suffix)
+    found = STEP.fullmatch(name)
+    return int(found[1]) if found else None
+
+
+def _is_one(path: Path) -> bool:
+    """Whether a path with a number may be a checkpoint, rather than a log beside some."""
+    from qrjax._cli._msgpack import is_msgpack
+
+    return path.is_dir() or path.suffix.lower() in SUFFIXES or (not path.suffix and is_msgpack(path))
+
+
+def _opened(path: Path) -> Checkpoint:
+    from qrjax._cli import _hdf5, _msgpack, _safetensors
+
+    name = path.name.lower()
+    if path.is_dir():
+        return _folder(path)
+    if name.endswith(".npz"):
+        return _npz(path)
+    if name.endswith((_safetensors.SUFFIX, _safetensors.INDEX)):
+        return _safetensors.safetensors_at(path)
+    if name.endswith(_hdf5.SUFFIXES):
+        return _hdf5.keras_at(path)
+    if name.endswith(".msgpack") or (not path.suffix and _msgpack.is_msgpack(path)):
+        return _msgpack.msgpack_at(path)
+    raise click.BadParameter(f"must be {FORMATS}, got {str(path)!r}", param_hint="CHECKPOINT")
+
+
+def _folder(path: Path) -> Checkpoint:
+    from qrjax._cli import _orbax, _safetensors
+
+    # Of the two, as Orbax says plainly what is missing in a folder that is neither's.
+    if not _orbax.is_orbax(path) and (file := _safetensors.in_folder(path)) is not None:
+        return _safetensors.safetensors_at(file)
+    return _orbax.orbax_at(path)
 
 
 @contextmanager
@@ -83,36 +150,6 @@ def _npz(path: Path) -> Checkpoint:
     return Checkpoint("npz", inexact, lambda names: {name: arrays[name] for name in names}, others)
 
 
-def _safetensors(path: Path) -> Checkpoint:
-    _check_safetensors()
-    from safetensors import safe_open
-
-    with reading(path), safe_open(path, framework="numpy") as file:
-        codes = {name: file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118
-        metadata = file.metadata() or {}
-
-    def read(names: Sequence[str]) -> dict[str, np.ndarray]:
-        with reading(path), safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in names}
-
-    # "F32", "BF16", "F8_E4M3" and "C64", but not "I32", "U8" or "BOOL".
-    return Checkpoint(
-        "safetensors", {name: code[0] in "FC" or code == "BF16" for name, code in codes.items()}, read, (), metadata
-    )
-
-
-def _check_safetensors() -> None:
-    try:
-        import safetensors  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "safetensors":
-            raise
-        raise Failure(
-            "files of the format .safetensors need the package safetensors, which is not installed: "
-            "pip install 'qrjax[checkpoints]'"
-        ) from error
-
-
 def is_number(dtype: Any) -> bool:
     """Whether arrays of a dtype are numbers, or may be: .npz files do not say it of types that are not NumPy's."""
     return np.dtype(dtype).kind in "biufcV" and np.dtype(dtype).names is None
@@ -131,7 +168,9 @@ def is_inexact(dtype: Any) -> bool:
 def check_writable(path: Path) -> None:
     """Nothing, if there is what writing such a file needs."""
     if path.suffix.lower() == ".safetensors":
-        _check_safetensors()
+        from qrjax._cli._safetensors import check_installed
+
+        check_installed()
 
 
 def write(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
@@ -142,7 +181,9 @@ def write(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str]) ->
             if path.suffix.lower() == ".npz":
                 _write_npz(temporary, arrays)
             else:
-                _write_safetensors(temporary, arrays, metadata)
+                from qrjax._cli._safetensors import write_file
+
+                write_file(temporary, arrays, metadata)
     except OSError as error:
         reason = error.strerror or error
         raise Failure(f"cannot write {str(path)!r}: {reason}; nothing was changed, choose another --save") from error
@@ -154,16 +195,3 @@ def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, array, allow_pickle=False)
-
-
-def _write_safetensors(path: Path, arrays: dict[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    unknown = [name for name, array in arrays.items() if is_unknown(array.dtype)]
-    if unknown:
-        raise Failure(f"the .npz file does not say the type of {unknown[0]!r}; give --save a name that ends in .npz")
-    try:
-        save_file(arrays, path, dict(metadata) or None)
-    except SafetensorError as error:
-        raise OSError(str(error)) from error

@@ -60,7 +60,8 @@ def matched(record: Record, checkpoint: Checkpoint, subtree: str | None) -> Matc
       click.BadParameter: if there is no such subtree.
     """
     leaves = [entry.leaf for entry in record.entries if _is_weight(entry.leaf)]
-    known = _known(checkpoint, [leaf.path for leaf in leaves])
+    renamed, beside = _named(checkpoint, leaves)
+    known = _known(checkpoint, [leaf.path for leaf in leaves], renamed)
     wanted = _wanted(leaves, known)
     place = _place(known, wanted.keys(), subtree)
     below = f"{place}/" if place else ""
@@ -72,8 +73,8 @@ def matched(record: Record, checkpoint: Checkpoint, subtree: str | None) -> Matc
             f"is this another model's record? It has {_listed(name.removeprefix(below) for name in known)}"
         )
     own = {below + path for path in (*wanted, *(_plain(entry.leaf.path) for entry in record.entries))}
-    beside = [name for name in known if name.startswith(below) and name not in own]
-    extra = [name for name in beside if checkpoint.inexact[known[name]] and not _is_moment(name.removeprefix(below))]
+    others = [name for name in known if name.startswith(below) and name not in own and known[name] not in beside]
+    extra = [name for name in others if checkpoint.inexact[known[name]] and not _is_moment(name.removeprefix(below))]
     if extra:
         raise Failure(
             f"{_where(place)} has {known[extra[0]]!r}, which the record lacks ({len(extra)} more than the record's "
@@ -83,12 +84,19 @@ def matched(record: Record, checkpoint: Checkpoint, subtree: str | None) -> Matc
     return Match(place, names, leaves, [name for plain, name in known.items() if plain.startswith(part)])
 
 
-def _known(checkpoint: Checkpoint, paths: Sequence[str]) -> dict[str, str]:
+def _named(checkpoint: Checkpoint, leaves: Sequence[Leaf]) -> tuple[dict[str, str], set[str]]:
+    """The arrays' paths where the format has other names for them, and which of them are no weights."""
+    if checkpoint.named is None:
+        return {}, set()
+    return checkpoint.named({_plain(leaf.path).removeprefix(f"{PARAMS}/"): leaf.shape for leaf in leaves})
+
+
+def _known(checkpoint: Checkpoint, paths: Sequence[str], renamed: Mapping[str, str]) -> dict[str, str]:
     """The arrays' names by their paths, with "/" between the steps."""
     boxed = not any(path.rpartition("/")[2] == VALUE for path in paths)
     known: dict[str, str] = {}
     for name in checkpoint.inexact:
-        plain = _plain(name).removesuffix(f"/{VALUE}" if boxed else "")
+        plain = _plain(renamed.get(name, name)).removesuffix(f"/{VALUE}" if boxed else "")
         if plain in known:
             raise Failure(f"the checkpoint has both {known[plain]!r} and {name!r}, which are the same path")
         known[plain] = name

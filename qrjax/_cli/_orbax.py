@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -11,18 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import click
 import jax
 import numpy as np
 
 from qrjax._adapters._variables import path_name
-from qrjax._cli._checkpoints import Checkpoint, is_inexact, is_number, reading
+from qrjax._cli._checkpoints import TREE, Checkpoint, at_step, is_inexact, is_number, reading
 from qrjax._cli._failure import Failure
 
-# What every folder of arrays has, and every checkpoint may have; under RECORD it may hold one of ours.
-TREE, METADATA, RECORD = "_METADATA", "_CHECKPOINT_METADATA", "qrjax"
-# A step's name, "20" or "checkpoint_00000020"; one that was not completed has a dot in it.
-STEP = re.compile(r"(?:[^.]*_)?(\d+)")
+# What every checkpoint may have; under RECORD it may hold one of ours.
+METADATA, RECORD = "_CHECKPOINT_METADATA", "qrjax"
 # Seconds in which reads that are under way come to their end.
 ECHO = 0.3
 
@@ -35,9 +31,13 @@ class Item(NamedTuple):
     leaves: dict[str, Any]
 
 
-def orbax_at(path: Path, step: int | None) -> Checkpoint:
+def is_orbax(folder: Path) -> bool:
+    """Whether a folder has arrays of Orbax's, or in its folders."""
+    return bool(_places(folder))
+
+
+def orbax_at(folder: Path) -> Checkpoint:
     """The checkpoint in a folder; errors as `checkpoint_at`."""
-    folder, number = _at_step(path, step)
     items = _items(folder)
     every = {name: leaf for item in items for name, leaf in item.leaves.items()}
     inexact = {name: is_inexact(leaf.dtype) for name, leaf in every.items() if _is_array(leaf)}
@@ -47,13 +47,12 @@ def orbax_at(path: Path, step: int | None) -> Checkpoint:
             found = {name: array for item in items for name, array in _restored(item, set(names)).items()}
         return {name: found[name] for name in names}
 
-    kind = "Orbax" if number is None else f"Orbax, step {number}"
-    return Checkpoint(kind, inexact, read, [name for name in every if name not in inexact])
+    return Checkpoint("Orbax", inexact, read, [name for name in every if name not in inexact])
 
 
 def record_in(path: Path, step: int | None) -> Any:
     """The record in a checkpoint's metadata, as plain values."""
-    folder, _ = _at_step(path, step)
+    folder, _ = at_step(path, step)
     with reading(folder):
         file = folder / METADATA
         custom = (json.loads(file.read_text()).get("custom_metadata") or {}) if file.exists() else {}
@@ -65,27 +64,14 @@ def record_in(path: Path, step: int | None) -> Any:
     return custom[RECORD]
 
 
-def _at_step(path: Path, step: int | None) -> tuple[Path, int | None]:
-    """The folder of the step, or of the last; the folder itself if it has none."""
-    path = path.absolute()
-    found = [(int(match[1]), child) for child in path.iterdir() if (match := STEP.fullmatch(child.name))]
-    steps = {number: child for number, child in found if child.is_dir()}
-    if (path / TREE).exists() or not steps:
-        if step is not None:
-            raise click.BadParameter(
-                f"belongs to folders of several steps, and {str(path)!r} is none", param_hint="--step"
-            )
-        return path, None
-    number = max(steps) if step is None else step
-    if number not in steps:
-        known = ", ".join(map(str, sorted(steps)))
-        raise click.BadParameter(f"must be one of {known}, got {step}", param_hint="--step")
-    return steps[number], number
+def _places(folder: Path) -> list[Path]:
+    """The folders of the items: itself, or some in it."""
+    below = sorted(child for child in folder.iterdir() if (child / TREE).exists())
+    return [folder] if (folder / TREE).exists() else below
 
 
 def _items(folder: Path) -> list[Item]:
-    below = sorted(child for child in folder.iterdir() if (child / TREE).exists())
-    places = [folder] if (folder / TREE).exists() else below
+    places = _places(folder)
     if not places:
         raise Failure(f"{str(folder)!r} holds no Orbax checkpoint, or one that was never completed: it has no {TREE}")
     return [_item(place, f"{place.name}/" if len(places) > 1 else "") for place in places]

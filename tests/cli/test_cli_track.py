@@ -225,7 +225,7 @@ WRONG = [
     (
         ("record.json", "record.json"),
         2,
-        r"`CHECKPOINT` must be the folder of an Orbax checkpoint, or a \.safetensors or",
+        r"`CHECKPOINT` must be the folder of an Orbax checkpoint, a \.safetensors file or the",
     ),
     (("record.json", "all", "--step", "2"), 2, "`--step` must be one of 1, 20, got 2"),
     (("record.json", "all", "--step", "last"), 2, "`--step` must be a whole number from 0 .*got 'last'; for example"),
