@@ -8,13 +8,14 @@ from qrjax._plot._boxes import boxes
 from qrjax._plot._changes import changes
 from qrjax._plot._density import density
 from qrjax._plot._losses import losses
+from qrjax._plot._movement import movement
 from qrjax._plot._points import points
 from qrjax._plot._signal import signal
 from qrjax._plot._spectrum import spectrum
 from qrjax._plot._stability import stability
 from qrjax._plot._weights import weights
 
-__all__ = ["boxes", "changes", "density", "losses", "points", "signal", "spectrum", "stability", "weights"]
+__all__ = ["boxes", "changes", "density", "losses", "movement", "points", "signal", "spectrum", "stability", "weights"]
 
 
 def __dir__() -> list[str]:

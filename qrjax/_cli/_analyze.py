@@ -12,7 +12,8 @@ import click
 
 from qrjax._cli._arguments import OneOf, OutputPath, examples
 from qrjax._cli._causes import own_code, own_errors
-from qrjax._cli._inputs import DTYPES, Input, RealNumber, Setting, Shape, arrays, written
+from qrjax._cli._code import calling
+from qrjax._cli._inputs import Input, RealNumber, arrays, written
 from qrjax._cli._models import NAME, model_at
 from qrjax._cli._picture import check_matplotlib, save
 from qrjax._cli._screen import WIDTH, print_json
@@ -40,25 +41,7 @@ CAPTION = (
     )
 )
 @click.argument("target", metavar=NAME)
-@click.option(
-    "--input", "inputs", metavar="SHAPE", type=Shape(), multiple=True,
-    help="Shape of an array that the model is called with, and its dtype after a colon: 1,128:int32. Once for each; "
-    "NAME=SHAPE for one that is passed by name.",
-)  # fmt: skip
-@click.option(
-    "--dtype", "dtypes", metavar="DTYPE", type=OneOf(DTYPES), multiple=True,
-    help="Of inputs without their own: one for all, or once for each.  [default: float32]",
-)  # fmt: skip
-@click.option(
-    "--arg", "arguments", metavar="NAME=VALUE", type=Setting(), multiple=True,
-    help="An argument of the class or function NAME, a Python literal.",
-)  # fmt: skip
-@click.option(
-    "--kwarg", "keywords", metavar="NAME=VALUE", type=Setting(), multiple=True,
-    help="An argument of the model's call, a Python literal: train=False.",
-)  # fmt: skip
-@click.option("--method", metavar="NAME", help="The method to call instead of __call__.")
-@click.option("--rngs", metavar="NAME", multiple=True, help="A random stream of its own for a Linen model: dropout.")
+@calling
 @click.option("--default", is_flag=True, help="The module's own initialization, instead of qrjax.autoinit's gains.")
 @click.option(
     "--target", "second_moment", metavar="NUMBER", type=RealNumber("--target 1"), default=1.0,

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -30,6 +30,26 @@ def model_at(target: str, arguments: Mapping[str, Any]) -> Any:
     if not name:
         raise _wrong(f"must name a model after a colon, got {target!r}{offered}")
     return _model(name, _attribute(place, module, name, offered), arguments, offered)
+
+
+def maker_at(target: str, arguments: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """The function of a key that `target` names, or that makes an NNX module of the class that it names."""
+    from flax import linen, nnx
+
+    place, _, name = target.rpartition(":")
+    module = _imported(place or target)
+    offered = _offered(place or target, module)
+    if not place:
+        raise _wrong(f"must name a model after a colon, got {target!r}{offered}")
+    found = _attribute(place, module, name, offered)
+    if inspect.isclass(found) and issubclass(found, nnx.Module):
+        return lambda key: found(**{**arguments, "rngs": nnx.Rngs(key)})
+    if not callable(found) or isinstance(found, linen.Module) or inspect.isclass(found):
+        raise click.BadParameter(
+            f"must say what {name!r} is called with, such as --input 1,28,28,1; only a function of a key and an NNX "
+            "class need none", param_hint="--input",
+        )  # fmt: skip
+    return lambda key: found(key, **arguments)
 
 
 def _imported(place: str) -> ModuleType:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
 from qrjax._cli._causes import own_errors
 from qrjax._cli._checkpoints import WRITTEN, Checkpoint, check_writable, checkpoint_at, write
+from qrjax._cli._code import BELONGING, calling, with_code
 from qrjax._cli._inputs import RealNumber
 from qrjax._cli._matching import Match, matched
+from qrjax._cli._models import NAME
 from qrjax._cli._picture import check_matplotlib, save
 from qrjax._cli._pruning import Pruned, check_belonging, pruned, total
 from qrjax._cli._screen import print_json, screen
+from qrjax._cli._series import Point, draw_series, print_series, tracked
 from qrjax._tracking._criteria import CRITERIA
 
 if TYPE_CHECKING:
@@ -26,6 +29,16 @@ OPTIONS = {
     "threshold": "--threshold", "sparsity": "--prune-sparsity", "select": "--select", "keep": "--keep",
 }  # fmt: skip
 SCOPES = {"layer": "in each variable", "global": "all together"}
+
+
+class Reading(NamedTuple):
+    """A checkpoint, its record, and which of its arrays are the record's weights."""
+
+    record: Path
+    checkpoint: Path
+    known: Record
+    file: Checkpoint
+    match: Match
 
 
 class Existing(click.Path):
@@ -42,12 +55,14 @@ class Existing(click.Path):
         "qrjax track record.json checkpoints/20",
         "qrjax track record.json checkpoints --threshold 1e-6 --plot changes.png",
         "qrjax track record.json model.safetensors --json",
+        "qrjax track record.json run/checkpoint_* --plot movement.png",
+        "qrjax track record.json model.npz --model model.py:CNN --input 1,28,28,1",
         "qrjax track record.json model.npz --prune-sparsity 0.9 --save pruned.npz",
         "qrjax track record.json model.npz --prune-sparsity 0.5 --criterion movement",
     )
 )
 @click.argument("record", metavar="RECORD", type=Existing())
-@click.argument("checkpoint", metavar="CHECKPOINT", type=Existing())
+@click.argument("checkpoints", metavar="CHECKPOINT...", type=Existing(), nargs=-1, required=True)
 @click.option(
     "--step",
     metavar="N",
@@ -62,6 +77,12 @@ class Existing(click.Path):
     "--threshold", metavar="NUMBER", type=RealNumber("--threshold 1e-6", 0), default=0.0,
     help="A weight counts as changed if it moved by more.",
 )  # fmt: skip
+@click.option(
+    "--model", "target", metavar=NAME,
+    help="The model, where weights come from builders that are not qrjax's; called with --input, as in qrjax analyze. "
+    "Without --input a function of a key, or an NNX class.",
+)  # fmt: skip
+@calling
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.option("--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"), help="Save a picture of what changed.")
 @click.option(
@@ -93,36 +114,60 @@ class Existing(click.Path):
     help="Write the checkpoint with its pruned weights, .npz or .safetensors; the other arrays stay as they are.",
 )  # fmt: skip
 def command(
-    record: Path, checkpoint: Path, step: int | None, subtree: str | None, threshold: float,
-    as_json: bool, plot: Path | None, saved: Path | None, **pruning: Any,
+    record: Path, checkpoints: tuple[Path, ...], step: int | None, subtree: str | None, threshold: float,
+    target: str | None, as_json: bool, plot: Path | None, saved: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Tell which weights training moved, and prune those that it left where they were.
 
     RECORD is what qrjax.record(...).save(file) wrote, or an Orbax checkpoint with a record in its metadata. It says how
     every weight was drawn, so no copy of the initial weights is needed. CHECKPOINT is the folder of an Orbax
-    checkpoint, or of several steps, or a .safetensors or .npz file whose names are the weights' paths, with "/" or "."
-    between the steps.
+    checkpoint, or of several steps; a .safetensors file, the index of several, a .npz or .msgpack file, whose names are
+    the weights' paths, with "/" or "." between the steps; or a file of Keras's weights. Of several checkpoints of one
+    run the movement of each layer is shown against the steps.
     """
+    check_belonging(click.get_current_context())
+    call = {name: options.pop(name) for name in BELONGING}
+    _check_outputs(checkpoints[0], saved, plot)
+    if len(checkpoints) > 1 and (step is not None or options["sparsity"] is not None):
+        wrong = "--step" if step is not None else "--prune-sparsity"
+        raise click.UsageError(f"{wrong} is for one checkpoint, got {len(checkpoints)}")
+    known = with_code(_record(record, step), target, call)
+    if len(checkpoints) > 1:
+        _follow(record, tracked(known, checkpoints, subtree, threshold), as_json, plot)
+    else:
+        file = checkpoint_at(checkpoints[0], step)
+        one = Reading(record, checkpoints[0], known, file, matched(known, file, subtree))
+        _report(one, threshold, as_json, plot, saved, options)
+
+
+def _follow(record: Path, points: list[Point], as_json: bool, plot: Path | None) -> None:
+    """Of several checkpoints."""
+    print_series(record, points, as_json)
+    if plot is not None:
+        save(lambda: draw_series(points), plot)
+        click.echo(f"The picture is in {plot}", err=as_json)
+
+
+def _report(
+    one: Reading, threshold: float, as_json: bool, plot: Path | None, saved: Path | None, pruning: dict[str, Any]
+) -> None:
+    """Of one checkpoint."""
     import qrjax
     from qrjax import plot as pictures
 
-    check_belonging(click.get_current_context())
-    _check_outputs(checkpoint, saved, plot)
-    known, file = _record(record, step), checkpoint_at(checkpoint, step)
-    match = matched(known, file, subtree)
-    with own_errors(OPTIONS), match.precision:
-        params = match.params(file)
-        found = qrjax.changes(known, params, threshold=threshold)
-        lost, left = pruned(known, params, **pruning) if pruning["sparsity"] is not None else ([], None)
+    with own_errors(OPTIONS), one.match.precision:
+        params = one.match.params(one.file)
+        found = qrjax.changes(one.known, params, threshold=threshold)
+        lost, left = pruned(one.known, params, **pruning) if pruning["sparsity"] is not None else ([], None)
         if plot is not None:
             save(lambda: pictures.changes(found)[0].figure, plot)
     if saved is not None:
-        _write(saved, file, match, left)
+        _write(saved, one.file, one.match, left)
     if as_json:
         print_json(_plain(found, lost, pruning))
     else:
-        place = f", weights at {match.place!r}" if match.place else ""
-        _print(f"{checkpoint} ({file.kind}{place}) against {record}", found, lost, pruning)
+        place = f", weights at {one.match.place!r}" if one.match.place else ""
+        _print(f"{one.checkpoint} ({one.file.kind}{place}) against {one.record}", found, lost, pruning)
     for name, path in (("picture", plot), ("pruned checkpoint", saved)):
         if path is not None:
             click.echo(f"The {name} is in {path}", err=as_json)

@@ -27,6 +27,14 @@ class Member(NamedTuple):
     ylabel: str
 
 
+def moved(step):
+    start = {
+        "first": {"kernel": np.ones((4, 3), np.float32), "bias": np.zeros(3, np.float32)},
+        "head": np.ones(2, np.float32),
+    }
+    return qrjax.changes(start, jax.tree.map(lambda w: w + np.float32(0.1 * step), start))
+
+
 KERNEL = np.random.default_rng(0).normal(size=(12, 7))
 MEMBERS = {
     "weights": Member((KERNEL,), (KERNEL[0],), "output", "input of an output"),
@@ -43,6 +51,7 @@ MEMBERS = {
     ),
     "points": Member((np.full((3, 2), 0.5),), (np.full((3, 2), 1.5),), "dimension 1", "dimension 2"),
     "losses": Member(({"a": SEEDS},), ({"a": SEEDS[0]},), "epoch", "loss"),
+    "movement": Member(({step: moved(step) for step in (1, 5)},), ({},), "step", "root-mean-square |Δ|"),
     "boxes": Member(({"a": SEEDS},), ({"a": SEEDS[0]},), "epoch", "test accuracy, %"),
 }  # fmt: skip
 EACH = pytest.mark.parametrize("name", MEMBERS)

@@ -1,0 +1,116 @@
+"""How far training moved each layer, checkpoint by checkpoint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from qrjax._plot._arrays import Floats
+from qrjax._plot._axes import entry, panel, plain, titled
+from qrjax._plot._styles import styled
+from qrjax._tracking._changes import Change, Changes
+
+# Layers with a line of their own look and an entry in the legend; of more, three entries along the colors.
+NAMED = 7
+TOTAL = "all weights"
+
+
+def movement(found: Mapping[Any, Changes], *, ax: Any = None) -> Any:
+    """Draws the root-mean-square distance of each layer from its initial weights against the steps of training.
+
+    A layer's variables count together, weight by weight; the black line is all of them. On the logarithmic axis a
+    layer's line begins where it first moved.
+
+    Args:
+      found: for every step what `qrjax.changes` returned for its checkpoint.
+      ax: None for a new figure, or one of matplotlib's Axes.
+
+    Returns:
+      The Axes. `.figure.savefig(path)` keeps the picture.
+
+    Raises:
+      TypeError: if `found` does not map numbers to what `qrjax.changes` returns, or `ax` is no Axes.
+      ValueError: if `found` is empty, or its checkpoints have different layers.
+      ImportError: if matplotlib is not installed.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, matplotlib, qrjax
+      >>> matplotlib.use("agg")
+      >>> start = {"first": {"kernel": jnp.ones((4, 4))}, "last": {"kernel": jnp.ones((4, 2))}}
+      >>> moved = {step: jax.tree.map(lambda w: w + 0.01 * step, start) for step in (10, 20, 40)}
+      >>> axes = qrjax.plot.movement({step: qrjax.changes(start, params) for step, params in moved.items()})
+      >>> [text.get_text() for text in axes.get_legend().get_texts()]
+      ['first', 'last', 'all weights']
+    """
+    steps, lines = _lines(found)
+    axes = panel(ax)
+    for (name, line), look in zip(lines.items(), _looks(list(lines)), strict=True):
+        if look["label"]:
+            look["label"] = entry(axes, look["label"], "medium")
+        axes.plot(steps, np.where(line > 0, line, np.nan), **look)
+        if name == TOTAL:
+            axes.lines[-1].set_zorder(3)
+    if any((line > 0).any() for line in lines.values()):
+        axes.set_yscale("log")
+    axes.set(xlabel="step", ylabel="root-mean-square |Δ|")
+    axes.grid(which="minor", alpha=0.3, linewidth=0.5)
+    plain(axes)
+    titled(axes, "Movement from the initial weights")
+    axes.legend(framealpha=0.8, edgecolor="none", handlelength=3.5)
+    return axes
+
+
+def layers(found: Changes) -> dict[str, float]:
+    """The root-mean-square change of each layer, of which a variable's path is all but the last step."""
+    groups: dict[str, list[Change]] = {}
+    for row in found:
+        groups.setdefault(row.path.rpartition("/")[0] or row.path, []).append(row)
+    return {name: _together(rows) for name, rows in groups.items()} | {TOTAL: found.total.rms_change}
+
+
+def _together(rows: Sequence[Change]) -> float:
+    counts = [row.weights - row.not_finite for row in rows]
+    squares = sum(n * row.rms_change**2 for n, row in zip(counts, rows, strict=True))
+    return math.sqrt(squares / max(sum(counts), 1))
+
+
+def _lines(found: Any) -> tuple[Floats, dict[str, Floats]]:
+    """The steps in order, and each layer's movement at them."""
+    if not isinstance(found, Mapping) or not all(isinstance(value, Changes) for value in found.values()):
+        raise TypeError(f"`found` must map steps to what qrjax.changes(record, params) returns, got {found!r:.80}")
+    if not found:
+        raise ValueError("`found` must have one step or more, got none")
+    try:
+        steps = np.array([float(step) for step in found])
+    except (TypeError, ValueError):
+        raise TypeError(f"`found` must have numbers for its steps, got {next(iter(found))!r}") from None
+    order = np.argsort(steps, kind="stable")
+    rows = [layers(found[step]) for step in found]
+    if any(row.keys() != rows[0].keys() for row in rows):
+        raise ValueError("`found` must have the same variables at every step; are these checkpoints of one run?")
+    return steps[order], {name: np.array([rows[i][name] for i in order]) for name in rows[0]}
+
+
+def _looks(names: Sequence[str]) -> list[dict[str, Any]]:
+    """Color, line and entry in the legend of each, the last being the total."""
+    import matplotlib
+
+    looks: list[dict[str, Any]]
+    count = len(names) - 1
+    if count < NAMED:
+        styles = styled(["", *names[:-1]]).values()
+        looks = [
+            {"color": s.color, "linestyle": s.line, "marker": s.marker, "markersize": 4, "label": name}
+            for s, name in zip(list(styles)[1:], names[:-1], strict=True)
+        ]
+    else:
+        colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, count))
+        told = {0, count // 2, count - 1}
+        looks = [
+            {"color": color, "linewidth": 1.0, "label": name if i in told else None}
+            for i, (color, name) in enumerate(zip(colors, names[:-1], strict=True))
+        ]
+    return [*looks, {"color": "black", "linewidth": 2.0, "label": names[-1]}]
