@@ -110,7 +110,7 @@ def _looks(names: Sequence[str]) -> list[dict[str, Any]]:
         colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, count))
         told = {0, count // 2, count - 1}
         looks = [
-            {"color": color, "linewidth": 1.0, "label": name if i in told else None}
+            {"color": color, "linewidth": 1.0, "marker": ".", "label": name if i in told else None}
             for i, (color, name) in enumerate(zip(colors, names[:-1], strict=True))
         ]
     return [*looks, {"color": "black", "linewidth": 2.0, "label": names[-1]}]
