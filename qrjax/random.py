@@ -52,7 +52,7 @@ def uniform(
       dim: Sobol' dimension in [1, 21201], possibly traced; without meaning for source="hash".
       skip: how many points (or hashes) to leave out at the start; possibly traced. None is 0 with a scramble and
         1 without: unscrambled, the first point is a corner, which the paper leaves out; scrambled, the first 2**m
-        points are a net only together, and without one of them a mean's variance is hundreds of times larger.
+        points are a net only together, and without one of them a mean has up to thousands of times the variance.
       scramble: None, "shift", "linear" or "owen"; needs a key. Without meaning for source="hash".
       key: a JAX key; needed for source="hash" and for scrambles, else without meaning.
       source: "sobol", or "hash" for SplitMix64 seeded by the key.

@@ -35,6 +35,7 @@ def test_every_example_is_run_here():
         "deep_network",
         "equinox_model",
         "haiku_model",
+        "integrate",
         "keras_model",
         "many_seeds",
         "multihost",
@@ -101,6 +102,18 @@ def test_keras_model(example, needs, capsys):
     assert all(0.1 < run.second_moment < 10 for run in (builder, ours))
     assert min(builder.accuracy, ours.accuracy) > max(0.6, default.accuracy)
     assert "network/dense_15/kernel" in capsys.readouterr().out
+
+
+def test_integrate(example, tmp_path, capsys):
+    path = tmp_path / "errors.png"
+    found = example("integrate").main(["--most", "8", "--replicates", "12", "--output", str(path)])
+    errors = {
+        kind: found["smooth", kind][-1].error for kind in ("scrambled net", "without its first point", "independent")
+    }
+    assert 2 * errors["scrambled net"] < errors["without its first point"] < errors["independent"] / 2
+    assert all(abs(e.value - 1) < 5 * e.error for every in found.values() for e in every)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert "+/-" in capsys.readouterr().out
 
 
 def test_own_layer(example, capsys):
