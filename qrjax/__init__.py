@@ -66,8 +66,9 @@ if TYPE_CHECKING:
     from qrjax._sweep._results import Sweep
     from qrjax._sweep._sweep import sweep
     from qrjax._tracking._changes import Change, Changes, changes
-    from qrjax._tracking._masks import awakened, prune
-    from qrjax._tracking._pruned import pruned
+    from qrjax._tracking._masks import EmptiedWarning, awakened, mask
+    from qrjax._tracking._prune import prune
+    from qrjax._tracking._pruned import keep_pruned, pruned
     from qrjax._tracking._search import max_sparsity
     from qrjax._words._block_key import block_key
 
@@ -78,6 +79,7 @@ __all__ = [
     "CalibrationWarning",
     "Change",
     "Changes",
+    "EmptiedWarning",
     "Initializer",
     "RankCollapseWarning",
     "Record",
@@ -113,10 +115,12 @@ __all__ = [
     "kaiming_normal_qr",
     "kaiming_uniform_hash",
     "kaiming_uniform_qr",
+    "keep_pruned",
     "lecun_normal_hash",
     "lecun_normal_qr",
     "lecun_uniform_hash",
     "lecun_uniform_qr",
+    "mask",
     "max_sparsity",
     "measure",
     "module_rule",
@@ -159,6 +163,7 @@ _LATER = {
     "CalibrationWarning": "qrjax._autoinit._calibration",
     "Change": "qrjax._tracking._changes",
     "Changes": "qrjax._tracking._changes",
+    "EmptiedWarning": "qrjax._tracking._masks",
     "Record": "qrjax._records._record",
     "Report": "qrjax._interpreter._report",
     "Row": "qrjax._interpreter._report",
@@ -177,11 +182,13 @@ _LATER = {
     "changes": "qrjax._tracking._changes",
     "effective_rank": "qrjax._layouts._effective_rank",
     "gain": "qrjax._activations._gain",
+    "keep_pruned": "qrjax._tracking._pruned",
+    "mask": "qrjax._tracking._masks",
     "max_sparsity": "qrjax._tracking._search",
     "measure": "qrjax._autoinit._measure",
     "module_rule": "qrjax._autoinit._rules",
     "next_key": "qrjax._blocks._stream",
-    "prune": "qrjax._tracking._masks",
+    "prune": "qrjax._tracking._prune",
     "pruned": "qrjax._tracking._pruned",
     "record": "qrjax._records._make",
     "rule": "qrjax._autoinit._rules",

@@ -41,6 +41,18 @@ def values_of(variables: Any) -> list[Any]:
     return jax.tree.leaves(tree_of(variables))
 
 
+def holes_of(variables: Any) -> set[str]:
+    """The paths, as those of leaves, of what optax's wrappers put in the place of what they leave out."""
+    optax = sys.modules.get("optax")  # who has such a tree has loaded it
+    if optax is None:
+        return set()
+    left_out = optax.MaskedNode
+    flat = jax.tree_util.tree_flatten_with_path(tree_of(variables), is_leaf=lambda x: isinstance(x, left_out))[0]
+    prefix = "params/" if isinstance(variables, Mapping) and "params" in variables else ""
+    names = ["/".join(map(str, steps_of(_unboxed(path)))) for path, x in flat if isinstance(x, left_out)]
+    return {name.removeprefix(prefix) for name in names}
+
+
 def plain_leaves(variables: Any) -> list[Leaf]:
     """Those of a pytree whose leaves are all trained."""
     return [_leaf(steps, array, "", True) for steps, array in _flat(variables)]

@@ -28,6 +28,7 @@ from qrjax._initializers._streams import Component, Streams
 from qrjax._layouts._coordinates import Shape, from_index
 from qrjax._layouts._sources import Source
 from qrjax._values._distributions import Normal, check_dtype
+from qrjax._words._transfers import transferring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Orthogonal(Streams):
         kernel = Tensor(_kernel, self._without_path(), shape, found)
         return sharded(kernel, out_sharding)(self._drawn_words(key))
 
+    @transferring
     def at(self, key: Array, shape: Any, index: Any, dtype: Any = None) -> Array:
         """`init(key, shape, dtype)[index]`. No entry of a QR factor is known before all are: costs the whole."""
         shape, found = self._checked(shape, dtype)

@@ -9,8 +9,8 @@ import numpy as np
 
 
 def is_shared(array: Any) -> bool:
-    """Whether a part of an array is out of this process's reach."""
-    return isinstance(array, jax.Array) and not array.is_fully_addressable
+    """Whether a part of an array is out of this process's reach; a traced one does not say."""
+    return isinstance(array, jax.Array) and not isinstance(array, jax.core.Tracer) and not array.is_fully_addressable
 
 
 def gathered(array: Any) -> np.ndarray:

@@ -35,6 +35,13 @@ def opposite(x: Array, y: Array) -> Array:
     return (a ^ b >= sign) & ~_is_zero(a) & ~_is_zero(b)
 
 
+def is_zero(x: Array) -> Array:
+    """Whether a number is 0 or -0; the smallest others are not."""
+    if jnp.iscomplexobj(x):
+        return is_zero(jnp.real(x)) & is_zero(jnp.imag(x))
+    return _is_zero(_bits(x))
+
+
 @jax.jit
 def ordered(x: Array) -> Array:
     """Float32 as uint32 in the same order; 0 and -0 are one."""

@@ -13,9 +13,11 @@ import numpy as np
 from jax import Array
 
 from qrjax._terminal._text import text_of
+from qrjax._tracking._amount import check_threshold
 from qrjax._tracking._initial import initial_like
-from qrjax._tracking._pairs import Pair, pairs
+from qrjax._tracking._pairs import Pair, check_not_traced, pairs
 from qrjax._tracking._statistics import Sums, sums
+from qrjax._words._transfers import transferring
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Changes(Sequence[Change]):
         self.rows, self.total, self.threshold = tuple(rows), total, threshold
         self._pairs = {pair.leaf.path: pair for pair in pairs}
 
+    @transferring
     def delta(self, path: str) -> Array:
         """Current minus initial weights of one variable, computed now, float32 for lower precision.
 
@@ -120,6 +123,7 @@ class Changes(Sequence[Change]):
         return _rendered(self)
 
 
+@transferring
 def changes(record_or_init_fn: Any, params: Any, threshold: float = 0.0) -> Changes:
     """How far training moved each variable from its initial values.
 
@@ -139,6 +143,7 @@ def changes(record_or_init_fn: Any, params: Any, threshold: float = 0.0) -> Chan
     Raises:
       ValueError: if `threshold` is negative or NaN, or the params have other paths, shapes or dtypes.
       LookupError: if values come from a builder that is not qrjax's and the record knows no model.
+      TypeError: inside of `jax.jit` or `jax.vmap`, as figures are Python's numbers.
 
     Example:
       >>> import flax.linen as nn, functools, jax, jax.numpy as jnp, qrjax
@@ -150,6 +155,7 @@ def changes(record_or_init_fn: Any, params: Any, threshold: float = 0.0) -> Chan
       (1, 16, 0.5)
     """
     threshold = check_threshold(threshold)
+    check_not_traced("changes", params, record_or_init_fn)
     rows, total = [], Sums()
     found = pairs(record_or_init_fn, params)
     for pair in found:
@@ -157,21 +163,6 @@ def changes(record_or_init_fn: Any, params: Any, threshold: float = 0.0) -> Chan
         rows.append(_row(pair.leaf.path, pair.leaf.shape, own))
         total = total.plus(own)
     return Changes(rows, _row("total", None, total), threshold, found)
-
-
-def check_threshold(threshold: Any) -> float:
-    """A number that is not negative.
-
-    Raises:
-      TypeError, ValueError: if it is not.
-    """
-    try:
-        value = float(threshold)
-    except (TypeError, ValueError):
-        raise TypeError(f"`threshold` must be a number, got {threshold!r}") from None
-    if not value >= 0:
-        raise ValueError(f"`threshold` must not be negative or NaN, got {threshold!r}")
-    return value
 
 
 def _row(path: str, shape: tuple[int, ...] | None, s: Sums) -> Change:

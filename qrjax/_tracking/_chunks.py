@@ -59,8 +59,10 @@ def parts(array: Any) -> list[tuple[Any, tuple[int, ...]]]:
 
 
 def is_spread(array: Any) -> bool:
-    """Whether an array lies on several devices."""
-    return isinstance(array, jax.Array) and len(array.sharding.device_set) > 1
+    """Whether an array lies on several devices; a traced one does not say."""
+    if not isinstance(array, jax.Array) or isinstance(array, jax.core.Tracer):
+        return False
+    return len(array.sharding.device_set) > 1
 
 
 def on_device_of(array: Any) -> contextlib.AbstractContextManager[Any]:

@@ -26,11 +26,12 @@ WITH_INITIAL = ("change", "relative_change", "movement")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Weights:
-    """One prunable variable; `initial` is None where the criterion needs none."""
+    """One prunable variable; `pair` is None without initial values, `gone` without an earlier mask."""
 
     leaf: Leaf
     array: Any
     pair: Pair | None
+    gone: Any = None
 
 
 def scores(criterion: str, weights: Weights, key: Array) -> Array:

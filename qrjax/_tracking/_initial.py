@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
 
 from qrjax._interpreter._processes import is_shared
 from qrjax._records._origins import Constant, Drawn
@@ -21,6 +22,8 @@ def is_computed(pair: Pair) -> bool:
 def initial_like(pair: Pair) -> Any:
     """All initial values, where the trained ones lie; NumPy's where those are."""
     like = pair.array
+    if isinstance(like, jax.core.Tracer):
+        return _in_program(pair)
     if not isinstance(like, jax.Array):
         return np.asarray(pair.origin.array())
     if not is_computed(pair):
@@ -32,4 +35,12 @@ def initial_like(pair: Pair) -> Any:
     if is_spread(like):
         return jax.make_array_from_callback(like.shape, like.sharding, pair.origin.at)
     with on_device_of(like):
+        return pair.origin.array()
+
+
+def _in_program(pair: Pair) -> Array:
+    """Computed where the program runs, where that gives the same bits; else before it, and kept in it."""
+    if is_computed(pair):
+        return pair.origin.array()
+    with jax.ensure_compile_time_eval():
         return pair.origin.array()

@@ -1,9 +1,9 @@
-"""Masks of weights to keep, and what is done with them."""
+"""Masks of weights to keep."""
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Callable, Collection, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import jax
@@ -11,39 +11,53 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from qrjax._adapters._variables import leaves_of, tree_of, values_of, with_values
+from qrjax._adapters._variables import leaves_of, tree_of, values_of
 from qrjax._initializers._arguments import choice
 from qrjax._interpreter._model import Leaf
-from qrjax._tracking._bits import ordered
-from qrjax._tracking._changes import check_threshold
+from qrjax._tracking._amount import Amount, amount
 from qrjax._tracking._chunks import is_spread
-from qrjax._tracking._criteria import CRITERIA, WITH_INITIAL, Criterion, Weights, scores
-from qrjax._tracking._initial import initial_like
-from qrjax._tracking._pairs import Pair, check_arrays, pairs, trained
-from qrjax._tracking._reduction import rounded_down
+from qrjax._tracking._criteria import CRITERIA, Criterion, Weights
+from qrjax._tracking._neurons import Group, InAxis, Whole, grouped, summed
+from qrjax._tracking._prunable import Selection, prunable
+from qrjax._tracking._prune import check_mask
+from qrjax._tracking._ranking import POSITIVE, Ranks, patterned, ranks, spread
 from qrjax._tracking._selection import kept, smallest
+from qrjax._tracking._selection_in_programs import kept_in_program
+from qrjax._words._transfers import transferring
 
-Selection = str | Sequence[str] | Callable[[str], bool] | None
-# What is seldom pruned, besides everything of one axis: stacked by a scan these have two.
-KEPT = ("bias", "scale")
+SHOWN = 8
 
 
-def awakened(
+class EmptiedWarning(UserWarning):
+    """Variables that a mask leaves no weight at all, though not all weights were to go."""
+
+
+@transferring
+def mask(
     record_or_init_fn: Any,
     params: Any,
     *,
     criterion: Criterion = "change",
     threshold: float | None = None,
-    sparsity: float | None = None,
+    sparsity: float | str | None = None,
     scope: Literal["layer", "global"] = "layer",
     select: Selection = None,
     keep: Selection = None,
     key: Array | None = None,
+    within: Any = None,
+    at_least: float = 0.0,
+    whole: Whole = None,
+    in_axis: InAxis = None,
 ) -> Any:
     """Which weights to keep: True for those that a criterion says training awakened.
 
     Give either a threshold or a sparsity. A sparsity is exact to one weight: of n weights floor(sparsity * n + 1/2)
-    are False, those of the lowest value; of equal ones those of higher address go first.
+    are False, those of the lowest value; of equal ones those of higher address go first. Weights that are exactly
+    zero go before all others: they are gone already, or cost nothing. So what one round of pruning set to zero stays
+    gone in the next, whose sparsity counts it; `within` makes sure of it, whatever became of the weights.
+
+    Works inside `jax.jit`, `jax.vmap` and `jax.shard_map` (there on each shard by itself), where threshold and
+    sparsity may be traced; nothing can be raised or warned of there because of what weights are.
 
     Args:
       record_or_init_fn: as in `qrjax.changes`; None for "magnitude" and "random".
@@ -51,12 +65,22 @@ def awakened(
       criterion: what is compared, w0 being the initial weight: "change" |w - w0|, "relative_change"
         |w - w0| / |w0|, "movement" |w| - |w0| (magnitude increase), "magnitude" |w|, or "random", the control.
       threshold: keep what is larger; not negative.
-      sparsity: the fraction to go, in [0, 1].
+      sparsity: the fraction to go, in [0, 1]; or a text such as "2:4": of every 4 weights in a row, along the axes
+        that a neuron sums over together, at most 2 stay, and so of fewer at the end of a row.
       scope: whether the sparsity is that of every variable ("layer") or of all together ("global").
       select: which variables may lose weights: a pattern such as "*/kernel", several, or a function of the path;
         by default those of two or more axes that are no bias and no norm's scale.
       keep: patterns or a function of the path of those that may not.
       key: for "random"; `jax.random.key(0)` by default.
+      within: an earlier mask; what is False there stays False, and counts.
+      at_least: the fraction of every variable that stays, whatever threshold and sparsity say; rounded up. Without
+        it a global sparsity may empty a variable, which is a `qrjax.EmptiedWarning`.
+      whole: what goes or stays as one, by the mean of its weights' values: "filter", all weights of an output;
+        "head", one head's in an attention's query, key, value and out kernels; or the axes that number such units.
+        Sparsity and `at_least` are then fractions of units.
+      in_axis: the axes that a neuron sums over, for "2:4" and "filter", or a dict of them by pattern. By default
+        what a builder of qrjax's knew, with a record or function; else all but the last, as Flax lays kernels out, but
+        for attention's query, key, value and out, and the last of an embedding.
 
     Returns:
       A pytree like `params`, of booleans in the shapes of its arrays (for an NNX module: like its state), laid out
@@ -64,13 +88,13 @@ def awakened(
 
     Raises:
       ValueError: if both or none of threshold and sparsity are given or they are out of range, weights are NaN or
-        infinite, `select` matches nothing, or the params are not the record's.
+        infinite, `select` matches nothing, the params are not the record's, or options do not go together.
       TypeError: if an argument has the wrong type.
 
     Example:
       >>> import jax.numpy as jnp, qrjax
       >>> params = {"kernel": jnp.array([[0.1, -3.0], [2.0, 0.5]]), "bias": jnp.zeros(2)}
-      >>> qrjax.awakened(None, params, criterion="magnitude", sparsity=0.5)["kernel"].tolist()
+      >>> qrjax.mask(None, params, criterion="magnitude", sparsity=0.5)["kernel"].tolist()
       [[False, True], [True, False]]
 
     Reference:
@@ -79,160 +103,96 @@ def awakened(
     """
     choice("criterion", criterion, CRITERIA)
     choice("scope", scope, ("layer", "global"))
-    if (threshold is None) == (sparsity is None):
-        raise ValueError(f"give one of `threshold` and `sparsity`, got threshold={threshold!r}, sparsity={sparsity!r}")
-    found = prunable(record_or_init_fn, params, criterion, select, keep)
+    asked = amount(threshold, sparsity, at_least, scope, whole)
+    earlier = {} if within is None else _by_path(params, check_mask(within, params))
+    found = prunable(record_or_init_fn, params, criterion, select, keep, earlier)
+    groups = grouped(found, whole, in_axis)
     key = jax.random.key(0) if key is None else key
-    if threshold is not None:
-        limit = rounded_down(check_threshold(threshold), np.float32)
-        masks = [scores(criterion, weights, key) > limit for weights in found]
+    ranked = [ranks(group, criterion, key) for group in groups]
+    if asked.pattern is not None:
+        chosen = [_patterned(w, r.rank, in_axis, asked.pattern) for w, r in zip(found, ranked, strict=True)]
     else:
-        masks = _sparse([ordered(scores(criterion, w, key)) for w in found], check_sparsity(sparsity), scope)
-    return like_params(params, dict(zip([w.leaf.path for w in found], masks, strict=True)))
+        chosen = _kept(ranked, asked, scope)
+    masks = _of_variables(groups, chosen)
+    if not asked.is_all:
+        _warn_of_emptied(masks)
+    return like_params(params, earlier | {w.leaf.path: own for w, own in masks})
 
 
-def prunable(initial: Any, params: Any, criterion: str, select: Selection, keep: Selection) -> list[Weights]:
-    """The variables that may lose weights; errors as `awakened`."""
-    if initial is None:
-        if criterion in WITH_INITIAL:
-            raise ValueError(
-                f"`criterion` {criterion!r} compares with the initial weights, so `record_or_init_fn` must not be None"
-            )
-        every = [Weights(leaf, array, None) for leaf, array in trained(params)]
-    else:
-        every = [Weights(pair.leaf, pair.array, pair) for pair in pairs(initial, params)]
-    chosen = _default if select is None else _matching("select", select)
-    spared = (lambda _: False) if keep is None else _matching("keep", keep)
-    found = [w for w in every if (chosen(w.leaf) if select is None else chosen(w.leaf.path))]
-    found = [w for w in found if not spared(w.leaf.path)]
-    if not found:
-        raise ValueError(
-            f"no variable is left to prune with `select` {select!r} and `keep` {keep!r}; paths: "
-            + ", ".join(w.leaf.path for w in every)
-        )
-    for weights in found:
-        _check_finite(weights)
-    return found
+awakened = mask
 
 
-def _default(leaf: Any) -> bool:
-    return len(leaf.shape) > 1 and leaf.path.rpartition("/")[2] not in KEPT
+def _by_path(params: Any, flat: Sequence[Any]) -> dict[str, Any]:
+    return {leaf.path: own for leaf, own in zip(leaves_of(params), flat, strict=True) if own is not None}
 
 
-def _matching(name: str, selection: Any) -> Callable[[Any], bool]:
-    if callable(selection):
-        return selection
-    patterns = [selection] if isinstance(selection, str) else selection
-    if not isinstance(patterns, Collection) or not all(isinstance(p, str) for p in patterns):
-        raise TypeError(f"`{name}` must be a pattern, patterns or a function of a path, got {selection!r}")
-    return lambda path: any(fnmatch.fnmatchcase(path, p) for p in patterns)
-
-
-def _check_finite(weights: Weights) -> None:
-    if not bool(jnp.isfinite(weights.array).all()):
-        bad = int(jnp.sum(~jnp.isfinite(weights.array)))
-        raise ValueError(
-            f"{weights.leaf.path!r} holds {bad} NaN or infinite weights, which no criterion can rank; "
-            "qrjax.changes counts them"
-        )
-
-
-def check_sparsity(sparsity: Any) -> float:
-    """A number in [0, 1].
-
-    Raises:
-      TypeError, ValueError: if it is not.
-    """
-    try:
-        value = float(sparsity)
-    except (TypeError, ValueError):
-        raise TypeError(f"`sparsity` must be a number, got {sparsity!r}") from None
-    if not 0 <= value <= 1:
-        raise ValueError(f"`sparsity` is the fraction of weights that go, in [0, 1], got {sparsity!r}")
-    return value
-
-
-def _sparse(keys: list[Array], sparsity: float, scope: str) -> list[Array]:
-    together = [keys] if scope == "global" else [[k] for k in keys]
-    masks = []
-    for group in together:
-        count = int(sparsity * sum(k.size for k in group) + 0.5)
-        masks += [kept(k, cut) for k, cut in zip(group, smallest(group, count), strict=True)]
+def _kept(ranked: Sequence[Ranks], asked: Amount, scope: str) -> list[Array]:
+    """Which units stay, by a threshold or a sparsity, and by the floor."""
+    floors = [asked.floor(r.rank.size) for r in ranked]
+    safe = [_stays([r.rank], r.rank.size - n)[0] if n else None for r, n in zip(ranked, floors, strict=True)]
+    if asked.limit is not None:
+        # Zeros rank below all that is larger than a threshold.
+        kept_ = [(r.value > asked.limit) & (r.rank >= POSITIVE) for r in ranked]
+        return [k if s is None else k | s for k, s in zip(kept_, safe, strict=True)]
+    last = np.uint32(2**32 - 1)
+    order = [r.rank if s is None else jnp.where(s, last, r.rank) for r, s in zip(ranked, safe, strict=True)]
+    together = [order] if scope == "global" else [[o] for o in order]
+    spared = [sum(floors)] if scope == "global" else floors
+    masks: list[Array] = []
+    for group, floor in zip(together, spared, strict=True):
+        size = sum(o.size for o in group)
+        masks += _stays(group, _at_most(asked.count(size), size - floor))
     return masks
 
 
-def like_params(params: Any, masks: dict[str, Array]) -> Any:
+def _at_most(count: Any, most: int) -> Any:
+    return min(count, most) if isinstance(count, int) else jnp.minimum(count, np.int32(most))
+
+
+def _stays(order: list[Array], count: Any) -> list[Array]:
+    """What of several arrays is not among the lowest."""
+    if any(isinstance(x, jax.core.Tracer) for x in (count, *order)):
+        return kept_in_program(order, count)
+    return [kept(o, cut) for o, cut in zip(order, smallest(order, int(count)), strict=True)]
+
+
+def _patterned(weights: Weights, rank: Array, in_axis: InAxis, pattern: tuple[int, int]) -> Array:
+    return patterned(rank, summed(weights, in_axis), *pattern, like=weights.array)
+
+
+def _of_variables(groups: Sequence[Group], chosen: Sequence[Array]) -> list[tuple[Weights, Array]]:
+    found = []
+    for group, units in zip(groups, chosen, strict=True):
+        for member, own in spread(units, group):
+            gone = member.weights.gone
+            found.append((member.weights, own if gone is None else own & ~gone))
+    return found
+
+
+def _warn_of_emptied(masks: Sequence[tuple[Weights, Array]]) -> None:
+    """Of variables that had weights, and have none now."""
+    paths = [
+        w.leaf.path for w, own in masks
+        if own.size and not isinstance(own, jax.core.Tracer) and not bool(own.any())
+        and (w.gone is None or not bool(w.gone.all()))
+    ]  # fmt: skip
+    if paths:
+        names = ", ".join(paths[:SHOWN]) + (f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else "")
+        warnings.warn(
+            f"the mask leaves no weight of {names}, so nothing passes there; at_least=0.01 keeps a hundredth of every "
+            "variable, and keep= spares some",
+            EmptiedWarning,
+            stacklevel=4,
+        )
+
+
+def like_params(params: Any, masks: Mapping[str, Any]) -> Any:
     """A pytree like `params`: the masks by path, True elsewhere."""
     leaves: list[Leaf] = leaves_of(params)
     arrays = values_of(params)
-    flat = [masks.get(leaf.path, _true(array)) for leaf, array in zip(leaves, arrays, strict=True)]
+    flat = [masks[leaf.path] if leaf.path in masks else _true(a) for leaf, a in zip(leaves, arrays, strict=True)]
     return jax.tree.unflatten(jax.tree.structure(tree_of(params)), flat)
 
 
 def _true(array: Any) -> Array:
     return jnp.ones(array.shape, bool, device=array.sharding if is_spread(array) else None)
-
-
-def prune(params: Any, mask: Any, to: Literal["zero", "initial"] = "zero", record_or_init_fn: Any = None) -> Any:
-    """The params with pruned weights at zero, or back where they began.
-
-    Args:
-      params: as in `awakened`.
-      mask: of booleans, as `awakened` returns it; False goes.
-      to: "zero", or "initial", which rewinds a weight to its initial value.
-      record_or_init_fn: as in `qrjax.changes`; needed for "initial".
-
-    Returns:
-      Params of the same structure; for an NNX module a new module.
-
-    Raises:
-      ValueError: if the mask has another structure or shape, or the initial values are not given.
-      TypeError: if the mask is not of booleans.
-
-    Example:
-      >>> import jax.numpy as jnp, qrjax
-      >>> qrjax.prune({"w": jnp.arange(3.0)}, {"w": jnp.array([True, False, True])})["w"].tolist()
-      [0.0, 0.0, 2.0]
-    """
-    choice("to", to, ("zero", "initial"))
-    flat = check_mask(mask, params)
-    if to == "zero":
-        new = [_chosen(m, a, a.dtype.type(0)) for m, a in zip(flat, values_of(params), strict=True)]
-        return with_values(params, new)
-    if record_or_init_fn is None:
-        raise ValueError("`record_or_init_fn` must be given for to='initial': it says where weights began")
-    begin: dict[str, Pair] = {pair.leaf.path: pair for pair in pairs(record_or_init_fn, params)}
-    new = []
-    for leaf, m, array in zip(leaves_of(params), flat, values_of(params), strict=True):
-        pair = begin.get(leaf.path)
-        new.append(array if pair is None else _chosen(m, array, initial_like(pair)))
-    return with_values(params, new)
-
-
-def _chosen(mask: Any, array: Any, other: Any) -> Any:
-    """NumPy's stay NumPy's, which may be of float64 where JAX has none."""
-    if isinstance(array, np.ndarray):
-        return np.where(np.asarray(mask), array, other)
-    return jnp.where(mask, array, other)
-
-
-def check_mask(mask: Any, params: Any) -> list[Any]:
-    """The mask's leaves, if they fit the params'.
-
-    Raises:
-      ValueError, TypeError: if they do not; the first that differs is named.
-    """
-    check_arrays("params", params)
-    check_arrays("mask", mask)
-    there = {leaf.path: array for leaf, array in zip(leaves_of(params), values_of(params), strict=True)}
-    here = {leaf.path: array for leaf, array in zip(leaves_of(mask), values_of(mask), strict=True)}
-    for path in [*there, *here]:
-        if path not in here or path not in there:
-            lacking = "mask" if path not in here else "params"
-            raise ValueError(f"`mask` and `params` differ in structure: the {lacking} lack {path!r}")
-    for path, array in there.items():
-        if here[path].shape != array.shape:
-            raise ValueError(f"`mask` has the shape {here[path].shape} at {path!r}, the params {array.shape}")
-        if here[path].dtype != np.dtype(bool):
-            raise TypeError(f"`mask` must be of booleans, got {here[path].dtype} at {path!r}; compare, as in w != 0")
-    return [here[path] for path in there]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.extend
 import numpy as np
 
 from qrjax._adapters._variables import leaves_of, path_name, traced_variables, tree_of, values_of
@@ -55,6 +56,20 @@ def check_arrays(name: str, tree: Any) -> None:
             raise TypeError(f"`{name}` must hold arrays, got {leaf!r}{place}")
 
 
+def check_not_traced(name: str, *trees: Any) -> None:
+    """Nothing, if no leaf is traced.
+
+    Raises:
+      TypeError: otherwise.
+    """
+    leaves = [leaf for tree in trees if not callable(tree) for leaf in jax.tree.leaves(tree_of(tree))]
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+        raise TypeError(
+            f"qrjax.{name} gives Python's numbers, so call it outside of jit and vmap, on the params that come out of "
+            "them; qrjax.mask and qrjax.prune work inside too"
+        )
+
+
 def trained(params: Any) -> Iterator[tuple[Leaf, Any]]:
     """The trained floating-point variables.
 
@@ -78,7 +93,12 @@ def _entries(initial: Any) -> list[Entry]:
     if callable(initial) and not _is_module(initial):
         program, shapes, _ = traced_variables(lambda _: initial(), jax.random.key(0))
         leaves = leaves_of(shapes)
-        origins = programmed(program, leaves, [True] * len(leaves), [jax.random.key(0)])
+        if any(isinstance(const, jax.core.Tracer) for const in program.consts):
+            # It depends on the program that this is called in, as on a key that is mapped over, and becomes its part.
+            arrays = jax.extend.core.jaxpr_as_fun(program)(jax.random.key(0))
+            return [Entry(leaf, held(leaf, a)) for leaf, a in zip(leaves, arrays, strict=True)]
+        with jax.ensure_compile_time_eval():  # inside a program too
+            origins = programmed(program, leaves, [True] * len(leaves), [jax.random.key(0)])
         return [Entry(leaf, origin) for leaf, origin in zip(leaves, origins, strict=True)]
     if initial is None or isinstance(initial, (str, bytes)):
         raise TypeError(

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 from jax import Array
 
 from qrjax._terminal._bar import bar
+from qrjax._terminal._received import received
 from qrjax._tracking._criteria import Criterion
-from qrjax._tracking._masks import Selection, awakened, prune
+from qrjax._tracking._masks import EmptiedWarning, mask
+from qrjax._tracking._neurons import InAxis, Whole
+from qrjax._tracking._pairs import check_not_traced
+from qrjax._tracking._prunable import Selection
+from qrjax._tracking._prune import prune
+from qrjax._words._numbers import real_number, whole_number
 
 
 class Sparsest(NamedTuple):
@@ -43,6 +50,10 @@ def max_sparsity(
     select: Selection = None,
     keep: Selection = None,
     key: Array | None = None,
+    within: Any = None,
+    at_least: float = 0.0,
+    whole: Whole = None,
+    in_axis: InAxis = None,
     steps: int = 10,
     progress: bool = True,
 ) -> Sparsest:
@@ -53,7 +64,8 @@ def max_sparsity(
 
     Args:
       loss_fn: params -> a number, on a batch of your choice; jit it.
-      record_or_init_fn, params, criterion, scope, select, keep, key: as in `qrjax.awakened`.
+      record_or_init_fn, params, criterion, scope, select, keep, key, within, at_least, whole, in_axis: as in
+        `qrjax.mask`.
       tolerance: by how much the loss may rise; not negative.
       to: what pruned weights become, as in `qrjax.prune`.
       steps: how often the interval is halved.
@@ -64,7 +76,8 @@ def max_sparsity(
 
     Raises:
       ValueError: if `tolerance` is negative or NaN, `steps` is below 1, or the loss is not finite to begin with;
-        and as `qrjax.awakened`.
+        and as `qrjax.mask`.
+      TypeError: if a number is none, or inside of `jax.jit` or `jax.vmap`.
 
     Example:
       >>> import jax.numpy as jnp, qrjax
@@ -74,23 +87,48 @@ def max_sparsity(
       >>> int(found.mask["w"].sum())
       2
     """
-    if not (isinstance(tolerance, (int, float)) and tolerance >= 0):
-        raise ValueError(f"`tolerance` is by how much the loss may rise, not negative and not NaN, got {tolerance!r}")
-    if not (isinstance(steps, int) and steps >= 1):
-        raise ValueError(f"`steps` must be a positive integer, got {steps!r}")
-    baseline = float(loss_fn(params))
+    allowed = _tolerance(tolerance)
+    steps = _steps(steps)
+    check_not_traced("max_sparsity", params, record_or_init_fn)
+    options: dict[str, Any] = {
+        "criterion": criterion, "scope": scope, "select": select, "keep": keep, "key": key, "within": within,
+        "at_least": at_least, "whole": whole, "in_axis": in_axis,
+    }  # fmt: skip
+    baseline = real_number(loss_fn(params))
     if not math.isfinite(baseline):
         raise ValueError(f"the loss is {baseline} before anything is pruned, so nothing can be compared with it")
 
     def attempt(sparsity: float) -> Sparsest:
-        mask = awakened(
-            record_or_init_fn, params, criterion=criterion, sparsity=sparsity, scope=scope, select=select, keep=keep,
-            key=key,
-        )  # fmt: skip
-        new = prune(params, mask, to, record_or_init_fn)
-        return Sparsest(sparsity, mask, new, float(loss_fn(new)), baseline)
+        kept = mask(record_or_init_fn, params, sparsity=sparsity, **options)
+        new = prune(params, kept, to, record_or_init_fn)
+        return Sparsest(sparsity, kept, new, real_number(loss_fn(new)), baseline)
 
-    return _bisected(attempt, baseline + float(tolerance), steps, progress)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", EmptiedWarning)  # of attempts; what is found is looked at again
+        found = _bisected(attempt, baseline + allowed, steps, progress)
+    mask(record_or_init_fn, params, sparsity=found.sparsity, **options)
+    return found
+
+
+def _tolerance(tolerance: Any) -> float:
+    try:
+        value = real_number(tolerance)
+    except TypeError:
+        value = math.nan
+    if not value >= 0:
+        shown = received(tolerance)
+        raise ValueError(f"`tolerance` is by how much the loss may rise, not negative and not NaN, got {shown}")
+    return value
+
+
+def _steps(steps: Any) -> int:
+    try:
+        value = whole_number(steps)
+    except TypeError:
+        value = 0
+    if value < 1:
+        raise ValueError(f"`steps` must be a positive integer, got {steps!r}")
+    return value
 
 
 def _bisected(attempt: Callable[[float], Sparsest], limit: float, steps: int, progress: bool) -> Sparsest:

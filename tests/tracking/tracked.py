@@ -67,11 +67,16 @@ def trained(initial: Any, seed: int = 0, share: float = 0.4, size: float = 0.02)
     return (wide(array) + step).astype(array.dtype)
 
 
-def kept(scores: list[np.ndarray], sparsity: float) -> list[np.ndarray]:
-    """Of all scores together, which stay: floor(sparsity * n + 1/2) go, the lowest, and of equal ones the last."""
+def kept(scores: list[np.ndarray], sparsity: float, alive: list[np.ndarray] | None = None) -> list[np.ndarray]:
+    """Of all scores together, which stay: floor(sparsity * n + 1/2) go, the lowest, and of equal ones the last.
+
+    What is not `alive` goes before the rest, and what of it is below zero counts as zero.
+    """
     flat = np.concatenate([np.ravel(s) for s in scores])
+    lives = np.ones(flat.size, bool) if alive is None else np.concatenate([np.ravel(a) for a in alive]) != 0
+    flat = np.where(lives, flat, np.maximum(flat, 0))
     # Sorted from the end, so that a stable sort puts the last of equal ones first.
-    order = (flat.size - 1 - np.argsort(flat[::-1], kind="stable"))[: math.floor(sparsity * flat.size + 0.5)]
+    order = (flat.size - 1 - np.lexsort((flat[::-1], lives[::-1])))[: math.floor(sparsity * flat.size + 0.5)]
     mask = np.ones(flat.size, bool)
     mask[order] = False
     cuts = np.cumsum([s.size for s in scores])[:-1]

@@ -1,0 +1,75 @@
+"""Which variables may lose weights."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from qrjax._tracking._criteria import WITH_INITIAL, Weights
+from qrjax._tracking._pairs import pairs, trained
+
+Selection = str | Sequence[str] | Callable[[str], bool] | None
+# What is seldom pruned, besides everything of one axis: stacked by a scan these have two.
+KEPT = ("bias", "scale")
+
+
+def prunable(
+    initial: Any, params: Any, criterion: str, select: Selection, keep: Selection, stays: Mapping[str, Any]
+) -> list[Weights]:
+    """The variables that may lose weights, `stays` being an earlier mask by their paths; errors as `qrjax.mask`."""
+    every = [Weights(*one, _gone(stays, one[0].path)) for one in _every(initial, params, criterion)]
+    chosen = _default if select is None else _matching("select", select)
+    spared = (lambda _: False) if keep is None else _matching("keep", keep)
+    found = [w for w in every if (chosen(w.leaf) if select is None else chosen(w.leaf.path))]
+    found = [w for w in found if not spared(w.leaf.path)]
+    if not found:
+        raise ValueError(
+            f"no variable is left to prune with `select` {select!r} and `keep` {keep!r}; paths: "
+            + ", ".join(w.leaf.path for w in every)
+        )
+    for weights in found:
+        _check_finite(weights)
+    return found
+
+
+def _every(initial: Any, params: Any, criterion: str) -> list[tuple[Any, Any, Any]]:
+    if initial is not None:
+        return [(pair.leaf, pair.array, pair) for pair in pairs(initial, params)]
+    if criterion in WITH_INITIAL:
+        raise ValueError(
+            f"`criterion` {criterion!r} compares with the initial weights, so `record_or_init_fn` must not be None"
+        )
+    return [(leaf, array, None) for leaf, array in trained(params)]
+
+
+def _gone(stays: Mapping[str, Any], path: str) -> Any:
+    return ~jnp.asarray(stays[path]) if path in stays else None
+
+
+def _default(leaf: Any) -> bool:
+    return len(leaf.shape) > 1 and leaf.path.rpartition("/")[2] not in KEPT
+
+
+def _matching(name: str, selection: Any) -> Callable[[Any], bool]:
+    if callable(selection):
+        return selection
+    patterns = [selection] if isinstance(selection, str) else selection
+    if not isinstance(patterns, Collection) or not all(isinstance(p, str) for p in patterns):
+        raise TypeError(f"`{name}` must be a pattern, patterns or a function of a path, got {selection!r}")
+    return lambda path: any(fnmatch.fnmatchcase(path, p) for p in patterns)
+
+
+def _check_finite(weights: Weights) -> None:
+    # A program cannot stop because of what it computes.
+    if isinstance(weights.array, jax.core.Tracer):
+        return
+    if not bool(jnp.isfinite(weights.array).all()):
+        bad = int(jnp.sum(~jnp.isfinite(weights.array)))
+        raise ValueError(
+            f"{weights.leaf.path!r} holds {bad} NaN or infinite weights, which no criterion can rank; "
+            "qrjax.changes counts them"
+        )

@@ -1,0 +1,43 @@
+"""A number as people have it: Python's, NumPy's, or an array of no axes."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import jax
+import numpy as np
+
+
+def real_number(value: Any) -> float:
+    """A real number of any kind as Python's.
+
+    Raises:
+      TypeError: if it is none (neither is a truth value or a text), or traced.
+    """
+    if isinstance(value, (str, bytes, jax.core.Tracer)) or _is_truth(value) or np.shape(value) != ():
+        raise TypeError(f"not a real number: {type(value).__name__}")
+    try:
+        return float(_here(value))
+    except ValueError as error:
+        raise TypeError(str(error)) from None
+
+
+def whole_number(value: Any) -> int:
+    """An integer of any kind as Python's; not 2.0, which is a real number.
+
+    Raises:
+      TypeError: if it is none, or traced.
+    """
+    if isinstance(value, jax.core.Tracer) or _is_truth(value):
+        raise TypeError(f"not an integer: {type(value).__name__}")
+    return operator.index(_here(value))
+
+
+def _is_truth(value: Any) -> bool:
+    return isinstance(value, bool) or getattr(value, "dtype", None) == np.dtype(bool)
+
+
+def _here(value: Any) -> Any:
+    # Asked for by name, so that a guard against transfers lets it pass.
+    return jax.device_get(value) if isinstance(value, jax.Array) else value
