@@ -14,11 +14,13 @@ from jax import Array, lax
 from qrjax._words._keys import key_words
 from qrjax._words._pairs import Pair
 from qrjax._words._splitmix import component_words, output, stack
+from qrjax._words._transfers import transferring
 
 # Words of paths are padded to a multiple of this, so that one compilation serves nearly all paths.
 PADDING = 64
 
 
+@transferring
 def block_key(key: Array, *path: str | int) -> Array:
     """The key of the block at `path` below `key`: a pure function of both, what `qrjax.block` gives to models.
 

@@ -1,0 +1,56 @@
+"""Under a guard against transfers: what a function's arguments ask for passes, and only that."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+from tracked import same_leaves
+
+import qrjax
+
+KEY = jax.random.key(2)
+LAYER, X = nn.Dense(4, kernel_init=qrjax.he_normal_hash()), jnp.ones((2, 3))
+INIT = functools.partial(LAYER.init, KEY, X)
+PARAMS = INIT()["params"]
+NOW = jax.tree.map(lambda w: w + 1, PARAMS)
+MASK = qrjax.mask(INIT, NOW, sparsity=0.5)
+ORTHOGONAL = qrjax.orthogonal_qr()
+TOLERANCE = jnp.float32(3)
+LOSS = jax.jit(lambda p: p["kernel"].sum())
+CALLS = {
+    "orthogonal.at": lambda: ORTHOGONAL.at(KEY, (3, 4), (1, slice(2))),
+    "changes": lambda: qrjax.changes(INIT, NOW, 0.1),
+    "delta": lambda: qrjax.changes(INIT, NOW).delta("kernel"),
+    "mask": lambda: qrjax.mask(INIT, NOW, sparsity=0.5, within=MASK, at_least=0.1),
+    "mask by threshold": lambda: qrjax.mask(None, NOW, criterion="random", threshold=0.5),
+    "pattern": lambda: qrjax.mask(PARAMS, NOW, sparsity="1:2"),
+    "filters": lambda: qrjax.mask(None, NOW, criterion="magnitude", sparsity=0.5, whole="filter"),
+    "prune": lambda: qrjax.prune(NOW, MASK),
+    "prune to initial": lambda: qrjax.prune(NOW, MASK, "initial", INIT),
+    "max_sparsity": lambda: qrjax.max_sparsity(LOSS, INIT, NOW, TOLERANCE, steps=1, progress=False),
+    "stream": lambda: qrjax.he_normal_hash().stream("a", 1)(KEY, (3, 4)),
+    "block_key": lambda: jax.random.key_data(qrjax.block_key(KEY, "a", 3)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_transfers_that_are_asked_for(name):
+    expected = CALLS[name]()
+    with jax.transfer_guard("disallow"):
+        found = CALLS[name]()
+        with pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device"):
+            jnp.arange(3) + 1
+    if isinstance(found, qrjax.Changes):
+        assert found.to_json() == expected.to_json()
+    else:
+        same_leaves(*[jax.tree.map(jnp.asarray, tree) for tree in (found, expected)])
+
+
+def test_what_forbids_all_transfers_holds():
+    with (
+        jax.transfer_guard("disallow_explicit"),
+        pytest.raises(jax.errors.JaxRuntimeError, match="Disallowed host-to-device"),
+    ):
+        CALLS["prune"]()
