@@ -25,6 +25,7 @@ from qrjax._interpreter._walk import Walk
 from qrjax._rules._operands import Opaque, Value, described
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._received import received
+from qrjax._words._numbers import real_number
 
 Selection = str | Sequence[str] | Callable[[str], bool] | None
 
@@ -101,10 +102,8 @@ def check_target(target: Any) -> float:
     if isinstance(target, jax.core.Tracer):
         raise TypeError(f"{what}, got a traced value; the walk needs its size: pass a number, or multiply the result")
     try:
-        if isinstance(target, (bool, str, bytes)) or np.shape(target) != ():
-            raise TypeError
-        found = float(target)
-    except (TypeError, ValueError):
+        found = real_number(target)
+    except TypeError:
         raise TypeError(f"{what}, got {received(target)}; {BY_NAME.format('target')}") from None
     if not (found > 0 and math.isfinite(found)):
         raise ValueError(f"`target` is a second moment, so it must be positive and finite, got {found!r}")

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from qrjax._adapters._variables import path_name
+from qrjax._initializers._arguments import number
 
 
 class CenteredState(NamedTuple):
@@ -39,6 +40,7 @@ def centered_unit_norm(select: Callable[[str, Any], bool] | None = None, axis: i
       An `optax.GradientTransformation`; its `update` needs `params`.
 
     Raises:
+      TypeError, ValueError: if `eps` is no finite number.
       ValueError: in `update`, without `params`.
 
     Example:
@@ -55,6 +57,8 @@ def centered_unit_norm(select: Callable[[str, Any], bool] | None = None, axis: i
     import optax
 
     chosen = select or _weights
+    # Traced, where optax.inject_hyperparams makes it.
+    least = eps if isinstance(eps, jax.core.Tracer) else number("eps", eps)
 
     def init(params: Any) -> CenteredState:
         return CenteredState(
@@ -73,7 +77,7 @@ def centered_unit_norm(select: Callable[[str, Any], bool] | None = None, axis: i
         moved = w + update
         centred = moved - jnp.mean(moved, others, keepdims=True)
         found = jnp.sqrt(jnp.mean(jnp.square(centred), others, keepdims=True))
-        return centred * jnp.where(found > eps, norm / jnp.maximum(found, eps), 1) - w
+        return centred * jnp.where(found > least, norm / jnp.maximum(found, least), 1) - w
 
     def update(updates: Any, state: CenteredState, params: Any = None) -> tuple[Any, CenteredState]:
         if params is None:

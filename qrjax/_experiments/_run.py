@@ -13,7 +13,7 @@ from qrjax._experiments._records import NAMES, Record, blank, digest, identity
 from qrjax._experiments._schemes import Scheme
 from qrjax._experiments._settings import Settings
 from qrjax._files._journal import Journal, opened
-from qrjax._sweep._seeds import check_chunk, checked
+from qrjax._sweep._seeds import checked, checked_chunk
 from qrjax._terminal._bar import bar
 
 KIND = "qrjax.experiments"
@@ -70,7 +70,7 @@ def run(
     """
     listed = [experiments] if isinstance(experiments, Settings) else list(experiments)
     numbers, scheme = checked(seeds), _scheme(scheme)
-    check_chunk(chunk)
+    chunk = checked_chunk(chunk)
     first = _one_dataset(listed)
     data = load(
         first.dataset, None if folder is None else Path(folder), checksums=checksums, vocabulary=first.vocabulary,

@@ -50,7 +50,7 @@ class Scheme:
     def __post_init__(self) -> None:
         chosen("scheme", self.name, list(SCHEMES))
         for name in ("min_dim", "count", "range", "epochs", "repetitions"):
-            positive(name, getattr(self, name))
+            object.__setattr__(self, name, positive(name, getattr(self, name)))
         if self.count > self.range:
             raise ValueError(f"`count` {self.count} starting dimensions need a `range` as large, got {self.range}")
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
 from qrjax._datasets._dataset import Dataset
 from qrjax._experiments._initializers import INITIALIZERS, SOURCES, kernel_inits
+from qrjax._words._numbers import real_number, whole_number
 
 if TYPE_CHECKING:
     import flax.linen as nn
@@ -103,15 +103,14 @@ class Settings:
         if self.limit is not None:
             positive("limit", self.limit)
         rate = self.learning_rate
-        is_number = isinstance(rate, (int, float, np.number)) and not isinstance(rate, bool)
-        if rate is not None and not (is_number and 0 < rate <= LARGEST_RATE):
+        if rate is not None and not 0 < _real(rate) <= LARGEST_RATE:
             raise ValueError(f"`learning_rate` must be a positive number, got {rate!r}; for example 0.001")
         if self.model == "transformer" and self.units % self.heads:
             raise ValueError(f"`units` {self.units} must be a multiple of `heads` {self.heads}")
 
     def _make_plain(self) -> None:
         # Python's own numbers, so that equal settings are equal in a file, too.
-        rate = OPTIMIZERS[self.optimizer] if self.learning_rate is None else float(self.learning_rate)
+        rate = OPTIMIZERS[self.optimizer] if self.learning_rate is None else real_number(self.learning_rate)
         object.__setattr__(self, "learning_rate", rate)
         object.__setattr__(self, "filters", tuple(map(int, self.filters)))
         for name in ("epochs", "batch_size", "units", "heads", "blocks", "vocabulary", "length", "limit"):
@@ -157,9 +156,23 @@ def chosen(name: str, value: Any, choices: Sequence[str]) -> str:
     raise ValueError(f"`{name}` {value!r} is unknown; {guess} must be one of {', '.join(choices)}")
 
 
-def positive(name: str, value: Any) -> None:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or not 1 <= value <= MOST:
+def positive(name: str, value: Any) -> int:
+    """`value` as an int, from 1 to MOST."""
+    try:
+        number = whole_number(value)
+    except TypeError:
+        number = 0
+    if not 1 <= number <= MOST:
         raise ValueError(f"`{name}` must be a positive integer, got {value!r}")
+    return number
+
+
+def _real(value: Any) -> float:
+    """A real number; NaN if it is none."""
+    try:
+        return real_number(value)
+    except TypeError:
+        return math.nan
 
 
 def _mlp(layers: int) -> Model:

@@ -12,6 +12,7 @@ import numpy as np
 from qrjax._experiments._initializers import SOURCES
 from qrjax._experiments._records import Record
 from qrjax._experiments._settings import chosen
+from qrjax._words._numbers import real_number
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -108,8 +109,7 @@ def compare(records: Iterable[Record], *, baseline: str = "random", target: floa
       (1, 0.0237, 0.975)
     """
     chosen("baseline", baseline, list(SOURCES))
-    if target is not None and not (isinstance(target, (int, float)) and 0 < target < 1):
-        raise ValueError(f"`target` must be an accuracy between 0 and 1, got {target!r}")
+    target = None if target is None else _accuracy(target)
     groups = _grouped(records)
     found = []
     for group, sources in groups.items():
@@ -178,6 +178,16 @@ def _compared(
         high, float((gaps > 0).mean() + (gaps == 0).mean() / 2), p_value, p_value, target, soon, their_soon, reached,
         they_reached, None,
     )  # fmt: skip
+
+
+def _accuracy(target: Any) -> float:
+    try:
+        found = real_number(target)
+    except TypeError:
+        found = np.nan
+    if not 0 < found < 1:
+        raise ValueError(f"`target` must be an accuracy between 0 and 1, got {target!r}")
+    return found
 
 
 def epochs_to(accuracies: Floats, target: float) -> tuple[float, float]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from qrjax._layouts._coordinates import Shape
 from qrjax._terminal._received import is_key, received
+from qrjax._words._numbers import real_number
 
 MODES = ("fan_in", "fan_out", "fan_avg", "fan_geo_avg")
 LARGEST_AXIS = 2**31 - 1
@@ -70,10 +71,8 @@ def _real(name: str, value: Any) -> float:
             "draw with a static one and multiply the result"
         )
     try:
-        if isinstance(value, (str, bytes)) or np.shape(value) != ():
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError):
+        return real_number(value)
+    except TypeError:
         raise TypeError(f"`{name}` must be a real number, got {received(value)}") from None
 
 

@@ -25,6 +25,7 @@ from qrjax._signals._quadrature import (
 from qrjax._signals._recipe import Recipe
 from qrjax._signals._tables import Shape
 from qrjax._signals._weight import Weight
+from qrjax._words._numbers import real_number
 
 # Relations to older sources that a source remembers; signals meet their kin within a few operations.
 KIN = 20
@@ -190,7 +191,7 @@ class Signal:
         shape: Shape, mean: float = 0.0, variance: float = 1.0, dtype: Any = np.float32, rho: Floats | None = None
     ) -> Signal:
         """A normal array; independent elements, unless `rho` says otherwise."""
-        shape = tuple(shape)
+        shape, mean, variance = tuple(shape), real_number(mean), real_number(variance)
         if variance <= 0:
             return Signal.constant(mean, shape, dtype)
         table = _tables.independent(shape) if rho is None else _tables.settled(rho, shape)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from qrjax._words._numbers import whole_number
+
 MOST = 2**32 - 1
 # More at once is a slip of the finger: their numbers alone would fill the memory.
 MANY = 10_000_000
@@ -45,10 +47,19 @@ def _is_number(seeds: Any) -> bool:
     return hasattr(seeds, "__index__") and np.ndim(seeds) == 0
 
 
-def check_chunk(chunk: Any) -> None:
-    """Raises a ValueError if this is no number of seeds side by side."""
-    if chunk is not None and not (isinstance(chunk, (int, np.integer)) and not isinstance(chunk, bool) and chunk > 0):
+def checked_chunk(chunk: Any) -> int | None:
+    """A number of seeds side by side; None for as many as fit.
+
+    Raises:
+      ValueError: if it is neither.
+    """
+    try:
+        found = None if chunk is None else whole_number(chunk)
+    except TypeError:
+        found = 0
+    if found is not None and found < 1:
         raise ValueError(f"`chunk` must be a positive integer, got {chunk!r}; None finds one that fits")
+    return found
 
 
 def as_array(seeds: Sequence[int]) -> np.ndarray[Any, Any]:

@@ -19,7 +19,7 @@ from qrjax._adapters._variables import path_name
 from qrjax._files._journal import Journal, Record, decoded, encoded, opened
 from qrjax._sweep import _memory
 from qrjax._sweep._results import Sweep
-from qrjax._sweep._seeds import as_array, check_chunk, checked, padded
+from qrjax._sweep._seeds import as_array, checked, checked_chunk, padded
 from qrjax._terminal._bar import bar
 
 KIND = "qrjax.sweep"
@@ -85,7 +85,7 @@ def sweep(
       ((8,), True)
     """
     numbers = checked(seeds)
-    check_chunk(chunk)
+    chunk = checked_chunk(chunk)
     plain = _plain(settings)
     with nullcontext() if file is None else opened(file, KIND) as journal:
         before = _continued(journal)

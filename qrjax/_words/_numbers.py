@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from typing import Any
 
@@ -21,6 +22,8 @@ def real_number(value: Any) -> float:
         return float(_here(value))
     except ValueError as error:
         raise TypeError(str(error)) from None
+    except OverflowError:  # an integer beyond all floats
+        return math.copysign(math.inf, 1 if value > 0 else -1)
 
 
 def whole_number(value: Any) -> int:
