@@ -16,7 +16,7 @@ def real_number(value: Any) -> float:
     Raises:
       TypeError: if it is none (neither is a truth value or a text), or traced.
     """
-    if isinstance(value, (str, bytes, jax.core.Tracer)) or _is_truth(value) or np.shape(value) != ():
+    if isinstance(value, (bool, str, bytes, jax.core.Tracer)) or _kind(value) in "bc" or np.shape(value) != ():
         raise TypeError(f"not a real number: {type(value).__name__}")
     try:
         return float(_here(value))
@@ -32,13 +32,14 @@ def whole_number(value: Any) -> int:
     Raises:
       TypeError: if it is none, or traced.
     """
-    if isinstance(value, jax.core.Tracer) or _is_truth(value):
+    if isinstance(value, (bool, jax.core.Tracer)) or _kind(value) == "b":
         raise TypeError(f"not an integer: {type(value).__name__}")
     return operator.index(_here(value))
 
 
-def _is_truth(value: Any) -> bool:
-    return isinstance(value, bool) or getattr(value, "dtype", None) == np.dtype(bool)
+def _kind(value: Any) -> str:
+    """NumPy's letter: "b" for truth values, "c" for complex numbers."""
+    return str(getattr(getattr(value, "dtype", None), "kind", "-"))
 
 
 def _here(value: Any) -> Any:
