@@ -111,9 +111,9 @@ def outcome(network: Network, data: Digits, sparsities: Sequence[float], steps: 
     for criterion in CRITERIA:
         for sparsity in sparsities:
             key = jax.random.key(seed)
-            mask = qrjax.awakened(record, variables, criterion=criterion, sparsity=sparsity, key=key)
+            mask = qrjax.mask(record, variables, criterion=criterion, sparsity=sparsity, key=key)
             zeroed = qrjax.prune(variables, mask)
-            again = trained(network, zeroed, data, qrjax.pruned(optimizer, mask), steps // 4, seed + 1)
+            again = trained(network, zeroed, data, qrjax.keep_pruned(optimizer, mask), steps // 4, seed + 1)
             ways = (zeroed, qrjax.prune(variables, mask, "initial", record), again)
             for way, pruned in zip(WAYS, ways, strict=True):
                 found[criterion, sparsity, way] = accuracy(network, pruned, data)

@@ -126,5 +126,3 @@ def _check_alike(members: Sequence[Member]) -> None:
         if units_of(other) != units_of(first):
             a, b = (f"{units_of(m)} at {m.weights.leaf.path!r}" for m in (first, other))
             raise ValueError(f"`whole` 'head' needs as many heads in every projection, got {a} and {b}")
-
-

@@ -41,7 +41,7 @@ SHARDED = """
     record = qrjax.record(lambda key: make(), key=keys[0], by="init")
     criteria = ("change", "relative_change", "movement", "magnitude", "random")
     cases = list(zip(criteria, itertools.cycle(("layer", "global"))))[CASES]
-    masks = [qrjax.awakened(make, now, criterion=c, sparsity=0.37, scope=s) for c, s in cases]
+    masks = [qrjax.mask(make, now, criterion=c, sparsity=0.37, scope=s) for c, s in cases]
     pruned = [qrjax.prune(now, masks[0], to, make) for to in ("zero", "initial")]
     expected = qrjax.changes(make, now, 0.001)
     forms = {"function": make, "record": record, "variables": begin, "sharded variables": spread(begin)}
@@ -52,7 +52,7 @@ SHARDED = """
             assert all(getattr(a, n) == getattr(b, n) for n in EXACT), (name, a, b)
             np.testing.assert_allclose(*[[getattr(r, n) for n in ROUNDED] for r in (a, b)], rtol=1e-5)
         assert qrjax.changes(form, spread(begin)).total.changed == 0
-        again = [qrjax.awakened(form, params, criterion=c, sparsity=0.37, scope=s) for c, s in cases]
+        again = [qrjax.mask(form, params, criterion=c, sparsity=0.37, scope=s) for c, s in cases]
         again_pruned = [qrjax.prune(params, again[0], to, form) for to in ("zero", "initial")]
         for a, b in zip((*again, *again_pruned), (*masks, *pruned)):
             same_leaves(a, b)
@@ -85,9 +85,9 @@ EXPLICIT = """
     spread = {"w": jax.device_put(now["w"], NamedSharding(mesh, P("x", "y")))}
     assert qrjax.changes(make, spread).total.changed == qrjax.changes(make, now).total.changed
     for options in ({"sparsity": 0.3}, {"threshold": 0.01}, {"sparsity": 0.3, "criterion": "random"}):
-        mask = qrjax.awakened(make, spread, **options)
+        mask = qrjax.mask(make, spread, **options)
         assert mask["w"].sharding.spec == P("x", "y")
-        assert np.array_equal(mask["w"], qrjax.awakened(make, now, **options)["w"])
+        assert np.array_equal(mask["w"], qrjax.mask(make, now, **options)["w"])
         for to in ("zero", "initial"):
             new = qrjax.prune(spread, mask, to, make)
             assert new["w"].sharding.spec == P("x", "y")

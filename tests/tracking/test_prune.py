@@ -37,7 +37,7 @@ def test_to_zero_and_to_the_initial_bits(dtype):
     begin = make(dtype)
     now = by_hand(begin)
     before = jax.tree.map(np.array, now)
-    mask = qrjax.awakened(None, now, criterion="random", sparsity=0.6, select="*")
+    mask = qrjax.mask(None, now, criterion="random", sparsity=0.6, select="*")
     zero = jax.tree.map(lambda m, x: np.where(m, x, np.zeros_like(x)), mask, before)
     first = jax.tree.map(lambda m, x, x0: np.where(m, x, x0), mask, before, jax.tree.map(np.array, begin))
     record = qrjax.record(lambda key: make(dtype), key=KEY, by="init")  # noqa: ARG005
@@ -73,7 +73,7 @@ def test_an_nnx_module_gives_a_new_one():
     model = build()
     model.layer.kernel[...] = model.layer.kernel[...] + 1
     kernel = np.array(model.layer.kernel[...])
-    mask = qrjax.awakened(None, model, criterion="magnitude", sparsity=0.5)
+    mask = qrjax.mask(None, model, criterion="magnitude", sparsity=0.5)
     there = np.asarray(mask["layer"]["kernel"][...])
     assert there.sum() == 15
     for to, other in (("zero", np.zeros_like(kernel)), ("initial", np.asarray(build().layer.kernel[...]))):
@@ -107,9 +107,9 @@ def test_pruned_weights_stay_and_others_train_as_if_alone(name, to):
         return jnp.mean(((h @ p["b"]["kernel"] + p["b"]["bias"][None]) @ p["c"] - y) ** 2)
 
     now = by_hand(make())
-    mask = qrjax.awakened(make, now, sparsity=0.7)
+    mask = qrjax.mask(make, now, sparsity=0.7)
     params = start = qrjax.prune(now, mask, to, make)
-    optimizer = qrjax.pruned(OPTIMIZERS[name], mask)
+    optimizer = qrjax.keep_pruned(OPTIMIZERS[name], mask)
     state = optimizer.init(params)
 
     @jax.jit
@@ -153,7 +153,7 @@ def test_pruned_passes_extra_arguments_on():
         return jax.tree.map(lambda u: u * value, updates), state
 
     inner = optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)
-    optimizer = qrjax.pruned(inner, {"w": jnp.array([True, False])})
+    optimizer = qrjax.keep_pruned(inner, {"w": jnp.array([True, False])})
     params = {"w": jnp.ones(2)}
     updates, _ = optimizer.update({"w": jnp.full(2, 3.0)}, optimizer.init(params), params, value=2.0)
     assert updates["w"].tolist() == [6.0, 0.0]
@@ -169,10 +169,10 @@ class Normed(nnx.Module):
 
 def test_pruned_trains_an_nnx_model():
     model = Normed(nnx.Rngs(0))
-    mask = qrjax.awakened(None, model, criterion="magnitude", sparsity=0.5)
+    mask = qrjax.mask(None, model, criterion="magnitude", sparsity=0.5)
     model = qrjax.prune(model, mask)
     begin = np.array(model.layer.kernel[...])
-    tx = qrjax.pruned(optax.sgd(0.1, momentum=0.9), nnx.filter_state(mask, nnx.Param))
+    tx = qrjax.keep_pruned(optax.sgd(0.1, momentum=0.9), nnx.filter_state(mask, nnx.Param))
     optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
     x = jax.random.normal(KEY, (8, 4))
     for _ in range(3):
@@ -206,7 +206,7 @@ def test_the_known_largest_sparsity(left):
     assert (found.loss, found.baseline) == (0.0, 0.0)
     # One weight more is half a weight of sparsity away at most, and the search ends 2**-10 from that.
     assert abs(found.sparsity - (64 - left) / 64) <= 0.5 / 64 + 2**-10
-    same_leaves(qrjax.awakened(None, PARAMS, criterion="magnitude", sparsity=found.sparsity), found.mask)
+    same_leaves(qrjax.mask(None, PARAMS, criterion="magnitude", sparsity=found.sparsity), found.mask)
 
 
 def test_a_tolerance_of_zero_is_met_exactly():

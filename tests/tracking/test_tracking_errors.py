@@ -21,7 +21,7 @@ MASK = jax.tree.map(lambda x: jnp.ones(x.shape, bool), PARAMS)
 KERNEL = PARAMS["kernel"]
 FORMS = {"function": INIT, "record": RECORD, "variables": PARAMS}
 
-awakened = functools.partial(qrjax.awakened, sparsity=0.5)
+awakened = functools.partial(qrjax.mask, sparsity=0.5)
 CALLS = {
     "changes": qrjax.changes,
     "awakened": awakened,
@@ -71,14 +71,14 @@ def test_a_record_that_needs_the_model():
 
 @pytest.mark.parametrize("threshold", [-1e-9, -math.inf, math.nan, np.float32(-1)])
 def test_thresholds_out_of_range(threshold):
-    for call in (qrjax.changes, qrjax.awakened):
+    for call in (qrjax.changes, qrjax.mask):
         with pytest.raises(ValueError, match="`threshold` must not be negative or NaN, got"):
             call(INIT, PARAMS, threshold=threshold)
 
 
 @pytest.mark.parametrize("threshold", ["0.1x", [1.0], np.ones(2), 1j])
 def test_thresholds_that_are_no_numbers(threshold):
-    for call in (qrjax.changes, qrjax.awakened):
+    for call in (qrjax.changes, qrjax.mask):
         with pytest.raises(TypeError, match="`threshold` must be a number, got"):
             call(INIT, PARAMS, threshold=threshold)
 
@@ -86,7 +86,7 @@ def test_thresholds_that_are_no_numbers(threshold):
 @pytest.mark.parametrize("sparsity", [-0.01, 1.01, math.nan, math.inf])
 def test_sparsities_out_of_range(sparsity):
     with pytest.raises(ValueError, match=r"`sparsity` is the fraction of weights that go, in \[0, 1\], got"):
-        qrjax.awakened(INIT, PARAMS, sparsity=sparsity)
+        qrjax.mask(INIT, PARAMS, sparsity=sparsity)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +122,13 @@ def test_sparsities_out_of_range(sparsity):
 )
 def test_options_of_awakened(options, error, message):
     with pytest.raises(error, match=message):
-        qrjax.awakened(INIT, PARAMS, **options)
+        qrjax.mask(INIT, PARAMS, **options)
 
 
 @pytest.mark.parametrize("criterion", ["change", "relative_change", "movement"])
 def test_criteria_that_need_initial_values(criterion):
     with pytest.raises(ValueError, match=f"`criterion` '{criterion}' compares with the initial weights"):
-        qrjax.awakened(None, PARAMS, criterion=criterion, sparsity=0.5)
+        qrjax.mask(None, PARAMS, criterion=criterion, sparsity=0.5)
 
 
 @pytest.mark.parametrize(
@@ -143,10 +143,10 @@ def test_weights_that_no_criterion_ranks(value, options):
     broken = PARAMS | {"kernel": KERNEL.at[1, :2].set(value)}
     for criterion in ("change", "magnitude", "random"):
         with pytest.raises(ValueError, match=r"'kernel' holds 2 NaN or infinite weights.*qrjax\.changes counts"):
-            qrjax.awakened(INIT, broken, criterion=criterion, **options)
+            qrjax.mask(INIT, broken, criterion=criterion, **options)
     assert qrjax.changes(INIT, broken).total.not_finite == 2
     kept = PARAMS | {"bias": PARAMS["bias"].at[0].set(value)}
-    assert not np.asarray(qrjax.awakened(INIT, kept, sparsity=1)["kernel"]).any()
+    assert not np.asarray(qrjax.mask(INIT, kept, sparsity=1)["kernel"]).any()
 
 
 MASKS = {
@@ -176,7 +176,7 @@ def test_masks_that_do_not_fit(name):
     with pytest.raises(error, match=message):
         qrjax.prune(PARAMS, mask, "initial", INIT)
     with pytest.raises(error, match=message):
-        qrjax.pruned(optax.sgd(0.1), mask).init(PARAMS)
+        qrjax.keep_pruned(optax.sgd(0.1), mask).init(PARAMS)
 
 
 def test_options_of_prune():

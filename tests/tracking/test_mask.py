@@ -28,10 +28,10 @@ def assert_masks(initial, now, criterion, sparsity):
     scores = [score(criterion, initial[k], now[k]) for k in sorted(now)]
     options = {"criterion": criterion, "sparsity": sparsity, "select": "*"}
     warnings.simplefilter("ignore", qrjax.EmptiedWarning)
-    found = qrjax.awakened(initial, now, **options)
+    found = qrjax.mask(initial, now, **options)
     for path, s in zip(sorted(now), scores, strict=True):
         np.testing.assert_array_equal(found[path], kept([s], sparsity, [now[path]])[0])
-    found = qrjax.awakened(initial, now, scope="global", **options)
+    found = qrjax.mask(initial, now, scope="global", **options)
     for path, mask in zip(sorted(now), kept(scores, sparsity, [now[k] for k in sorted(now)]), strict=True):
         np.testing.assert_array_equal(found[path], mask)
 
@@ -68,9 +68,9 @@ def test_continuous_weights(criterion, dtype):
 
 def test_the_smallest_numbers_are_ranked_too():
     now = np.array([[1e-40, 0, 2e-40], [-1e-45, 1.0, -0.0]], np.float32)
-    found = qrjax.awakened(None, {"w": now}, criterion="magnitude", sparsity=0.5)["w"]
+    found = qrjax.mask(None, {"w": now}, criterion="magnitude", sparsity=0.5)["w"]
     assert found.tolist() == [[True, False, True], [False, True, False]]
-    found = qrjax.awakened({"w": np.zeros_like(now)}, {"w": now}, threshold=0.0)["w"]
+    found = qrjax.mask({"w": np.zeros_like(now)}, {"w": now}, threshold=0.0)["w"]
     assert found.tolist() == [[True, False, True], [True, True, False]]
 
 
@@ -79,7 +79,7 @@ def test_the_smallest_numbers_are_ranked_too():
 def test_a_threshold_keeps_what_is_larger(criterion, threshold):
     initial = np.asarray(qrjax.normal_hash(0.5)(KEY, (60, 50)))
     now = trained(initial, size=0.3)
-    found = qrjax.awakened({"w": initial}, {"w": now}, criterion=criterion, threshold=threshold)["w"]
+    found = qrjax.mask({"w": initial}, {"w": now}, criterion=criterion, threshold=threshold)["w"]
     np.testing.assert_array_equal(found, score(criterion, initial, now).astype(np.float64) > threshold)
 
 
@@ -88,7 +88,7 @@ def test_a_threshold_keeps_what_is_larger(criterion, threshold):
 def test_a_threshold_of_change_keeps_what_changes_counts(threshold):
     init = lambda: {"w": qrjax.he_normal_hash()(KEY, (80, 90))}  # noqa: E731
     now = {"w": trained(init()["w"])}
-    mask = qrjax.awakened(init, now, threshold=threshold)["w"]
+    mask = qrjax.mask(init, now, threshold=threshold)["w"]
     assert int(mask.sum()) == qrjax.changes(init, now, threshold)["w"].changed
     assert int(mask.sum()) == expected(init()["w"], now["w"], threshold)["changed"]
 
@@ -97,7 +97,7 @@ def test_a_threshold_of_change_keeps_what_changes_counts(threshold):
 def test_nothing_and_everything(scope):
     params = {"w": np.ones((3, 4), np.float32), "v": np.arange(6, dtype=np.float32).reshape(2, 3)}
     for sparsity, value in ((0, True), (1, False), (0.0, True), (np.float32(1), False)):
-        found = qrjax.awakened(None, params, criterion="magnitude", sparsity=sparsity, scope=scope)
+        found = qrjax.mask(None, params, criterion="magnitude", sparsity=sparsity, scope=scope)
         assert all((np.asarray(mask) == value).all() for mask in found.values())
 
 
@@ -105,7 +105,7 @@ def test_random_is_fixed_by_key_and_path():
     params = {"a": np.ones((30, 20), np.float32), "b": np.zeros((30, 20), np.float32)}
 
     def masks(key=None, params=params):
-        return qrjax.awakened(None, params, criterion="random", sparsity=0.4, key=key)
+        return qrjax.mask(None, params, criterion="random", sparsity=0.4, key=key)
 
     first = masks()
     same_leaves(masks(jax.random.key(0)), first)
@@ -113,9 +113,7 @@ def test_random_is_fixed_by_key_and_path():
     assert (np.asarray(first["a"]) != np.asarray(first["b"])).any()
     assert (np.asarray(masks(jax.random.key(1))["a"]) != np.asarray(first["a"])).any()
     assert all(int(np.sum(~np.asarray(m))) == 240 for m in first.values())
-    whole = np.asarray(
-        qrjax.awakened(None, {"a": np.ones((400, 500), np.float32)}, criterion="random", sparsity=0.4)["a"]
-    )
+    whole = np.asarray(qrjax.mask(None, {"a": np.ones((400, 500), np.float32)}, criterion="random", sparsity=0.4)["a"])
     # By rows and columns five standard deviations of a binomial share.
     for axis, n in ((0, 400), (1, 500)):
         assert np.abs(whole.mean(axis) - 0.6).max() < 5 * np.sqrt(0.24 / n)
@@ -130,7 +128,7 @@ def names(**options):
         "table": {"embedding": (4, 3)},
     }
     params = jax.tree.map(lambda shape: np.ones(shape, np.float32), params, is_leaf=lambda x: isinstance(x, tuple))
-    mask = qrjax.awakened(None, params, criterion="magnitude", sparsity=1.0, **options)
+    mask = qrjax.mask(None, params, criterion="magnitude", sparsity=1.0, **options)
     assert jax.tree.structure(mask) == jax.tree.structure(params)
     flat = jax.tree_util.tree_flatten_with_path(mask)[0]
     return {"/".join(p.key for p in path) for path, m in flat if not np.asarray(m).any()}
@@ -156,7 +154,7 @@ class Model(nn.Module):
 def test_linen_variables_have_masks_of_their_own_structure():
     variables = Model().init(KEY, jnp.ones((1, 5)))
     for tree in (variables, variables["params"]):
-        mask = qrjax.awakened(None, tree, criterion="random", sparsity=0.5)
+        mask = qrjax.mask(None, tree, criterion="random", sparsity=0.5)
         assert jax.tree.structure(mask) == jax.tree.structure(tree)
         off = [int(np.sum(~np.asarray(m))) for m in jax.tree.leaves(mask)]
         assert sorted(off) == [0] * (len(off) - 1) + [15]
@@ -164,9 +162,9 @@ def test_linen_variables_have_masks_of_their_own_structure():
 
 def test_nnx_modules_have_masks_like_their_states():
     model = nnx.Linear(6, 5, rngs=nnx.Rngs(0))
-    mask = qrjax.awakened(None, model, criterion="magnitude", sparsity=0.5)
+    mask = qrjax.mask(None, model, criterion="magnitude", sparsity=0.5)
     assert jax.tree.structure(mask) == jax.tree.structure(nnx.state(model))
-    same_leaves(qrjax.awakened(None, nnx.state(model), criterion="magnitude", sparsity=0.5), mask)
+    same_leaves(qrjax.mask(None, nnx.state(model), criterion="magnitude", sparsity=0.5), mask)
     np.testing.assert_array_equal(mask["kernel"][...], kept([np.abs(model.kernel[...])], 0.5)[0])
     assert np.asarray(mask["bias"][...]).all()
 
