@@ -41,6 +41,7 @@ def test_every_example_is_run_here():
         "multihost",
         "own_layer",
         "plot_signal",
+        "prune_in_rounds",
         "record_in_checkpoint",
         "train_and_eval",
         "two_blocks",
@@ -177,6 +178,25 @@ def test_which_weights_learned(example, tmp_path, capsys, monkeypatch, criteria)
     printed = capsys.readouterr().out
     assert "Dense_1/kernel" in printed
     assert "pruned weights to initial:" in printed
+
+
+@pytest.mark.parametrize(
+    "criteria", [("change",), pytest.param(("magnitude", "movement", "change"), marks=pytest.mark.slow)], ids=len
+)
+def test_prune_in_rounds(example, tmp_path, capsys, monkeypatch, criteria):
+    path = tmp_path / "rounds.png"
+    monkeypatch.setattr(example("prune_in_rounds"), "CRITERIA", criteria)
+    options = ["--seeds", "2", "--steps", "200", "--width", "32", "--sparsity", "0.5", "0.9", "--output", str(path)]
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer's power
+        found = example("prune_in_rounds").main(options)
+    sizes = (64 * 32, 32 * 32, 32 * 10)
+    assert set(found.after) == {(criterion, way) for criterion in criteria for way in ("one shot", "rounds")}
+    for case, cells in found.after.items():
+        assert (cells[:, 0] > 90).all()
+        # In both ways a share of every kernel is gone, to one weight, and stays gone while the rest is trained.
+        assert found.left[case].tolist() == [[sum(n - int(s * n + 0.5) for n in sizes) for s in (0.5, 0.9)]] * 2
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert "one shot" in capsys.readouterr().out
 
 
 def test_record_in_checkpoint(example, capsys):
