@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from qrjax._layouts._coordinates import Shape
 from qrjax._tracking._bits import is_zero, ordered
 from qrjax._tracking._chunks import is_spread
 from qrjax._tracking._criteria import scores
@@ -38,7 +37,7 @@ def ranks(group: Group, criterion: str, key: Array) -> Ranks:
     found = [(scores(criterion, m.weights, key), m.weights.array, m.weights.gone) for m in group]
     if group[0].units is None:
         value, array, gone = found[0]
-        return Ranks(value, _ranked(value, is_zero(array), gone))
+        return Ranks(value, _ranked_weights(value, array, gone))
     parts = [_unit_sums(*one, units=m.units) for one, m in zip(found, group, strict=True)]
     weights = sum(math.prod(m.weights.leaf.shape) for m in group)
     units = math.prod(parts[0][0].shape)
@@ -48,6 +47,11 @@ def ranks(group: Group, criterion: str, key: Array) -> Ranks:
 
 
 _JOINS: Any = (jnp.add, jnp.logical_and, jnp.logical_and)
+
+
+@jax.jit
+def _ranked_weights(value: Array, array: Array, gone: Array | None) -> Array:
+    return _ranked(value, is_zero(array), gone)
 
 
 @jax.jit
@@ -75,14 +79,16 @@ def spread(kept: Array, group: Group) -> Iterator[tuple[Member, Array]]:
         if member.units is None:
             yield member, kept
             continue
-        array, shape = member.weights.array, member.weights.leaf.shape
-        make = functools.partial(_broadcast, shape=shape, units=member.units)
+        array = member.weights.array
+        others = tuple(a for a in range(array.ndim) if a not in member.units)
+        make = functools.partial(_broadcast, others=others)
         laid_out = jax.jit(make, out_shardings=array.sharding) if is_spread(array) else make
-        yield member, laid_out(kept)
+        yield member, laid_out(kept, array)
 
 
-def _broadcast(kept: Array, *, shape: Shape, units: tuple[int, ...]) -> Array:
-    return jax.lax.broadcast_in_dim(kept, shape, units)
+def _broadcast(kept: Array, array: Array, *, others: tuple[int, ...]) -> Array:
+    # With ones like the array, which inside a program may say how they lie over devices.
+    return jnp.expand_dims(kept, others) & jnp.ones_like(array, bool)
 
 
 def patterned(rank: Array, axes: Sequence[int], most: int, of: int, like: Any) -> Array:
@@ -97,10 +103,10 @@ def _patterned(rank: Array, *, axes: tuple[int, ...], most: int, of: int) -> Arr
     order = (*axes, *rest)
     moved = jnp.transpose(rank, order)
     n = math.prod(moved.shape[: len(axes)])
-    flat = moved.reshape(n, math.prod(moved.shape[len(axes) :]))
+    neurons, rows = math.prod(moved.shape[len(axes) :]), -(-n // of)
+    flat = moved.reshape(n, neurons)
     # What fills the last row up goes before all else: of equal ranks the last do.
-    flat = jnp.pad(flat, ((0, -n % of), (0, 0)))
-    rows = ~flat.reshape(-1, of, flat.shape[1])
-    place = jnp.argsort(jnp.argsort(rows, axis=1, stable=True), axis=1)
+    flat = jnp.pad(flat, ((0, rows * of - n), (0, 0)))
+    place = jnp.argsort(jnp.argsort(~flat.reshape(rows, of, neurons), axis=1, stable=True), axis=1)
     kept = (place < most).reshape(flat.shape)[:n].reshape(moved.shape)
     return jnp.transpose(kept, np.argsort(order).tolist())

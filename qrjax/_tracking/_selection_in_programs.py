@@ -10,9 +10,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.sharding import NamedSharding, PartitionSpec
 
 from qrjax._tracking._selection import BITS
 
@@ -70,10 +72,19 @@ def _first(which: Array, count: Array) -> Array:
     here, earlier = which, jnp.zeros(which.shape, bool)
     same = jnp.ones(which.shape, bool)
     for axis, n in enumerate(which.shape):
-        along = jnp.sum(here, axis=[a for a in range(which.ndim) if a != axis], dtype=jnp.int32)
+        along = _whole(jnp.sum(here, axis=[a for a in range(which.ndim) if a != axis], dtype=jnp.int32))
         index = jnp.sum(jnp.cumsum(along) <= count, dtype=jnp.int32)
         count = count - jnp.sum(jnp.where(jnp.arange(n, dtype=jnp.int32) < index, along, 0), dtype=jnp.int32)
         place = lax.broadcasted_iota(jnp.int32, which.shape, axis)
         earlier, same = earlier | (same & (place < index)), same & (place == index)
         here = here & (place == index)
     return earlier
+
+
+def _whole(counts: Array) -> Array:
+    """Counts on every device, where a mesh wants to be told so before they are summed up one after the other."""
+    sharding = jax.typeof(counts).sharding
+    if all(part is None for part in sharding.spec):
+        return counts
+    found: Array = jax.sharding.reshard(counts, NamedSharding(sharding.mesh, PartitionSpec(None)))
+    return found

@@ -84,14 +84,20 @@ EXPLICIT = """
     now = {"w": jnp.asarray(trained(make()["w"]))}
     spread = {"w": jax.device_put(now["w"], NamedSharding(mesh, P("x", "y")))}
     assert qrjax.changes(make, spread).total.changed == qrjax.changes(make, now).total.changed
-    for options in ({"sparsity": 0.3}, {"threshold": 0.01}, {"sparsity": 0.3, "criterion": "random"}):
-        mask = qrjax.mask(make, spread, **options)
-        assert mask["w"].sharding.spec == P("x", "y")
-        assert np.array_equal(mask["w"], qrjax.mask(make, now, **options)["w"])
-        for to in ("zero", "initial"):
-            new = qrjax.prune(spread, mask, to, make)
-            assert new["w"].sharding.spec == P("x", "y")
-            assert np.array_equal(new["w"], qrjax.prune(now, mask, to, make)["w"])
+    cases = (
+        {"sparsity": 0.3}, {"threshold": 0.01}, {"sparsity": 0.3, "criterion": "random"}, {"sparsity": "2:4"},
+        {"sparsity": 0.5, "whole": "filter"}, {"sparsity": 0.9, "scope": "global", "at_least": 0.2},
+    )
+    for options in cases:
+        expected = qrjax.mask(make, now, **options)
+        for run in (lambda f: f, jax.jit):
+            mask = run(lambda p: qrjax.mask(make, p, **options))(spread)
+            assert mask["w"].sharding.spec == P("x", "y")
+            assert np.array_equal(mask["w"], expected["w"])
+            for to in ("zero", "initial"):
+                new = run(lambda p, m: qrjax.prune(p, m, to, make))(spread, mask)
+                assert new["w"].sharding.spec == P("x", "y")
+                assert np.array_equal(new["w"], qrjax.prune(now, expected, to, make)["w"])
     print("ok")
 """
 

@@ -1,5 +1,7 @@
 """N:M patterns, whole filters and whole heads, against loops in NumPy."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -164,6 +166,36 @@ def test_slices_along_any_axes():
     mask = np.asarray(qrjax.mask(None, {"w": w}, criterion="magnitude", sparsity=0.5, whole=(2, 0))["w"])
     units = kept([np.abs(w).mean(1, dtype=np.float32)], 0.5)[0]
     np.testing.assert_array_equal(mask, np.broadcast_to(units[:, None], w.shape))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, jnp.bfloat16, np.complex64])
+def test_any_kind_of_numbers(dtype):
+    begin, now = ({"w": weights(8, 6).astype(dtype)} for _ in range(2))
+    for options, left in (
+        ({"sparsity": "2:4"}, 24),
+        ({"sparsity": 0.5, "whole": "filter"}, 24),
+        ({"sparsity": 0.75}, 12),
+    ):
+        mask = qrjax.mask(begin, now, **options)
+        assert int(mask["w"].sum()) == left
+        same_leaves(qrjax.mask(begin, qrjax.prune(now, mask), within=mask, **options), mask)
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (0, 5), (3, 0, 2)])
+def test_shapes_that_are_hardly_kernels(shape):
+    params = {"w": jnp.ones(shape)}
+
+    def masks(params):
+        ask = functools.partial(qrjax.mask, None, params, criterion="magnitude", select="*")
+        return (
+            ask(sparsity=0.4),
+            ask(sparsity="2:4"),
+            ask(sparsity=0.4, whole="filter"),
+            ask(sparsity=0.4, at_least=0.1),
+        )
+
+    same_leaves(jax.jit(masks)(params), masks(params))
+    assert [int(m["w"].sum()) for m in masks(params)] == ([3, 3, 5, 3] if shape == (5,) else [np.size(params["w"])] * 4)
 
 
 def test_heads_that_differ_in_number():
