@@ -70,13 +70,16 @@ def _chosen(mask: Any, array: Any, other: Any) -> Any:
 def check_mask(mask: Any, params: Any) -> list[Any]:
     """The mask's leaves in the order of the params', if they fit; None for what one of optax's wrappers left out.
 
+    What is no parameter, such as statistics, may be missing in the params.
+
     Raises:
       ValueError, TypeError: if they do not; the first that differs is named.
     """
     check_arrays("params", params)
     check_arrays("mask", mask)
     there = {leaf.path: array for leaf, array in zip(leaves_of(params), values_of(params), strict=True)}
-    here = {leaf.path: array for leaf, array in zip(leaves_of(mask), values_of(mask), strict=True)}
+    whole = list(zip(leaves_of(mask), values_of(mask), strict=True))
+    here = {leaf.path: array for leaf, array in whole if leaf.trained or leaf.path in there}
     holes = {"mask": holes_of(mask), "params": holes_of(params)}
     for path in [*there, *here]:
         lacking = "mask" if path not in here else "params" if path not in there else None

@@ -21,8 +21,8 @@ def keep_pruned(optimizer: Any, mask: Any) -> Any:
 
     Args:
       optimizer: an `optax.GradientTransformation`.
-      mask: of booleans, as `qrjax.mask` returns it for the params that the optimizer gets; False stays. For an
-        NNX module with other variables too: nnx.filter_state(mask, nnx.Param).
+      mask: of booleans, as `qrjax.mask` returns it for the params that the optimizer gets, or for all variables;
+        False stays. Where it gets some params only: nnx.filter_state(mask, nnx.LoRAParam).
 
     Returns:
       An `optax.GradientTransformationExtraArgs`, whose state is the optimizer's.

@@ -161,6 +161,21 @@ def test_partitions_of_an_nnx_model():
         assert (np.asarray(now) != old).any()
 
 
+@pytest.mark.parametrize("framework", ["linen", "nnx"])
+def test_the_mask_of_all_variables_is_one_of_the_params(framework):
+    statistics = {"norm": {"mean": jnp.zeros(3)}}
+    if framework == "linen":
+        variables, params = {"params": PARAMS, "batch_stats": statistics}, PARAMS
+    else:
+        variables = nnx.state(nnx.Dict(w=nnx.Param(PARAMS["head"]["kernel"]), mean=nnx.BatchStat(jnp.zeros(3))))
+        params = nnx.filter_state(variables, nnx.Param)
+    mask = qrjax.mask(None, variables, criterion="magnitude", sparsity=0.5)
+    optimizer = qrjax.keep_pruned(optax.identity(), mask)
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    assert sum(int(jnp.sum(x == 0)) for x in jax.tree.leaves(updates)) == (16 if framework == "linen" else 6)
+    same_leaves(updates, qrjax.prune(params, mask))
+
+
 # --- JAX keys among the variables
 
 
