@@ -10,6 +10,7 @@ import numpy as np
 
 from qrjax._adapters._variables import holes_of, leaves_of, values_of, with_values
 from qrjax._initializers._arguments import choice
+from qrjax._interpreter._model import Leaf
 from qrjax._terminal._received import is_key
 from qrjax._tracking._initial import initial_like
 from qrjax._tracking._pairs import Pair, check_arrays, pairs
@@ -24,7 +25,7 @@ def prune(params: Any, mask: Any, to: Literal["zero", "initial"] = "zero", recor
 
     Args:
       params: as in `qrjax.mask`.
-      mask: of booleans, as `qrjax.mask` returns it; False goes.
+      mask: of booleans, as `qrjax.mask` returns it, for all variables or for the parameters alone; False goes.
       to: "zero", or "initial", which rewinds a weight to its initial value.
       record_or_init_fn: as in `qrjax.changes`; needed for "initial".
 
@@ -68,29 +69,28 @@ def _chosen(mask: Any, array: Any, other: Any) -> Any:
 
 
 def check_mask(mask: Any, params: Any) -> list[Any]:
-    """The mask's leaves in the order of the params', if they fit; None for what one of optax's wrappers left out.
+    """The mask's leaves in the order of the params', if they fit; None for what it lacks.
 
-    What is no parameter, such as statistics, may be missing in the params.
+    What is no parameter, such as statistics, may be missing in either, and what one of optax's wrappers left out.
 
     Raises:
       ValueError, TypeError: if they do not; the first that differs is named.
     """
     check_arrays("params", params)
     check_arrays("mask", mask)
-    there = {leaf.path: array for leaf, array in zip(leaves_of(params), values_of(params), strict=True)}
-    whole = list(zip(leaves_of(mask), values_of(mask), strict=True))
-    here = {leaf.path: array for leaf, array in whole if leaf.trained or leaf.path in there}
+    there, here = ({leaf.path: leaf for leaf in leaves_of(tree)} for tree in (params, mask))
     holes = {"mask": holes_of(mask), "params": holes_of(params)}
-    for path in [*there, *here]:
+    for path, leaf in (there | here).items():
         lacking = "mask" if path not in here else "params" if path not in there else None
-        if lacking and not _is_within(path, holes[lacking]):
+        if lacking and leaf.trained and not _is_within(path, holes[lacking]):
             raise ValueError(f"`mask` and `params` differ in structure: the {lacking} lack {path!r}")
     for path in [path for path in there if path in here]:
         _check_fit(path, here[path], there[path])
-    return [here.get(path) for path in there]
+    flat = dict(zip(here, values_of(mask), strict=True))
+    return [flat.get(path) for path in there]
 
 
-def _check_fit(path: str, mask: Any, array: Any) -> None:
+def _check_fit(path: str, mask: Leaf, array: Leaf) -> None:
     if mask.shape != array.shape:
         raise ValueError(f"`mask` has the shape {mask.shape} at {path!r}, the params {array.shape}")
     if mask.dtype != np.dtype(bool):

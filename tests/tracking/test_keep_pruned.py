@@ -174,6 +174,11 @@ def test_the_mask_of_all_variables_is_one_of_the_params(framework):
     updates, _ = optimizer.update(params, optimizer.init(params), params)
     assert sum(int(jnp.sum(x == 0)) for x in jax.tree.leaves(updates)) == (16 if framework == "linen" else 6)
     same_leaves(updates, qrjax.prune(params, mask))
+    # And the other way round: the params' mask is one of all variables.
+    own = qrjax.mask(None, params, criterion="magnitude", sparsity=0.5)
+    same_leaves(qrjax.prune(variables, own), qrjax.prune(variables, mask))
+    more = {"criterion": "magnitude", "sparsity": 0.8}
+    same_leaves(qrjax.mask(None, variables, within=own, **more), qrjax.mask(None, variables, within=mask, **more))
 
 
 # --- JAX keys among the variables
