@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from qrjax._interpreter._model import laws_of
 from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._shards import in_shards
 from qrjax._rules._operands import KNOWN_SIZE, Known, Opaque, Value
+from qrjax._signals._recipe import NOISE
 from qrjax._signals._signal import Signal
 
 
@@ -45,7 +47,7 @@ def origin(init: Callable[..., Any], arrays: Sequence[Any], variables: Any, size
         {},
     )
     count = len(jax.tree.leaves(shapes))
-    laws = functools.cache(functools.partial(_initial_laws, program, inputs, count))
+    laws = functools.cache(functools.partial(_initial_laws, program, arrays, count))
     return Origin(shapes, laws, functools.partial(_initial_values, program, arrays), program)
 
 
@@ -81,11 +83,23 @@ def law_of_array(value: Any) -> Value:
     return Signal.normal(tuple(value.shape), mean, variance, np.dtype(value.dtype))
 
 
-def _initial_laws(program: Any, inputs: Sequence[Any], count: int) -> list[Value]:
+def _initial_laws(program: Any, arrays: Sequence[Any], count: int) -> list[Value]:
     """The laws of the variables that an initialization program returns."""
     part, used = part_of(program, [True] * count)
-    values: list[Value] = [Opaque(()), *(Opaque(tuple(a.shape)) for a in inputs)]
-    return laws_of(part, [v for v, use in zip(values, used, strict=True) if use])
+    values: list[Value] = [Opaque(()), *(Opaque(np.shape(a)) for a in arrays)]
+    laws = laws_of(part, [v for v, use in zip(values, used, strict=True) if use])
+    iterated = [isinstance(law, Signal) and law.recipe is not None and law.recipe.summed for law in laws]
+    if not any(iterated):
+        return laws
+    # Draws that were multiplied with each other, as by a power iteration: one of them says what no law does.
+    with jax.ensure_compile_time_eval():
+        drawn = iter(_initial_values(program, list(map(abstract, arrays)), jax.random.key(0), iterated))
+        return [_as_drawn(next(drawn)) if by else law for law, by in zip(laws, iterated, strict=True)]
+
+
+def _as_drawn(value: Any) -> Value:
+    law = law_of_array(value)
+    return dataclasses.replace(law, recipe=NOISE) if isinstance(law, Signal) else Known(law.array, random=True)
 
 
 def _filled(arrays: Sequence[Any]) -> list[Any]:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 from qrjax._interpreter._binding import bind
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 # What sums over a parameter's axis, or looks up in it: the operands that may be the weight.
 SUMS = {"dot_general": (0, 1), "conv_general_dilated": (1,), "ragged_dot": (1,), "ragged_dot_general": (1,),
         "gather": (0,)}  # fmt: skip
+# Sums of products of what was drawn.
+PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
 # A layer's own nonlinearity: weights are not passed through these after a sum.
 SQUASHING = frozenset({"tanh", "logistic", "erf", "erfc", "sin", "cos"})
 
@@ -70,6 +73,8 @@ def _told(
         return result
     if result.weight is not None and result.weight.key not in kind.leaves:
         return tagged(result)  # a layer of a stack
+    if kind.noise and equation.name in PRODUCTS and all(r is not None and r.noise for r in map(recipe_of, values)):
+        kind = dataclasses.replace(kind, summed=True)
     if kind.leaves:
         if equation.name in SUMS:
             kind = dataclasses.replace(kind, summed=True, acts=kind.acts or _acts(equation, values))
@@ -233,6 +238,7 @@ def sampled(value: Value, leaf: Callable[[Any], Signal]) -> Value:
         if recipe.note is None:
             assert recipe.make is not None
             return list(recipe.make(*arrays))
-        return [Known(np.asarray(r)) for r in bind(recipe.note[0], [v.array for v in arrays])]
+        with jax.ensure_compile_time_eval():  # arrays that exist, within a program that is being traced
+            return [Known(np.asarray(r)) for r in bind(recipe.note[0], [v.array for v in arrays])]
 
     return followed(value, make, lambda law: array(leaf(law)))

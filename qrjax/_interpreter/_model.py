@@ -204,7 +204,8 @@ def _tagged(leaf: Leaf, law: Value, draws: dict[Source, Any]) -> Signal:
     """A parameter that may turn out to be a weight."""
     signal = described(law)
     unknown = isinstance(law, Signal) and law.is_constant and law.recipe is UNKNOWN
-    weight = dataclasses.replace(Weight.of(leaf.path, len(leaf.shape)), unknown=unknown)
+    own = law.array if isinstance(law, Known) else None
+    weight = dataclasses.replace(Weight.of(leaf.path, len(leaf.shape)), unknown=unknown, own=own)
     if isinstance(signal, ComplexSignal):
         # Its variance is that of both parts together.
         half = dataclasses.replace(weight, factor=math.sqrt(0.5))

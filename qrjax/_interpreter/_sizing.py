@@ -61,9 +61,11 @@ class Trials:
             gain = gains.get(key)
             if gain is None and key in self.walk.gains.variances:
                 gain = math.sqrt(self.walk.gains.variances[key])
+            if not self.walk.gains.decides:
+                return _as_it_is(law)
             if gain is not None and self.walk.gains.own and not law.is_constant:
                 return scaled(untold(law), gain / own_gain(law))
-            return untold(law) if gain is None else with_gain(law, gain, self.walk.gains.law)
+            return _as_it_is(law) if gain is None else with_gain(law, gain, self.walk.gains.law)
 
         return leaf
 
@@ -80,6 +82,13 @@ class Trials:
 
     def _doubled(self, own: Mapping[Key, float], key: Key) -> float:
         return max(1e-300, _moment(self.output({**own, key: 2 * own[key]})))
+
+
+def _as_it_is(law: Signal) -> Signal:
+    """A parameter with its own elements, where they are at hand: what an iteration finds in them no law tells."""
+    assert law.weight is not None
+    own = law.weight.own
+    return untold(law) if own is None or law.weight.layer else dataclasses.replace(untold(law), array=own)
 
 
 def _moment(output: Signal) -> float:
@@ -103,11 +112,12 @@ def size(walk: Walk, weight: Signal, make: Make) -> tuple[Signal, Sized]:
     """The output of a function of weights, with the scale of its parameters at which it has the target."""
     laws = leaves_of(weight)
     main = max(laws.values(), key=lambda law: (not law.is_constant, law.shape == weight.shape, law.size))
-    gains = walk.gains
+    gains, trials = walk.gains, Trials(walk, weight, make)
     if not gains.decides:
         beside = tuple(law.weight for law in laws.values() if _is_fixed(law) and law.mean != 0)
-        return make(untold(weight)), Sized(main.weight, math.sqrt(main.variance), beside)
-    trials = Trials(walk, weight, make)
+        iterated = weight.recipe is not None and weight.recipe.summed and weight.recipe.state
+        result = trials.output({}) if iterated else make(untold(weight))
+        return result, Sized(main.weight, math.sqrt(main.variance), beside)
     drawn = {k: own_gain(law) for k, law in laws.items() if gains.touches(law.weight) and not _is_fixed(law)}
     decided = [k for k in drawn if k in gains.variances]
     if decided:

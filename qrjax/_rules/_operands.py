@@ -79,7 +79,9 @@ def derived(operands: Sequence[Value], make: Callable[..., Sequence[Any]], numbe
     leaves = {key: law for recipe in known for key, law in recipe.leaves.items()}
     told = {name: any(getattr(r, name) for r in known) for name in ("data", "noise", "state", "summed", "acts")}
     if not leaves:
-        return NOISE if told["noise"] else STATE if told["state"] else FIXED
+        if told["noise"]:
+            return Recipe(noise=True, summed=True) if told["summed"] else NOISE
+        return STATE if told["state"] else FIXED
     return Recipe(leaves, operands, make, number, **told)
 
 

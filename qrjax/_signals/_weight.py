@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
 
 from qrjax._signals._tables import Shape, groups
 
@@ -26,6 +29,7 @@ class Weight:
       axes: for each of its axes the axes of the parameter that lie in it, merged; one of which it is only a part is
         named twice. None where it is not known.
       places: for each of its axes the positions along the parameter's that it has, None for all of them in order.
+      own: the whole parameter's elements as the module has them, where they are at hand.
     """
 
     path: str
@@ -36,6 +40,7 @@ class Weight:
     unknown: bool = False
     axes: tuple[tuple[int, ...], ...] | None = None
     places: tuple[tuple[int, ...] | None, ...] = ()
+    own: NDArray[Any] | None = None
 
     @staticmethod
     def of(path: str, ndim: int) -> Weight:
