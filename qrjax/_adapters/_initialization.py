@@ -99,7 +99,9 @@ def _initial_laws(program: Any, arrays: Sequence[Any], count: int) -> list[Value
 
 def _as_drawn(value: Any) -> Value:
     law = law_of_array(value)
-    return dataclasses.replace(law, recipe=NOISE) if isinstance(law, Signal) else Known(law.array, random=True)
+    if isinstance(law, Signal):
+        return dataclasses.replace(law, recipe=NOISE)
+    return Known(law.array, random=True) if isinstance(law, Known) else law
 
 
 def _filled(arrays: Sequence[Any]) -> list[Any]:

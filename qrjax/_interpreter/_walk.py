@@ -35,6 +35,7 @@ from qrjax._rules import (  # noqa: F401
 )
 from qrjax._rules._complex import complex_rule, is_complex
 from qrjax._rules._equations import Equation
+from qrjax._rules._filters import responding
 from qrjax._rules._functions import numpy_form
 from qrjax._rules._operands import KNOWN_SIZE, Known, Opaque, Value, described, is_data
 from qrjax._rules._registry import CUSTOM, NEAR, RULES, STRUCTURAL
@@ -140,7 +141,7 @@ class Walk:
         if not self.correlated:
             results = [alone(r) if isinstance(r, Signal) else r for r in results]
         elif name not in CUSTOM:
-            results = self._with_twins(equation, values, results, eqn)
+            results = responding(equation, values, self._with_twins(equation, values, results, eqn))
         return told(self, eqn, equation, values, results)
 
     def again(self, eqn: Any, place: Place, values: list[Value]) -> list[Value]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,16 +14,13 @@ import numpy as np
 from qrjax._rules._equations import Equation
 from qrjax._rules._operands import Known, Opaque, Value, described
 from qrjax._rules._parts import moved, part
-from qrjax._rules._registry import structural
-from qrjax._rules._stacks import by_parts
+from qrjax._rules._registry import RULES, structural
+from qrjax._rules._stacks import by_parts, rearranged
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import chosen
-from qrjax._signals._quadrature import CDF, NODES, Floats, expectation
-from qrjax._signals._reduce import extreme, summed
+from qrjax._signals._quadrature import CDF, NODES, expectation
+from qrjax._signals._reduce import extreme, summed, summed_rows
 from qrjax._signals._signal import Signal, Source, related
-
-# So many shards' rows are added up one by one; more of them spread as these do.
-MOST = 64
 
 
 def shards(equation: Equation) -> int:
@@ -31,7 +30,36 @@ def shards(equation: Equation) -> int:
         return len(groups[0])
     names = equation.params.get("axes", equation.params.get("axis_name"))
     names = names if isinstance(names, (tuple, list)) else (names,)
-    return math.prod(_size(equation, name) for name in names)
+    return math.prod(_size(equation, name) for name in names if not isinstance(name, int))
+
+
+# What `vmap` with a name makes of these: reductions along an axis of the arrays themselves.
+ALONG = {"psum": "reduce_sum", "psum_invariant": "reduce_sum", "unreduced_psum": "reduce_sum", "pmax": "reduce_max",
+         "pmin": "reduce_min"}  # fmt: skip
+
+
+def _after(axes: tuple[int, ...]) -> Callable[[int], int | None]:
+    """Where an axis is when these are gone."""
+    return lambda axis: None if axis in axes else axis - sum(a < axis for a in axes)
+
+
+def _along_axes(equation: Equation, values: tuple[Value, ...]) -> list[Value]:
+    """The operands of a reduction over names, after that over axes by their numbers."""
+    axes = tuple(a for a in equation.params.get("axes", ()) if isinstance(a, int))
+    if not axes or any(isinstance(v, Opaque) for v in values):
+        return list(values)
+    name = ALONG[equation.name]
+    arrays: dict[str, Any] = {"reduce_sum": np.sum, "reduce_max": np.max, "reduce_min": np.min}
+    results: list[Value] = []
+    for value, output in zip(values, equation.outputs, strict=True):
+        inner = dataclasses.replace(equation, name=name, params={"axes": axes}, outputs=[output])
+        if isinstance(value, Known):
+            found: Value = dataclasses.replace(value, array=arrays[name](value.array, axes).astype(value.array.dtype))
+        else:
+            found = RULES[name](inner, value)  # type: ignore[assignment]
+            rearranged(value, found, _after(axes), functools.partial(RULES[name], inner))  # type: ignore[arg-type]
+        results.append(found)
+    return results
 
 
 def _size(equation: Equation, name: Any) -> int:
@@ -68,7 +96,7 @@ def _kin(result: Signal, x: Signal, n: int) -> Signal:
 @structural("psum", "psum_invariant", "unreduced_psum")
 def psum(equation: Equation, *values: Value) -> list[Value]:
     """The sum over the shards."""
-    n = shards(equation)
+    n, values = shards(equation), tuple(_along_axes(equation, values))
     results = [value if n == 1 else _sum(value, n) for value in values]
     for value, result in zip(values, results, strict=True):
         if n > 1 and isinstance(value, Signal):
@@ -89,7 +117,7 @@ def _sum(value: Value, n: int) -> Value:
     result = _kin(summed(_all(value, n), (0,)), value, n)
     if value.sample is None or result.is_constant:
         return result
-    return dataclasses.replace(result, fiber=value.fiber, sample=_summed_rows(value.sample, n))
+    return dataclasses.replace(result, fiber=value.fiber, sample=summed_rows(value.sample, n))
 
 
 def _normal_sum(x: Signal, n: int) -> Signal:
@@ -99,23 +127,15 @@ def _normal_sum(x: Signal, n: int) -> Signal:
     if which not in x.source.parts:
         x.source.parts[which] = related([(x.source, 1 / math.sqrt(n))])
     values = n * x.mean + math.sqrt(n) * (x.values - x.mean)
-    sample = None if x.sample is None else _summed_rows(x.sample, n)
+    sample = None if x.sample is None else summed_rows(x.sample, n)
     return x.fresh(values=values, source=x.source.parts[which], fiber=x.fiber, sample=sample, profiles=x.profiles)
-
-
-def _summed_rows(rows: Floats, n: int) -> Floats:
-    """Each row with those of n - 1 other shards, the same ones for all that is computed from these rows."""
-    few = max(1, min(n, len(rows) // 2, MOST))
-    step = len(rows) // few
-    mean = rows.mean()
-    deviations = sum((np.roll(rows - mean, k * step, axis=0) for k in range(few)), np.zeros_like(rows))
-    return n * mean + math.sqrt(n / few) * deviations
 
 
 @structural("pmax", "pmin")
 def pmax(equation: Equation, *values: Value) -> list[Value]:
     """The largest, or smallest, of the shards' values."""
     n, largest = shards(equation), equation.name == "pmax"
+    values = tuple(_along_axes(equation, values))
     return [
         v if n == 1 or _replicated(v) else _kin(extreme(_all(described(v), n), (0,), largest), described(v), n)
         for v in values

@@ -11,6 +11,7 @@ import numpy as np
 
 from qrjax._initializers._specification import LABEL, Specification
 from qrjax._rules._equations import Equation
+from qrjax._rules._filters import filtered, step
 from qrjax._rules._operands import Known, Opaque, Value, derived, described, tagged
 from qrjax._rules._parts import moved, part, without
 from qrjax._rules._registry import structural
@@ -113,11 +114,11 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
     counts: list[int] = []
     for done, i in enumerate(order):
         rest = 1
-        step = [_slice(v, i, keep_known=by_step) for v in inputs]
+        given = [step(v, _slice(v, i, keep_known=by_step), done) for v in inputs]
         kind = "layer" if layered else "time"
         if not by_step and done == MOST - 1:
             rest = length - done
-        results = equation.context.walk(p["jaxpr"], [*constants, *carry, *step], (kind, i, rest))
+        results = equation.context.walk(p["jaxpr"], [*constants, *carry, *given], (kind, i, rest))
         following, emitted = results[:carried], results[carried:]
         settled = not by_step and done + 1 >= LEAST and _repeats(carry, following)
         carry = following
@@ -127,9 +128,9 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
             break
         if settled and done + 1 < length:
             # The steps that remain are like this one: walked once more, to be counted as often as they occur.
-            step = [_slice(v, order[done + 1], keep_known=False) for v in inputs]
+            given = [step(v, _slice(v, order[done + 1], keep_known=False), done + 1) for v in inputs]
             rest = length - done - 1
-            results = equation.context.walk(p["jaxpr"], [*constants, *carry, *step], (kind, order[done + 1], rest))
+            results = equation.context.walk(p["jaxpr"], [*constants, *carry, *given], (kind, order[done + 1], rest))
             carry = results[:carried]
             outputs.append(results[carried:])
             counts.append(rest)
@@ -191,12 +192,13 @@ def _stack(steps: Sequence[Value], counts: Sequence[int], length: int, reverse: 
     parts = [described(s) for s in steps]
     if any(isinstance(p, ComplexSignal) for p in parts):
         both = _by_part(parts, lambda found: _stack(found, counts, length, reverse))
+        both = filtered(both, parts, length)
         return dataclasses.replace(both, recipe=derived(steps, lambda *o: [_stack(o, counts, length, reverse)]))
     last, previous = parts[-1], parts[-2] if len(parts) > 1 else parts[-1]
     lag = 0.0
     if last.source is not None and previous.source is not None and last is not previous:
         lag = alike(last.source, previous.source)
-    made = stacked(parts, counts, _far(last), lag)
+    made = filtered(stacked(parts, counts, _far(last), lag), parts, length)
     recipe = derived(steps, lambda *others: [_stack(others, counts, length, reverse)])
     return dataclasses.replace(made, recipe=recipe)
 

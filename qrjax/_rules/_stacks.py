@@ -64,6 +64,18 @@ def by_parts(rule: Rule, equation: Equation, operands: Sequence[Signal], result:
     _STACKS[result] = (axis, after)
 
 
+def rearranged(
+    stack: Value, result: Value, place: Callable[[int], int | None], rule: Callable[[Signal], Value]
+) -> None:
+    """Remembers that a rule acts on each part of a stack, whose axis it moves to another place, or takes away."""
+    if not isinstance(stack, Signal) or stack not in _STACKS or not isinstance(result, Signal) or result.is_constant:
+        return
+    axis, at = _STACKS[stack]
+    found = place(axis)
+    if found is not None:
+        _STACKS[result] = (found, functools.cache(lambda i: rule(described(at(i)))))
+
+
 def _of_one(rule: Rule, equation: Equation, operands: Sequence[Signal], stack: Signal, part: Signal) -> Value:
     own = [part if x is stack else Signal.constant(x.mean, part.shape if x.ndim else (), x.dtype) for x in operands]
     outputs = [jax.ShapeDtypeStruct(part.shape, o.dtype) for o in equation.outputs]

@@ -12,7 +12,7 @@ from qrjax._rules._equations import Equation
 from qrjax._rules._operands import KNOWN_SIZE, Known, Opaque, Value, described
 from qrjax._rules._parts import moved, part, without
 from qrjax._rules._registry import structural
-from qrjax._rules._stacks import remembered
+from qrjax._rules._stacks import rearranged, remembered
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import concatenated, surrounded
 from qrjax._signals._profiles import kept, normalized, renamed
@@ -22,7 +22,10 @@ from qrjax._signals._signal import Profiles, Signal
 @structural("transpose")
 def transpose(equation: Equation, x: Value) -> Value:
     """Permuted axes."""
-    return _permuted(x, tuple(equation.params["permutation"]))
+    order = tuple(equation.params["permutation"])
+    result = _permuted(x, order)
+    rearranged(x, result, order.index, lambda part: _permuted(part, order))
+    return result
 
 
 def _permuted(x: Value, order: tuple[int, ...]) -> Value:

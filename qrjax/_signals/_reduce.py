@@ -34,6 +34,10 @@ from qrjax._signals._tables import Shape
 
 # From so many summands on a sum is normal, or lognormal where its terms have one sign.
 MANY = 6
+# So many independent rows are added up one by one; more of them spread as these do.
+MOST = 64
+# Rows less alike than this have nothing in common.
+APART = 0.02
 # Two rows' aggregates correlate at most by this.
 ALIKE = 1 - 1e-6
 
@@ -53,8 +57,10 @@ def summed(x: Signal, axes: Sequence[int]) -> Signal:
     if n == 1:
         return x.fresh(shape=shape, rho=_tables.dropped(x.rho, axes), fiber=x.fiber, sample=x.sample)
     # Rows of what is present and of what is not; where only that is random, of that.
-    fiber, sample = row_sample(x if held.source is None else held, axes, n)
-    rows = None if sample is None else n * sample.mean(1, keepdims=True)
+    fiber, rows = _sums_again(x, axes, n)
+    if rows is None:
+        fiber, sample = row_sample(x if held.source is None else held, axes, n)
+        rows = None if sample is None else n * sample.mean(1, keepdims=True)
     table = _tables.pair_sums(_weakened(x, axes), axes, x.shape)
     signed = x.values.min() >= 0 or x.values.max() <= 0
     kept_axes = [a for a in range(x.ndim) if a not in axes]
@@ -67,6 +73,27 @@ def summed(x: Signal, axes: Sequence[int]) -> Signal:
     assert fiber is not None
     source = related([(fiber.parent, _tie(fiber, rows))])
     return aggregate.fresh(source=source, fiber=fiber, sample=rows, profiles=profiles)
+
+
+def _sums_again(x: Signal, axes: Sequence[int], n: int) -> tuple[Fiber | None, Floats | None]:
+    """Sums of what is an aggregate of rows already, on these rows, where those that are summed have nothing in common.
+
+    So what is computed from two such sums, of numbers and of their squares say, is computed from the same rows.
+    """
+    if x.sample is None or x.sample.shape[1] > 1 or x.fiber is None or x.fiber.valid is not None:
+        return None, None
+    if abs(float(_tables.differing(x.rho, axes, x.shape).flat[0])) > APART:
+        return None, None
+    return x.fiber, summed_rows(x.sample, n)
+
+
+def summed_rows(rows: Floats, n: int) -> Floats:
+    """Each row with n - 1 other independent ones, the same ones for all that is computed from these rows."""
+    few = max(1, min(n, len(rows) // 2, MOST))
+    step = len(rows) // few
+    mean = rows.mean()
+    deviations = sum((np.roll(rows - mean, k * step, axis=0) for k in range(few)), np.zeros_like(rows))
+    return n * mean + math.sqrt(n / few) * deviations
 
 
 def _told_apart(rho: Floats, elements: Floats) -> Floats:

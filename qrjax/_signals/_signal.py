@@ -157,6 +157,7 @@ class Signal:
       mask: which elements are absent; everything else is then about those that are present.
       bare: the same with the elements that a known mask set to one number as absent.
       shift: of a sum with a known array, the other summand and the array, whose length may be 1 along an axis.
+      response: of parts of another array and of sums of them, what they are of it (see `_responses`).
       drawn: whether the array is one draw of a random one, and what is computed from it another.
     """
 
@@ -177,6 +178,7 @@ class Signal:
     drawn: bool = False
     bare: Signal | None = None
     shift: tuple[Signal, NDArray[Any]] | None = None
+    response: Any = None
 
     # -- makers ------------------------------------------------------------------------------------------------
 
@@ -249,6 +251,7 @@ class Signal:
             "drawn": False,
             "bare": None,
             "shift": None,
+            "response": None,
         }
         return dataclasses.replace(self, **(dropped | changes))
 

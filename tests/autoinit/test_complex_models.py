@@ -33,6 +33,13 @@ def remembered(x, y):
     return lax.associative_scan(lambda a, b: (b[0] * a[0], b[0] * a[1] + b[1]), (decays, u))[1]
 
 
+def decaying(x, of, reverse=False):
+    """A function of the states of a recurrence with decays from .2 to .98."""
+    decays = jnp.linspace(0.2, 0.98, 16)
+    _, states = lax.scan(lambda h, u: (decays * h + u,) * 2, jnp.zeros(16), x.T[:, :16] + 0.1, reverse=reverse)
+    return of(states)
+
+
 # Functions of independent normal arrays.
 FUNCTIONS = {
     "complex": lax.complex,
@@ -72,6 +79,9 @@ FUNCTIONS = {
     "convolution by waves": lambda x, y: jnp.fft.irfft(jnp.fft.rfft(x, n=64) * jnp.fft.rfft(y, n=64), n=64)[:, :32],
     "blocks into zeros": written,
     "associative_scan": remembered,
+    "associative_scan, mean over time": lambda x, y: remembered(x, y).real.mean(0),
+    "scan, mean over time": lambda x: decaying(x, lambda states: states.mean(0)),
+    "scan, backwards": lambda x: decaying(x, lambda states: states.mean(0), reverse=True),
 }
 
 

@@ -84,6 +84,17 @@ def test_one_shard_is_the_program_without_names(name):
     assert law.second_moment == pytest.approx(np.square(y).mean(), rel=0.02, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["psum", "pmax", "pmin of squares", "a norm that stacks"])
+def test_axes_by_their_numbers(name):
+    """What vmap makes of a name within the model."""
+    function = jax.vmap(COLLECTIVES[name], axis_name="batch")
+    law = law_of(function, normal(SHARDS, 8, 6, mean=0.5), 1)
+    drawn = 0.5 + np.random.default_rng(1).standard_normal((2000, SHARDS, 8, 6), np.float32)
+    measured = np.asarray(jax.jit(jax.vmap(function))(drawn), np.float64)
+    assert law.mean == pytest.approx(measured.mean(), abs=0.02 * np.sqrt((measured**2).mean()))
+    assert law.second_moment == pytest.approx((measured**2).mean(), rel=0.05)
+
+
 def test_what_vmap_has_not():
     groups = law_of(lambda x: lax.psum(x, "batch", axis_index_groups=[[0, 1], [2, 3]]), normal(8, 16), SHARDS)
     assert groups.second_moment == pytest.approx(2.0)
