@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,35 +12,54 @@ from qrjax._signals import _tables
 from qrjax._signals._fibers import PAIRED, Fiber
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._quadrature import Floats
-from qrjax._signals._signal import Signal
+from qrjax._signals._signal import Signal, Source
 
 # Rows that differ are not one, however alike.
 ALIKE = 0.999
+Draws = Mapping[Source, Floats]
 Axes = tuple[Sequence[int], Sequence[int]]
 
 
-def attended(x: Signal, y: Signal, contract: Any, n: int, made: Signal) -> Signal:
+def attended(x: Signal, y: Signal, contract: Any, n: int, made: Signal, draws: Draws | None = None) -> Signal:
     """Attention looks where its values are large, if its scores and its values come from one input.
 
     With softmax weights p of scores a.x_j, normal x_j of variance 1 in D dimensions and values W x_j, the sum of
-    p_j x_j has the mean (1 - sum p^2) a by Stein's lemma, which adds Var(a.x) / D of the values' second moment.
+    p_j x_j has the mean (1 - sum p^2) a by Stein's lemma, which adds Var(a.x) / D of the values' second moment. Of
+    weights that were drawn, as where the largest scores alone are kept, the draws say how large their scores are.
     """
     if made.source is None or x.source is None or y.source is None:
         return made
     if x.source.born is not None and y.source.born is not None:
         made.source.scores = frozenset({x.source.born[0], y.source.born[0]})
         return made
-    for p, v, axes in ((x, y, contract[1]), (y, x, contract[0])):
+    for p, v, own, axes in ((x, y, contract[0], contract[1]), (y, x, contract[1], contract[0])):
         born = None if v.source is None else v.source.born
+        if born is not None and p.drawn and p.array is not None:
+            more = _lean(p, born[0], tuple(own), draws or {}) * _alone(v, axes) / born[1]
+            return made.fresh(values=made.values * math.sqrt(1 + more / made.second_moment), profiles=made.profiles)
         if born is None or p.fiber is None or not p.fiber.spread or p.fiber.n != n:
             continue
         ancestors = [p.fiber.parent, *p.fiber.parent.kin]
         if any(born[0] in source.scores for source in ancestors):
-            alone = v.second_moment - float(_tables.differing(v.moments, axes, v.shape).flat[0])
             tilt = p.fiber.spread[-1] * max(0.0, 1 - n * p.second_moment)
-            more = n * p.mean * tilt**2 / born[1] * max(0.0, alone)
+            more = n * p.mean * tilt**2 / born[1] * _alone(v, axes)
             return made.fresh(values=made.values * math.sqrt(1 + more / made.second_moment), profiles=made.profiles)
     return made
+
+
+def _alone(v: Signal, axes: Sequence[int]) -> float:
+    """The part of the values' second moment that those which are summed do not share."""
+    return max(0.0, v.second_moment - float(_tables.differing(v.moments, axes, v.shape).flat[0]))
+
+
+def _lean(p: Signal, parent: Source, axes: tuple[int, ...], draws: Draws) -> float:
+    """By how much a drawn softmax's sum of its scores is larger than that of independent numbers."""
+    for source, z in draws.items():
+        if parent in source.scores and z.shape == p.shape:
+            weights = np.asarray(p.array, np.float64)
+            more = (weights * z).sum(axes) ** 2 - (weights**2).sum(axes)
+            return max(0.0, float(more.mean()))
+    return 0.0
 
 
 def by_rows(x: Signal, y: Signal, contract: Axes, batch: Axes, made: Signal) -> Signal:

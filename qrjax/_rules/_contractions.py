@@ -13,6 +13,7 @@ from qrjax._rules._attention import attended, by_rows
 from qrjax._rules._equations import Equation
 from qrjax._rules._reductions import strengths, tap_moments, tap_profile, taps
 from qrjax._rules._registry import NEAR, signals
+from qrjax._rules._sampling import draws_of
 from qrjax._signals import _tables
 from qrjax._signals._profiles import kept
 from qrjax._signals._reduce import contracted
@@ -32,7 +33,7 @@ def dot_general(equation: Equation, x: Signal, y: Signal) -> Signal:
             equation, y, x, contract[0], fan, lambda w: contracted(w, y, contract, batch, equation.dtype)
         )
     made = contracted(x, y, contract, batch, equation.dtype)
-    return by_rows(x, y, contract, batch, attended(x, y, contract, fan, made))
+    return by_rows(x, y, contract, batch, attended(x, y, contract, fan, made, draws_of(equation.context)))
 
 
 @signals("ragged_dot", "ragged_dot_general")

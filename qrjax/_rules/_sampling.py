@@ -50,6 +50,11 @@ def sample(equation: Equation, *values: Value) -> list[Value]:
     return _results(equation, values, arrays)
 
 
+def draws_of(context: Context) -> Draws:
+    """What a walk has drawn of sources so far."""
+    return _draws.get(context, {})
+
+
 def _drawable(x: Signal) -> Signal:
     """The signal with its mask, where that is known, else as a mixture."""
     return x if x.mask is None else dataclasses.replace(resolved(x), bare=x if known_gates(x) else None)
