@@ -269,7 +269,8 @@ def keeps_the_largest(p, x):
 
 
 def test_attention_to_the_largest_scores_leans_towards_its_queries():
-    pair = (lambda key, x: {n: jax.random.normal(key, (64, 64)) for n in ("queries", "keys", "values", "out")},
-            keeps_the_largest)  # fmt: skip
-    octaves = [qrjax.measure(pair, qrjax.autoinit(pair, X, seed=s), X)[-1].octaves for s in range(3)]
-    assert abs(np.mean(octaves)) < 0.12  # without what the scores and the values share: .4
+    names = ("queries", "keys", "values", "out")
+    pair = (lambda key, _: {name: jax.random.normal(key, (64, 64)) for name in names}, keeps_the_largest)
+    x = np.random.default_rng(0).standard_normal((4, LENGTH, 64), np.float32)
+    octaves = [qrjax.measure(pair, qrjax.autoinit(pair, x, seed=s), x)[-1].octaves for s in range(2)]
+    assert abs(np.mean(octaves)) < 0.1  # without what the scores and the values share: .18
