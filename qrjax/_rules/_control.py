@@ -29,6 +29,8 @@ STEADY = 5e-4
 LEAST, MOST = 4, 256
 # Of what is computed on a sample of places, moments wander by this much.
 STEADY_SAMPLE = 6e-3
+# The last step is compared with so many before it.
+REMEMBERED = 8
 # Known inputs of this many steps at most are taken step by step.
 UNROLLED = 512
 # Loops without a settled state end after about so many equations; where their length is not known, after so many
@@ -194,13 +196,20 @@ def _stack(steps: Sequence[Value], counts: Sequence[int], length: int, reverse: 
         both = _by_part(parts, lambda found: _stack(found, counts, length, reverse))
         both = filtered(both, parts, length)
         return dataclasses.replace(both, recipe=derived(steps, lambda *o: [_stack(o, counts, length, reverse)]))
-    last, previous = parts[-1], parts[-2] if len(parts) > 1 else parts[-1]
-    lag = 0.0
-    if last.source is not None and previous.source is not None and last is not previous:
-        lag = alike(last.source, previous.source)
-    made = filtered(stacked(parts, counts, _far(last), lag), parts, length)
+    made = filtered(stacked(parts, counts, _far(parts[-1]), _lags(parts)), parts, length)
     recipe = derived(steps, lambda *others: [_stack(others, counts, length, reverse)])
     return dataclasses.replace(made, recipe=recipe)
+
+
+def _lags(steps: Sequence[Signal]) -> list[float]:
+    """How alike the last step is to those before it, the nearest first."""
+    found: list[float] = []
+    # The first steps of all are not like any later ones.
+    for earlier in reversed(steps[-1 - min(REMEMBERED, len(steps) // 2) : -1]):
+        if steps[-1].source is None or earlier.source is None:
+            break
+        found.append(alike(steps[-1].source, earlier.source))
+    return found
 
 
 def _by_part(values: Sequence[Signal], function: Callable[[Sequence[Signal]], Value]) -> Signal:

@@ -18,6 +18,8 @@ from qrjax._signals._tables import Shape
 
 # What lies beside so many others at most is remembered.
 FEW = 8
+# Ratios of correlations are known to this.
+SLOWER = 0.03
 # P(first element from part i, second from part j), for two elements that differ along these axes.
 Pairs = Callable[[tuple[int, ...]], Floats]
 
@@ -120,14 +122,14 @@ def chosen(parts: Sequence[Signal], shares: Sequence[float]) -> Signal:
     return mixed(parts, shares, lambda _: diagonal, first.shape, first.dtype)
 
 
-def stacked(steps: Sequence[Signal], counts: Sequence[int], far: Floats, lag: float) -> Signal:
+def stacked(steps: Sequence[Signal], counts: Sequence[int], far: Floats, lags: Sequence[float]) -> Signal:
     """Signals of successive steps as one with a leading axis.
 
     Args:
       steps: distinct steps, in order.
       counts: how many steps each stands for.
       far: the correlations between two steps far apart, over the steps' own axes.
-      lag: the correlation of the sources of two successive steps.
+      lags: the correlations of the last step's source with those before it; it goes on as they end.
     """
     n = int(sum(counts))
     first = steps[0]
@@ -136,8 +138,27 @@ def stacked(steps: Sequence[Signal], counts: Sequence[int], far: Floats, lag: fl
     within = mixed(steps, list(shares), lambda _: np.diag(shares), first.shape, first.dtype)
     if within.is_constant:
         return Signal.constant(within.mean, shape, first.dtype)
-    lag = min(max(lag, 0.0), 0.999)
     k = np.arange(1, n)
-    near = float(((n - k) * lag**k).sum() * 2 / max(1, n * (n - 1)))
+    # What is common to steps however far apart is no part of what dies out.
+    common = min(max(0.0, float(far.flat[0])), 0.999)
+    beyond = [(lag - common) / (1 - common) for lag in lags]
+    near = float(((n - k) * _continued(beyond, n - 1)).sum() * 2 / max(1, n * (n - 1)))
     between = far + (within.rho - far) * near
     return within.fresh(shape=shape, rho=_tables.settled(np.stack([within.rho, between]), shape), source=Source())
+
+
+def _continued(lags: Sequence[float], count: int) -> Floats:
+    """The correlations of steps so far apart: as those given, as long as they die out ever more slowly, and on so.
+
+    What many units forget at rates of their own does that; a faster decay is the sample's, or the first steps'.
+    """
+    found, ratio = [], 0.0
+    for lag in np.clip(lags, 0.0, 0.999):
+        last = found[-1] if found else 1.0
+        if lag < (ratio - SLOWER) * last or last == 0:
+            break
+        found.append(float(lag))
+        ratio = max(ratio, lag / last)
+    ratio = min(ratio, 0.999) if found else 0.0
+    further = (found[-1] if found else 0.0) * ratio ** np.arange(1, max(0, count - len(found)) + 1)
+    return np.concatenate([found, further])[:count]
