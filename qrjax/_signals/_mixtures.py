@@ -152,7 +152,8 @@ def _continued(lags: Sequence[float], count: int) -> Floats:
 
     What many units forget at rates of their own does that; a faster decay is the sample's, or the first steps'.
     """
-    found, ratio = [], 0.0
+    found: list[float] = []
+    ratio = 0.0
     for lag in np.clip(lags, 0.0, 0.999):
         last = found[-1] if found else 1.0
         if lag < (ratio - SLOWER) * last or last == 0:
