@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from qrjax._interpreter._ledger import Entry, Ledger
+from qrjax._interpreter._ledger import PART, Entry, Ledger
 from qrjax._interpreter._report import Row
 from qrjax._signals._complexes import unit_of
 from qrjax._signals._quadrature import NODES, WEIGHTS, expectation
@@ -23,6 +23,8 @@ ALIKE = 0.97
 AMPLIFIES = 2.0
 # Logits of a softmax with a wider spread put nearly all weight on one entry.
 WIDE = 5.0
+# Parts of one weight whose outputs differ by more are not alike.
+UNLIKE = 4.0
 STEP = 1.05
 
 
@@ -34,6 +36,7 @@ def findings(rows: Sequence[Row], ledger: Ledger, target: float) -> list[str]:
         lambda: amplification(rows, ledger),
         lambda: _alike(rows, ledger),
         lambda: _tied(rows, ledger),
+        lambda: _parts(rows, ledger),
         lambda: _saturated(ledger),
     ]
     return [sentence for check in checks for sentence in check()]
@@ -104,6 +107,20 @@ def _tied(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
                 f"tied: {row.weight} is looked up and makes the logits of {_name(others[0])}: its look-ups have a "
                 f"second moment of {row.second_moment:.3g}, the logits of {others[0].second_moment:.3g}; `tied` of "
                 "autoinit says for which it is sized"
+            )
+
+
+def _parts(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
+    """Weights whose parts have roles so different that one scale for all does for none of them."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row.weight is not None and any(note.startswith(PART) for note in row.notes):
+            found.setdefault(row.weight, []).append(row.second_moment / unit_of(ledger.entries[row.site].output))
+    for path, moments in found.items():
+        if max(moments) > UNLIKE * min(moments):
+            yield (
+                f"parts: {path} holds parts that are used in different ways, and has one scale for all: their outputs' "
+                f"second moments are {min(moments):.2g} to {max(moments):.2g}"
             )
 
 

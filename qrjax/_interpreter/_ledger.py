@@ -20,6 +20,9 @@ ROUNDING = 1e-20
 # Entries of a softmax below this are masked.
 MASKED = -1e4
 
+# How the note on a part of a weight begins.
+PART = "a part of"
+
 Step = tuple[str, int, int]
 Place = tuple[tuple[int, ...], tuple[Step, ...]]
 # Where a row is: the equation, nested, and which of the layers that share it.
@@ -115,6 +118,7 @@ class Ledger:
 
     def rows(self) -> list[Row]:
         """The rows; a module that only hands on its own weight's output has none of its own."""
+        self._note_parts()
         result: list[Row] = []
         for site, entry in self.entries.items():
             row = _row(site, entry)
@@ -123,6 +127,18 @@ class Ledger:
                 continue
             result.append(row)
         return result
+
+    def _note_parts(self) -> None:
+        """Says of weights of which several parts are used by themselves that one scale is for all of them."""
+        parts: dict[Any, dict[Any, list[Entry]]] = {}
+        for entry in self.entries.values():
+            if entry.weight is not None and entry.gain is not None and entry.op != "gather":
+                parts.setdefault(entry.weight.key, {}).setdefault(entry.weight.places, []).append(entry)
+        for (path, _), found in parts.items():
+            for entry in [e for part in found.values() for e in part] if len(found) > 1 else []:
+                note = f"{PART} {path}: one scale for all its parts, whose mean has the target"
+                if note not in entry.notes:
+                    entry.notes.append(note)
 
 
 def _count(place: Place) -> float:

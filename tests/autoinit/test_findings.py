@@ -62,3 +62,16 @@ def test_an_amplifying_map_says_how_much():
     grown, layers = float(finding.split("grow ")[1].split(" ")[0]), int(finding.split("over ")[1].split(" ")[0])
     assert 1.05 < slope < 1.3
     assert grown == pytest.approx(slope**layers, rel=0.05)
+
+
+@pytest.mark.parametrize(("scale", "said"), [(1.0, 0), (0.1, 1)])
+def test_parts_of_one_weight_that_are_used_by_themselves(scale, said):
+    def halves(p, x):
+        return nn.relu(x @ p["w"][:, :32]), (scale * x) @ p["w"][:, 32:], x @ p["v"]
+
+    pair = (lambda key, _: {name: jax.random.normal(key, (128, 64)) for name in "wv"}, halves)
+    report = qrjax.analyze(pair, X)
+    assert [bool(row.notes) for row in report.weights] == [True, True, False]
+    assert all(note == "a part of w: one scale for all its parts, whose mean has the target"
+               for row in report.weights for note in row.notes)  # fmt: skip
+    assert sum("parts: w holds parts" in finding for finding in report.findings) == said
