@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
 
 
 def bind(equation: Any, values: Sequence[Any]) -> list[Any]:
@@ -13,3 +17,13 @@ def bind(equation: Any, values: Sequence[Any]) -> list[Any]:
     functions, params = params if isinstance(params, tuple) else ((), params)
     results = equation.primitive.bind(*functions, *values, **params)
     return list(results) if equation.primitive.multiple_results else [results]
+
+
+def evaluation(equation: Any) -> Callable[..., list[NDArray[Any]]]:
+    """The equation as a function of arrays, also within a program that is being traced."""
+
+    def evaluate(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        with jax.ensure_compile_time_eval():
+            return [np.asarray(r) for r in bind(equation, [jax.numpy.asarray(a) for a in arrays])]
+
+    return evaluate

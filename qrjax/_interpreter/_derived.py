@@ -80,8 +80,8 @@ def _told(
             kind = dataclasses.replace(kind, summed=True, acts=kind.acts or _acts(equation, values))
         elif kind.summed and _activates(equation, values):
             kind = dataclasses.replace(kind, acts=True)
-        note = (eqn, walk.place())
-        kind = dataclasses.replace(kind, operands=values, make=walk.rule(eqn, equation), number=number, note=note)
+        note, make = (eqn, walk.place()), walk.rule(eqn, equation)
+        kind = dataclasses.replace(kind, operands=values, make=make, number=number, note=note, step=eqn)
     return dataclasses.replace(result, recipe=kind)
 
 

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 # The rules register themselves by being imported.
 from qrjax._initializers._compilation import COMPILED_ONCE
-from qrjax._interpreter._binding import bind
+from qrjax._interpreter._binding import evaluation
 from qrjax._interpreter._derived import meeting, told
 from qrjax._interpreter._flow import Flow
 from qrjax._interpreter._gains import Gains
+from qrjax._interpreter._layered import TAKING, layer, taken
 from qrjax._interpreter._laws import alone, paired, turned
 from qrjax._interpreter._ledger import Ledger, Place, Step
 from qrjax._interpreter._products import look_up, product
@@ -131,9 +132,12 @@ class Walk:
 
     def _apply(self, eqn: Any, values: list[Value]) -> list[Value]:
         name = eqn.primitive.name
-        equation = Equation(name, eqn.params, [v.aval for v in eqn.outvars], _evaluation(eqn), self, id(eqn))
+        equation = Equation(name, eqn.params, [v.aval for v in eqn.outvars], evaluation(eqn), self, id(eqn))
         if name in FLOW and name not in CUSTOM:
             return _listed(STRUCTURAL[name](equation, *values))
+        layers = taken(self, equation, values) if name in TAKING and name not in CUSTOM else None
+        if layers is not None:
+            return layers
         values = meeting(self, equation, values)
         results = carried(equation, values, self._by_rule(equation, values, eqn))
         if self.trial or self.twin is not None:
@@ -216,6 +220,10 @@ class Walk:
         """Rows of a table, and their row."""
         return look_up(self, equation, weight, make)
 
+    def layer(self, value: Value, sliced: Callable[[Value], Value]) -> Value | None:
+        """As `Context.layer`."""
+        return None if self.trial else layer(self, value, sliced, tuple(value.shape[1:]))
+
     def note(self, text: str) -> None:
         """A remark for the next row."""
         if self.twin is None and not self.trial and text not in self.notes:
@@ -260,14 +268,6 @@ def from_array(array: Any) -> Value:
     if jax.numpy.issubdtype(getattr(array, "dtype", np.float32), jax.dtypes.prng_key):
         return Opaque(tuple(array.shape))
     return Known(np.asarray(array))
-
-
-def _evaluation(eqn: Any) -> Callable[..., list[NDArray[Any]]]:
-    def evaluate(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
-        with jax.ensure_compile_time_eval():
-            return [np.asarray(r) for r in bind(eqn, [jax.numpy.asarray(a) for a in arrays])]
-
-    return evaluate
 
 
 def _known(equation: Equation, values: list[Value]) -> list[Value] | None:

@@ -109,14 +109,14 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
     if length == 0:
         empty = equation.outputs[carried:]
         return carry + [Signal.constant(0.0, tuple(o.shape), o.dtype) for o in empty]
-    layered = any(isinstance(v, Signal) and v.weight is not None for v in inputs)
+    layered = any(_is_layered(equation, v) for v in inputs)
     by_step = layered or _is_short(inputs, length)
     order = range(length - 1, -1, -1) if p["reverse"] else range(length)
     outputs: list[list[Value]] = []
     counts: list[int] = []
     for done, i in enumerate(order):
         rest = 1
-        given = [step(v, _slice(v, i, keep_known=by_step), done) for v in inputs]
+        given = [step(v, _taken(equation, v, i, by_step), done) for v in inputs]
         kind = "layer" if layered else "time"
         if not by_step and done == MOST - 1:
             rest = length - done
@@ -130,7 +130,7 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
             break
         if settled and done + 1 < length:
             # The steps that remain are like this one: walked once more, to be counted as often as they occur.
-            given = [step(v, _slice(v, order[done + 1], keep_known=False), done + 1) for v in inputs]
+            given = [step(v, _taken(equation, v, order[done + 1], False), done + 1) for v in inputs]
             rest = length - done - 1
             results = equation.context.walk(p["jaxpr"], [*constants, *carry, *given], (kind, order[done + 1], rest))
             carry = results[:carried]
@@ -146,6 +146,19 @@ def _is_short(inputs: Sequence[Value], length: int) -> bool:
     """Whether a recurrence is walked to its end: a few steps, or as many as known numbers say one by one."""
     numbered = any(isinstance(v, Known) and len(v.shape) == 1 for v in inputs)
     return length <= LEAST or (numbered and length <= UNROLLED)
+
+
+def _is_layered(equation: Equation, value: Value) -> bool:
+    """Whether the steps are layers: each has a parameter of its own, or a function of one."""
+    if not isinstance(value, Signal) or value.weight is not None:
+        return isinstance(value, Signal)
+    return equation.context.layer(value, lambda v: _slice(v, 0, keep_known=True)) is not None
+
+
+def _taken(equation: Equation, value: Value, i: int, keep_known: bool) -> Value:
+    """What a step is given of an array; of a function of stacked parameters the function of one layer."""
+    found = equation.context.layer(value, lambda v: _slice(v, i, keep_known=True))
+    return _slice(value, i, keep_known) if found is None else found
 
 
 def _slice(value: Value, i: int, keep_known: bool) -> Value:

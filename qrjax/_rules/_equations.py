@@ -41,6 +41,9 @@ class Context(Protocol):
     ) -> list[Value]:
         """The outputs of an inner jaxpr; `site` tells apart the several that one equation may have."""
 
+    def layer(self, value: Value, sliced: Callable[[Value], Value]) -> Value | None:
+        """A layer of an elementwise function of stacked parameters; `sliced` gives one of anything else."""
+
     def note(self, text: str) -> None:
         """Says something about the current equation in the report."""
 

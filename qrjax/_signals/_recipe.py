@@ -19,6 +19,7 @@ class Recipe:
       leaves: the laws of the parameters, or of layers of them, that went in.
       operands, make, number: it is the output `number` of make(*operands); without operands it is itself.
       note: what made it, for the walk: the equation and where in the program it stands.
+      step: the equation alone, which is made of one layer of a stack as it was of all.
       data: whether the model's input went in after all, as a factor of weights that each example has for itself.
       noise: whether random draws went in.
       state: whether it is a variable that is no parameter, such as running statistics.
@@ -31,6 +32,7 @@ class Recipe:
     make: Callable[..., Sequence[Any]] | None = None
     number: int = 0
     note: Any = None
+    step: Any = None
     data: bool = False
     noise: bool = False
     state: bool = False

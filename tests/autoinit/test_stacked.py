@@ -151,3 +151,24 @@ def test_a_record_gives_stacked_layers_back(axis):
     np.testing.assert_array_equal(record.initial(path), kernel)
     for index in ((1, 2, 3), (slice(1, 3), ..., slice(None, None, -2)), ([0, -1], [1, 1], 5)):
         np.testing.assert_array_equal(record.weight(path, index), kernel[index], err_msg=str(index))
+
+
+MASK = (np.arange(WIDTH)[:, None] + np.arange(WIDTH)[None] + np.arange(DEPTH)[:, None, None]) % 4 < 2
+TRANSFORMED = {
+    "masked": lambda w: jnp.where(MASK, w, 0.0),
+    "scaled and masked": lambda w: (0.5 * w) * MASK.astype(np.float32),
+    "squashed": jnp.tanh,
+}
+
+
+@pytest.mark.parametrize("name", [*list(TRANSFORMED)[:2], pytest.param("squashed", marks=pytest.mark.slow)])
+def test_layers_of_a_transformed_stack_have_a_scale_each(name):
+    def scanned(layers, x):
+        return by_scan(TRANSFORMED[name](layers), x)
+
+    def unrolled(layers, x):
+        return by_index(TRANSFORMED[name](layers), x)
+
+    one, other = (qrjax.analyze(pair(f), X).weights for f in (scanned, unrolled))
+    assert [row.gain for row in one] == pytest.approx([row.gain for row in other], rel=5e-3)
+    assert all(row.second_moment == pytest.approx(1.0, rel=5e-3) for row in one)

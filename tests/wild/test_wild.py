@@ -56,7 +56,6 @@ BEYOND = {
 }
 # How far calibration may end from the target, where it is not a hundredth.
 CALIBRATED = {
-    "flow_masked": (0.30, "masked weights of a stack are corrected by one factor; not looked into further"),
     "flow_planar": (1.0, "one vector holds a layer's weight, its scale and its bias"),
 }
 # Models that end in an error, as yet: which one, and why.
