@@ -1,10 +1,17 @@
 """Strict JAX for every test: no implicit promotion of dtypes or ranks. Files of tests side by side."""
 
 import collections
+import fnmatch
+import os
 import pathlib
 
-import jax
 import pytest
+
+# Before NumPy is there: of small matrices the threads of BLAS make more work, and wait for each other at full speed.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import effort
+import jax
 
 HERE = pathlib.Path(__file__).parent
 # Files of long tests, the longest first, which side by side are begun first; of the others, those of most tests.
@@ -18,6 +25,11 @@ LONG = (
 )  # fmt: skip
 
 
+def pytest_configure(config):
+    few = "few(*ids): of a table of members only these by default, by fnmatch's patterns; the others are slow"
+    config.addinivalue_line("markers", few)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """A file's tests go to one process, which then compiles once what they share."""
@@ -27,8 +39,31 @@ def pytest_xdist_make_scheduler(config, log):
     return LoadFileScheduling(config, log)
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config, items):
+    _leave_a_few(config, items)
+    result = yield
+    _longest_first(config, items)
+    return result
+
+
+def _leave_a_few(config, items):
+    """Marks as slow what the mark `few` does not name; a name without a member would silently be one member less."""
+    idle = {}
+    for item in items:
+        if (mark := item.get_closest_marker("few")) is None:
+            continue
+        found = [name for name in mark.args if fnmatch.fnmatchcase(item.callspec.id, name)]
+        if not found:
+            item.add_marker(pytest.mark.slow)
+        rest = idle.setdefault((item.path, item.function.__qualname__), set(mark.args))
+        rest.difference_update(found)
+    wrong = {f"{path.name}::{name}": sorted(rest) for (path, name), rest in idle.items() if rest}
+    if wrong and not any("::" in arg for arg in config.args):
+        raise pytest.UsageError(f"the mark `few` names no member of: {wrong}")
+
+
+def _longest_first(config, items):
     """Side by side, the longest first, so that in the end no process waits long for another.
 
     Files compiled with less effort come together: between them and others nothing that was compiled is kept.
@@ -40,27 +75,22 @@ def pytest_collection_modifyitems(config, items):
     items.sort(key=lambda i: (_is_quick(i.path), ranks.get(i.path, len(LONG)), -counts[i.path], i.path))
 
 
-@pytest.fixture(scope="module")
-def unoptimized():
-    """Programs compiled with a third less effort, for files that look at neither bits, memory nor speed."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # no other file is given these programs
-
-
 @pytest.fixture(autouse=True, scope="session")
 def strict():
+    effort.emit_loops_sooner()
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
-# Folders whose tests look at structure and values, not at the bits of optimized code, its speed or its memory.
-QUICKLY = {"autoinit", "blocks", "cli", "experiments", "plot", "records", "sweep", "tracking"}
+# Files of tests that look at the bits of optimized code, its speed or its memory; all others are compiled quickly.
+OPTIMIZED = {
+    "test_bits.py", "test_compilation.py", "test_flax.py", "test_gpu.py", "test_laws.py", "test_narrow_parts.py",
+    "test_operations.py", "test_processes.py",
+}  # fmt: skip
 
 
 def _is_quick(path):
-    return path.parent.name in QUICKLY
+    return path.name not in OPTIMIZED
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,13 +12,13 @@ import tempfile
 import time
 from unittest import mock
 
+import effort
 import jax
 import pytest
 
 from qrjax._rules._modules import MODULES
 from qrjax._rules._registry import CUSTOM
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
 FOLDER = pathlib.Path(__file__).parent.parent / "examples"
 
 
@@ -222,6 +222,7 @@ def test_many_seeds(example, tmp_path, capsys):
 
 def test_multihost(example, capsys, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+    monkeypatch.setenv("XLA_FLAGS", effort.flags())
     lines = example("multihost").main([])
     drawn = [line.partition(" drew ")[2] for line in lines if " drew " in line]
     recovered = [line.partition(": ")[2] for line in lines if " recovered " in line]

@@ -81,7 +81,6 @@ def public_objects():
                 yield pytest.param(found, module, id=f"{module.__name__}.{name}", marks=marks)
 
 
-@pytest.mark.usefixtures("unoptimized")
 @pytest.mark.parametrize(("found", "module"), list(public_objects()))
 def test_docstrings_run_and_name_their_errors(found, module):
     text = inspect.getdoc(found)
@@ -94,7 +93,6 @@ def test_docstrings_run_and_name_their_errors(found, module):
         assert not out, "".join(out)
 
 
-@pytest.mark.usefixtures("unoptimized")
 def test_readme_blocks_of_python_run(tmp_path, monkeypatch):
     readme = PACKAGE.parent / "README.md"
     if not readme.exists():

@@ -19,6 +19,7 @@ import traceback
 import warnings
 from typing import Any
 
+import effort
 import jax
 
 HERE = pathlib.Path(__file__).parent
@@ -81,6 +82,7 @@ def answering(devices: int) -> Answering:
 
 def answer() -> None:
     """Until the questions end. What the functions print is no answer."""
+    effort.emit_loops_sooner()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:

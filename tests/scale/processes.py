@@ -12,6 +12,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
+import effort
+
 WORKER = pathlib.Path(__file__).parent / "process_worker.py"
 
 
@@ -42,10 +44,10 @@ class Workers:
         return self
 
     def _started(self, port: int, process: int) -> subprocess.Popen[str]:
-        flags = f"--xla_force_host_platform_device_count={self.devices}"
+        flags = f"--xla_force_host_platform_device_count={self.devices} {effort.flags()}"
         env = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-        # What they draw is compared with what is drawn by programs that were compiled with more effort.
-        env |= {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        env |= {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(WORKER.parents[1]), env.get("PYTHONPATH"))))
         command = [sys.executable, "-W", "error", str(self.script), str(self.folder)]
         command += map(str, (port, self.count, process))
         log = self._logs[process]

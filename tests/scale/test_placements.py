@@ -10,7 +10,8 @@ from devices import run
 
 
 # Of 48 or 72 ways to ask; 7 and 48 have no common factor, so that each specification and each way has its turn.
-@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.few("explicit-explicit-7", "explicit-auto-7")
+@pytest.mark.parametrize("every", [7, 1])
 @pytest.mark.parametrize(("x", "y"), [*itertools.product(("explicit", "auto"), repeat=2)])
 def test_every_out_sharding_in_every_kind_of_mesh(x, y, every):
     found = run("placements", "asked", x, y, every)
@@ -34,8 +35,8 @@ def test_autoinit_leaves_modules_where_they_are():
     assert [name for name, same in found.items() if not same] == []
 
 
-# Three steps apart: in parts in an explicit mesh, and whole in an automatic one.
-@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.slow)])
+# The first is in parts in an explicit mesh.
+@pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_what_is_followed_in_a_program_that_has_set_a_mesh(every):
     found = run("placements", "followed_within_a_mesh", every)
-    assert found == [True] * (4 // every + 4 % every)
+    assert found == [True] * (4 // every)
