@@ -2,6 +2,7 @@
 
 import collections
 import fnmatch
+import gc
 import os
 import pathlib
 
@@ -12,6 +13,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import effort
 import jax
+
+effort.emit_loops_sooner()
+jax.config.update("jax_disable_most_optimizations", True)  # for what is made while tests are collected
 
 HERE = pathlib.Path(__file__).parent
 # Files of long tests, the longest first, which side by side are begun first; of the others, those of most tests.
@@ -28,6 +32,12 @@ LONG = (
 def pytest_configure(config):
     few = "few(*ids): of a table of members only these by default, by fnmatch's patterns; the others are slow"
     config.addinivalue_line("markers", few)
+
+
+def pytest_collection_finish():
+    """Python need not look through all that was imported again and again while programs are traced."""
+    gc.set_threshold(50_000, 20, 20)
+    gc.freeze()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -72,20 +82,19 @@ def _longest_first(config, items):
         return
     counts = collections.Counter(item.path for item in items)
     ranks = {HERE / name: rank for rank, name in enumerate(LONG)}
-    items.sort(key=lambda i: (_is_quick(i.path), ranks.get(i.path, len(LONG)), -counts[i.path], i.path))
+    items.sort(key=lambda i: (not _is_quick(i.path), ranks.get(i.path, len(LONG)), -counts[i.path], i.path))
 
 
 @pytest.fixture(autouse=True, scope="session")
 def strict():
-    effort.emit_loops_sooner()
     jax.config.update("jax_numpy_dtype_promotion", "strict")
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 # Files of tests that look at the bits of optimized code, its speed or its memory; all others are compiled quickly.
 OPTIMIZED = {
-    "test_bits.py", "test_compilation.py", "test_flax.py", "test_gpu.py", "test_laws.py", "test_narrow_parts.py",
-    "test_operations.py", "test_processes.py",
+    "test_bits.py", "test_compilation.py", "test_flax.py", "test_gpu.py", "test_laws.py", "test_layouts.py",
+    "test_narrow_parts.py", "test_operations.py", "test_zero_mean.py",
 }  # fmt: skip
 
 
