@@ -193,6 +193,7 @@ def test_biases_follow_the_seed_and_count_in_the_walk():
 SMALL = nn.Sequential([nn.Dense(32), nn.relu, nn.Dense(8)])
 
 
+@pytest.mark.few("hash")
 @pytest.mark.parametrize("source", [pytest.param("sobol", marks=pytest.mark.slow), "hash"])
 def test_seeds_may_be_mapped_and_jitted(source):
     draw = functools.partial(qrjax.autoinit, SMALL, ROWS, source=source)
@@ -272,6 +273,7 @@ ORTHOGONAL = [("sobol", (32, 16)), ("hash", (16, 32))]
 OTHERS = [("hash", (32, 16)), ("sobol", (16, 32)), ("sobol", (48, 48)), ("hash", (48, 48))]
 
 
+@pytest.mark.few("hash-shape1")
 @pytest.mark.parametrize(
     ("source", "shape"), [*ORTHOGONAL, *(pytest.param(*case, marks=pytest.mark.slow) for case in OTHERS)]
 )
@@ -283,6 +285,7 @@ def test_orthogonal_weights(source, shape):
     np.testing.assert_allclose(gram, side * np.eye(min(n, m)), atol=2e-5)
 
 
+@pytest.mark.few("truncated_normal-sobol", "normal-hash", "uniform-sobol")
 @pytest.mark.parametrize("source", ["sobol", "hash"])
 @pytest.mark.parametrize("distribution", ["truncated_normal", "normal", "uniform"])
 def test_distributions(distribution, source):
@@ -553,6 +556,7 @@ def own_table(key, x):
     return {"table": jax.random.normal(key, (1, x.shape[-1])) * 0.1, "w": jnp.ones((x.shape[-1], 8))}
 
 
+@pytest.mark.few("rbg")
 @pytest.mark.parametrize("kind", ["threefry2x32", "rbg", "unsafe_rbg"])
 def test_keys_of_every_kind_and_raw_ones(kind):
     pair = own_table, lambda params, x: (x + params["table"]) @ params["w"]

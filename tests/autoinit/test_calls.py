@@ -350,6 +350,7 @@ def test_a_number_is_a_number_whatever_holds_it(number):
     assert qrjax.uniform_qr(number)(KEY, (4, 4)).max() == qrjax.uniform_qr(2.0)(KEY, (4, 4)).max()
 
 
+@pytest.mark.few("3", "seed3")
 @pytest.mark.parametrize("seed", [3, np.int64(3), np.uint8(3), np.array(3), jnp.int32(3), jnp.uint32(3)])
 def test_a_seed_is_an_integer_whatever_holds_it(seed):
     expected = autoinit(PAIR, X, seed=3, **FAST)["w"]

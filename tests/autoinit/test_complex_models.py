@@ -261,6 +261,7 @@ def test_complex_parameters_are_calibrated():
         assert row.measured_second_moment == pytest.approx(1.0, rel=0.01)
 
 
+@pytest.mark.few("truncated_normal")
 @pytest.mark.parametrize(
     "distribution", ["truncated_normal", "orthogonal", *(pytest.param(d, marks=SLOW) for d in ("normal", "uniform"))]
 )

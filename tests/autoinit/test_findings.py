@@ -34,6 +34,7 @@ class Attention(nn.Module):
         return nn.Dense(16)(nn.softmax(scores))
 
 
+@pytest.mark.few("module0-module-vanishing", "module3*", "module5*")
 @pytest.mark.parametrize(
     ("module", "weights", "word"),
     [

@@ -221,6 +221,7 @@ SLOW = {
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in LAYERS]
 
 
+@pytest.mark.few("Dense with bias", "Conv, groups", "SimpleRNN", "WeightNorm", "Einsum")
 @pytest.mark.parametrize("name", NAMES)
 def test_layers_with_weights(name):
     module_agrees(*LAYERS[name], within=LOOSE.get(name, WITHIN))

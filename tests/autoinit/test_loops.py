@@ -82,6 +82,7 @@ LOOPS = {
 }  # fmt: skip
 
 
+@pytest.mark.few("fori_loop, unknown", "custom_vjp in a scan", "while_loop")
 @pytest.mark.parametrize("name", LOOPS)
 def test_rows_of_loops_are_measured(name):
     function, shapes, order = LOOPS[name]

@@ -43,6 +43,7 @@ def ways_and_masks():
             yield pytest.param(way, mask, marks=[pytest.mark.slow] * ((i - j) % len(MASKS) != 0))
 
 
+@pytest.mark.few("chosen-causal", "added-padding", "as a multiple-both")
 @pytest.mark.parametrize(("way", "mask"), list(ways_and_masks()))
 def test_every_number_masks_alike(way, mask):
     first = predicted(law(way, mask, NUMBERS[0]), SCORES)
@@ -56,6 +57,7 @@ def test_every_number_masks_alike(way, mask):
         assert found.rho == pytest.approx(first.rho, abs=within)
 
 
+@pytest.mark.few("chosen-padding", "added to a bias-both")
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("way", ["chosen", "added to a bias"])
 def test_and_as_measured(way, mask):
@@ -107,6 +109,7 @@ ATTENTION = {
 }  # fmt: skip
 
 
+@pytest.mark.few("Linen, padding", "jax.nn, both", "shared keys", "zeros after the exponential", "the best only")
 @pytest.mark.parametrize("name", ATTENTION)
 def test_attention(name):
     if name == "multiplied before":
@@ -152,6 +155,7 @@ REDUCTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.few("largest", "logsumexp", "normalized", "at random", "in a scan", "sampled")
 @pytest.mark.parametrize("name", REDUCTIONS)
 def test_what_else_meets_a_mask(name):
     # A mask at random has no rows that are known, and cumsum is sampled once.

@@ -174,6 +174,7 @@ def test_names_that_a_model_needs_are_bound_and_a_finding_says_so(name):
     assert not any("named axis" in f for f in qrjax.analyze(named, x, axes={"batch": 8}).findings)
 
 
+@pytest.mark.few("LayerNorm")
 @pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm, partial(nn.GroupNorm, 4)])
 def test_norms_over_devices_behind_convolutions(norm):
     class Normed(nn.Module):
@@ -188,6 +189,7 @@ def test_norms_over_devices_behind_convolutions(norm):
     assert named.input_second_moment == pytest.approx(plain.input_second_moment, rel=1e-3)
 
 
+@pytest.mark.few("nnx-axes0", "pair-axes2")
 @pytest.mark.parametrize(
     ("name", "axes"),
     [

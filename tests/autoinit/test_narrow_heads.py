@@ -21,6 +21,7 @@ class Critic(nn.Module):
         return nn.Dense(self.units, name="head", dtype=jnp.float32, param_dtype=self.dtype)(x)
 
 
+@pytest.mark.few("1", "3")
 @pytest.mark.parametrize("units", [1, 2, 3])
 def test_norms_and_sums_hold(units):
     for seed in range(3):
@@ -42,6 +43,7 @@ def test_the_mean_over_seeds_is_unchanged_and_one_draw_is_near_it():
     assert np.std(outputs) < 0.15
 
 
+@pytest.mark.few("float32")
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_eager_compiled_and_recorded_bits_are_one(dtype):
     network, options = Critic(3, dtype), {"seed": 5}

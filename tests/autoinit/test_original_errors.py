@@ -199,6 +199,7 @@ SLOW_MODULES = {
 }  # fmt: skip
 
 
+@pytest.mark.few("separable convolution", "multi-head attention", "maximum of two layers", "N(0, 1e-8) into tanh")
 @pytest.mark.parametrize("name", names(MODULES, SLOW_MODULES))
 def test_modules(name):
     report = module_agrees(*MODULES[name])
@@ -231,6 +232,7 @@ def test_the_mean_over_the_steps_of_a_recurrence(cell):
     module_agrees(Averaged(cell), normal(64, 32, 64), within=0.1)
 
 
+@pytest.mark.few("depthwise")
 @pytest.mark.parametrize(
     ("module", "law"),
     [

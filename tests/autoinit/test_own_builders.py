@@ -30,6 +30,7 @@ STARTS = {
 FAST = ["zero mean", "neurons"]
 
 
+@pytest.mark.few("neurons")
 @pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in STARTS])
 def test_a_modules_own_weights_are_foreseen(name):
     network, x = Layers(STARTS[name]), np.random.default_rng(0).standard_normal((128, 128), np.float32)

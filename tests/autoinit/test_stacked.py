@@ -111,6 +111,7 @@ def stack_of(variables, steps):
     return np.asarray(variables, np.float64)
 
 
+@pytest.mark.few("Linen, axis -1", "NNX, axis 1", "lax.scan, (out, in)", "lax.scan, two deep")
 @pytest.mark.parametrize("name", STACKS)
 def test_each_layer_has_the_gain_and_the_axes_of_the_same_layer_by_itself(name):
     model, steps, layers, inputs = STACKS[name]
@@ -142,6 +143,7 @@ def test_layers_are_drawn_like_weights_by_themselves():
     np.testing.assert_array_equal(stacks[0], jnp.moveaxis(stacks[2], 2, 0))
 
 
+@pytest.mark.few("0")
 @pytest.mark.parametrize("axis", [0, 1])
 def test_a_record_gives_stacked_layers_back(axis):
     options = {"seed": 3, "layout": "neurons"}

@@ -57,6 +57,7 @@ def modules_and_carriers():
             yield pytest.param(module, carrier, marks=[pytest.mark.slow] * ((i - j) % len(MODULES) != 0))
 
 
+@pytest.mark.few("linen-a dict", "nnx-raw keys", "pair-a key")
 @pytest.mark.parametrize(("module", "carrier"), list(modules_and_carriers()))
 def test_params_is_the_key_of_the_weights(module, carrier):
     for seed in (0, 1):
@@ -64,6 +65,7 @@ def test_params_is_the_key_of_the_weights(module, carrier):
         np.testing.assert_array_equal(weight(MODULES[module], rngs=CARRIERS[carrier](seed)), expected)
 
 
+@pytest.mark.few("<lambda>0-linen", "<lambda>1-nnx", "<lambda>2-pair")
 @pytest.mark.parametrize("module", MODULES)
 @pytest.mark.parametrize(
     "streams", [lambda s: nnx.Rngs(s), lambda s: nnx.Rngs(params=s), lambda s: nnx.Rngs(5, params=s)]

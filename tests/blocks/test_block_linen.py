@@ -80,6 +80,7 @@ def classifier_bits(params, depth, swapped=False):
     return bits([params[f"Conv_{number}"], params["Dense_0"], params["Dense_1"]])
 
 
+@pytest.mark.few("glorot_uniform_hash")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in FAST)) for n in INITIALIZERS])
 def test_the_classifier_does_not_depend_on_the_features(name):
     init = INITIALIZERS[name]
@@ -280,6 +281,7 @@ class Normalized(nn.Module):
         return nn.BatchNorm(use_running_average=False)(nn.Dense(4, kernel_init=HASH)(x))
 
 
+@pytest.mark.few("scan", "batch norm")
 @pytest.mark.parametrize(
     "kind", ["remat", "jit", "scan", "vmap", pytest.param("rnn", marks=pytest.mark.slow), "batch norm"]
 )
@@ -370,6 +372,7 @@ class Functions(nn.Module):
         return nn.jit(lambda _, layer, x: layer(x))(self, dense, x)
 
 
+@pytest.mark.few("cond")
 @pytest.mark.parametrize("transform", ["remat", "cond", "jit"])
 def test_lifted_functions(transform):
     models = [Functions(depth, transform).init(KEY, jnp.ones((1, 4)))["params"] for depth in (1, 3)]

@@ -333,6 +333,7 @@ class TestMatching:
             assert place == separator
             assert_params(found, params)
 
+    @pytest.mark.few("True")
     @pytest.mark.parametrize("pure", [True, False])
     def test_nnx(self, pure, tmp_path):
         class Stack(nnx.Module):
@@ -362,6 +363,7 @@ class TestMatching:
         found, _ = params_of(record, save_npz(tmp_path / "a.npz", flat(params)))
         assert_params(found, params)
 
+    @pytest.mark.few("npz-bfloat16", "safetensors-float16", "orbax-float32")
     @pytest.mark.parametrize(
         ("form", "dtype"),
         [
@@ -377,6 +379,7 @@ class TestMatching:
         found, _ = params_of(record, save(tmp_path / f"a.{form}", flat(params) if form != "orbax" else params))
         assert_params(found["params"], params)
 
+    @pytest.mark.few("safetensors")
     @pytest.mark.parametrize("form", [pytest.param("npz", marks=pytest.mark.slow), "safetensors", "orbax"])
     def test_64_bits(self, form, tmp_path):
         with jax.enable_x64(True):

@@ -140,6 +140,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.few("model.py:CNN*", "model:Tokens*", "model.py:made*", "model:pair*", "package/inner*")
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(("target", "options", "name", "arguments", "keywords"), KINDS)
 def test_models_of_every_kind(target, options, name, arguments, keywords, capsys):
@@ -326,6 +327,7 @@ def complains(capsys, status, target, options, message):
 
 
 class TestPlot:
+    @pytest.mark.few("png*")
     @pytest.mark.parametrize(("suffix", "start"), [("png", PNG), ("svg", b"<?xml"), ("pdf", b"%PDF")])
     def test_is_whole_and_beside_the_default(self, suffix, start, folder, capsys):
         picture = folder / f"signal.{suffix}"

@@ -40,6 +40,7 @@ LAWS = [
 ]
 
 
+@pytest.mark.few("he-normal", "kaiming-uniform", "glorot-uniform")
 @pytest.mark.parametrize(("mode", "distribution"), LAWS)
 def test_declared_are_the_textbook_scales(mode, distribution, capsys):
     found = said(capsys, *SMALL, "--mode", mode, "--distribution", distribution)
@@ -65,6 +66,7 @@ MEMBERS = {
 }
 
 
+@pytest.mark.few("hash", "half")
 @pytest.mark.parametrize(
     ("options", "builder", "dtype"),
     [pytest.param(*member, marks=[pytest.mark.slow] * (name in SLOW), id=name) for name, member in MEMBERS.items()],

@@ -65,6 +65,7 @@ def test_point_0_is_explained(capsys):
     assert "Point 0" not in capsys.readouterr().out
 
 
+@pytest.mark.few("7", "19-21,3")
 @pytest.mark.parametrize("dims", ["7", "4,2", "19-21,3", " 5 , 21201 "])
 def test_plain_points_are_scipys(dims, capsys):
     found = said(capsys, "--dim", dims, "--n", "16", "--start", "3", "--dtype", "float64")
@@ -79,6 +80,7 @@ FAST = [("none", "float32"), ("linear", "float64"), ("owen", "float32")]
 REST = [case for case in itertools.product(SCRAMBLES, ["float32", "float64"]) if case not in FAST]
 
 
+@pytest.mark.few("linear-float64", "owen-float32")
 @pytest.mark.parametrize(
     ("scramble", "dtype"), [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in REST)]
 )

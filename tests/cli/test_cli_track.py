@@ -100,6 +100,7 @@ class TestChanges:
         found = json.loads(capsys.readouterr().out)
         assert found == json.loads(qrjax.changes(RECORD, jax.tree.map(jnp.zeros_like, PARAMS)).to_json())
 
+    @pytest.mark.few("png*")
     @pytest.mark.parametrize(("suffix", "start"), [("png", PNG), ("svg", b"<?xml")])
     def test_in_a_picture(self, suffix, start, folder, capsys):
         picture = folder / f"changes.{suffix}"
@@ -134,6 +135,7 @@ PRUNINGS = [
 
 
 class TestPruning:
+    @pytest.mark.few("", "--criterion magnitude --to initial", "--select head/* --select *")
     @pytest.mark.usefixtures("folder")
     @pytest.mark.parametrize(("options", "keywords", "to"), PRUNINGS, ids=[" ".join(p[0]) for p in PRUNINGS])
     def test_is_that_of_qrjax(self, options, keywords, to, capsys):

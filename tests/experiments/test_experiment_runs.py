@@ -71,6 +71,7 @@ def data():
 
 
 class TestTraining:
+    @pytest.mark.few("adam")
     @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
     def test_is_that_of_a_plain_loop(self, data, optimizer):
         """One seed at a time, one batch at a time, gradients by hand."""

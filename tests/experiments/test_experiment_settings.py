@@ -120,6 +120,7 @@ FAST = {"he_normal", "orthogonal", "random_uniform", "random_normal"}
 
 
 class TestInitialWeights:
+    @pytest.mark.few("he_normal", "random_uniform")
     @pytest.mark.parametrize(
         "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FAST)) for name in INITIALIZERS]
     )
@@ -139,6 +140,7 @@ class TestInitialWeights:
         for name in INITIALIZERS:
             assert hasattr(qrjax, f"{name}_qr"), name
 
+    @pytest.mark.few("glorot_uniform")
     @pytest.mark.parametrize(
         "name", ["glorot_uniform", pytest.param("random_normal", marks=pytest.mark.slow), "orthogonal"]
     )
@@ -154,6 +156,7 @@ class TestInitialWeights:
                     expected = builder(jax.random.key(99), shape)
                 np.testing.assert_allclose(params[f"Dense_{layer}"]["kernel"][row], expected, atol=1e-6)
 
+    @pytest.mark.few("sobol", "hash", "autoinit")
     @pytest.mark.parametrize("source", SOURCES)
     def test_seeds_differ_and_biases_are_zero(self, source):
         chosen = settings("mlp1", "images", source=source)

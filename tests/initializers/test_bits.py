@@ -69,6 +69,7 @@ def scaled(weights):
     return weights * 0.37
 
 
+@pytest.mark.few("he_normal_qr", "normal_hash", "random_uniform_hash zero_mean")
 @pytest.mark.parametrize("m", **named(EXACT, sampled=True))
 def test_eager_jitted_inside_a_larger_function_mapped_and_raw(m):
     init = m.initializer
@@ -113,12 +114,14 @@ def equations(jaxpr):
                 yield from equations(inner.jaxpr)
 
 
+@pytest.mark.few("he_normal_qr", "normal_hash", "random_uniform_hash zero_mean")
 @pytest.mark.parametrize("m", **named(EXACT, sampled=True))
 def test_temporaries_are_below_five_percent_of_a_large_tensor(m):
     compiled = jax.jit(lambda key: m.initializer(key, (4096, 4096))).lower(KEY).compile()
     assert compiled.memory_analysis().temp_size_in_bytes <= 0.05 * 4096 * 4096 * 4
 
 
+@pytest.mark.few("shuffled", "points")
 @pytest.mark.parametrize("layout", ["sequence", "shuffled", "neurons", "points"])
 def test_temporaries_of_every_layout(layout):
     import qrjax
@@ -135,6 +138,13 @@ def _nothing():
     return contextlib.nullcontext()
 
 
+@pytest.mark.few(
+    "uniform_qr-tpu",
+    "he_normal_qr-cuda",
+    "normal_hash-tpu",
+    "orthogonal_qr-cuda",
+    "delta_orthogonal_hash-tpu",
+)
 @pytest.mark.parametrize("platform", ["cpu", "cuda", "tpu"])
 @pytest.mark.parametrize(
     "m", **named([m for m in MEMBERS if not m.name.startswith(("xavier", "kaiming"))], sampled=True)

@@ -76,6 +76,7 @@ def test_every_draw_of_a_program_is_a_call_of_one_function(init):
     assert len({line.partition("call @")[2].partition("(")[0] for line in calls}) == 1
 
 
+@pytest.mark.few("default layout", "zero mean")
 @pytest.mark.parametrize(
     "init",
     [
@@ -127,6 +128,7 @@ SCRAMBLED = [
 ]
 
 
+@pytest.mark.few("bits None", "points owen", "uniform None", "truncated_normal linear")
 @pytest.mark.parametrize(("sample", "scramble"), SCRAMBLED)
 def test_samples_outside_a_program_compile_once_for_all_dimensions_starts_and_keys(sample, scramble, compilations):
     def drawn(dim, start, seed):
@@ -137,6 +139,20 @@ def test_samples_outside_a_program_compile_once_for_all_dimensions_starts_and_ke
     assert not compilations(lambda: [drawn(3, 5, 0), drawn(8, 77, 1), drawn(jnp.int32(9), jnp.uint32(6), 2)])
 
 
+@pytest.mark.few(
+    "normal, hash",
+    "stream",
+    "at, of points",
+    "at, hash",
+    "orthogonal, at",
+    "delta orthogonal",
+    "absorb*",
+    "f*",
+    "output",
+    "stack",
+    "block_key",
+    "effective_rank",
+)
 @pytest.mark.parametrize("call", OTHERS.values(), ids=OTHERS)
 def test_the_same_call_again_compiles_nothing(call, compilations):
     jax.tree.map(np.testing.assert_array_equal, call(), call())

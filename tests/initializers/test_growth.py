@@ -39,6 +39,13 @@ def options(m, rank):
     return {"in_axis": ()} if rank == 1 and m.stem not in FIXED else {}
 
 
+@pytest.mark.few(
+    "1-0-normal_hash",
+    "2-0-glorot_uniform_hash",
+    "2-1-normal_hash",
+    "4-1-glorot_uniform_hash",
+    "4-3-normal_hash",
+)
 @pytest.mark.parametrize("m", **named([m for m in HASHED if not m.zero_mean], sampled=True))
 @pytest.mark.parametrize(("rank", "axis"), GROWTHS)
 def test_a_grown_tensor_has_the_old_one_as_its_corner(m, rank, axis):
@@ -49,6 +56,7 @@ def test_a_grown_tensor_has_the_old_one_as_its_corner(m, rank, axis):
         assert exactly == (axis == rank - 1)
 
 
+@pytest.mark.few("3-random_uniform_hash zero_mean")
 @pytest.mark.parametrize("m", **named([m for m in HASHED if m.zero_mean], sampled=True))
 @pytest.mark.parametrize("rank", [2, 3, 4])
 def test_more_outputs_leave_filters_of_zero_mean_alone(m, rank):

@@ -30,6 +30,7 @@ def test_a_stream_draws_from_the_key_that_plain_python_makes(path, kind):
     np.testing.assert_array_equal(init(qrjax.block_key(key, *path), (6, 5)), expected)
 
 
+@pytest.mark.few("he_normal_qr", "random_uniform_hash zero_mean", "orthogonal_qr")
 @pytest.mark.parametrize("m", **named([m for m in MEMBERS if m.stem not in SECOND_NAMES], sampled=True))
 def test_streams_of_every_builder(m):
     init = m.initializer
@@ -110,6 +111,7 @@ class Attention(nn.Module):
         return jnp.stack([self.kernel_init.stream(name)(key, shape[1:]) for name in NAMES])
 
 
+@pytest.mark.few("init1")
 @pytest.mark.parametrize("init", [qrjax.lecun_normal_hash(zero_mean=True), qrjax.orthogonal_hash()])
 def test_the_matrices_of_an_attention(init):
     x = jax.random.normal(KEY, (4, 16))

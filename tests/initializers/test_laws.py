@@ -61,6 +61,13 @@ def test_shape_dtype_and_protocol(m):
     assert isinstance(m.initializer, jax_initializers.Initializer)
 
 
+@pytest.mark.few(
+    "he_normal_qr",
+    "normal_hash",
+    "random_uniform_hash zero_mean",
+    "orthogonal_qr",
+    "delta_orthogonal_hash",
+)
 @pytest.mark.parametrize("m", **named([*EXACT, *(m for m in MEMBERS if m.orthogonal)], sampled=True))
 def test_at_is_the_whole_tensors_entry(m):
     init = m.initializer
@@ -78,6 +85,7 @@ def test_at_takes_a_traced_index_and_clips_it():
     np.testing.assert_array_equal(picked, whole[[0, -1, 47, 47], 3])
 
 
+@pytest.mark.few("eager-int8", "eager-uint16", "jitted-uint8", "jitted-int32")
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32"])
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jitted"])
 def test_at_takes_indices_of_dtypes_that_do_not_reach_the_axiss_end(dtype, jitted):
@@ -110,6 +118,7 @@ def test_at_takes_masks_of_several_axes_and_lists():
             np.testing.assert_array_equal(init.at(KEY, shape, index), whole[index])
 
 
+@pytest.mark.few("shuffled", "neurons", "points")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_at_agrees_in_every_layout_and_role(layout):
     shape = (2, 3, 3, 8, 48)
@@ -121,6 +130,7 @@ def test_at_agrees_in_every_layout_and_role(layout):
     np.testing.assert_array_equal(np.asarray(init.at(KEY, shape, index)), whole[index])
 
 
+@pytest.mark.few("bfloat16-he_normal_qr", "bfloat16-glorot_uniform_hash", "bfloat16-random_uniform_hash zero_mean")
 @pytest.mark.parametrize("m", **named(EXACT, sampled=True))
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
 def test_low_precision_is_the_float32_draw_rounded_inside_the_bounds(m, dtype):
@@ -141,6 +151,7 @@ def test_low_precision_is_the_float32_draw_rounded_inside_the_bounds(m, dtype):
 HALVED = ["uniform_qr", "random_uniform_qr", "uniform_hash", "truncated_normal_qr", "normal_hash"]
 
 
+@pytest.mark.few("random_uniform_qr-float16", "uniform_hash-bfloat16", "normal_hash-bfloat16")
 @pytest.mark.parametrize(
     ("name", "dtype"),
     [
@@ -201,6 +212,12 @@ VARIANCES = [
 ]
 
 
+@pytest.mark.few(
+    "qr-fan_in-truncated*shape0*",
+    "qr-fan_avg-uniform-shape8*",
+    "hash-fan_out-normal-shape4*",
+    "hash-fan_geo_avg-truncated*shape12*",
+)
 @pytest.mark.parametrize(("mode", "law", "shape", "axes"), VARIANCES)
 @pytest.mark.parametrize("source", ["qr", "hash"])
 def test_declared_variance_within_half_a_percent(mode, law, shape, axes, source):
@@ -220,6 +237,7 @@ def test_declared_variance_within_half_a_percent(mode, law, shape, axes, source)
     assert variance == pytest.approx(2.0 / n, rel=5e-3)
 
 
+@pytest.mark.few("qr-normal", "hash-uniform")
 @pytest.mark.parametrize("law", ["truncated_normal", "normal", "uniform"])
 @pytest.mark.parametrize("source", ["qr", "hash"])
 def test_declared_variance_of_complex_weights(law, source):
@@ -230,6 +248,7 @@ def test_declared_variance_of_complex_weights(law, source):
     assert abs((weights**2).mean()) < 6e-3  # circular: 4 sigma for the normal law
 
 
+@pytest.mark.few("shuffled", "outputs", "points")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_groups_too_short_to_stratify_keep_the_declared_variance(layout):
     init = qrjax.he_normal_qr(layout=layout)
@@ -239,6 +258,7 @@ def test_groups_too_short_to_stratify_keep_the_declared_variance(layout):
     assert abs(weights.mean()) < 4 * math.sqrt(0.1 / 20_000)
 
 
+@pytest.mark.few("float32-orthogonal_qr", "complex64-delta_orthogonal_hash", "bfloat16-orthogonal_qr")
 @pytest.mark.parametrize("m", **named([m for m in MEMBERS if m.orthogonal], sampled=True))
 @pytest.mark.parametrize("dtype", ["float32", "complex64", "bfloat16"])
 def test_orthogonal_weights_are_orthonormal(m, dtype):
@@ -250,6 +270,7 @@ def test_orthogonal_weights_are_orthonormal(m, dtype):
         assert np.count_nonzero(np.abs(weights).sum(axis=(2, 3))) == 1
 
 
+@pytest.mark.few("outputs", "points")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_hash_values_do_not_depend_on_the_shape_and_layouts_differ(layout):
     small, large = (np.asarray(qrjax.normal_hash(1.0)(KEY, shape)) for shape in ((7, 5), (70, 50)))

@@ -51,6 +51,7 @@ def test_medians_whiskers_and_outliers():
     assert [30.0] in ys
 
 
+@pytest.mark.few("1-1", "1-6", "2-3", "10-4", "13-2", "13-5", "100-1", "100-6")
 @pytest.mark.parametrize("names", [1, 2, 3, 4, 5, 6])
 @pytest.mark.parametrize("epochs", [1, 2, 10, 13, 100])
 def test_as_many_epochs_as_are_legible_the_first_and_the_last_among_them(names, epochs):
@@ -98,6 +99,7 @@ def test_all_seeds_diverged():
     axes.figure.canvas.draw()
 
 
+@pytest.mark.few("6")
 @pytest.mark.parametrize("names", [2, 6])
 def test_the_legend_covers_no_box(names):
     axes = qrjax.plot.boxes(results(names, 10))

@@ -42,6 +42,7 @@ def lines(axes):
     return [outline.get_data().values for outline in outlines]
 
 
+@pytest.mark.few("uniform", "normal", "truncated_between", "stream", "half")
 @pytest.mark.parametrize("name", BUILDERS)
 def test_bars_are_numpys_histogram(name):
     init, shape = BUILDERS[name]
@@ -115,6 +116,7 @@ def test_scatter_of_independent_counts_is_about_one_and_of_expected_ones_zero():
     assert scatter(np.array([7]), np.array([1.0]), 7) == 0
 
 
+@pytest.mark.few("he_normal")
 @pytest.mark.parametrize("name", ["glorot_uniform", "he_normal", "normal"])
 def test_quasirandom_weights_fill_more_evenly_than_hashed_ones(name):
     def spread(source):

@@ -52,6 +52,7 @@ def settings():
         yield pytest.param(law, "hash", "outputs", marks=pytest.mark.slow, id=f"{law} hash")
 
 
+@pytest.mark.few("truncated_normal neurons")
 @pytest.mark.filterwarnings("ignore:layout='sequence'")
 @pytest.mark.parametrize(("law", "source", "layout"), list(settings()))
 def test_every_distribution_source_and_layout(law, source, layout):

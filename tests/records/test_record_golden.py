@@ -76,6 +76,7 @@ def test_every_variable_is_what_it_was(name):
     assert found == LEAVES[name]
 
 
+@pytest.mark.few("init-sobol/neurons*", "init-stacked*", "autoinit-narrow*", "autoinit-norm*")
 @pytest.mark.parametrize(("name", "path", "index", "expected"), WEIGHTS)
 def test_single_weights_are_what_they_were(name, path, index, expected):
     assert float(Record.from_dict(FILE[name]).weight(path, index)).hex() == expected

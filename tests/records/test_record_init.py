@@ -141,6 +141,7 @@ TABLE = DRAWN | CHANGED
 NAMES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in TABLE]
 
 
+@pytest.mark.few("dense", "constants", "scan of vmap", "boxes", "doubly rounded")
 @pytest.mark.parametrize("name", NAMES)
 def test_linen(name):
     module, x, expected = TABLE[name]
@@ -167,6 +168,7 @@ def test_what_is_no_plain_draw_comes_back_with_the_model(name):
     assert octets(other.initial(path)) == octets(qrjax.record(module, x, by="init", seed=4).initial(path))
 
 
+@pytest.mark.few("raw-ours", "rbg-JAX's own")
 @pytest.mark.parametrize("builder", [QR(), normal], ids=["ours", "JAX's own"])
 @pytest.mark.parametrize("key", [jax.random.PRNGKey(3), jax.random.key(3, impl="rbg")], ids=["raw", "rbg"])
 def test_other_kinds_of_keys(key, builder):

@@ -57,6 +57,7 @@ def test_all_traced_dimensions_are_scipys():
     np.testing.assert_array_equal(traced_directions(jnp.arange(1, DIMENSIONS + 1)), scipys())
 
 
+@pytest.mark.few("int8", "uint32")
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint32", "int32"])
 def test_a_traced_dimension_may_have_any_integer_dtype(dtype):
     np.testing.assert_array_equal(jax.jit(table.directions)(jnp.asarray(101, dtype)), scipys()[100])
@@ -84,6 +85,7 @@ def test_the_compact_table_ends_where_four_words_do():
     assert (np.diff(degrees) >= 0).all()
 
 
+@pytest.mark.few("700-12", "21199-6")
 @pytest.mark.parametrize(("first", "count"), [(1, 5), (700, 12), (21_199, 6)])
 def test_directions_at_offsets(first, count):
     offsets = np.arange(count, dtype=np.uint32).reshape(-1, 1)

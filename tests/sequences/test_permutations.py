@@ -60,6 +60,7 @@ def test_bijective_for_the_smallest_lengths(n):
     assert (np.sort(found, axis=1) == np.arange(n)).all()
 
 
+@pytest.mark.few("1009")
 @pytest.mark.parametrize("n", [1009, 65537, *(pytest.param(n, marks=pytest.mark.slow) for n in (50257, 65536, 2**20))])
 def test_bijective_for_large_lengths(n):
     np.testing.assert_array_equal(np.sort(images(np.arange(n), n)), np.arange(n))
@@ -76,6 +77,7 @@ def test_second_implementation_and_inverse(n, rounds):
     assert [in_python(i, n, keys, inverse=True) for i in found] == index
 
 
+@pytest.mark.few("200000-4294967296")
 @pytest.mark.parametrize("n", [2**31 + 11, 2**32])
 @pytest.mark.parametrize("count", [200_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
 def test_no_repeats_among_many_images(n, count):

@@ -40,6 +40,7 @@ def common(x, y):
     return 32 - np.frexp((x ^ y).astype(float))[1]
 
 
+@pytest.mark.few("1-owen", "2-linear", "3-*", "50-*", "21201-owen")
 @pytest.mark.parametrize("scramble", sobol.SCRAMBLES)
 @pytest.mark.parametrize("dim", [1, 2, 3, 50, 21201])
 def test_every_prefix_is_stratified(dim, scramble):
@@ -87,6 +88,7 @@ def over_keys(scramble, dim, index):
     return np.asarray(jax.jit(jax.vmap(lambda seed: draw(key=jax.random.key(seed))))(seeds))
 
 
+@pytest.mark.few("owen", "linear")
 @pytest.mark.parametrize("scramble", SCRAMBLES)
 def test_marginals_are_uniform(scramble):
     for x in over_keys(scramble, 2, [0, 5, 2**32 - 1]).T:

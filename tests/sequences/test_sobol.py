@@ -59,6 +59,7 @@ def test_any_index_is_the_gray_code_points(dim):
     np.testing.assert_array_equal(sobol.bits(dim, index), gray_code(dim, index))
 
 
+@pytest.mark.few("owen")
 @each_scramble
 def test_a_traced_dimension_is_the_static_one(scramble):
     dims, index = (1, 2, 21201), np.arange(9, 49)
@@ -83,6 +84,7 @@ def test_point_bits_with_a_bound_and_a_scale(dim, scale):
     np.testing.assert_array_equal(found, gray_code(dim, index * np.uint32(scale)))
 
 
+@pytest.mark.few("1", "100")
 @pytest.mark.parametrize(
     "width", [pytest.param(w, marks=pytest.mark.slow if w in (24, 48, 144) else ()) for w in WIDTHS]
 )
@@ -100,6 +102,7 @@ def test_a_raster_is_its_points(width):
         np.testing.assert_array_equal(traced[k], expected, err_msg=f"start {start}, traced")
 
 
+@pytest.mark.few("0", "3", "4096")
 @pytest.mark.parametrize("count", [0, 1, 3, 100, 4096])
 def test_a_line_is_its_points(count):
     starts = (0, 5, LAST - 6)
@@ -122,6 +125,7 @@ def test_part_of_a_raster_is_that_part():
     np.testing.assert_array_equal(found, gray_code(7, 5 + rows * 48 + columns))
 
 
+@pytest.mark.few("1-float32", "2-bfloat16", "21201-float64")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("dim", [1, 2, 21201])
 def test_points_are_the_bits_rounded(dim, dtype):
@@ -139,6 +143,7 @@ def test_points_are_the_bits_rounded(dim, dtype):
         np.testing.assert_array_equal(found.astype(float), inside(single.astype(dtype).astype(float)))
 
 
+@pytest.mark.few("float32-owen", "bfloat16-None", "float16-owen", "float64-None")
 @pytest.mark.parametrize("scramble", [None, "owen"])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_points_are_strictly_inside(dtype, scramble):
@@ -151,6 +156,7 @@ def test_points_are_strictly_inside(dtype, scramble):
     assert found.max() < 1
 
 
+@pytest.mark.few("owen")
 @each_scramble
 def test_ranges_are_runs_of_points(scramble):
     own = {"scramble": scramble, "key": KEY}

@@ -30,6 +30,7 @@ def drawn(init, shape, dtype):
     return lambda: {"w": init(KEY, shape, dtype)}
 
 
+@pytest.mark.few("hash-shape2", "hash-shape1")
 @pytest.mark.parametrize(
     ("builder", "shape"),
     [*itertools.product(["hash"], SHAPES), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW)],
@@ -50,6 +51,7 @@ def test_every_shape(builder, shape):
 SLOW_DTYPES = [("bfloat16", 0.0), ("bfloat16", 0.0123), ("float16", 0.0), ("complex64", 0.0)]
 
 
+@pytest.mark.few("complex64-0.0123")
 @pytest.mark.parametrize(
     ("dtype", "threshold"),
     [

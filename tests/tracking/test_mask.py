@@ -58,6 +58,7 @@ CONTINUOUS = [("bfloat16", "relative_change"), ("float32", "movement")]
 REST = [case for case in itertools.product(("bfloat16", "float32"), CRITERIA) if case not in CONTINUOUS]
 
 
+@pytest.mark.few("bfloat16-relative_change")
 @pytest.mark.parametrize(
     ("dtype", "criterion"), [*CONTINUOUS, *(pytest.param(*case, marks=pytest.mark.slow) for case in REST)]
 )
@@ -84,6 +85,7 @@ def test_a_threshold_keeps_what_is_larger(criterion, threshold):
 
 
 @pytest.mark.filterwarnings("ignore::qrjax.EmptiedWarning")
+@pytest.mark.few("0.0")
 @pytest.mark.parametrize("threshold", [0.0, 0.02, 0.5])
 def test_a_threshold_of_change_keeps_what_changes_counts(threshold):
     init = lambda: {"w": qrjax.he_normal_hash()(KEY, (80, 90))}  # noqa: E731

@@ -97,6 +97,7 @@ FAST = [("adamw", "initial"), ("clipped", "zero")]
 REST = [case for case in itertools.product(OPTIMIZERS, ("zero", "initial")) if case not in FAST]
 
 
+@pytest.mark.few("adamw-initial")
 @pytest.mark.parametrize(("name", "to"), [*FAST, *(pytest.param(*case, marks=pytest.mark.slow) for case in REST)])
 def test_pruned_weights_stay_and_others_train_as_if_alone(name, to):
     rng = np.random.default_rng(1)

@@ -67,6 +67,7 @@ def test_reference_formulas(name):
     assert np.abs(found - wanted)[large].max() < 2e-7
 
 
+@pytest.mark.few("normal", "truncated")
 @each_law
 def test_second_moment(name):
     """E|z|**2 = complex_stddev**2 within 5 sigma."""
@@ -105,6 +106,7 @@ def test_parts_of_a_normal_are_two_normals():
         np.testing.assert_array_equal(part, to_float(Normal().draw(jnp.asarray(bits), False)))
 
 
+@pytest.mark.few("uniform-0.3-complex128", "normal-1e+20-complex64", "truncated*")
 @pytest.mark.parametrize(
     ("scale", "dtype"),
     [
@@ -147,6 +149,7 @@ def test_constants():
     assert pytest.approx(2**32 * MASS, abs=1) == _complex.MASS_WITHIN_TWO
 
 
+@pytest.mark.few("normal")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow if n == "truncated" else ()) for n in LAWS])
 def test_same_bits_in_every_mode(name):
     def draw(bits, angle):

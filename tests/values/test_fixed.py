@@ -36,6 +36,7 @@ def in_64_bits(function, *operands):
         return np.asarray(function(WIDE, *(jnp.asarray(w, np.uint64) for w in operands)))
 
 
+@pytest.mark.few("truncated_normal_magnitude", "log2_of_mantissa")
 @each
 def test_narrow_and_wide_words_give_the_same_bits(name):
     function, operands = getattr(_quantiles, name), words(FUNCTIONS[name])
@@ -47,6 +48,7 @@ def test_narrow_and_wide_words_give_the_same_bits(name):
         np.testing.assert_array_equal(function(*operands), narrow)
 
 
+@pytest.mark.few("truncated_normal_magnitude", "log2_of_mantissa")
 @each
 def test_words_are_wide_on_a_cpu_alone(name):
     operands = words(FUNCTIONS[name])
@@ -61,6 +63,7 @@ def test_words_are_wide_on_a_cpu_alone(name):
     assert "ui64" in programs["cuda"]
 
 
+@pytest.mark.few("truncated_normal_magnitude", "log2_of_mantissa")
 @each
 def test_a_program_for_several_platforms_runs_here(name):
     operands = words(FUNCTIONS[name])

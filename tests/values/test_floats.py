@@ -73,6 +73,7 @@ EACH = [
 ]
 
 
+@pytest.mark.few("uniform-float32", "normal-bfloat16", "truncated-float16", "positive-float64")
 @pytest.mark.parametrize(("name", "dtype"), EACH)
 @given(where=st.floats(0, 1), shift=SHIFTS)
 @example(where=0.5, shift=0.0)  # a scale of 1
@@ -107,6 +108,7 @@ def test_scales_just_below_a_power_of_two(name, scale):
     np.testing.assert_allclose(found, scale * standardized(name), rtol=2**-23, atol=scale * 2**-27)
 
 
+@pytest.mark.few("uniform-float16", "truncated-float32", "normal-bfloat16")
 @pytest.mark.parametrize(("name", "dtype"), EACH)
 def test_a_million_draws_stay_inside(name, dtype):
     location, scale = (0.5, 0.5) if name == "uniform" else (0.0, 1.0)
@@ -152,6 +154,7 @@ def test_exact_points():
     assert float(found[5]) == 1 - 2.0**-24
 
 
+@pytest.mark.few("bfloat16", "float64")
 @each_dtype
 def test_same_bits_in_every_mode(dtype):
     # 0.1 is no power of two; the caller's own arithmetic must not be merged into the last multiplication.

@@ -119,6 +119,7 @@ def test_order_of_all_words(name):
     assert sum(int(violations(jnp.uint32(start))) for start in range(0, 2**31, size)) == 0
 
 
+@pytest.mark.few("uniform", "truncated")
 @each_law
 def test_symmetry(name):
     # The words ~u and u stand for 1 - u and u, or, as plain points, -u and u do.
@@ -168,6 +169,7 @@ def test_moments(name, second, fourth):
     assert (z**4).mean() == pytest.approx(fourth, rel=3e-5)
 
 
+@pytest.mark.few("uniform", "truncated")
 @each_law
 def test_same_bits_in_every_mode(name):
     bits = jnp.asarray(lattice()[::50_000])

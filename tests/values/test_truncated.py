@@ -100,6 +100,7 @@ def test_mirrored_intervals_mirror(lower, upper):
     np.testing.assert_allclose(draw(lower, upper), -mirrored, rtol=0, atol=unit)
 
 
+@pytest.mark.few("5-7*", "-7--5-bfloat16", "5-inf*", "-inf--6-bfloat16", "0-inf*", "-9-9-float64")
 @pytest.mark.parametrize(
     ("lower", "upper", "dtype"),
     [

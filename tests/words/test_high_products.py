@@ -38,6 +38,7 @@ def test_every_form_on_all_pairs_of_edges(form):
     np.testing.assert_array_equal(jax.jit(form)(X, Y), exact(X, Y))
 
 
+@pytest.mark.few("chosen", "narrow")
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @given(x=WORDS, y=WORDS)
 @settings(deadline=None, derandomize=True, max_examples=50)
@@ -108,6 +109,7 @@ def through_words(s):
     return s + mulhi(jnp.uint32(2**31), jnp.asarray(s * 2).astype(jnp.uint32)).astype(jnp.float32)
 
 
+@pytest.mark.few("through_words0", "through_words2")
 @pytest.mark.parametrize("wrapped", [through_words, jax.jit(through_words), jax.checkpoint(through_words)])
 def test_derivatives_pass_by(wrapped):
     assert float(wrapped(5.0)) == 10.0

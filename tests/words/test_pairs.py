@@ -76,6 +76,7 @@ def test_mulhi(x, y):
     assert int(mulhi(word(x), word(y))) == x * y >> 32
 
 
+@pytest.mark.few("1", "100", "50257", "65537", "4294967296")
 @pytest.mark.parametrize("bound", [1, 2, 100, 768, 3072, 50257, 65536, 65537, 2**20 + 7, WORD])
 def test_quotient(bound):
     """By product and, for larger bounds, by division; next to every multiple of the divisor if there are few."""
