@@ -93,8 +93,8 @@ def strict():
 
 # Files of tests that look at the bits of optimized code, its speed or its memory; all others are compiled quickly.
 OPTIMIZED = {
-    "test_bits.py", "test_compilation.py", "test_flax.py", "test_gpu.py", "test_laws.py", "test_layouts.py",
-    "test_narrow_parts.py", "test_operations.py", "test_zero_mean.py",
+    "test_bits.py", "test_compilation.py", "test_flax.py", "test_gpu.py", "test_laws.py",
+    "test_narrow_parts.py", "test_operations.py",
 }  # fmt: skip
 
 

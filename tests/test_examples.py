@@ -153,17 +153,9 @@ def test_two_blocks(example, capsys):
     assert "3 of 3" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "criteria",
-    [
-        ("change", "magnitude", "random"),
-        pytest.param(("change", "relative_change", "movement", "magnitude", "random"), marks=pytest.mark.slow),
-    ],
-    ids=len,
-)
-def test_which_weights_learned(example, tmp_path, capsys, monkeypatch, criteria):
+@pytest.mark.slow  # the laws are in tests/tracking
+def test_which_weights_learned(example, tmp_path, capsys):
     path = tmp_path / "changes.png"
-    monkeypatch.setattr(example("which_weights_learned"), "CRITERIA", criteria)
     options = ["--seeds", "2", "--steps", "300", "--width", "64", "--sparsity", "0.5", "--output", str(path)]
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer's power
         outcomes = example("which_weights_learned").main(options)
@@ -220,6 +212,7 @@ def test_many_seeds(example, tmp_path, capsys):
     assert "6 seeds, last step of each result" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # what several processes do is in tests/scale
 def test_multihost(example, capsys, monkeypatch):
     monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
     monkeypatch.setenv("XLA_FLAGS", effort.flags())
@@ -462,6 +455,7 @@ def test_any_weight(example, capsys):
     assert "one weight of 48,432 equals the tensor's" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # the laws are in tests/initializers/test_layouts.py
 def test_why_order_matters(example, tmp_path, capsys):
     path = tmp_path / "order.png"
     found = example("why_order_matters").main(["--width", "64", "--seeds", "3", "--output", str(path)])

@@ -55,7 +55,7 @@ def test_vmap_over_seeds_is_a_loop_over_seeds():
     def draw(seed):
         return module.init(jax.random.key(seed), x)
 
-    many = jax.vmap(draw)(jnp.arange(3))
+    many = jax.tree.map(np.asarray, jax.vmap(draw)(jnp.arange(3)))
     for seed in range(3):
         one = draw(seed)
         jax.tree.map(lambda a, b, s=seed: np.testing.assert_array_equal(a[s], b), many, one)

@@ -47,12 +47,11 @@ FRESH = [
     ("--xla_cpu_max_isa=AVX2 --xla_cpu_enable_fast_math=true", "nothing", {}),
     ("--xla_backend_optimization_level=0", "nothing", {"JAX_ENABLE_X64": "1"}),
 ]
-SAMPLED = [FRESH[0], ("--xla_cpu_enable_fast_math=true", "nothing", {"JAX_ENABLE_X64": "1"})]
 
 
-@pytest.mark.parametrize(("flags", "without", "environment"), SAMPLED)
-def test_a_sample_of_digests_in_a_fresh_process(flags, without, environment):
-    found = printed_digests(flags, 23, without, **environment)
+def test_a_sample_of_digests_in_a_fresh_process():
+    flags = "--xla_cpu_max_isa=SSE4_2 --xla_cpu_enable_fast_math=true"
+    found = printed_digests(flags, 23, "float16", JAX_ENABLE_X64="1")
     assert len(found) >= 6
     assert found == {name: COMMITTED[name] for name in found}
 

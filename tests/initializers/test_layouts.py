@@ -105,23 +105,24 @@ def log_output_variance(init, depth=20, width=256, seeds=40):
     """Mean and standard deviation over seeds of log E[y**2] / 2 at the last of `depth` ReLU layers."""
     inputs = jax.random.normal(jax.random.key(99), (64, width))
 
+    def layer(hidden, key):
+        outputs = hidden @ init(key, (width, width))
+        return jax.nn.relu(outputs), jnp.mean(outputs**2)
+
     def network(key):
-        hidden = inputs
-        for layer in jax.random.split(key, depth):
-            outputs = hidden @ init(layer, (width, width))
-            hidden = jax.nn.relu(outputs)
-        return jnp.log(jnp.mean(outputs**2) / 2)
+        return jnp.log(jax.lax.scan(layer, inputs, jax.random.split(key, depth))[1][-1] / 2)
 
     logs = np.asarray(jax.jit(lambda keys: jax.lax.map(network, keys))(jax.random.split(KEY, seeds)))
     return logs.mean(), logs.std(ddof=1)
 
 
-def test_the_default_layout_needs_less_luck():
-    # A standard deviation over 40 seeds is uncertain by 11 %, over 200 by 5 %; over 400 the ratio is 0.49.
-    _, independent = log_output_variance(jax.nn.initializers.he_normal(), seeds=200)
-    mean, ours = log_output_variance(qrjax.he_normal_qr(), seeds=200)
+@pytest.mark.parametrize("width", [64, pytest.param(256, marks=pytest.mark.slow)])
+def test_the_default_layout_needs_less_luck(width):
+    # A standard deviation over 200 seeds is uncertain by 5 %; over 400 the ratio is 0.49. It goes with 1 / width.
+    _, independent = log_output_variance(jax.nn.initializers.he_normal(), width=width, seeds=200)
+    mean, ours = log_output_variance(qrjax.he_normal_qr(), width=width, seeds=200)
     assert ours <= 0.6 * independent
-    assert abs(mean) <= 0.15
+    assert abs(mean) <= 0.15 * 256 / width
 
 
 def test_neurons_sum_to_zero_and_lose_the_mean_of_their_inputs():
@@ -130,7 +131,7 @@ def test_neurons_sum_to_zero_and_lose_the_mean_of_their_inputs():
     assert np.abs(weights.sum(axis=0)).max() < 0.1 * np.abs(independent.sum(axis=0)).max()
     norms = (weights**2).sum(axis=0)
     assert norms.std() < 0.1 * (independent**2).sum(axis=0).std()
-    mean, _ = log_output_variance(qrjax.he_normal_qr(layout="neurons"))
+    mean, _ = log_output_variance(qrjax.he_normal_qr(layout="neurons"), width=64)
     assert mean == pytest.approx(19 * np.log(1 - 1 / np.pi), abs=0.5)  # 19 layers have ReLU inputs
 
 

@@ -139,12 +139,12 @@ def test_the_spectrum_is_that_of_independent_weights(shape):
 
 
 def test_the_mean_of_the_inputs_is_lost_and_the_gain_brings_the_signal_back():
-    lost, _ = log_output_variance(PAIRED, seeds=10)
+    lost, _ = log_output_variance(PAIRED, width=64, seeds=40)
     assert lost == pytest.approx(19 * np.log(1 - 1 / np.pi), abs=0.2)  # 19 layers have ReLU inputs
     gain = qrjax.variance_scaling_hash(2 / (1 - 1 / np.pi), "fan_in", "truncated_normal", zero_mean=True)
-    kept, luck = log_output_variance(gain, seeds=20)
+    kept, luck = log_output_variance(gain, width=64, seeds=40)
     assert kept + np.log(1 - 1 / np.pi) == pytest.approx(0.0, abs=0.2)  # the first layer's inputs have mean 0
-    assert luck < 0.15  # a standard deviation; independent weights have 0.46
+    assert luck < 0.5  # a standard deviation; independent weights have 1.05
     outputs = jnp.ones((1, 300)) @ PAIRED(KEY, (300, 50))
     assert np.abs(outputs).max() < 1e-6
 
