@@ -91,6 +91,15 @@ def strict():
     jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+@pytest.fixture
+def optimized():
+    """For a test of much work in a file that is compiled quickly."""
+    before = jax.config.values["jax_disable_most_optimizations"]
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
 # Files of tests that look at the bits of optimized code, its speed or its memory; all others are compiled quickly.
 OPTIMIZED = {
     "test_bits.py", "test_compilation.py", "test_flax.py", "test_gpu.py", "test_laws.py",

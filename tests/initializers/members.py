@@ -121,10 +121,10 @@ def digest(array: Any) -> str:
     return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
 
 
-def digests(every: int = 1, without: str = "nothing") -> dict[str, str]:
+def digests(every: int = 1, without: str = "nothing", first: int = 0) -> dict[str, str]:
     """The digests of the cases, or of some: every how many-th, and leaving out those with a word in the name."""
     key = jax.random.key(2024)
-    chosen = [(name, case) for name, case in list(cases().items())[::every] if without not in name]
+    chosen = [(name, case) for name, case in list(cases().items())[first::every] if without not in name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", qrjax.RankCollapseWarning)
         return {name: digest(init(key, shape, dtype)) for name, (init, shape, dtype) in chosen}

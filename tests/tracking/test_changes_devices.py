@@ -67,7 +67,9 @@ SHARDED = """
     ("paths", "forms", "cases"),
     [
         (["two axes"], ["function"], ":1"),
-        pytest.param([], [], "::2", marks=pytest.mark.slow),
+        # Every way to lie in parts, and with one of them every form of the initial weights.
+        pytest.param([], ["record"], "::3", marks=pytest.mark.slow),
+        pytest.param(["partly"], [], "1:2", marks=pytest.mark.slow),
     ],
 )
 def test_sharded_params_have_the_same_figures_and_masks_and_stay_sharded(paths, forms, cases):

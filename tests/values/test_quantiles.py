@@ -106,9 +106,10 @@ def test_order_around_the_pieces(name, exact):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("optimized")
 @pytest.mark.parametrize("name", ["normal", "truncated"])
-def test_order_of_all_words(name):
-    """All 2**32: by symmetry, magnitudes must not grow over the words below 2**31."""
+def test_order_of_a_quarter_of_all_words(name):
+    """By symmetry, magnitudes must not grow over the words below 2**31: of four blocks one, all places in turn."""
     size = 2**23
 
     @jax.jit
@@ -116,7 +117,8 @@ def test_order_of_all_words(name):
         magnitude = LAWS[name].draw(start + jnp.arange(size + 1, dtype=jnp.uint32), False).magnitude
         return (magnitude[1:] > magnitude[:-1]).sum()
 
-    assert sum(int(violations(jnp.uint32(start))) for start in range(0, 2**31, size)) == 0
+    starts = [start for k, start in enumerate(range(0, 2**31, size)) if k % 4 == k // 4 % 4]
+    assert [start for start in starts if int(violations(jnp.uint32(start)))] == []
 
 
 @pytest.mark.few("uniform", "truncated")
