@@ -11,6 +11,7 @@ from recorded import assert_same, reloaded
 
 import qrjax
 from qrjax._layouts._coordinates import box_of, from_index
+from qrjax._records._regions import multiplied
 
 KEY = jax.random.key(5)
 
@@ -104,3 +105,13 @@ def test_a_sharded_array_is_made_by_weight(record):
     sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     made = jax.make_array_from_callback((3, 4, 6), sharding, functools.partial(record.weight, "layers"))
     assert_same(made, drawn()["layers"])
+
+
+def test_a_compiler_may_not_keep_the_digits_that_a_narrow_type_drops():
+    """Few do, so the bits do not show it: a barrier stands behind each rounding."""
+    value, factors = jnp.ones((3, 4), jnp.bfloat16), [np.float32(1.25), np.float32(0.7)]
+    program = jax.make_jaxpr(lambda value: multiplied(value, factors, jnp.bfloat16))(value).jaxpr.eqns
+    rounded = [e.outvars[0] for e in program if str(e.params.get("new_dtype")) == "bfloat16"]
+    kept = [e.invars[0] for e in program if e.primitive.name == "optimization_barrier"]
+    assert len(rounded) == len(factors)
+    assert kept == rounded, f"roundings {rounded}, of which only {kept} have an optimization_barrier behind them"

@@ -17,6 +17,7 @@ from hypothesis.extra import numpy as hnp
 from tracked import EXACT, ROUNDED, assert_figures, expected, trained
 
 import qrjax
+from qrjax._records._origins import Built
 from qrjax._tracking._chunks import LARGEST, batches, boxes
 
 KEY = jax.random.key(17)
@@ -342,3 +343,21 @@ def test_boxes_cover_every_element_once(shape, largest, data):
 
 def test_large_leaves_take_several_boxes():
     assert len(list(boxes((2, 2**19 + 5), 0, LARGEST["cpu"]))) > 4
+
+
+def test_builders_that_are_not_ours_are_run_outside_of_programs(monkeypatch):
+    """JAX's own, compiled into something else, give other bits on some machines, and unchanged weights would differ."""
+    network, traced, run = nn.Dense(8), [], Built.array
+
+    def noted(self):
+        values = run(self)
+        traced.append(isinstance(values, jax.core.Tracer))
+        return values
+
+    monkeypatch.setattr(Built, "array", noted)
+    params = network.init(KEY, jnp.ones((2, 16)))
+    record = qrjax.record(network, jnp.ones((2, 16)), key=KEY, by="init")
+    assert qrjax.changes(record, params).total.changed == 0
+    qrjax.prune(params, qrjax.awakened(record, params, sparsity=0.5), "initial", record)
+    assert traced
+    assert not any(traced), f"of {len(traced)} times that a builder was run, {sum(traced)} were within a traced program"
