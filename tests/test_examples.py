@@ -50,6 +50,7 @@ def test_every_example_is_run_here():
     }
 
 
+@pytest.mark.slow
 def test_deep_network(example, tmp_path, capsys):
     path = tmp_path / "curves.png"
     options = ["--depth", "20", "--width", "64", "--steps", "80", "--rate", "1e-3", "--output", str(path)]
@@ -439,6 +440,7 @@ def wait_for(find, count):
     return found
 
 
+@pytest.mark.slow
 def test_train_and_eval(example, tmp_path, capsys):
     options = ["--model", "mlp1", "--units", "16", "--epochs", "2", "--seeds", "3", "--limit", "200"]
     files = ["--results", str(tmp_path / "r.jsonl"), "--picture", str(tmp_path / "boxes.png")]

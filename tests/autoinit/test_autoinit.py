@@ -126,6 +126,7 @@ MODULES = {
 SECOND = {"LSTM", "scan of remat"}
 
 
+@pytest.mark.few("batch statistics", "scan")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.slow) if n in SECOND else n for n in MODULES])
 def test_the_collections_of_init(name):
     module, x = MODULES[name]
@@ -134,6 +135,7 @@ def test_the_collections_of_init(name):
     assert type(found) is type(jax.eval_shape(module.init, KEY, x))
 
 
+@pytest.mark.few("vmap")
 @pytest.mark.parametrize("name", ["scan", "vmap"])
 def test_stacked_layers_differ_and_have_their_own_gains(name):
     module, x = MODULES[name]

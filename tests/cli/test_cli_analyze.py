@@ -377,6 +377,7 @@ class TestPlot:
 
 
 class TestProcess:
+    @pytest.mark.slow
     def test_prints_a_plain_table(self, folder, environment):
         finished = run("analyze", "model.py:CNN", *IMAGES, "--plot", "signal.png", cwd=folder, env=environment)
         assert (finished.returncode, finished.stderr) == (0, "")

@@ -103,6 +103,7 @@ class TestDemo:
         assert process.returncode == 141
         assert picture.read_bytes().startswith(PNG)
 
+    @pytest.mark.slow
     @pytest.mark.usefixtures("foreground")
     def test_interrupt_is_quiet_and_restores_the_terminal(self, environment, tmp_path):
         arguments = ("demo", "--epochs", "50", "--out", str(tmp_path / "curves.png"))

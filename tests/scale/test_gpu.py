@@ -25,9 +25,9 @@ SHAPES = [(257, 50)]
 LARGE = [(4096, 4096), (50_257, 768), (3, 3, 512, 513)]
 
 
-@pytest.fixture(params=["cpu", ON_GPU])
+@pytest.fixture(params=[pytest.param("cpu", marks=pytest.mark.slow), ON_GPU])
 def device(request):
-    """The CPU, which all machines have, and a GPU."""
+    """A GPU; and the CPU, which all machines have: against itself it says little."""
     found = bench.device_of(request.param)
     if found is None:
         pytest.skip(f"jax {jax.__version__} finds no {request.param} on this machine")
