@@ -211,6 +211,7 @@ def test_seeds_may_be_mapped_and_jitted(source):
     assert not np.array_equal(kernels[0], kernels[1])
 
 
+@pytest.mark.slow
 def test_keys_may_be_mapped():
     keys = jax.random.split(KEY, 2)
     mapped = jax.vmap(lambda k: qrjax.autoinit(SMALL, ROWS, key=k, **FAST))(keys)

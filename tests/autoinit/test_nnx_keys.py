@@ -76,6 +76,7 @@ def test_many_at_once():
     np.testing.assert_array_equal(states["second"]["kernel"][...], many.second.kernel[...])
 
 
+@pytest.mark.slow
 def test_many_rngs_at_once():
     @nnx.vmap(in_axes=0, out_axes=0)
     def make(rngs):

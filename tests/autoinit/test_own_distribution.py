@@ -49,7 +49,7 @@ def kernels(variables):
     return {p: np.asarray(v, np.float64) for p, v in jax.tree_util.tree_leaves_with_path(variables) if v.ndim > 1}
 
 
-@pytest.mark.few("sparse", "ours")
+@pytest.mark.few("sparse")
 @pytest.mark.parametrize("name", INITIALIZERS)
 def test_weights_are_the_modules_own_times_one_number_a_layer(name):
     network, key = Network(INITIALIZERS[name]), jax.random.key(5)
@@ -65,7 +65,7 @@ def test_weights_are_the_modules_own_times_one_number_a_layer(name):
     assert report[-1].second_moment == pytest.approx(1.0)
 
 
-@pytest.mark.few("ours-0", "orthogonal-1")
+@pytest.mark.few("orthogonal-1")
 @pytest.mark.parametrize("axis", [0, 1])
 @pytest.mark.parametrize("name", ["ours", "orthogonal"])
 def test_a_record_gives_them_back(name, axis):

@@ -86,6 +86,7 @@ def test_rngs_go_on_from_call_to_call():
     np.testing.assert_array_equal(second, weight(PAIR, key=again.params()))
 
 
+@pytest.mark.few("True")
 @pytest.mark.parametrize("traced", [False, True])
 def test_other_keys_reach_their_streams_as_in_init(traced):
     def drawn(params, noise):

@@ -188,6 +188,7 @@ def test_rank_of_a_large_matrix_is_left_out(monkeypatch, capsys):
 class TestReproduction:
     """Eagerly, jitted, weight by weight, and in a fresh process, which is a real one in the first test alone."""
 
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         "options",
         [

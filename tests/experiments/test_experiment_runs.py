@@ -238,6 +238,7 @@ class TestSchemes:
         assert found.dims == (53, 53)
         assert found.trials[2] == (53, 0.9)
 
+    @pytest.mark.slow
     def test_auto_trains(self, tmp_path):
         settings = dataclasses.replace(SMALL, epochs=1, source="sequence")
         scheme = Scheme("auto", count=2, range=2, repetitions=2)

@@ -216,6 +216,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_draws_can_be_checked_for_nans():
     """In a process of its own, as the failure would be an abort."""
     done = subprocess.run([sys.executable, "-c", CHECKED], capture_output=True, text=True)

@@ -22,6 +22,7 @@ def assert_shard_alone(found):
     assert found.ratio <= 1.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source", ["hash", *(pytest.param(s, marks=pytest.mark.slow) for s in ("default", "autoinit"))]
 )
