@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from numpy.typing import NDArray
 
 # The rules register themselves by being imported.
 from qrjax._initializers._compilation import COMPILED_ONCE
@@ -17,8 +16,8 @@ from qrjax._interpreter._binding import evaluation
 from qrjax._interpreter._derived import meeting, told
 from qrjax._interpreter._flow import Flow
 from qrjax._interpreter._gains import Gains
-from qrjax._interpreter._layered import TAKING, layer, taken
 from qrjax._interpreter._laws import alone, paired, turned
+from qrjax._interpreter._layered import TAKING, layer, taken
 from qrjax._interpreter._ledger import Ledger, Place, Step
 from qrjax._interpreter._products import look_up, product
 from qrjax._interpreter._stretches import settled
