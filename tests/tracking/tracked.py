@@ -101,7 +101,12 @@ def score(criterion: str, initial: Any, now: Any) -> np.ndarray:
 def run(code: str, devices: int = 1, **environment: str) -> str:
     """Runs code in a fresh process and gives what it prints."""
     flags = f"--xla_force_host_platform_device_count={devices} {effort.flags()}"
-    own = {"XLA_FLAGS": flags, "PYTHONPATH": str(HERE), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    own = {
+        "XLA_FLAGS": flags,
+        "PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent))),
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
     env = os.environ | own | environment
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=env)
     assert done.returncode == 0, done.stderr[-3000:]
