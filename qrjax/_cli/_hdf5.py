@@ -20,6 +20,7 @@ import numpy as np
 
 from qrjax._cli._checkpoints import Checkpoint, is_inexact, is_number, reading
 from qrjax._cli._failure import Failure
+from qrjax._cli._matching import STATISTICS
 
 if TYPE_CHECKING:
     import h5py
@@ -30,9 +31,8 @@ VARIABLES, OPTIMIZER, WEIGHTS, NAMES = "vars", "optimizer", "model_weights", "we
 # The order in which Keras's layers make their variables; those that nothing trains come last.
 ORDER = (
     "kernel", "depthwise_kernel", "pointwise_kernel", "recurrent_kernel", "embeddings", "position_embeddings", "gamma",
-    "scale", "beta", "bias", "moving_mean", "moving_variance",
+    "scale", "beta", "bias", *STATISTICS,
 )  # fmt: skip
-STATISTICS = ORDER[-2:]
 
 Shape = tuple[int, ...]
 
@@ -54,7 +54,7 @@ def keras_at(path: Path) -> Checkpoint:
 
     def named(wanted: Mapping[str, Shape]) -> tuple[dict[str, str], set[str]]:
         if is_old:
-            return own, {name for name in every if name not in own or _is_statistic(own[name], wanted)}
+            return own, {name for name in every if name not in own}
         return _named(layers, shapes, wanted)
 
     return Checkpoint("Keras", inexact, read, [n for n in every if n not in inexact], named=named)
@@ -119,7 +119,7 @@ def _named(
         layer = claimed[0] if len(claimed) == 1 and counts[claimed[0]] == 1 else layer
         names = _of_layer(layer, [shapes[name] for name in own], wanted)
         paths |= {name: f"{layer}/{last}" for name, last in zip(own, names, strict=True)}
-        if any(not last.isdigit() for last in names):
+        if any(not last.isdigit() for last in names):  # what else a layer has of the record's is not trained
             beside |= {name for name, last in zip(own, names, strict=True) if last.isdigit()}
     return paths, beside
 
@@ -144,6 +144,8 @@ def _of_layer(layer: str, shapes: Sequence[Shape], wanted: Mapping[str, Shape]) 
         if fitting:
             names.remove(fitting[0])
         result.append(fitting[0] if fitting else str(number))
+    if len(shapes) == 4 and result[2:] == ["2", "3"] and {"gamma", "beta"} == set(result[:2]):
+        result[2:] = STATISTICS
     return result
 
 
@@ -152,12 +154,6 @@ def _ends_alike(one: str, other: str) -> bool:
     first, second = (path.split("/") if path else [] for path in (one, other))
     shared = min(len(first), len(second))
     return shared > 0 and first[-shared:] == second[-shared:]
-
-
-def _is_statistic(path: str, wanted: Mapping[str, Shape]) -> bool:
-    """Whether nothing trains an array, and the record does not have it."""
-    last = path.rpartition("/")[2]
-    return last in STATISTICS and not any(name.rpartition("/")[2] == last for name in wanted)
 
 
 def _old_names(file: h5py.File) -> dict[str, str]:

@@ -20,7 +20,9 @@ from qrjax._records._record import Record, nested
 VALUE = "value"
 PARAMS = "params"
 # And optimizers keep their moments, which have the weights' paths too, below one of these.
-MOMENTS = {"opt_state", "optimizer_state"}
+MOMENTS = {"opt_state", "optimizer_state", "optimizer"}
+# What nothing trains, as Keras calls it, and so not in the record of what is trained.
+STATISTICS = ("moving_mean", "moving_variance")
 SHOWN = 8
 
 
@@ -32,12 +34,14 @@ class Match(NamedTuple):
       names: by path, the name of the array.
       leaves: the weights, as the record has them.
       within: the names of all arrays of the checkpoint, or of its subtree.
+      written: by name, what they are called where they are written again, if that is not the name.
     """
 
     place: str
     names: dict[str, str]
     leaves: Sequence[Leaf]
     within: Sequence[str]
+    written: Mapping[str, str]
 
     @property
     def precision(self) -> AbstractContextManager[Any]:
@@ -74,14 +78,15 @@ def matched(record: Record, checkpoint: Checkpoint, subtree: str | None) -> Matc
         )
     own = {below + path for path in (*wanted, *(_plain(entry.leaf.path) for entry in record.entries))}
     others = [name for name in known if name.startswith(below) and name not in own and known[name] not in beside]
-    extra = [name for name in others if checkpoint.inexact[known[name]] and not _is_moment(name.removeprefix(below))]
+    extra = [name for name in others if checkpoint.inexact[known[name]] and not _is_beside(name.removeprefix(below))]
     if extra:
         raise Failure(
             f"{_where(place)} has {known[extra[0]]!r}, which the record lacks ({len(extra)} more than the record's "
             f"{len(wanted)} weights); is this another model's record? Weights beside others are picked by --subtree"
         )
     part = f"{_plain(subtree).strip('/')}/" if subtree else ""
-    return Match(place, names, leaves, [name for plain, name in known.items() if plain.startswith(part)])
+    within = [name for plain, name in known.items() if plain.startswith(part)]
+    return Match(place, names, leaves, within, renamed)
 
 
 def _named(checkpoint: Checkpoint, leaves: Sequence[Leaf]) -> tuple[dict[str, str], set[str]]:
@@ -145,6 +150,11 @@ def _places(name: str, wanted: Collection[str]) -> list[str]:
 
 def _is_moment(path: str) -> bool:
     return not MOMENTS.isdisjoint(path.split("/"))
+
+
+def _is_beside(path: str) -> bool:
+    """Whether arrays of such a path are kept beside weights."""
+    return _is_moment(path) or path.rpartition("/")[2] in STATISTICS
 
 
 def _subtree(known: Mapping[str, str], counts: Counter[str], subtree: str) -> str:

@@ -199,7 +199,8 @@ def _write(path: Path, file: Checkpoint, match: Match, params: Any) -> None:
 
     new = {match.names[leaf.path]: array for leaf, array in zip(leaves_of(params), values_of(params), strict=True)}
     old = file.read([name for name in match.within if name not in new])
-    write(path, {name: new[name] if name in new else old[name] for name in match.within}, file.metadata)
+    arrays = {match.written.get(n, n): new[n] if n in new else old[n] for n in match.within}
+    write(path, arrays, file.metadata)
     if file.others:
         click.echo(f"Left out, as they are no arrays of numbers: {', '.join(map(repr, file.others))}", err=True)
 

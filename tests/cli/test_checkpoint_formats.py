@@ -189,6 +189,18 @@ class TestKeras:
             archive.writestr("model.weights.h5", buffer.getvalue())
         assert_read(tmp_path / "model.keras", keras_record, weights)
 
+    def test_pruned_it_is_written_by_the_records_paths(self, h5py, keras_record, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        with h5py.File("model.weights.h5", "w") as file:
+            write_keras(file, keras_weights())
+        keras_record.save("record.json")
+        assert main(["track", "record.json", "model.weights.h5", "--prune-sparsity", "0.5", "--save", "p.npz"]) == 0
+        capsys.readouterr()
+        found = checkpoint_at(tmp_path / "p.npz")
+        params = matched(keras_record, found, None).params(found)
+        assert np.count_nonzero(params["network/first/kernel"]) == 18
+        np.testing.assert_array_equal(params["network/norm/beta"], keras_weights()["network/norm/beta"])
+
     def test_older_files_name_their_variables(self, h5py, keras_record, tmp_path):
         weights = keras_weights()
         with h5py.File(tmp_path / "model.h5", "w") as file:

@@ -29,7 +29,7 @@ BUILDERS = {
     "lopsided": qrjax.truncated_normal_hash(1.0, None, -0.5, float("inf")),
     "sequence": qrjax.uniform_qr(layout="sequence"),
 }
-DTYPES = ("float32", "bfloat16", "float16")
+DTYPES = ("float32", "bfloat16", "float16", "float8_e4m3fn", "float8_e5m2")
 
 
 def odd(examples):
