@@ -18,7 +18,7 @@ from qrjax._records._origins import Keys, Stored
 from qrjax._records._record import Record
 from qrjax._records._summary import law_of, page
 
-X = jax.ShapeDtypeStruct((2, 16), jnp.float32)
+X = jax.ShapeDtypeStruct((2, 32), jnp.float32)
 KEY = jax.random.key(3)
 
 
@@ -30,10 +30,10 @@ class Network(nn.Module):
     @nn.compact
     def __call__(self, x):
         for _ in range(self.depth):
-            x = nn.relu(nn.Dense(64, kernel_init=qrjax.he_normal_hash(zero_mean=True))(x))
-        x = nn.Dense(48, kernel_init=qrjax.uniform_qr(0.5), name="positive")(x)
+            x = nn.relu(nn.Dense(32, kernel_init=qrjax.he_normal_hash(zero_mean=True))(x))
+        x = nn.Dense(32, kernel_init=qrjax.uniform_qr(0.5), name="positive")(x)
         x = nn.Dense(32, kernel_init=qrjax.orthogonal_qr(2.0), name="rotation")(x)
-        x = nn.Dense(64, kernel_init=qrjax.truncated_normal_hash(0.1, None, -1.0, 3.0), name="lopsided")(x)
+        x = nn.Dense(32, kernel_init=qrjax.truncated_normal_hash(0.1, None, -1.0, 3.0), name="lopsided")(x)
         return nn.Dense(
             9, dtype=jnp.bfloat16, param_dtype=jnp.bfloat16, kernel_init=nn.initializers.normal(), name="theirs"
         )(x)
@@ -109,21 +109,21 @@ def test_the_scales_on_the_page_are_those_of_the_values(records, name):
 
 def test_a_page_says_what_every_variable_is(records):
     assert str(records["init"]).splitlines()[:6] == [
-        "Record of 10 variables, 8,473 weights, by init",
+        "Record of 10 variables, 4,521 weights, by init",
         f"key 0 3 (threefry2x32); qrjax {qrjax.__version__}, jax {jax.__version__}; float32 where not said",
         "",
         "variable         shape          law, mean ± stddev               source",
-        "Dense_0/bias     64             constant 0",
-        "Dense_0/kernel   16x64          trunc. normal ± 0.354            hash zero-mean",
+        "Dense_0/bias     32             constant 0",
+        "Dense_0/kernel   32x32          trunc. normal ± 0.25             hash zero-mean",
     ]
     assert repr(records["init"]) == "<Record: 10 variables, by init>"
 
 
 def test_a_long_record_is_folded_and_cut():
-    deep = qrjax.record(Network(30), X, by="init", key=KEY)
+    deep = qrjax.record(Network(12), X, by="init", key=KEY)
     shown = str(deep).splitlines()
     assert len(shown) < 20
-    assert any(re.match(r"Dense_\*/kernel \(29\) +64x64 +trunc\. normal ± 0\.177 ", line) for line in shown)
+    assert any(re.match(r"Dense_\*/kernel \(12\) +32x32 +trunc\. normal ± 0\.25 ", line) for line in shown)
     entry = deep.entries[0]
     names = [
         Entry(entry.leaf.__class__(f"{'x' * (40 + i)}", (3,), np.dtype("float32"), True), entry.origin)
