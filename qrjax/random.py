@@ -24,7 +24,7 @@ from qrjax._sequences._ranges import start_of
 from qrjax._sequences._scrambles import Scramble, check_scramble, scrambled_dimension, scrambled_points
 from qrjax._values._distributions import Distribution, Normal, TruncatedNormal, Uniform, check_dtype, values
 from qrjax._values._truncated import check_interval
-from qrjax._words._keys import from_key, key_words
+from qrjax._words._keys import drawn_words, from_key, key_words
 from qrjax._words._pairs import word
 from qrjax._words._splitmix import output
 
@@ -54,7 +54,8 @@ def uniform(
         1 without: unscrambled, the first point is a corner, which the paper leaves out; scrambled, the first 2**m
         points are a net only together, and without one of them a mean has up to thousands of times the variance.
       scramble: None, "shift", "linear" or "owen"; needs a key. Without meaning for source="hash".
-      key: a JAX key; needed for source="hash" and for scrambles, else without meaning.
+      key: a JAX key; needed for source="hash" and for scrambles, else without meaning. Scrambles, which several
+        dimensions share, do not use it up, nor does a hash draw with a `skip`; see jax.debug_key_reuse.
       source: "sobol", or "hash" for SplitMix64 seeded by the key.
 
     Returns:
@@ -138,13 +139,15 @@ def _drawn(
     shape, dtype = shape_of(shape), check_dtype(dtype, allow_complex=False)
     choice("source", source, SOURCES)
     check_scramble(scramble)
+    # A hash draw that says nothing of its place in the stream uses the key up, as jax.random's draws do.
+    words_of = drawn_words if source == "hash" and skip is None else key_words
     if skip is None:
         skip = 0 if scramble is not None and source == "sobol" else 1
     skip = start_of("skip", skip, math.prod(shape), f"for shape {shape}")
     if key is None and (source == "hash" or scramble is not None):
         wanted = "source='hash'" if source == "hash" else f"scramble={scramble!r}"
         raise ValueError(f"`key` must be given for {wanted}; make one with jax.random.key(0)")
-    words = None if key is None else key_words(key)
+    words = None if key is None else words_of(key)
     # The usual skips, 0 and 1, make for a shorter program of their own; the others share one.
     fixed = skip if isinstance(skip, int) and skip < 2 else None
     start = word(skip % 2**32 if isinstance(skip, int) else skip)  # 2**32 where there are no points

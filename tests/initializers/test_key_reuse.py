@@ -72,6 +72,16 @@ def test_what_only_leads_to_a_draw_uses_no_key_up():
 
 
 @pytest.mark.usefixtures("checked")
+def test_hash_draws_use_a_key_up_where_they_name_no_place_in_its_stream():
+    key = jax.random.key(5)
+    first, second = (qrjax.random.normal(4, source="hash", key=key, skip=skip) for skip in (0, 4))
+    assert (first != second).all()
+    qrjax.random.normal(4, source="hash", key=key)
+    with pytest.raises(KeyReuseError, match="Previously-consumed key"):
+        qrjax.random.uniform(4, source="hash", key=key)
+
+
+@pytest.mark.usefixtures("checked")
 def test_models_are_initialized_as_ever():
     class Network(nn.Module):
         @nn.compact
