@@ -18,10 +18,10 @@ from qrjax._files._replacing import replacing
 
 FORMATS = (
     "the folder of an Orbax checkpoint, a .safetensors file or the .safetensors.index.json of several, or a .npz, "
-    ".msgpack, .weights.h5, .h5 or .keras file"
+    ".msgpack, .weights.h5, .weights.json, .h5 or .keras file"
 )
 SUFFIXES = (".npz", ".safetensors", ".msgpack", ".h5", ".keras")
-LONG_SUFFIXES = (".weights",)
+LONG_SUFFIXES = (".json", ".weights")
 WRITTEN = (".npz", ".safetensors")
 # What every folder of Orbax's arrays has.
 TREE = "_METADATA"

@@ -8,6 +8,7 @@ the record says that, by their shapes and, where these are equal, by Keras's ord
 from __future__ import annotations
 
 import io
+import json
 import re
 import zipfile
 from collections import Counter
@@ -25,7 +26,8 @@ from qrjax._cli._matching import STATISTICS
 if TYPE_CHECKING:
     import h5py
 
-SUFFIXES = (".h5", ".hdf5", ".keras")
+SUFFIXES = (".h5", ".hdf5", ".keras", ".weights.json")
+INDEX = ".weights.json"
 INSIDE = "model.weights.h5"
 VARIABLES, OPTIMIZER, WEIGHTS, NAMES = "vars", "optimizer", "model_weights", "weight_names"
 # The order in which Keras's layers make their variables; those that nothing trains come last.
@@ -38,26 +40,54 @@ Shape = tuple[int, ...]
 
 
 def keras_at(path: Path) -> Checkpoint:
-    """The arrays of a file, by the names that it has for them."""
+    """The arrays of a file, or of those that an index names, by the names that they have there."""
     _check_installed()
-    with reading(path), _opened(path) as file:
-        is_old = WEIGHTS in file or "layer_names" in file.attrs
-        every = dict(_datasets(file))
-        layers = {} if is_old else _layers(file)
-        own = _old_names(file) if is_old else {}
-        shapes = {name: tuple(found.shape) for name, found in every.items()}
-        inexact = {name: is_inexact(found.dtype) for name, found in every.items() if is_number(found.dtype)}
-
-    def read(names: Sequence[str]) -> dict[str, np.ndarray]:
-        with reading(path), _opened(path) as file:
-            return {name: np.asarray(file[name]) for name in names}
+    files = _parts(path) if path.name.endswith(INDEX) else [path]
+    shapes: dict[str, Shape] = {}
+    inexact: dict[str, bool] = {}
+    owner: dict[str, Path] = {}
+    places: dict[str, str] = {}
+    own: dict[str, str] | None = None
+    for part in files:
+        with reading(part), _opened(part) as file:
+            found = dict(_datasets(file))
+            places = _places(file) | {place: name for place, name in places.items() if name}  # the first says them
+            own = _old_names(file) if WEIGHTS in file or "layer_names" in file.attrs else None
+            shapes |= {name: tuple(array.shape) for name, array in found.items()}
+            inexact |= {name: is_inexact(array.dtype) for name, array in found.items() if is_number(array.dtype)}
+            owner |= dict.fromkeys(found, part)
 
     def named(wanted: Mapping[str, Shape]) -> tuple[dict[str, str], set[str]]:
-        if is_old:
-            return own, {name for name in every if name not in own}
-        return _named(layers, shapes, wanted)
+        if own is not None:
+            return own, {name for name in shapes if name not in own}
+        return _named(_layers(places), shapes, wanted)
 
-    return Checkpoint("Keras", inexact, read, [n for n in every if n not in inexact], named=named)
+    def read(names: Sequence[str]) -> dict[str, np.ndarray]:
+        return _read(names, owner)
+
+    kind = "Keras" if len(files) == 1 else f"Keras, {len(files)} files"
+    return Checkpoint(kind, inexact, read, [name for name in shapes if name not in inexact], named=named)
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files of an index, which lie beside it."""
+    with reading(path):
+        listed = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
+        names = dict.fromkeys(name for one in listed for name in ([one] if isinstance(one, str) else one))
+    files = [path.parent / Path(name).name for name in names]
+    missing = [file.name for file in files if not file.exists()]
+    if missing or not files:
+        raise Failure(f"{str(path)!r} names {missing[0] if missing else 'no file'!r}, which is not there beside it")
+    return files
+
+
+def _read(names: Sequence[str], owner: Mapping[str, Path]) -> dict[str, np.ndarray]:
+    """Arrays, each file opened once."""
+    found: dict[str, np.ndarray] = {}
+    for part in dict.fromkeys(owner[name] for name in names):
+        with reading(part), _opened(part) as file:
+            found |= {name: np.asarray(file[name]) for name in names if owner[name] == part}
+    return {name: found[name] for name in names}
 
 
 @contextmanager
@@ -86,11 +116,16 @@ def _datasets(file: h5py.File) -> Iterator[tuple[str, Any]]:
     yield from found
 
 
-def _layers(file: h5py.File) -> dict[str, str]:
-    """What each folder of variables belongs to: the names of the layers around it, "network/first"."""
+def _places(file: h5py.File) -> dict[str, str]:
+    """The folders of variables, and what the layer of each is called."""
     places: list[str] = []
     file.visit(lambda name: places.append(name) if name.rpartition("/")[2] == VARIABLES else None)
-    names = {place.rpartition("/")[0]: str(file[place].attrs.get("name", "")) for place in places}
+    return {place: str(file[place].attrs.get("name", "")) for place in places}
+
+
+def _layers(places: Mapping[str, str]) -> dict[str, str]:
+    """What each folder of variables belongs to: the names of the layers around it, "network/first"."""
+    names = {place.rpartition("/")[0]: name for place, name in places.items()}
     result = {}
     for place in places:
         steps = place.rpartition("/")[0].split("/")

@@ -123,7 +123,7 @@ class TestMsgpack:
 def test_the_numbers_of_steps(tmp_path):
     names = {
         "20": 20, "checkpoint_00000020": 20, "checkpoint-500": 500, "run.tmp_3": None, "step_7.npz": 7,
-        "7.weights.h5": 7, "epoch_3.weights.h5": 3, "m-3.safetensors": 3, "model-00001-of-00002.safetensors": None,
+        "7.weights.h5": 7, "epoch_3.weights.json": 3, "m-3.safetensors": 3, "model-00001-of-00002.safetensors": None,
         "last": None, "4.orbax-checkpoint-tmp": None,
     }  # fmt: skip
     assert {name: step_of(tmp_path / name) for name in names} == names
@@ -201,6 +201,22 @@ class TestKeras:
         assert np.count_nonzero(params["network/first/kernel"]) == 18
         np.testing.assert_array_equal(params["network/norm/beta"], keras_weights()["network/norm/beta"])
 
+    def test_several_files_with_an_index(self, h5py, keras_record, tmp_path):
+        weights, files = keras_weights(), ("a_00000.weights.h5", "a_00001.weights.h5")
+        with h5py.File(tmp_path / files[0], "w") as first, h5py.File(tmp_path / files[1], "w") as second:
+            write_keras(first, weights)
+            # Keras's later files have a layer's folder without its name.
+            moved = "layers/sequential/layers/dense/vars"
+            first.copy(f"{moved}/1", second.require_group(moved))
+            del first[f"{moved}/1"]
+        places = {"/layers/dense/vars": [files[0]], f"/{moved}": list(files)}
+        index = tmp_path / "a.weights.json"
+        index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
+        assert_read(index, keras_record, weights, kind="Keras, 2 files")
+        (tmp_path / files[1]).unlink()
+        with pytest.raises(Failure, match=r"names 'a_00001\.weights\.h5', which is not there beside it"):
+            checkpoint_at(index)
+
     def test_older_files_name_their_variables(self, h5py, keras_record, tmp_path):
         weights = keras_weights()
         with h5py.File(tmp_path / "model.h5", "w") as file:
@@ -249,7 +265,7 @@ class TestKeras:
 
     @pytest.mark.slow
     @pytest.mark.filterwarnings("ignore")  # Keras's own
-    @pytest.mark.parametrize("suffix", [".weights.h5", ".keras", ".h5"])
+    @pytest.mark.parametrize("suffix", [".weights.h5", ".keras", ".h5", ".weights.json"])
     def test_what_keras_itself_writes(self, suffix, tmp_path, monkeypatch):
         monkeypatch.setenv("KERAS_BACKEND", "jax")
         keras = pytest.importorskip("keras")
@@ -262,7 +278,9 @@ class TestKeras:
         def init(key):
             return {path: qrjax.normal_hash()(key, shape) for path, shape in shapes.items()}
 
-        model.save_weights(tmp_path / f"a{suffix}") if "weights" in suffix else model.save(tmp_path / f"a{suffix}")
+        options = {"max_shard_size": 1.0} if suffix.endswith(".json") else {}
+        save = model.save_weights if "weights" in suffix else model.save
+        save(tmp_path / f"a{suffix}", **options)
         weights = {v.path: np.asarray(v.value) for v in model.trainable_variables}
         assert_read(tmp_path / f"a{suffix}", qrjax.record(init, by="init", key=jax.random.key(0)), weights)
 
