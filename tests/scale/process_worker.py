@@ -41,6 +41,9 @@ CRITERIA = {
     "change": {"sparsity": 0.4, "scope": "global"},
     "magnitude": {"sparsity": 0.37, "scope": "layer"},
     "random": {"threshold": 0.25},
+    "filters": {"criterion": "magnitude", "sparsity": 0.5, "whole": "filter"},
+    "pattern": {"criterion": "magnitude", "sparsity": "2:4"},
+    "floor": {"criterion": "magnitude", "sparsity": 0.9, "scope": "global", "at_least": 0.2},
 }
 
 
@@ -200,7 +203,7 @@ def followed() -> dict[str, Any]:
         found[f"changes, {name}"] = json.loads(changes.to_json())
         found[f"delta, {name}"] = shards({path: changes.delta(path) for path in now})
         found[f"initial, {name}"] = shards(qrjax.prune(now, jax.tree.map(lambda a: a > 1e9, now), "initial", form))
-    masks = {name: qrjax.awakened(record, now, criterion=name, **options) for name, options in CRITERIA.items()}
+    masks = {name: qrjax.mask(record, now, **{"criterion": name, **options}) for name, options in CRITERIA.items()}
     found |= {name: shards(mask) for name, mask in masks.items()}
     found["heat map"] = heat_map(qrjax.changes(record, now, 0.001))
     found["zero"] = shards(qrjax.prune(now, masks["change"]))

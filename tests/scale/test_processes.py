@@ -117,7 +117,7 @@ def test_what_processes_follow_together_is_what_one_finds(run):
     now = process_worker.trained(begin)
     record = qrjax.record(process_worker.begin, key=key, by="init")
     changes = qrjax.changes(record, now, 0.001)
-    masks = {name: qrjax.awakened(record, now, criterion=name, **options) for name, options in CRITERIA.items()}
+    masks = {name: qrjax.mask(record, now, **{"criterion": name, **options}) for name, options in CRITERIA.items()}
     parts = masks | {"zero": qrjax.prune(now, masks["change"])}
     forms = [name.removeprefix("changes, ") for name in run.reports[0]["followed"] if name.startswith("changes, ")]
     assert {"record", "spread"} <= set(forms)
