@@ -77,7 +77,12 @@ def assert_kept(params):
     assert moved > 0
 
 
-@pytest.mark.parametrize("name", WRAPPERS)
+def some(*fast):
+    """The others in the slow part."""
+    return [name if name in fast else pytest.param(name, marks=pytest.mark.slow) for name in WRAPPERS]
+
+
+@pytest.mark.parametrize("name", some("partition", "masked", "around partition", "chain"))
 def test_inside_and_around_wrappers(name):
     with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic needs it
         if name not in ("partition", "multi_transform"):
@@ -89,7 +94,7 @@ def test_inside_and_around_wrappers(name):
         assert bool(jnp.all((found["head"]["kernel"] != 0) == MASK["head"]["kernel"])) == (name == "partition")
 
 
-@pytest.mark.parametrize("name", WRAPPERS)
+@pytest.mark.parametrize("name", some("partition", "around masked"))
 def test_a_mask_of_all_changes_nothing(name):
     every = jax.tree.map(jnp.ones_like, MASK)
     with jax.numpy_dtype_promotion("standard"):
