@@ -22,6 +22,7 @@ from qrjax._sequences._scrambles import SCRAMBLES, Scramble, check_scramble, scr
 from qrjax._sequences._sobol import line_bits, point_bits
 from qrjax._values._distributions import Uniform, check_dtype, values
 from qrjax._words._keys import key_words
+from qrjax._words._numbers import whole_number
 from qrjax._words._pairs import word
 
 __all__ = ["BITS", "DIMENSIONS", "SCRAMBLES", "bits", "bits_range", "discrepancy", "points", "points_range"]
@@ -104,7 +105,8 @@ def bits_range(dim: Any, start: ArrayLike, count: int, *, scramble: Scramble = N
       >>> qrjax.sobol.bits_range(1, 1, 3) >> 28
       Array([ 8, 12,  4], dtype=uint32)
     """
-    return _evaluated(dim, _checked_start(start, count), scramble, key, count)
+    first, size = _checked_range(start, count)
+    return _evaluated(dim, first, scramble, key, size)
 
 
 def points_range(
@@ -118,7 +120,8 @@ def points_range(
       Array([0.5  , 0.25 , 0.75 , 0.625], dtype=float32)
     """
     found = check_dtype(dtype, allow_complex=False)
-    return _evaluated(dim, _checked_start(start, count), scramble, key, count, found)
+    first, size = _checked_range(start, count)
+    return _evaluated(dim, first, scramble, key, size, found)
 
 
 def discrepancy(points: ArrayLike, kind: Kind = "centred") -> float:
@@ -192,8 +195,12 @@ def _checked_index(index: ArrayLike) -> Array:
     return word(index)
 
 
-def _checked_start(start: ArrayLike, count: int) -> Array:
-    if isinstance(count, bool) or not isinstance(count, (int, np.integer)) or count < 0:
+def _checked_range(start: ArrayLike, count: Any) -> tuple[Array, int]:
+    try:
+        size = whole_number(count)
+    except TypeError:
+        size = -1
+    if size < 0:
         raise ValueError(f"`count` must be a non-negative integer, got {count!r}")
-    start = start_of("start", start, int(count), f"with count={count}", "count")
-    return word(start % 2**32 if isinstance(start, int) else start)
+    start = start_of("start", start, size, f"with count={size}", "count")
+    return word(start % 2**32 if isinstance(start, int) else start), size

@@ -13,7 +13,6 @@ import pytest
 import qrjax
 from qrjax._words._numbers import real_number, whole_number
 
-pytestmark = pytest.mark.usefixtures("unoptimized")
 KEY = jax.random.key(0)
 PARAMS = {"w": jnp.arange(12.0).reshape(3, 4) / 8}
 LAYER, X = nn.Dense(3), jnp.ones((2, 4))
@@ -64,6 +63,8 @@ REAL = {
     "analyze input_variance": (lambda v: qrjax.analyze(LAYER, X, input_variance=v)[0].gain, 0.5),
     "calibrate target": (lambda v: qrjax.calibrate(LAYER, LAYER.init(KEY, X), X, target=v)["params"]["kernel"], 2.0),
     "centered_unit_norm eps": (lambda v: normed(eps=v), 0.5),
+    "gain target": (lambda v: qrjax.gain(jax.nn.gelu, target=v), 2.0),
+    "stability targets": (lambda v: qrjax.stability(jax.nn.relu, targets=[v]).gain, 2.0),
     "Signal.normal": (lambda v: qrjax.Signal.normal((2,), mean=v, variance=v).second_moment, 0.5),
     "variance_scaling scale": (lambda v: qrjax.variance_scaling_hash(v, "fan_in", "normal")(KEY, (4, 4)), 2.0),
     "uniform scale": (lambda v: weights("uniform_qr", scale=v), 0.5),
@@ -96,6 +97,7 @@ WHOLE = {
     "dim": (lambda v: weights("uniform_qr", layout="sequence", dim=v), 3),
     "sobol.points dim": (lambda v: qrjax.sobol.points(v, 5), 3),
     "sobol.points index": (lambda v: qrjax.sobol.points(2, v), 3),
+    "sobol.points_range count": (lambda v: qrjax.sobol.points_range(2, 0, v), 3),
     "sobol.points_range start": (lambda v: qrjax.sobol.points_range(2, v, 4), 3),
     "random.uniform dim": (lambda v: qrjax.random.uniform((3,), dim=v), 3),
     "random.uniform skip": (lambda v: qrjax.random.uniform((3,), skip=v), 3),

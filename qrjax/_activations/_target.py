@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from qrjax._terminal._received import received
+from qrjax._words._numbers import real_number
 
 
 def positive(name: str, value: Any) -> float:
@@ -16,11 +15,9 @@ def positive(name: str, value: Any) -> float:
     Raises:
       TypeError, ValueError: if it is not.
     """
-    if isinstance(value, (bool, str, bytes)) or np.shape(value) != () or not np.isrealobj(value):
-        raise TypeError(f"`{name}` must be a number, the second moment of layers' outputs, got {received(value)}")
     try:
-        found = float(value)
-    except (TypeError, ValueError):
+        found = real_number(value)
+    except TypeError:
         raise TypeError(
             f"`{name}` must be a number, the second moment of layers' outputs, got {received(value)}"
         ) from None
