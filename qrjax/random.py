@@ -27,6 +27,7 @@ from qrjax._values._truncated import check_interval
 from qrjax._words._keys import drawn_words, from_key, key_words
 from qrjax._words._pairs import word
 from qrjax._words._splitmix import output
+from qrjax._words._transfers import transferring
 
 __all__ = ["normal", "truncated_normal", "uniform"]
 
@@ -131,6 +132,7 @@ def truncated_normal(
     return _drawn(law, location, scale, shape, dtype, dim, skip, scramble, key, source)
 
 
+@transferring
 def _drawn(
     law: Distribution, location: float, scale: float, shape: Any, dtype: Any, dim: Any, skip: ArrayLike | None,
     scramble: Scramble, key: Array | None, source: RandomSource,

@@ -24,6 +24,7 @@ from qrjax._values._distributions import Uniform, check_dtype, values
 from qrjax._words._keys import key_words
 from qrjax._words._numbers import whole_number
 from qrjax._words._pairs import word
+from qrjax._words._transfers import transferring
 
 __all__ = ["BITS", "DIMENSIONS", "SCRAMBLES", "bits", "bits_range", "discrepancy", "points", "points_range"]
 
@@ -32,6 +33,7 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+@transferring
 def bits(dim: Any, index: ArrayLike, *, scramble: Scramble = None, key: Array | None = None) -> Array:
     """The 32 bits of the points `index` of dimension `dim`, as uint32.
 
@@ -62,6 +64,7 @@ def bits(dim: Any, index: ArrayLike, *, scramble: Scramble = None, key: Array | 
     return _evaluated(dim, _checked_index(index), scramble, key)
 
 
+@transferring
 def points(
     dim: Any, index: ArrayLike, dtype: Any = None, *, scramble: Scramble = None, key: Array | None = None
 ) -> Array:
@@ -86,6 +89,7 @@ def points(
     return _evaluated(dim, _checked_index(index), scramble, key, dtype=found)
 
 
+@transferring
 def bits_range(dim: Any, start: ArrayLike, count: int, *, scramble: Scramble = None, key: Array | None = None) -> Array:
     """`bits` of the points start, start + 1, ..., start + count - 1.
 
@@ -109,6 +113,7 @@ def bits_range(dim: Any, start: ArrayLike, count: int, *, scramble: Scramble = N
     return _evaluated(dim, first, scramble, key, size)
 
 
+@transferring
 def points_range(
     dim: Any, start: ArrayLike, count: int, dtype: Any = None, *, scramble: Scramble = None, key: Array | None = None
 ) -> Array:

@@ -17,6 +17,7 @@ from qrjax._interpreter._model import Leaf
 from qrjax._records import _format
 from qrjax._records._entries import Entry
 from qrjax._records._origins import needs_model
+from qrjax._words._transfers import transferring
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class Record:
         """The variables' paths; those of Linen's parameters begin below "params"."""
         return tuple(entry.leaf.path for entry in self.entries)
 
+    @transferring
     def weight(self, path: str, index: Any) -> Array:
         """Initial weights at an index of one variable, and nothing else computed.
 
@@ -67,6 +69,7 @@ class Record:
         """
         return self.entry(path).origin.at(index)
 
+    @transferring
     def initial(self, path: str | None = None) -> Any:
         """The initial array of one variable, or, without a path, of all.
 
