@@ -56,15 +56,16 @@ def mask(
     zero go before all others: they are gone already, or cost nothing. So what one round of pruning set to zero stays
     gone in the next, whose sparsity counts it; `within` makes sure of it, whatever became of the weights.
 
-    Works inside `jax.jit`, `jax.vmap` and `jax.shard_map` (there on each shard by itself), where threshold and
-    sparsity may be traced; nothing can be raised or warned of there because of what weights are.
+    Works inside `jax.jit`, `jax.vmap` and `jax.shard_map` (there on each shard by itself, which takes initial weights
+    as arrays alone), where threshold and sparsity may be traced; nothing can be raised or warned of there because of
+    what weights are.
 
     Args:
       record_or_init_fn: as in `qrjax.changes`; None for "magnitude" and "random".
       params: the trained variables, or their "params" alone; an NNX module or its state.
       criterion: what is compared, w0 being the initial weight: "change" |w - w0|, "relative_change"
         |w - w0| / |w0|, "movement" |w| - |w0| (magnitude increase), "magnitude" |w|, or "random", the control.
-      threshold: keep what is larger; not negative.
+      threshold: keep what is larger, and not exactly zero; not negative.
       sparsity: the fraction to go, in [0, 1]; or a text such as "2:4": of every 4 weights in a row, along the axes
         that a neuron sums over together, at most 2 stay, and so of fewer at the end of a row.
       scope: whether the sparsity is that of every variable ("layer") or of all together ("global").

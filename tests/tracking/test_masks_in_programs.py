@@ -112,9 +112,13 @@ SHARDS = """
     spread = jax.device_put({"w": w}, NamedSharding(mesh, P("x")))
     assert (jax.jit(ask)(spread)["w"] == ask({"w": w})["w"]).all()
     shards = jax.jit(jax.shard_map(ask, mesh=mesh, in_specs=P("x"), out_specs=P("x")))(spread)["w"]
+    change = lambda p, begin: qrjax.mask(begin, p, sparsity="2:4", in_axis=1)
+    begin = {"w": jnp.where(w > 0, w, -w) * 0.5}
+    both = jax.jit(jax.shard_map(change, mesh=mesh, in_specs=P("x"), out_specs=P("x")))(spread, begin)["w"]
     for i in range(4):  # each ranks its own
         own = slice(2 * i, 2 * i + 2)
         assert (np.asarray(shards)[own] == np.asarray(ask({"w": w[own]})["w"])).all()
+    assert np.array_equal(both, change({"w": w}, begin)["w"])
     print("ok")
 """
 
