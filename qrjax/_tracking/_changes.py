@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -15,7 +16,7 @@ from jax import Array
 from qrjax._terminal._text import text_of
 from qrjax._tracking._amount import check_threshold
 from qrjax._tracking._initial import initial_like
-from qrjax._tracking._pairs import Pair, check_not_traced, pairs
+from qrjax._tracking._pairs import Pair, check_not_traced, pairs, traced_error
 from qrjax._tracking._statistics import Sums, sums
 from qrjax._words._transfers import transferring
 
@@ -159,7 +160,11 @@ def changes(record_or_init_fn: Any, params: Any, threshold: float = 0.0) -> Chan
     rows, total = [], Sums()
     found = pairs(record_or_init_fn, params)
     for pair in found:
-        own = sums(pair, threshold)
+        try:
+            with jax.ensure_compile_time_eval():  # of a program's constants, too
+                own = sums(pair, threshold)
+        except jax.errors.TracerArrayConversionError:  # where weights began is traced
+            raise traced_error("changes") from None
         rows.append(_row(pair.leaf.path, pair.leaf.shape, own))
         total = total.plus(own)
     return Changes(rows, _row("total", None, total), threshold, found)

@@ -24,14 +24,23 @@ def initial_like(pair: Pair) -> Any:
     like = pair.array
     if isinstance(like, jax.core.Tracer):
         return _in_program(pair)
-    if not isinstance(like, jax.Array):
-        return np.asarray(pair.origin.array())
-    if not is_computed(pair):
+    with jax.ensure_compile_time_eval():  # a program's constants, too
+        return _beside(pair, like)
+
+
+def _beside(pair: Pair, like: Any) -> Any:
+    if not isinstance(like, jax.Array) or not is_computed(pair):
         # Not jitted, which changes the bits of JAX's own builders.
         whole = pair.origin.array()
+        if isinstance(whole, jax.core.Tracer):
+            return whole
+        if not isinstance(like, jax.Array):
+            return np.asarray(whole)
         if is_shared(like) and not is_shared(whole):  # which device_put would send around, to compare
             return jax.make_array_from_callback(like.shape, like.sharding, np.asarray(whole).__getitem__)
-        return jax.device_put(whole, like.sharding)
+        # Put to where they are, arrays would not go along any more with others that lie elsewhere.
+        there = getattr(whole, "sharding", None) == like.sharding
+        return whole if there else jax.device_put(whole, like.sharding)
     if is_spread(like):
         return jax.make_array_from_callback(like.shape, like.sharding, pair.origin.at)
     with on_device_of(like):

@@ -64,10 +64,15 @@ def check_not_traced(name: str, *trees: Any) -> None:
     """
     leaves = [leaf for tree in trees if not callable(tree) for leaf in jax.tree.leaves(tree_of(tree))]
     if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-        raise TypeError(
-            f"qrjax.{name} gives Python's numbers, so call it outside of jit and vmap, on the params that come out of "
-            "them; qrjax.mask and qrjax.prune work inside too"
-        )
+        raise traced_error(name)
+
+
+def traced_error(name: str) -> TypeError:
+    """What to say of a function that needs numbers and was given traced arrays."""
+    return TypeError(
+        f"qrjax.{name} gives Python's numbers, so call it outside of jit and vmap, on the params that come out of "
+        "them; qrjax.mask and qrjax.prune work inside too"
+    )
 
 
 def trained(params: Any) -> Iterator[tuple[Leaf, Any]]:

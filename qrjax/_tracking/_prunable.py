@@ -67,8 +67,9 @@ def _check_finite(weights: Weights) -> None:
     # A program cannot stop because of what it computes.
     if isinstance(weights.array, jax.core.Tracer):
         return
-    if not bool(jnp.isfinite(weights.array).all()):
-        bad = int(jnp.sum(~jnp.isfinite(weights.array)))
+    with jax.ensure_compile_time_eval():  # of a program's constants, too
+        bad = 0 if bool(jnp.isfinite(weights.array).all()) else int(jnp.sum(~jnp.isfinite(weights.array)))
+    if bad:
         raise ValueError(
             f"{weights.leaf.path!r} holds {bad} NaN or infinite weights, which no criterion can rank; "
             "qrjax.changes counts them"
