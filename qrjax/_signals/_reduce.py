@@ -14,7 +14,8 @@ from qrjax._signals import _tables
 from qrjax._signals._combine import combine
 from qrjax._signals._fibers import Fiber, fiber_of, laid_fiber
 from qrjax._signals._masks import resolved, settled, unveiled, valid
-from qrjax._signals._profiles import kept, normalized, renamed
+from qrjax._signals._profiles import renamed
+from qrjax._signals._strengths import Strengths, met, product_profiles
 from qrjax._signals._quadrature import (
     CDF,
     COARSE,
@@ -267,7 +268,9 @@ def contracted(
     left, right = _placed(x, x_axes, x_places, ndim), _placed(y, y_axes, y_places, ndim)
     if n == 1 or x.is_constant or y.is_constant or (_kin(x, y) and not p and not q):
         return _by_products(left, right, shape + inner, tuple(range(b + p + q, ndim)), dtype)
-    table = _tables.pair_sums(left.moments * right.moments, range(b + p + q, ndim), shape + inner)
+    strengths = Strengths.of(x, x_axes, x_places), Strengths.of(y, y_axes, y_places)
+    products = left.moments * right.moments * met(*strengths, range(b + p + q, ndim))
+    table = _tables.pair_sums(products, range(b + p + q, ndim), shape + inner)
     mean = n * x.mean * y.mean
     covariances = table - mean**2
     if _kin(x, y) and x.source is y.source and x_free:
@@ -276,18 +279,7 @@ def contracted(
         mean = n * float(x.moments[differ])
     signed = (x.values.min() >= 0 or x.values.max() <= 0) and (y.values.min() >= 0 or y.values.max() <= 0)
     result = _aggregate(mean, np.maximum(covariances, -covariances.flat[0]), shape, dtype, signed)
-    places = [(x, dict(zip(x_axes, x_places, strict=True))), (y, dict(zip(y_axes, y_places, strict=True)))]
-    return result.fresh(profiles=_product_profiles(places, len(shape))) if x.profiles or y.profiles else result
-
-
-def _product_profiles(parts: Sequence[tuple[Signal, dict[int, int]]], ndim: int) -> Profiles:
-    """What is left of the operands' profiles along the result's axes."""
-    found: dict[int, Floats] = {}
-    for signal, places in parts:
-        for axis, profile in renamed(signal.profiles, places).items():
-            if axis < ndim:
-                found[axis] = profile * found.get(axis, np.ones(1))
-    return kept({axis: normalized(p) for axis, p in found.items()})
+    return result.fresh(profiles=product_profiles(*strengths, len(shape)))
 
 
 def _kin(x: Signal, y: Signal) -> bool:

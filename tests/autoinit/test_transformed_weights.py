@@ -300,3 +300,20 @@ def test_a_tied_table_can_be_sized_for_its_look_ups():
     assert report[-1].second_moment == pytest.approx(64, rel=0.05)
     with pytest.raises(ValueError, match="`tied` must be"):
         qrjax.autoinit(Tied(), IDS, tied="both")
+
+
+def test_masks_that_let_each_unit_see_some_others():
+    """Germain et al. 2015: units of a low degree have few inputs, and are what all units of the next layer see."""
+    inputs, hidden = np.arange(16), np.arange(64) % 15
+    masks = [hidden[None] >= inputs[:, None], hidden[None] >= hidden[:, None], inputs[None] > hidden[:, None]]
+
+    def forward(p, x):
+        x = jax.nn.relu(x @ (p["in"] * masks[0].astype(np.float32)))
+        x = jax.nn.relu(x @ jnp.where(masks[1], p["mid"], 0.0))
+        return x @ (p["out"] * masks[2].astype(np.float32))
+
+    network = pair(forward, **{"in": (16, 64), "mid": (64, 64), "out": (64, 16)})
+    x = jax.random.normal(jax.random.key(1), (128, 16))
+    measured = [qrjax.measure(network, qrjax.autoinit(network, x, seed=s), x) for s in range(3)]
+    octaves = np.log2(np.mean([[row.measured_second_moment for row in report] for report in measured], 0))
+    assert np.abs(octaves).max() < 0.2  # taken as even: .5 in the middle, .9 at the end
