@@ -63,6 +63,7 @@ class Search:
       axes: of the parameter, those along which layers are stacked.
       alone: whether each layer is used at one place and in one step, so that its output can be corrected on the spot.
       factor: what the parameter is multiplied with.
+      companions: tables whose look-ups are added to this one's, which makes logits; they keep their size beside it.
       gains: parameters that hold the scale of a normalized weight, to be multiplied if its own has no effect.
       before: the last factor and the second moment that it gave, in logarithms.
       slope: how the second moment answers to the squared factor, in logarithms.
@@ -74,6 +75,7 @@ class Search:
     axes: tuple[int, ...]
     alone: bool
     factor: Floats
+    companions: tuple[str, ...] = ()
     gains: tuple[str, ...] = ()
     by_gains: bool = False
     before: tuple[Floats, Floats] | None = None
@@ -85,7 +87,7 @@ class Search:
         """What parameters are multiplied with."""
         weight = self.uses[0].entry.weight
         held, idle = (np.ones_like(self.factor), self.factor) if self.by_gains else (self.factor, np.ones(()))
-        return dict.fromkeys((self.path, *weight.also), (held, self.axes)) | {
+        return dict.fromkeys((self.path, *weight.also, *self.companions), (held, self.axes)) | {
             path: (np.asarray(idle), ()) for path in self.gains
         }
 
@@ -149,10 +151,16 @@ def _searches(model: Model, ledger: Ledger, chosen: Callable[[str], bool]) -> li
         if entry.weight is not None and chosen(entry.weight.path):
             uses.setdefault(entry.weight.path, {}).setdefault(place, []).append((steps, entry))
     shapes = {leaf.path: leaf.shape for leaf in model.leaves}
-    return [
+    companions = ledger.companions()
+    following = {path for together in companions.values() for path in together}
+    searches = [
         _search(path, [Use(p, rows[0][1], {s: _position(e) for s, e in rows}) for p, rows in found.items()], shapes)
         for path, found in uses.items()
+        if path not in following
     ]
+    for search in searches:
+        search.companions = tuple(p for p in sorted(companions.get(search.path, ())) if p in uses)
+    return searches
 
 
 def _position(entry: Entry) -> tuple[int, ...]:

@@ -160,7 +160,8 @@ def autoinit(
 
     Policies: a weight used several times, or at every step of a recurrence, gives the target to the mean over all
     its uses; layers stacked in one array get one gain each; a table of embeddings that also makes logits is sized
-    for the logits, and a finding says what its look-ups get. A weight may go through any function of itself, other
+    for the logits, and a finding says what its look-ups get; tables whose look-ups are added to these, of positions
+    say, keep their own size beside them. A weight may go through any function of itself, other
     parameters and constants before it meets a signal (masks, standardization, low-rank sums): what is sized is the
     result; where its scale has no effect, as of a normalized weight, that of a gain behind it is, or else it is
     left. A parameter whose own initializer is a constant keeps it (zeros at the end of a residual branch) unless

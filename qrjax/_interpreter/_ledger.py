@@ -74,10 +74,17 @@ class Entry:
 
 @dataclasses.dataclass
 class Ledger:
-    """All rows of a walk, in order of execution."""
+    """All rows of a walk, in order of execution.
+
+    Attributes:
+      entries: the rows, by where they are.
+      logits: the spread of what softmaxes exponentiate, and after which row.
+      added: tables whose look-ups were added to each other.
+    """
 
     entries: dict[Site, Entry] = dataclasses.field(default_factory=dict)
     logits: list[tuple[float, str]] = dataclasses.field(default_factory=list)
+    added: list[tuple[str, str]] = dataclasses.field(default_factory=list)
 
     def exponential(self, x: Signal) -> None:
         """Takes down the spread of what a softmax exponentiates: numbers that end at 0."""
@@ -115,6 +122,28 @@ class Ledger:
             name = path + "".join(f"[{i}]" for i in layers)
             self.entries[site] = Entry(name, op, kinds=tuple(kind for kind, _, _ in place[1]))
         return self.entries[site]
+
+    def companions(self) -> dict[str, set[str]]:
+        """For tables that make logits too, those whose look-ups are added to theirs, and to these."""
+        ops: dict[str, set[bool]] = {}
+        for entry in self.entries.values():
+            if entry.weight is not None:
+                ops.setdefault(entry.weight.path, set()).add(entry.op == "gather")
+        found = {path: {path} for path, kinds in ops.items() if len(kinds) == 2}
+        for together in found.values():
+            while more := {b for a, b in (*self.added, *((b, a) for a, b in self.added)) if a in together} - together:
+                together |= more
+        return {path: together - found.keys() for path, together in found.items()}
+
+    def rescaled(self, key: Any, gain: float, note: str) -> None:
+        """Look-ups in a table whose scale is another after all."""
+        for entry in self.entries.values():
+            if entry.weight is None or entry.weight.key != key or entry.gain is None or entry.output is None:
+                continue
+            factor, entry.gain = gain / entry.gain, gain
+            entry.sums[:2] = [entry.sums[0] * factor, entry.sums[1] * factor**2]
+            entry.output = dataclasses.replace(entry.output, values=entry.output.values * factor, at=None)
+            entry.notes += [note] if note not in entry.notes else []
 
     def rows(self) -> list[Row]:
         """The rows; a module that only hands on its own weight's output has none of its own."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from qrjax._interpreter._beside import noted
 from qrjax._interpreter._derived import untold
 from qrjax._interpreter._laws import replace_source, scaled, unit
 from qrjax._interpreter._ledger import Sized
@@ -92,6 +93,7 @@ def look_up(walk: Walk, equation: Equation, weight: Signal, make: Make) -> Signa
         variance = walk.gains.variance(tag, square, square * weight.shape[-1], walk.count(), table=True)
         result = scaled(make(_unit(walk, weight, (), None)), math.sqrt(variance) * abs(tag.factor))
         sized = Sized(tag, math.sqrt(variance))
+        noted(walk, result, tag.key, 0.0 if tag.unknown else weight.second_moment / square)
         if walk.gains.is_tied(tag.key):
             walk.note(
                 f"makes logits too, and is sized for {'these' if walk.gains.tied == 'logits' else 'its look-ups'}"

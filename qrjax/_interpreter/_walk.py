@@ -12,6 +12,7 @@ import numpy as np
 
 # The rules register themselves by being imported.
 from qrjax._initializers._compilation import COMPILED_ONCE
+from qrjax._interpreter._beside import LookUp, beside, summed
 from qrjax._interpreter._binding import evaluation
 from qrjax._interpreter._derived import meeting, told
 from qrjax._interpreter._flow import Flow
@@ -43,9 +44,11 @@ from qrjax._rules._sampling import sample
 from qrjax._rules._vectors import carried
 from qrjax._signals._places import Places, places
 from qrjax._signals._recipe import Key
-from qrjax._signals._signal import Signal
+from qrjax._signals._signal import Signal, Source
 from qrjax._signals._tables import Shape
 
+# Where look-ups meet.
+SUMS = ("add", "add_any")
 # Control flow carries its values' tables along by itself.
 FLOW = frozenset({*_control.CALLS, "scan", "while", "cond", "name", COMPILED_ONCE})
 
@@ -68,6 +71,7 @@ class Walk:
       zero_sum: whether the weights of a neuron sum to zero, as in the layout "neurons".
       axes: the sizes of named axes, see `Model.axes`.
       places: the sample for what meets again.
+      tables: by the source of what was looked up, in which table.
       used: the inputs and outputs of each weight's last uses.
       flow: where the program to be walked next uses its parameters; None where nothing is settled on the way.
     """
@@ -85,6 +89,7 @@ class Walk:
     resolved: dict[int, tuple[Any, list[Value]]] = dataclasses.field(default_factory=dict)
     axes: Mapping[Any, int] = dataclasses.field(default_factory=dict)
     places: Places = dataclasses.field(default_factory=Places)
+    tables: dict[Source, LookUp] = dataclasses.field(default_factory=dict)
     used: dict[Key, list[tuple[Signal, Signal]]] = dataclasses.field(default_factory=dict)
     flow: Flow | None = None
     _site: list[int] = dataclasses.field(default_factory=list)
@@ -138,7 +143,11 @@ class Walk:
         if layers is not None:
             return layers
         values = meeting(self, equation, values)
+        if name in SUMS and self.tables:
+            values = beside(self, values)
         results = carried(equation, values, self._by_rule(equation, values, eqn))
+        if name in SUMS and self.tables and not self.trial:
+            summed(self, values, results)
         if self.trial or self.twin is not None:
             return results
         if not self.correlated:

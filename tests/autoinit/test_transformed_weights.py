@@ -294,6 +294,35 @@ def test_a_tied_language_model_starts_where_it_knows_nothing():
     assert any(f.startswith("tied: Embed_0/embedding is looked up and makes the logits of") for f in report.findings)
 
 
+class Positioned(nn.Module):
+    """Tokens with the types and the positions that they have, as BERT adds them up."""
+
+    @nn.compact
+    def __call__(self, ids):
+        init = nn.initializers.normal
+        embed = nn.Embed(512, 64, embedding_init=init(0.02), name="tokens")
+        types = nn.Embed(2, 64, embedding_init=init(0.02), name="types")(jnp.zeros_like(ids))
+        places = nn.Embed(16, 64, embedding_init=init(0.01), name="places")(jnp.arange(16)[None])
+        x = places + (embed(ids) + types)
+        return embed.attend(nn.Dense(64)(nn.LayerNorm()(x)))
+
+
+def test_what_is_added_to_a_tied_table_keeps_its_size_beside_it():
+    variables, report = qrjax.autoinit(Positioned(), IDS, report=True)
+    assert [report[name].second_moment for name in ("tokens", "types", "places")] == pytest.approx(
+        [1 / 64, 1 / 64, 1 / 256], rel=0.02
+    )
+    assert report["tokens"].gain == pytest.approx(2 * report["places"].gain, rel=1e-3)
+    assert all("added to look-ups" in report[name].notes[0] for name in ("types", "places"))
+    measured = qrjax.measure(Positioned(), variables, IDS)
+    assert measured["places"].octaves == pytest.approx(0.0, abs=0.05)
+    table = lambda v, name: float(v["params"][name]["embedding"].std())  # noqa: E731
+    calibrated = qrjax.calibrate(Positioned(), variables, IDS)
+    assert table(calibrated, "tokens") == pytest.approx(2 * table(calibrated, "places"), rel=0.05)
+    lookups = qrjax.autoinit(Positioned(), IDS, tied="lookup", report=True)[1]
+    assert all(lookups[name].second_moment == pytest.approx(1.0) for name in ("tokens", "places"))
+
+
 def test_a_tied_table_can_be_sized_for_its_look_ups():
     report = qrjax.autoinit(Tied(), IDS, tied="lookup", report=True)[1]
     assert report["Embed_0"].second_moment == pytest.approx(1.0)
