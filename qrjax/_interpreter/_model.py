@@ -203,6 +203,8 @@ def _is_drawn(law: Value) -> bool:
 def _tagged(leaf: Leaf, law: Value, draws: dict[Source, Any]) -> Signal:
     """A parameter that may turn out to be a weight."""
     signal = described(law)
+    if isinstance(law, Known) and sum(n > 1 for n in leaf.shape) > 1 and not isinstance(signal, ComplexSignal):
+        signal = _without_chance(signal)
     unknown = isinstance(law, Signal) and law.is_constant and law.recipe is UNKNOWN
     own = law.array if isinstance(law, Known) else None
     weight = dataclasses.replace(Weight.of(leaf.path, len(leaf.shape)), unknown=unknown, own=own)
@@ -216,6 +218,11 @@ def _tagged(leaf: Leaf, law: Value, draws: dict[Source, Any]) -> Signal:
         # In a vector of decays or frequencies each element has a part of its own: one draw stands for its law.
         array = drawn(signal, draws)
     return tagged(dataclasses.replace(signal, array=array, weight=weight, dtype=np.dtype(leaf.dtype)))
+
+
+def _without_chance(x: Signal) -> Signal:
+    """The law of an array that exists already without what is only its own: how its elements happen to be alike."""
+    return x if x.is_constant else dataclasses.replace(x, array=None, rho=np.where(x.rho >= 1.0, 1.0, 0.0))
 
 
 def _ruled(call: Call, inputs: list[Value], value: Value, leaf: int) -> Value:

@@ -35,3 +35,21 @@ def test_beside_what_is_drawn_a_stored_array_is_a_constant():
 
     params = qrjax.autoinit((init, apply), X)
     np.testing.assert_array_equal(params["second"], STORED["second"])
+
+
+def test_gains_do_not_depend_on_what_is_stored():
+    """Two builds of one model store different numbers, and are drawn anew alike."""
+    shapes = {"table": (64, 32)} | dict.fromkeys(("query", "key", "value", "out"), (32, 32))
+
+    def attention(p, ids):
+        x = p["table"][ids]
+        scores = (x @ p["query"]) @ jnp.swapaxes(x @ p["key"], 1, 2) / 8.0
+        return jax.nn.softmax(scores) @ (x @ p["value"]) @ p["out"]
+
+    def gains(seed):
+        generator = np.random.default_rng(seed)
+        stored = {name: jnp.asarray(generator.standard_normal(s, np.float32)) for name, s in shapes.items()}
+        ids = np.random.default_rng(0).integers(0, 64, (4, 8), np.int32)
+        return [row.gain for row in qrjax.analyze((lambda _key, _x: stored, attention), ids)]
+
+    assert gains(0) == gains(1)
