@@ -246,7 +246,10 @@ def analyze(
     if weights not in ("autoinit", "module"):
         raise ValueError(f"`weights` must be 'autoinit' or 'module', got {weights!r}")
     target = check_target(target)
-    arguments = arguments_of(module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs)
+    arguments = arguments_of(
+        module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs, target=target, layout=layout, select=select,
+        axes=axes, input_mean=input_mean, input_variance=input_variance, weights=weights,
+    )  # fmt: skip
     model = model_of(module, *arguments, method=method, rngs=rngs, mutable=mutable, axes=axes)
     values = input_values(model, input_mean, input_variance)
     gains = Gains(target, None) if weights == "module" else gains_of(model, target, select)

@@ -16,9 +16,12 @@ from qrjax._terminal._received import is_key, received
 # Names that our functions have themselves, so that a module's own argument cannot be passed by them.
 OURS = frozenset(
     {"module", "variables", "sample_input", "seed", "key", "target", "input_mean", "input_variance", "distribution",
-     "source", "layout", "select", "method", "rngs", "mutable", "calibrate", "report", "weights", "by", "axes",
+     "source", "layout", "select", "tied", "method", "rngs", "mutable", "calibrate", "report", "weights", "by", "axes",
      "call_kwargs"}
 )  # fmt: skip
+# What these are where nobody gives them.
+DEFAULTS = {"target": 1.0, "distribution": "truncated_normal", "source": "sobol", "layout": "outputs", "tied": "logits",
+            "weights": "autoinit"}  # fmt: skip
 # For messages, to be formatted with such a name.
 BY_NAME = "an argument of that name that the module's own call has goes into call_kwargs={{{0!r}: ...}}"
 
@@ -38,8 +41,15 @@ def arguments_of(
     check_inputs(module, sample_input, args, kwargs, method)
     positional = () if sample_input is None and not args else (sample_input, *args)
     named = {**kwargs, **_own(kwargs, call_kwargs)}
-    _check_hidden(module, method, positional, named, [name for name, value in taken.items() if value is not None])
+    taken["method"] = method
+    _check_hidden(module, method, positional, named, [name for name, value in taken.items() if _is_given(name, value)])
     return positional, named
+
+
+def _is_given(name: str, value: Any) -> bool:
+    """Whether somebody gave an argument of ours, as far as one can see."""
+    default = DEFAULTS.get(name)
+    return not (value is None or (default is not None and type(value) is type(default) and value == default))
 
 
 def _own(kwargs: Mapping[str, Any], call_kwargs: Any) -> Mapping[str, Any]:
@@ -212,7 +222,7 @@ def _signature(module: Any, method: Any) -> inspect.Signature | None:
     """That of the call, without the module itself; None where Python does not know it."""
     call = module[1] if is_pair(module) else method or "__call__"
     if isinstance(call, str):
-        call = getattr(type(module), call, None)
+        call = getattr(type(module), call, type(module).__call__)
     try:
         found = inspect.signature(call)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -240,6 +250,6 @@ def _check_hidden(
             raise TypeError(f"the module's call lacks `{name}`; {BY_NAME.format(name)}")
         if parameter.kind in once and name in taken and name not in bound:
             raise TypeError(
-                f"`{name}` may be meant for the weights or for the module's own call, which has an argument of that "
+                f"`{name}` may be meant for this function or for the module's own call, which has an argument of that "
                 f"name; pass that one as call_kwargs={{{name!r}: ...}}, None to leave it out"
             )

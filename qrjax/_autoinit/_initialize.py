@@ -222,7 +222,11 @@ def autoinit(
       Bingham and Miikkulainen, AutoInit: analytic signal-preserving weight initialization for neural networks,
       AAAI 2023, arXiv 2109.08958.
     """
-    arguments = arguments_of(module, sample_input, args, kwargs, call_kwargs, method, seed=seed, key=key, rngs=rngs)
+    arguments = arguments_of(
+        module, sample_input, args, kwargs, call_kwargs, method, seed=seed, key=key, rngs=rngs, target=target,
+        distribution=distribution, source=source, layout=layout, select=select, tied=tied, axes=axes,
+        input_mean=input_mean, input_variance=input_variance,
+    )  # fmt: skip
     streams = streams_of(rngs)
     key = key_of(seed, key, streams)
     with keys_like(key):

@@ -67,7 +67,7 @@ def measure(
       True
     """
     check_variables(module, variables, (sample_input, *args))
-    arguments = arguments_of(module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs)
+    arguments = arguments_of(module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs, axes=axes)
     streams = streams_of(rngs)
     model = model_of(module, *arguments, variables, method=method, rngs=streams, mutable=mutable, axes=axes)
     flat = list(model.materialize(None, [True] * len(model.leaves)))
@@ -203,7 +203,9 @@ def calibrate(
     """
     target = check_target(target)
     check_variables(module, variables, (sample_input, *args))
-    arguments = arguments_of(module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs)
+    arguments = arguments_of(
+        module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs, target=target, select=select, axes=axes
+    )
     streams = streams_of(rngs)
     model = model_of(module, *arguments, variables, method=method, rngs=streams, mutable=mutable, axes=axes)
     chosen = selector(select, model)

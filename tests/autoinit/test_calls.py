@@ -477,6 +477,28 @@ def test_arguments_whose_names_are_ours():
     assert len(record(Taken(), X, call_kwargs=own)) == 2
 
 
+class Optional(nn.Module):
+    """A call that can do without arguments of names that are ours."""
+
+    @nn.compact
+    def __call__(self, x, target=None, method="mean", layout=None, select=None):
+        del layout, select
+        y = nn.Dense(4)(x).mean(1) if method == "mean" else nn.Dense(4)(x)
+        return y if target is None else y - target
+
+
+@pytest.mark.parametrize("name", ["target", "method", "layout", "select"])
+@pytest.mark.parametrize("function", [autoinit, analyze, record])
+def test_arguments_whose_names_are_ours_are_not_lost(function, name):
+    value = {"target": 2.0, "method": "all", "layout": "neurons", "select": "*/kernel"}[name]
+    own = rf"`{name}` may be meant for this function or for the module's own call.* call_kwargs={{'{name}': ...}}"
+    with pytest.raises(TypeError, match=own):
+        function(Optional(), X, **{name: value})
+    assert function(Optional(), X)  # nobody gave any
+    if name != "method":
+        assert function(Optional(), X, **{name: value}, call_kwargs={name: None})
+
+
 def test_a_call_that_takes_rngs():
     class Noisy(nnx.Module):
         def __init__(self, rngs):
@@ -521,7 +543,7 @@ def test_an_optional_argument_that_ours_would_hide():
     module, shape = HandsOn(nnx.Rngs(0)), jax.ShapeDtypeStruct((8, 16), jnp.float32)
     for function in (autoinit, analyze, record):
         with pytest.raises(
-            TypeError, match=r"`rngs` may be meant for the weights or for the module's own call.*call_kwarg"
+            TypeError, match=r"`rngs` may be meant for this function or for the module's own call.*call_kwarg"
         ):
             function(module, shape, rngs=nnx.Rngs(0))
     with pytest.raises(TypeError, match="`rngs` may be meant"):
