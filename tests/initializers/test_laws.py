@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from jax.nn import initializers as jax_initializers
 from members import EXACT, LAYOUTS, MEMBERS, named
+from wrongs import wrong
 
 import qrjax
 
@@ -139,8 +140,7 @@ def test_low_precision_is_the_float32_draw_rounded_inside_the_bounds(m, dtype):
     rounded = np.asarray(jnp.asarray(wide, "float32").astype(dtype)).astype(np.float64)
     location, scale = init.scaling.location_and_scale((64, 48), init.distribution, jnp.dtype(dtype))
     lower, upper = (location + scale * bound for bound in init.distribution.bounds)
-    assert (narrow > lower).all()
-    assert (narrow < upper).all()
+    assert not wrong((narrow > lower) & (narrow < upper), weight=narrow, lower=lower, upper=upper)
     # Values that round to a bound, itself rounded, move to the next one inside.
     low, high = (float(np.asarray(bound).astype(jnp.dtype(dtype))) for bound in (lower, upper))
     inside = (rounded > low) & (rounded < high)
@@ -165,12 +165,11 @@ def test_no_zero_one_infinity_or_excess_among_a_million_half_precision_draws(nam
     weights = np.asarray(init(KEY, (1000, 1000), dtype)).astype(np.float64)
     location, scale = init.scaling.location_and_scale((1000, 1000), init.distribution, jnp.dtype(dtype))
     lower, upper = (location + scale * bound for bound in init.distribution.bounds)
-    assert np.isfinite(weights).all()
-    assert (weights > lower).all()
-    assert (weights < upper).all()
+    assert not wrong(
+        (weights > lower) & (weights < upper), weight=weights, lower=lower, upper=upper
+    )  # no infinity, too
     if name.startswith("uniform"):
-        assert (weights != 0).all()
-        assert (weights != 1).all()
+        assert not wrong((weights != 0) & (weights != 1), weight=weights)
 
 
 def outcome(init, shape, run=lambda init, *arguments: init(*arguments)):

@@ -17,11 +17,11 @@ SLOW += [(*case, k % 4 > 0, k % 5 == 0) for k, case in enumerate(ASKED) if k % 7
 
 
 def assert_as_alone(found):
-    assert found["equal"]
-    assert found["placed"]
-    assert found["parts"] > 7.9  # of 8: biases and norms are nobody's alone
-    assert found["collectives"] == []
-    assert found["temporaries"] <= 0.05
+    assert found["equal"], f"not the weights of one device: {found}"
+    assert found["placed"], f"not laid out as asked for: {found}"
+    assert found["parts"] > 7.9, found  # of 8: biases and norms are nobody's alone
+    assert found["collectives"] == [], found
+    assert found["temporaries"] <= 0.05, found
 
 
 @pytest.mark.parametrize("case", [*FAST, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)], ids=str)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from wrongs import wrong
 
 from qrjax._sequences._permutations import permute
 
@@ -57,7 +58,8 @@ def test_bijective_for_the_smallest_lengths(n):
     # Every raster of a few cells: no row, one row, one column, a last row of one cell.
     keys = np.random.default_rng(n).integers(0, 2**32, (3, 100, 1), np.uint32)
     found = images(np.arange(40)[None] % n, n, keys)[:, :n]
-    assert (np.sort(found, axis=1) == np.arange(n)).all()
+    ordered = np.sort(found, axis=1)
+    assert not wrong(ordered == np.arange(n), image=ordered, wanted=np.arange(n))
 
 
 @pytest.mark.few("1009")

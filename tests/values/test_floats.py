@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from wrongs import wrong
 
 from qrjax._values._distributions import Normal, TruncatedNormal, Uniform, check_dtype, values
 from qrjax._values._floats import neighbour, unit_bounds, unit_exponent
@@ -94,7 +95,8 @@ def test_any_location_and_scale(name, dtype, where, shift):
     unit = 2.0 ** unit_exponent(location, scale, LAWS[name].extent)
     limits = ml_dtypes.finfo(dtype)
     relative = float(limits.eps) / 2 + (0 if dtype == "float64" else 2.0**-24)
-    assert (np.abs(found - wanted) <= 2 * unit + relative * np.abs(wanted) + float(limits.smallest_subnormal)).all()
+    allowed = 2 * unit + relative * np.abs(wanted) + float(limits.smallest_subnormal)
+    assert not wrong(np.abs(found - wanted) <= allowed, found=found, wanted=wanted, allowed=allowed)
     if dtype in LOW:  # the float32 draw, rounded and kept inside
         single = rounded(floats(name, "float32", location, scale), dtype)
         np.testing.assert_array_equal(found, np.clip(single, low, high))

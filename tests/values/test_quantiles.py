@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import special
+from wrongs import wrong
 
 from qrjax._values import _coefficients, _quantiles
 from qrjax._values._distributions import Normal, TruncatedNormal, Uniform
@@ -75,7 +76,7 @@ def test_accuracy(name, exact, step):
     wanted = quantile(name, lattice(step).astype(float), exact)
     error = np.abs(on_lattice(name, exact, step) - wanted)
     contract = np.where(np.abs(wanted) <= 2.5, 1e-6, 2e-6 * np.abs(wanted))
-    assert (error <= contract).all()
+    assert not wrong(error <= contract, error=error, allowed=contract, value=wanted)
     assert error.max() <= MEASURED[name]
 
 
@@ -87,7 +88,8 @@ def test_order(name, exact, step):
 
     Pieces meet to within their fit's error of 1e-7, so that this is luck that a new fit may not have.
     """
-    assert (np.diff(on_lattice(name, exact, step)) >= 0).all()
+    values = on_lattice(name, exact, step)
+    assert not wrong(values[1:] >= values[:-1], value=values[1:], before=values[:-1], word=lattice(step)[1:])
 
 
 def piece_ends():
@@ -102,7 +104,8 @@ def test_order_around_the_pieces(name, exact):
     for end in piece_ends():
         window = np.arange(end - 2**14, end + 2**14)
         window = window[(window >= 0) & (window <= LAST)][-(2**14) :].astype(np.uint32)
-        assert (np.diff(draw(name, window, exact)) >= 0).all()
+        values = draw(name, window, exact)
+        assert not wrong(values[1:] >= values[:-1], value=values[1:], before=values[:-1], word=window[1:])
 
 
 @pytest.mark.slow

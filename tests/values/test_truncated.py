@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
+from wrongs import wrong
 
 from qrjax._values import _truncated
 from qrjax._values._distributions import TruncatedNormal, values
@@ -67,7 +68,7 @@ def contract(z):
 def test_accuracy(lower, upper):
     wanted = quantile(lower, upper, lattice().astype(float))
     error = np.abs(draw(lower, upper) - wanted)
-    assert (error <= contract(wanted)).all()
+    assert not wrong(error <= contract(wanted), error=error, value=wanted)
     assert error.max() < 4e-7  # measured
 
 
@@ -81,15 +82,17 @@ def test_accuracy_of_far_one_sided_tails(lower, upper):
     bits = lattice()[1:-1].astype(float)
     found = draw(lower, upper)[1:-1]
     before, wanted, after = (quantile(lower, upper, bits + step) for step in (-0.9, 0, 0.9))
-    assert (found >= before - contract(wanted)).all()
-    assert (found <= after + contract(wanted)).all()
+    assert not wrong(found >= before - contract(wanted), found=found, wanted=wanted, word=bits)
+    assert not wrong(found <= after + contract(wanted), found=found, wanted=wanted, word=bits)
     inner = (bits > 2**13) & (bits < 2**32 - 2**13)
-    assert (np.abs(found - wanted) <= contract(wanted))[inner].all()
+    near = np.abs(found - wanted) <= contract(wanted)
+    assert not wrong(near | ~inner, found=found, wanted=wanted, word=bits)
 
 
 @each_interval
 def test_order(lower, upper):
-    assert (np.diff(draw(lower, upper)) >= 0).all()
+    values = draw(lower, upper)
+    assert not wrong(values[1:] >= values[:-1], value=values[1:], before=values[:-1], word=lattice()[1:])
 
 
 @each_interval
