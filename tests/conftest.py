@@ -20,12 +20,12 @@ jax.config.update("jax_disable_most_optimizations", True)  # for what is made wh
 HERE = pathlib.Path(__file__).parent
 # Files of long tests, the longest first, which side by side are begun first; of the others, those of most tests.
 LONG = (
-    "scale/test_processes.py", "test_examples.py", "scale/test_sharding.py", "autoinit/test_autoinit.py",
-    "experiments/test_experiment_runs.py", "scale/test_partitioned_models.py", "scale/test_placements.py",
-    "test_house.py", "records/test_record_autoinit.py", "blocks/test_block_linen.py", "tracking/test_changes.py",
-    "tracking/test_changes_devices.py", "cli/test_cli_demo.py", "cli/test_cli_track.py",
-    "initializers/test_layouts.py", "scale/test_tpu_export.py", "cli/test_cli_spectrum.py",
-    "records/test_record_elsewhere.py", "autoinit/test_zoo.py", "autoinit/test_own_builders.py", "test_notebooks.py",
+    "scale/test_processes.py", "scale/test_sharding.py", "test_house.py", "scale/test_partitioned_models.py",
+    "test_examples.py", "autoinit/test_autoinit.py", "tracking/test_changes.py", "scale/test_tpu_export.py",
+    "initializers/test_layouts.py", "blocks/test_block_linen.py", "records/test_record_init.py", "scale/test_placements.py",
+    "cli/test_cli_matrix.py", "records/test_record_autoinit.py", "tracking/test_prune.py",
+    "autoinit/test_transformed_weights.py", "tracking/test_changes_devices.py", "records/test_record_elsewhere.py",
+    "test_notebooks.py", "initializers/test_laws.py", "initializers/test_bits.py", "initializers/test_compilation.py",
 )  # fmt: skip
 
 
