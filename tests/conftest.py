@@ -22,8 +22,8 @@ HERE = pathlib.Path(__file__).parent
 LONG = (
     "scale/test_processes.py", "scale/test_sharding.py", "test_house.py", "scale/test_partitioned_models.py",
     "test_examples.py", "autoinit/test_autoinit.py", "tracking/test_changes.py", "scale/test_tpu_export.py",
-    "initializers/test_layouts.py", "blocks/test_block_linen.py", "records/test_record_init.py", "scale/test_placements.py",
-    "cli/test_cli_matrix.py", "records/test_record_autoinit.py", "tracking/test_prune.py",
+    "initializers/test_layouts.py", "blocks/test_block_linen.py", "records/test_record_init.py",
+    "scale/test_placements.py", "cli/test_cli_matrix.py", "records/test_record_autoinit.py", "tracking/test_prune.py",
     "autoinit/test_transformed_weights.py", "tracking/test_changes_devices.py", "records/test_record_elsewhere.py",
     "test_notebooks.py", "initializers/test_laws.py", "initializers/test_bits.py", "initializers/test_compilation.py",
 )  # fmt: skip
