@@ -31,7 +31,9 @@ LONG = (
 
 def pytest_configure(config):
     few = "few(*ids): of a table of members only these by default, by fnmatch's patterns; the others are slow"
+    turns = "turns(k): of a product of tables every k-th combination (k odd) and those of `few`; others are left out"
     config.addinivalue_line("markers", few)
+    config.addinivalue_line("markers", turns)
 
 
 def pytest_collection_finish():
@@ -52,6 +54,7 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     _leave_a_few(config, items)
+    _take_turns(config, items)
     result = yield
     _longest_first(config, items)
     return result
@@ -71,6 +74,21 @@ def _leave_a_few(config, items):
     wrong = {f"{path.name}::{name}": sorted(rest) for (path, name), rest in idle.items() if rest}
     if wrong and not any("::" in arg for arg in config.args):
         raise pytest.UsageError(f"the mark `few` names no member of: {wrong}")
+
+
+def _take_turns(config, items):
+    """Leaves out combinations of members each of which is combined with others."""
+    out = [item for item in items if (mark := item.get_closest_marker("turns")) and not _has_its_turn(item, *mark.args)]
+    config.hook.pytest_deselected(items=out)
+    left = {id(item) for item in out}
+    items[:] = [item for item in items if id(item) not in left]
+
+
+def _has_its_turn(item, every):
+    named = item.get_closest_marker("few")
+    if named is not None and item.get_closest_marker("slow") is None:
+        return True
+    return sum(item.callspec.indices.values()) % every == 0
 
 
 def _longest_first(config, items):

@@ -141,6 +141,7 @@ def _nothing():
     return contextlib.nullcontext()
 
 
+@pytest.mark.turns(3)
 @pytest.mark.few(
     "uniform_qr-tpu",
     "he_normal_qr-cuda",

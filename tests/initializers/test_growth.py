@@ -39,6 +39,7 @@ def options(m, rank):
     return {"in_axis": ()} if rank == 1 and m.stem not in FIXED else {}
 
 
+@pytest.mark.turns(5)
 @pytest.mark.few(
     "1-0-normal_hash",
     "2-0-glorot_uniform_hash",
@@ -56,6 +57,7 @@ def test_a_grown_tensor_has_the_old_one_as_its_corner(m, rank, axis):
         assert exactly == (axis == rank - 1)
 
 
+@pytest.mark.turns(3)
 @pytest.mark.few("3-random_uniform_hash zero_mean")
 @pytest.mark.parametrize("m", **named([m for m in HASHED if m.zero_mean], sampled=True))
 @pytest.mark.parametrize("rank", [2, 3, 4])
