@@ -31,7 +31,7 @@ LONG = (
 
 def pytest_configure(config):
     few = "few(*ids): of a table of members only these by default, by fnmatch's patterns; the others are slow"
-    turns = "turns(k): of a product of tables every k-th combination (k odd) and those of `few`; others are left out"
+    turns = "turns(k): of a product of tables those of the default run and every k-th (k odd); others are left out"
     config.addinivalue_line("markers", few)
     config.addinivalue_line("markers", turns)
 
@@ -78,17 +78,16 @@ def _leave_a_few(config, items):
 
 def _take_turns(config, items):
     """Leaves out combinations of members each of which is combined with others."""
-    out = [item for item in items if (mark := item.get_closest_marker("turns")) and not _has_its_turn(item, *mark.args)]
+    turns = [(item, mark.args[0]) for item in items if (mark := item.get_closest_marker("turns"))]
+    out = [item for item, every in turns if not _has_its_turn(item, every)]
     config.hook.pytest_deselected(items=out)
     left = {id(item) for item in out}
     items[:] = [item for item in items if id(item) not in left]
 
 
 def _has_its_turn(item, every):
-    named = item.get_closest_marker("few")
-    if named is not None and item.get_closest_marker("slow") is None:
-        return True
-    return sum(item.callspec.indices.values()) % every == 0
+    by_default = item.get_closest_marker("slow") is None
+    return by_default or sum(item.callspec.indices.values()) % every == 0
 
 
 def _longest_first(config, items):

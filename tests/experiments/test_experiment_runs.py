@@ -199,7 +199,8 @@ class TestFile:
         assert (tmp_path / "r").read_text() == "a,b\n1,2\n"
 
     @pytest.mark.slow
-    def test_killed_and_continued(self, tmp_path):
+    def test_killed_and_continued(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
         program = (
             "import sys; from qrjax import experiments as e\n"
             "settings = [e.Settings(model='mlp1', units=8, epochs=1, limit=64, source=s) for s in ('random', 'hash')]\n"

@@ -180,6 +180,7 @@ def outcome(init, shape, run=lambda init, *arguments: init(*arguments)):
         return type(error)
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("m", **named([m for m in MEMBERS if m.twin], sampled=True))
 @pytest.mark.parametrize("shape", [(), (5,), (0,), (0, 5), (5, 0), (3, 0, 5), (1, 1), (2, 3, 4)])
 def test_degenerate_shapes_behave_as_in_jax(m, shape):

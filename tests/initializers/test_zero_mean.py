@@ -48,6 +48,7 @@ PAIRS = [
 ]  # fmt: skip
 
 
+@pytest.mark.turns(5)
 @pytest.mark.parametrize(("m", "dtype", "shape"), PAIRS)
 def test_filters_are_made_of_pairs(m, dtype, shape):
     with jax.enable_x64(dtype == "float64"):

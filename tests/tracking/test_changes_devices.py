@@ -132,7 +132,8 @@ MEMORY = """
 
 @pytest.mark.slow
 @pytest.mark.skipif(not pathlib.Path("/proc/self/clear_refs").exists(), reason="peak memory is read from /proc")
-@pytest.mark.parametrize("builder", ["uniform_hash", "he_normal_hash", "he_normal_qr"])
+@pytest.mark.parametrize("builder", ["uniform_hash", "he_normal_qr"])
 def test_a_large_leaf_takes_less_than_a_tenth_of_its_memory_more(builder):
-    percent = float(run(MEMORY.replace("BUILDER", repr(builder))))
+    optimized = {"XLA_FLAGS": "", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    percent = float(run(MEMORY.replace("BUILDER", repr(builder)), **optimized))
     assert 0 <= percent < 10
