@@ -15,7 +15,6 @@ from qrjax._signals._combine import combine
 from qrjax._signals._fibers import Fiber, fiber_of, laid_fiber
 from qrjax._signals._masks import resolved, settled, unveiled, valid
 from qrjax._signals._profiles import renamed
-from qrjax._signals._strengths import Strengths, met, product_profiles
 from qrjax._signals._quadrature import (
     CDF,
     COARSE,
@@ -30,7 +29,8 @@ from qrjax._signals._quadrature import (
     quantiles,
 )
 from qrjax._signals._rows import sampled
-from qrjax._signals._signal import HUGE, Profiles, Signal, Source, related, relation
+from qrjax._signals._signal import HUGE, Signal, Source, related, relation
+from qrjax._signals._strengths import Strengths, met, product_profiles
 from qrjax._signals._tables import Shape
 
 # From so many summands on a sum is normal, or lognormal where its terms have one sign.
