@@ -115,7 +115,7 @@ def _rest(options: dict[str, Any]) -> dict[str, Any]:
 def _called(module: Any, sample_input: Any, args: tuple[Any, ...], options: dict[str, Any], **taken: Any) -> Arguments:
     """What the module is called with."""
     own, method = options.get("call_kwargs"), options.get("method")
-    taken |= {name: options.get(name) for name in (*OPTIONS, "rngs", "axes")}
+    taken |= {name: options.get(name) for name in (*OPTIONS, "axes")}
     return arguments_of(module, sample_input, args, _rest(options), own, method, **taken)
 
 
