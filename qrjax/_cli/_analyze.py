@@ -49,11 +49,12 @@ CAPTION = (
 )  # fmt: skip
 @click.option(
     "--input-mean", metavar="NUMBER", type=RealNumber("--input-mean 0"),
-    help="Of inputs that are real numbers.  [default: 0]",
+    help="Of inputs that are real numbers or images in bytes, where there are any; else of all integers, which are "
+    "otherwise guessed.  [default: 0]",
 )  # fmt: skip
 @click.option(
     "--input-variance", metavar="NUMBER", type=RealNumber("--input-variance 1"),
-    help="Of inputs that are real numbers.  [default: 1]",
+    help="As --input-mean.  [default: 1]",
 )  # fmt: skip
 @click.option(
     "--select", metavar="PATTERN", multiple=True,

@@ -74,11 +74,16 @@ def _strength(rows: Sequence[Row], ledger: Ledger, target: float) -> Iterable[st
 def _dead(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
     for row in rows:
         source = ledger.entries[row.site].input
-        if source is None or row.gain is None:
+        if source is None or row.gain is None or _is_code(source):
             continue
         share = float((source.values == 0) @ WEIGHTS)
         if share > DEAD:
             yield f"dead units: {share:.0%} of what comes into {_name(row)} is zero, so its weights hardly learn"
+
+
+def _is_code(x: Signal) -> bool:
+    """Whether there are two numbers only, as in a one-hot code: one node may lie on the step between them."""
+    return len(np.unique(x.values)) <= 3
 
 
 def _alike(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
@@ -127,7 +132,7 @@ def _parts(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
 def slope(entry: Entry) -> float | None:
     """d log E[x^2] / d log s^2 for an input x = f(s z) that is a function of one weight's normal output."""
     x = entry.input
-    if x is None or x.source is None or not _of_a_weight(x):
+    if x is None or x.source is None or not _of_a_weight(x) or _is_code(x):
         return None
     wide, narrow = (expectation(np.interp(NODES * s, NODES, x.values) ** 2) for s in (STEP, 1 / STEP))
     if not (wide > 0 and narrow > 0):

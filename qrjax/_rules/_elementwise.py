@@ -13,6 +13,7 @@ from qrjax._rules._functions import BITS, BY_JAX, SIMPLE, numpy_form
 from qrjax._rules._registry import signals
 from qrjax._rules._stacks import by_parts, carried
 from qrjax._rules._vectors import interlaced
+from qrjax._signals._coincidences import coincidence
 from qrjax._signals._combine import combine
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._segments import Segments
@@ -40,6 +41,10 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
         found = interlaced(operands[0], operands[1], equation.shape, equation.dtype)
         if found is not None:
             return found
+    if equation.name == "eq":
+        same = coincidence(operands[0], operands[1], equation.shape, equation.dtype)
+        if same is not None:
+            return same
     dtypes = [operand.dtype for operand in operands]
     function = numpy_form(equation.name, equation.params, dtypes, equation.dtype) or _by_jax(equation, dtypes)
     result = combine(function, operands, equation.shape, equation.dtype)

@@ -78,6 +78,18 @@ def test_given_moments_leave_ids_beside_real_numbers_alone(dtype):
     assert len(guesses(report)) == 1
 
 
+@pytest.mark.parametrize("classes", [16, 300])
+def test_a_one_hot_code_of_unknown_ids_has_one_element_in_each_row(classes):
+    def by_classes(p, ids):
+        return jax.nn.one_hot(ids, classes) @ p["w"]
+
+    pair = (lambda key, _: {"w": jax.random.normal(key, (classes, 8))}, by_classes)
+    report = qrjax.analyze(pair, jax.ShapeDtypeStruct((4, 6), jnp.int32))
+    assert report[0].input_second_moment == pytest.approx(1 / classes, rel=0.03)
+    assert report[0].gain == pytest.approx(1.0, rel=0.02)
+    assert report.findings == tuple(guesses(report))
+
+
 @pytest.mark.parametrize(
     ("shape", "dtype", "guess"),
     [
