@@ -120,7 +120,7 @@ def optimized():
 # Files of tests that look at the bits of optimized code, its speed or its memory; all others are compiled quickly.
 OPTIMIZED = {
     "test_bits.py", "test_compilation.py", "test_flax.py", "test_gpu.py", "test_laws.py",
-    "test_narrow_parts.py", "test_operations.py",
+    "test_narrow_parts.py", "test_octets.py", "test_operations.py",
 }  # fmt: skip
 
 
