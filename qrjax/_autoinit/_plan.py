@@ -255,7 +255,7 @@ def path_keys(key: Array, paths: Sequence[str]) -> list[Array]:
     digests = np.array([_digest(path) for path in paths], np.uint32).reshape(-1, 2)
     if jax.random.key_impl(key) == "unsafe_rbg":  # whose batches are other numbers
         return [_fold(key, digest) for digest in digests]
-    own = jax.jit(jax.vmap(_fold, (None, 0)))(key, digests)
+    own = _folds(key, digests)
     return [own[i] for i in range(len(paths))]
 
 
@@ -266,3 +266,7 @@ def _digest(path: str) -> tuple[int, int]:
 
 def _fold(key: Array, digest: Any) -> Array:
     return jax.random.fold_in(jax.random.fold_in(key, digest[0]), digest[1])
+
+
+
+_folds = jax.jit(jax.vmap(_fold, (None, 0)))
