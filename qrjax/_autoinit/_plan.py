@@ -268,5 +268,4 @@ def _fold(key: Array, digest: Any) -> Array:
     return jax.random.fold_in(jax.random.fold_in(key, digest[0]), digest[1])
 
 
-
 _folds = jax.jit(jax.vmap(_fold, (None, 0)))
