@@ -275,3 +275,18 @@ def test_complex_parameters_are_drawn_complex_and_recorded(distribution):
     np.testing.assert_array_equal(record.initial("w"), made["w"])
     if distribution != "orthogonal":
         np.testing.assert_array_equal(record.weight("w", (3, slice(2, 9))), made["w"][3, 2:9])
+
+
+def test_filters_that_multiply_waves_are_left_and_named():
+    """Rao et al. 2021: a learned weight for each wave, whose scale is its author's."""
+
+    def filtered(p, x):
+        waves = jnp.fft.rfft2(x, axes=(1, 2)) * lax.complex(p["filter"][..., 0], p["filter"][..., 1])[None]
+        return jnp.fft.irfft2(waves, s=(8, 8), axes=(1, 2)) @ p["w"]
+
+    shapes = {"filter": (8, 5, 16, 2), "w": (16, 8)}
+    made = lambda key, _: {name: 0.02 * jax.random.normal(key, shape) for name, shape in shapes.items()}  # noqa: E731
+    with pytest.warns(qrjax.UntouchedWarning, match=r"left as the module draws it: filter \(meets a signal by mul\)"):
+        variables, report = qrjax.autoinit((made, filtered), np.ones((4, 8, 8, 16), np.float32), report=True)
+    assert any("filter (meets a signal by mul)" in finding for finding in report.findings)
+    np.testing.assert_allclose(variables["filter"], made(jax.random.key(0), None)["filter"], rtol=1e-6)
