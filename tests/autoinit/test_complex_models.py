@@ -203,6 +203,8 @@ LAYERS = {
     "operator": Operator(),
     "operator, complex weights": Operator(whole=True),
 }
+# One draw of 16 step sizes is off by .8 octaves on average, more than any prediction can be.
+SEEDS = {"discretized": 12}
 SLOW = pytest.mark.slow
 CASES = [pytest.param(name, marks=() if name == "recurrence" else SLOW) for name in LAYERS]
 
@@ -213,7 +215,7 @@ def test_layers(name):
     report = qrjax.analyze(network, jax.ShapeDtypeStruct(SHAPE, jnp.float32))
     assert not [note for row in report for note in row.notes if "sampling" in note]
     octaves = []
-    for seed in range(2):
+    for seed in range(SEEDS.get(name, 2)):
         variables = qrjax.autoinit(network, x, seed=seed)
         rows = qrjax.measure(network, variables, x)
         octaves.append([np.log2(row.measured_second_moment / row.second_moment) for row in rows])
