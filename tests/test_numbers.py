@@ -148,22 +148,20 @@ def same(found, expected):
     )
 
 
+def check(call, value, *kinds):
+    expected = call(value)
+    for kind in kinds:
+        assert same(call(kind(value)), expected), kind
+
+
 @pytest.mark.filterwarnings("ignore::qrjax.RankCollapseWarning")
 @pytest.mark.parametrize("name", REAL)
 def test_real_numbers(name):
-    call, value = REAL[name]
-    expected = call(value)
-    for kind in (np.float32, np.float64, np.float16, np.array, jnp.float32, jnp.bfloat16):
-        assert same(call(kind(value)), expected), kind
-    if value == int(value):
-        assert same(call(np.int64(value)), expected)
-        assert same(call(jnp.int32(value)), expected)
+    whole = (np.int64, jnp.int32) if REAL[name][1] == int(REAL[name][1]) else ()
+    check(*REAL[name], np.float32, np.float64, np.float16, np.array, jnp.float32, jnp.bfloat16, *whole)
 
 
 @pytest.mark.filterwarnings("ignore::qrjax.RankCollapseWarning")
 @pytest.mark.parametrize("name", WHOLE)
 def test_whole_numbers(name):
-    call, value = WHOLE[name]
-    expected = call(value)
-    for kind in (np.int64, np.int32, np.uint8, np.array, jnp.int32, jnp.uint32):
-        assert same(call(kind(value)), expected), kind
+    check(*WHOLE[name], np.int64, np.int32, np.uint8, np.array, jnp.int32, jnp.uint32)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
+from qrjax._activations._target import positive
 from qrjax._adapters._axes import sizes_of
 from qrjax._autoinit._assumptions import assumptions, moments_apply
 from qrjax._autoinit._calls import BY_NAME, arguments_of, check_module, is_pair
@@ -25,7 +25,6 @@ from qrjax._interpreter._walk import Walk
 from qrjax._rules._operands import Opaque, Value, described
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._received import received
-from qrjax._words._numbers import real_number
 
 Selection = str | Sequence[str] | Callable[[str], bool] | None
 
@@ -98,16 +97,12 @@ def check_target(target: Any) -> float:
     Raises:
       TypeError, ValueError: if it is not.
     """
-    what = "`target` must be a number, the second moment of weights' outputs"
     if isinstance(target, jax.core.Tracer):
-        raise TypeError(f"{what}, got a traced value; the walk needs its size: pass a number, or multiply the result")
-    try:
-        found = real_number(target)
-    except TypeError:
-        raise TypeError(f"{what}, got {received(target)}; {BY_NAME.format('target')}") from None
-    if not (found > 0 and math.isfinite(found)):
-        raise ValueError(f"`target` is a second moment, so it must be positive and finite, got {found!r}")
-    return found
+        raise TypeError(
+            "`target` must be a number, the second moment of weights' outputs, got a traced value; the walk needs its "
+            "size: pass a number, or multiply the result"
+        )
+    return positive("target", target, "weights' outputs", f"; {BY_NAME.format('target')}")
 
 
 def input_values(model: Model, mean: Any, variance: Any) -> list[Value]:

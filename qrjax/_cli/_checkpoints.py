@@ -13,7 +13,7 @@ from typing import Any
 import click
 import numpy as np
 
-from qrjax._cli._failure import Failure
+from qrjax._cli._failure import Failure, check_installed
 from qrjax._files._replacing import replacing
 
 FORMATS = (
@@ -23,6 +23,8 @@ FORMATS = (
 SUFFIXES = (".npz", ".safetensors", ".msgpack", ".h5", ".keras")
 LONG_SUFFIXES = (".json", ".weights")
 WRITTEN = (".npz", ".safetensors")
+# In messages.
+SAFETENSORS = "files of the format .safetensors"
 # What every folder of Orbax's arrays has.
 TREE = "_METADATA"
 # A step's name, "20" or "checkpoint_00000020"; one that was not completed has a dot in it.
@@ -168,9 +170,7 @@ def is_inexact(dtype: Any) -> bool:
 def check_writable(path: Path) -> None:
     """Nothing, if there is what writing such a file needs."""
     if path.suffix.lower() == ".safetensors":
-        from qrjax._cli._safetensors import check_installed
-
-        check_installed()
+        check_installed("safetensors", SAFETENSORS)
 
 
 def write(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> None:

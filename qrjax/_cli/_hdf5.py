@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qrjax._cli._checkpoints import Checkpoint, is_inexact, is_number, reading
-from qrjax._cli._failure import Failure
+from qrjax._cli._failure import Failure, check_installed
 from qrjax._cli._matching import STATISTICS
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ Shape = tuple[int, ...]
 
 def keras_at(path: Path) -> Checkpoint:
     """The arrays of a file, or of those that an index names, by the names that they have there."""
-    _check_installed()
+    check_installed("h5py", "Keras's files")
     files = _parts(path) if path.name.endswith(INDEX) else [path]
     shapes: dict[str, Shape] = {}
     inexact: dict[str, bool] = {}
@@ -200,14 +200,3 @@ def _old_names(file: h5py.File) -> dict[str, str]:
             text = name.decode() if isinstance(name, bytes) else str(name)
             found[layer[text].name.strip("/")] = re.sub(r":\d+$", "", text)
     return found
-
-
-def _check_installed() -> None:
-    try:
-        import h5py  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "h5py":
-            raise
-        raise Failure(
-            "Keras's files need the package h5py, which is not installed: pip install 'qrjax[checkpoints]'"
-        ) from error

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from qrjax._cli._checkpoints import Checkpoint, is_unknown, reading
-from qrjax._cli._failure import Failure
+from qrjax._cli._checkpoints import SAFETENSORS, Checkpoint, is_unknown, reading
+from qrjax._cli._failure import Failure, check_installed
 
 INDEX, SUFFIX = ".safetensors.index.json", ".safetensors"
 
 
 def safetensors_at(path: Path) -> Checkpoint:
     """A file, or the arrays of all files that an index names."""
-    check_installed()
+    check_installed("safetensors", SAFETENSORS)
     if not path.name.endswith(INDEX):
         codes, metadata = _described(path)
         return _checkpoint("safetensors", dict.fromkeys(codes, path), codes, metadata)
@@ -97,19 +97,6 @@ def _arrays(wanted: Iterable[tuple[str, Path]]) -> dict[str, np.ndarray]:
         with reading(path), safe_open(path, framework="numpy") as file:
             found |= {name: file.get_tensor(name) for name in within}
     return found
-
-
-def check_installed() -> None:
-    """Nothing, if the package is there."""
-    try:
-        import safetensors  # noqa: F401
-    except ModuleNotFoundError as error:
-        if error.name != "safetensors":
-            raise
-        raise Failure(
-            "files of the format .safetensors need the package safetensors, which is not installed: "
-            "pip install 'qrjax[checkpoints]'"
-        ) from error
 
 
 def write_file(path: Path, arrays: dict[str, np.ndarray], metadata: Mapping[str, str]) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from qrjax._rules._control import CALLS, scan_counts
+from qrjax._rules._control import CALLS, program_of, scan_counts
 
 # Whether the input has a part in a value, and the numbers of the parameters that it is made of.
 Made: TypeAlias = "tuple[bool, frozenset[int]]"
@@ -38,10 +38,10 @@ class Flow:
     primitives: dict[int, set[str]] = dataclasses.field(default_factory=dict)
     loops: set[int] = dataclasses.field(default_factory=set)
 
-    def used(self, parameters: frozenset[int], primitive: str) -> None:
-        """Takes down that one primitive uses these."""
-        for parameter in parameters:
-            self.primitives.setdefault(parameter, set()).add(primitive)
+    def used(self, primitives: Mapping[int, Iterable[str]]) -> None:
+        """Takes down which primitives use some parameters."""
+        for parameter, names in primitives.items():
+            self.primitives.setdefault(parameter, set()).update(names)
 
     def stretches(self) -> Iterator[range]:
         """The equations in order, in stretches within which every parameter has all its uses."""
@@ -69,11 +69,10 @@ def flow(jaxpr: Any, arguments: Sequence[Made]) -> Flow:
         inner = _inner(equation, operands)
         if inner is None:
             outputs, used = _plain(equation, operands)
-            result.used(used, equation.primitive.name)
+            result.used({parameter: [equation.primitive.name] for parameter in used})
         else:
             outputs, used = inner.outputs, frozenset().union(*inner.uses)
-            for parameter, names in inner.primitives.items():
-                result.primitives.setdefault(parameter, set()).update(names)
+            result.used(inner.primitives)
             if equation.primitive.name in CALLS:
                 result.inner[number] = inner
             else:
@@ -102,7 +101,7 @@ def _inner(equation: Any, operands: Sequence[Made]) -> Flow | None:
         return _looped(p["body_jaxpr"], operands[a:], b, len(operands) - a - b)
     if name == "cond":
         return _joined([flow(branch, operands[1:]) for branch in p["branches"]])
-    body = next((p[key] for key in ("jaxpr", "call_jaxpr", "fun_jaxpr") if key in p), None)
+    body = program_of(p)
     if body is None or len(getattr(body, "jaxpr", body).invars) != len(operands):
         return None
     return flow(body, operands)
@@ -124,8 +123,7 @@ def _joined(flows: Sequence[Flow]) -> Flow:
     """What any of several programs may do."""
     result = Flow([use for one in flows for use in one.uses])
     for one in flows:
-        for parameter, names in one.primitives.items():
-            result.primitives.setdefault(parameter, set()).update(names)
+        result.used(one.primitives)
     for column in zip(*(one.outputs for one in flows), strict=True):
         result.outputs.append(functools.reduce(_both, column))
     return result

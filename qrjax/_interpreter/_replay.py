@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array, lax
 
 from qrjax._interpreter._binding import bind
-from qrjax._rules._control import BODY, CALLS, CONDITION, scan_counts
+from qrjax._rules._control import BODY, CALLS, CONDITION, program_of, scan_counts
 
 Path = tuple[int, ...]
 # For each static place in the program: (mean, second moment, gain), one axis for each scan around it.
@@ -61,8 +61,7 @@ class Replay:
         name = equation.primitive.name
         inside = any(place[: len(here)] == here and place != here for place in self.places)
         if inside and name in CALLS:
-            body = next(equation.params[k] for k in ("jaxpr", "call_jaxpr", "fun_jaxpr") if k in equation.params)
-            return self.run(body, values, here)
+            return self.run(program_of(equation.params), values, here)
         if inside and name == "scan":
             return self._scan(equation, values, here)
         if inside and name == "while":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from qrjax._interpreter._flow import Flow
 from qrjax._rules._operands import Value
@@ -11,8 +11,6 @@ from qrjax._rules._operands import Value
 if TYPE_CHECKING:
     from qrjax._interpreter._walk import Walk
 
-Name = TypeVar("Name")
-Item = TypeVar("Item")
 # So often at most.
 SWEEPS = 10
 
@@ -41,35 +39,36 @@ def _may_repeat(flow: Flow, stretch: range) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class State:
-    """What a walk took down up to a place."""
+    """What a walk took down up to a place.
 
-    entries: dict[Any, Any]
-    logits: list[Any]
-    used: dict[Any, list[Any]]
-    met: dict[Any, Any]
-    left: dict[Any, str]
-    resolved: dict[int, Any]
-    started: dict[int, list[Value]]
-    notes: list[str]
+    Attributes:
+      kept: whose attributes, and copies of those that are lists or mappings, and of the lists within.
+      scores: the state of the sample of places.
+    """
+
+    kept: list[tuple[Any, dict[str, Any]]]
     scores: Any
 
     @staticmethod
     def of(walk: Walk) -> State:
         """That of a walk now."""
-        ledger = walk.ledger
-        return State(
-            dict(ledger.entries), list(ledger.logits), _copied(walk.used), dict(walk.met), dict(walk.left),
-            dict(walk.resolved), _copied(walk.started), list(walk.notes), walk.places.state(),
-        )  # fmt: skip
+        return State([(one, _taken_down(one)) for one in (walk, walk.ledger)], walk.places.state())
 
     def put_back(self, walk: Walk) -> None:
         """Makes a walk forget what came after."""
-        walk.ledger.entries, walk.ledger.logits = dict(self.entries), list(self.logits)
-        walk.used, walk.started = _copied(self.used), _copied(self.started)
-        walk.met, walk.left, walk.resolved = dict(self.met), dict(self.left), dict(self.resolved)
-        walk.notes = list(self.notes)
+        for one, attributes in self.kept:
+            for name, value in attributes.items():
+                setattr(one, name, _copied(value))
         walk.places.put_back(self.scores)
 
 
-def _copied(lists: dict[Name, list[Item]]) -> dict[Name, list[Item]]:
-    return {name: list(items) for name, items in lists.items()}
+def _taken_down(one: Any) -> dict[str, Any]:
+    """All that grows as a walk goes on, whatever it is."""
+    found = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+    return {name: _copied(value) for name, value in found.items() if isinstance(value, (dict, list))}
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: list(item) if isinstance(item, list) else item for key, item in value.items()}
+    return list(value)

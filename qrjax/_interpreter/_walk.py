@@ -48,7 +48,7 @@ from qrjax._signals._signal import Signal, Source
 from qrjax._signals._tables import Shape
 
 # Where look-ups meet.
-SUMS = ("add", "add_any")
+ADDITIONS = ("add", "add_any")
 # Control flow carries its values' tables along by itself.
 FLOW = frozenset({*_control.CALLS, "scan", "while", "cond", "name", COMPILED_ONCE})
 
@@ -143,10 +143,10 @@ class Walk:
         if layers is not None:
             return layers
         values = meeting(self, equation, values)
-        if name in SUMS and self.tables:
+        if name in ADDITIONS and self.tables:
             values = beside(self, values)
         results = carried(equation, values, self._by_rule(equation, values, eqn))
-        if name in SUMS and self.tables and not self.trial:
+        if name in ADDITIONS and self.tables and not self.trial:
             summed(self, values, results)
         if self.trial or self.twin is not None:
             return results

@@ -17,7 +17,7 @@ from jax.interpreters import partial_eval
 
 from qrjax._initializers._compilation import COMPILED_ONCE
 from qrjax._initializers._specification import FACTOR, KEY, LABEL
-from qrjax._rules._control import CALLS, scan_counts
+from qrjax._rules._control import CALLS, program_of, scan_counts
 
 # What passes values on as they are, or in another shape or type, which the shapes and types then tell.
 PASSING = ("reshape", "name", COMPILED_ONCE, "sharding_constraint", "convert_element_type", "copy", "copy_p")
@@ -124,8 +124,7 @@ def _scanned(jaxpr: Any, consts: Sequence[Any], equation: Any, number: int, dtyp
 
 
 def _body(equation: Any) -> tuple[Any, Sequence[Any]]:
-    p = equation.params
-    body = next(p[name] for name in ("jaxpr", "call_jaxpr", "fun_jaxpr") if name in p)
+    body = program_of(equation.params)
     return (body.jaxpr, body.consts) if hasattr(body, "consts") else (body, ())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,8 +51,12 @@ def call(equation: Equation, *values: Value) -> list[Value]:
     drawn = _initializer(equation)
     if drawn is not None:
         return [dataclasses.replace(drawn, recipe=NOISE)]
-    body = next(p[name] for name in ("jaxpr", "call_jaxpr", "fun_jaxpr") if name in p)
-    return equation.context.walk(body, values)
+    return equation.context.walk(program_of(p), values)
+
+
+def program_of(params: Mapping[str, Any]) -> Any:
+    """The program that a call's parameters hold, None if they hold none."""
+    return next((params[name] for name in ("jaxpr", "call_jaxpr", "fun_jaxpr") if name in params), None)
 
 
 def _initializer(equation: Equation) -> Signal | None:
