@@ -2,6 +2,7 @@
 
 import ast
 import doctest
+import graphlib
 import importlib
 import inspect
 import pathlib
@@ -47,6 +48,32 @@ def test_a_file_imports_only_from_below_and_stays_small(path):
         assert LAYERS.index(layer(imported)) <= LAYERS.index(layer(module)), above
     assert len(path.read_text().splitlines()) <= 350, f"{path} has more than 350 lines: divide it"
     assert path.stem not in {"utils", "misc", "common", "helpers"}, f"name {path} by a noun of the field"
+
+
+def at_run_time(node: ast.AST):
+    """The nodes below, but for what only type checkers read."""
+    for child in ast.iter_child_nodes(node):
+        if not (isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test)):
+            yield child
+            yield from at_run_time(child)
+
+
+def imported_files() -> dict[str, set[str]]:
+    """For each file the files that it imports, at the top or within a function."""
+    modules = {".".join(["qrjax", *path.relative_to(PACKAGE).with_suffix("").parts]): path for path in FILES}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    found: dict[str, set[str]] = {name: set() for name in modules}
+    for name, path in modules.items():
+        for node in at_run_time(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module in modules:
+                inner = [f"{node.module}.{alias.name}" for alias in node.names]
+                found[name] |= {part if part in modules else node.module for part in inner}
+    return found
+
+
+def test_no_circles_among_files():
+    order = graphlib.TopologicalSorter(imported_files())
+    order.prepare()  # raises CycleError, which names the circle
 
 
 def test_importing_loads_neither_flax_nor_optax_nor_matplotlib():

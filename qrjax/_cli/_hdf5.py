@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qrjax._cli._checkpoints import Checkpoint, is_inexact, is_number, reading
+from qrjax._cli._checkpoint import Checkpoint, is_inexact, is_number, reading
 from qrjax._cli._failure import Failure, check_installed
 from qrjax._cli._matching import STATISTICS
 

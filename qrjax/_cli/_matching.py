@@ -11,10 +11,11 @@ import click
 import jax
 import numpy as np
 
-from qrjax._cli._checkpoints import Checkpoint, is_unknown
+from qrjax._cli._checkpoint import Checkpoint, is_unknown
 from qrjax._cli._failure import Failure
 from qrjax._interpreter._model import Leaf
-from qrjax._records._record import Record, nested
+from qrjax._records._leaves import nested
+from qrjax._records._record import Record
 
 # NNX's states have a step of this name below a variable's.
 VALUE = "value"

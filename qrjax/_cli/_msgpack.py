@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from qrjax._cli._checkpoints import Checkpoint, is_inexact, is_number, reading
+from qrjax._cli._checkpoint import Checkpoint, is_inexact, is_number, reading
 from qrjax._cli._failure import Failure
 
 # The first byte of a map: of up to 15 names, or of more.

@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from qrjax._adapters._variables import path_name
-from qrjax._cli._checkpoints import TREE, Checkpoint, at_step, is_inexact, is_number, reading
+from qrjax._cli._checkpoint import Checkpoint, is_inexact, is_number, reading
 from qrjax._cli._failure import Failure
+from qrjax._cli._steps import TREE, at_step
 
 # What every checkpoint may have; under RECORD it may hold one of ours.
 METADATA, RECORD = "_CHECKPOINT_METADATA", "qrjax"

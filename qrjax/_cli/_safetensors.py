@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qrjax._cli._checkpoints import SAFETENSORS, Checkpoint, is_unknown, reading
+from qrjax._cli._checkpoint import SAFETENSORS, Checkpoint, is_unknown, reading
 from qrjax._cli._failure import Failure, check_installed
 
 INDEX, SUFFIX = ".safetensors.index.json", ".safetensors"

@@ -11,10 +11,11 @@ import click
 import numpy as np
 
 from qrjax._cli._causes import own_errors
-from qrjax._cli._checkpoints import checkpoint_at, step_of
+from qrjax._cli._checkpoints import checkpoint_at
 from qrjax._cli._failure import Failure
 from qrjax._cli._matching import matched
 from qrjax._cli._screen import print_json, screen
+from qrjax._cli._steps import step_of
 
 if TYPE_CHECKING:
     from qrjax import Record

@@ -10,7 +10,8 @@ import click
 
 from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
 from qrjax._cli._causes import own_errors
-from qrjax._cli._checkpoints import WRITTEN, Checkpoint, check_writable, checkpoint_at, write
+from qrjax._cli._checkpoint import Checkpoint
+from qrjax._cli._checkpoints import WRITTEN, check_writable, checkpoint_at, write
 from qrjax._cli._code import BELONGING, calling, with_code
 from qrjax._cli._inputs import RealNumber
 from qrjax._cli._matching import Match, matched

@@ -13,9 +13,9 @@ import jax
 from jax import Array
 
 from qrjax._adapters._variables import leaves_of
-from qrjax._interpreter._model import Leaf
 from qrjax._records import _format
 from qrjax._records._entries import Entry
+from qrjax._records._leaves import check_leaves, listed, nested
 from qrjax._records._origins import needs_model
 from qrjax._words._transfers import transferring
 
@@ -91,7 +91,7 @@ class Record:
         """The entry of one variable; errors as `weight`."""
         found = [entry for entry in self.entries if entry.leaf.path == path]
         if not found:
-            raise KeyError(f"no variable has the path {path!r}; paths: {_listed(self.paths)}")
+            raise KeyError(f"no variable has the path {path!r}; paths: {listed(self.paths)}")
         if len(found) > 1:  # {"a/b": ..., "a": {"b": ...}}
             steps = " and ".join(str(entry.leaf.steps) for entry in found)
             raise KeyError(f"{len(found)} variables have the path {path!r}, at {steps}; take them from initial()")
@@ -112,9 +112,9 @@ class Record:
         Raises:
           ValueError: if the model has other variables than the record; the first that differs is named.
         """
-        from qrjax._records._make import attached
+        from qrjax._records._attach import attached
 
-        return attached(self, module, sample_input, args, kwargs, key)
+        return Record(*attached(self.entries, self.made, module, sample_input, args, kwargs, key))
 
     def check(self, variables: Any) -> None:
         """Nothing, if the trained variables have the record's paths, shapes and dtypes.
@@ -225,58 +225,3 @@ def _ready(entry: Entry) -> Entry:
             'jax.config.update("jax_enable_x64", True) first'
         )
     return entry
-
-
-def nested(leaves: Sequence[Leaf], arrays: Sequence[Any]) -> Any:
-    """Arrays in dicts by the leaves' steps; dicts whose keys are 0, 1, ... become lists."""
-    root: dict[Any, Any] = {}
-    for leaf, array in zip(leaves, arrays, strict=True):
-        if not leaf.steps:
-            return array
-        place = root
-        for step in leaf.steps[:-1]:
-            place = place.setdefault(step, {})
-        place[leaf.steps[-1]] = array
-    return _listed_where_numbered(root)
-
-
-def _listed_where_numbered(tree: Any) -> Any:
-    if not isinstance(tree, dict):
-        return tree
-    below = {key: _listed_where_numbered(value) for key, value in tree.items()}
-    return list(below.values()) if below and list(below) == list(range(len(below))) else below
-
-
-def check_leaves(expected: Sequence[Leaf], given: Sequence[Leaf]) -> None:
-    """Nothing, if paths, shapes and dtypes are the same in the same order.
-
-    Raises:
-      ValueError: otherwise.
-    """
-    there, here = ({leaf.path: leaf for leaf in leaves} for leaves in (expected, given))
-    for path, leaf in there.items():
-        if path not in here:
-            raise ValueError(
-                f"the variables lack {path!r} of shape {leaf.shape}, which the record has; is this another model's "
-                f"record? their paths: {_listed(tuple(here))}"
-            )
-        if here[path].shape != leaf.shape:
-            raise ValueError(
-                f"{path!r} has the shape {here[path].shape}, and in the record {leaf.shape}; "
-                "is this another model's record?"
-            )
-        if here[path].dtype != leaf.dtype:
-            raise ValueError(
-                f"{path!r} has the dtype {here[path].dtype}, in the record {leaf.dtype}; convert it back, as "
-                "rounding would pass for training"
-            )
-    for path, leaf in here.items():
-        if path not in there:
-            raise ValueError(
-                f"the variables have {path!r} of shape {leaf.shape}, which the record lacks; is this another model's "
-                f"record? its paths: {_listed(tuple(there))}"
-            )
-
-
-def _listed(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:20]) + (", ..." if len(paths) > 20 else "") if paths else "none"

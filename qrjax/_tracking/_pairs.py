@@ -14,8 +14,9 @@ import numpy as np
 from qrjax._adapters._variables import leaves_of, path_name, traced_variables, tree_of, values_of
 from qrjax._interpreter._model import Leaf
 from qrjax._records._entries import Entry, held, programmed
+from qrjax._records._leaves import check_leaves
 from qrjax._records._origins import Drawn, Origin, needs_model
-from qrjax._records._record import Record, check_leaves
+from qrjax._records._record import Record
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -20,9 +20,10 @@ from flax import serialization
 import qrjax
 from qrjax._adapters._variables import leaves_of, values_of
 from qrjax._cli import main
-from qrjax._cli._checkpoints import checkpoint_at, step_of
+from qrjax._cli._checkpoints import checkpoint_at
 from qrjax._cli._failure import Failure
 from qrjax._cli._matching import matched
+from qrjax._cli._steps import step_of
 
 RECORD, VARIABLES = recorded()
 PARAMS = trained(VARIABLES["params"])
