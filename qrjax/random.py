@@ -16,12 +16,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.typing import ArrayLike
 
-from qrjax._initializers._arguments import bound, choice, number, positive, shape_of
+from qrjax._initializers._arguments import bound, number, positive, shape_of
 from qrjax._layouts._coordinates import Shape, linear_index, whole
 from qrjax._layouts._sources import flat_points
 from qrjax._sequences._directions import check_dim, directions
 from qrjax._sequences._ranges import start_of
 from qrjax._sequences._scrambles import Scramble, check_scramble, scrambled_dimension, scrambled_points
+from qrjax._terminal._names import choice
 from qrjax._values._distributions import Distribution, Normal, TruncatedNormal, Uniform, check_dtype, values
 from qrjax._values._truncated import check_interval
 from qrjax._words._keys import drawn_words, from_key, key_words

@@ -20,6 +20,7 @@ from qrjax._sequences._discrepancy import KINDS, Kind, check_points, discrepancy
 from qrjax._sequences._ranges import start_of
 from qrjax._sequences._scrambles import SCRAMBLES, Scramble, check_scramble, scrambled_dimension, scrambled_points
 from qrjax._sequences._sobol import line_bits, point_bits
+from qrjax._terminal._names import choice
 from qrjax._values._distributions import Uniform, check_dtype, values
 from qrjax._words._keys import key_words
 from qrjax._words._numbers import whole_number
@@ -156,8 +157,7 @@ def discrepancy(points: ArrayLike, kind: Kind = "centred") -> float:
 
     Reference: Hickernell 1998, "A generalized discrepancy and quadrature error bound", Math. Comp. 67, 299-322.
     """
-    if kind not in KINDS:
-        raise ValueError(f"`kind` must be one of {', '.join(map(repr, KINDS))}, got {kind!r}")
+    choice("kind", kind, KINDS)
     return discrepancy_of(check_points(points), kind)
 
 

@@ -22,8 +22,10 @@ from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._report import Report
 from qrjax._interpreter._untouched import sentences, untouched
 from qrjax._interpreter._walk import Walk
+from qrjax._layouts._sources import LAYOUTS
 from qrjax._rules._operands import Opaque, Value, described
 from qrjax._terminal._frames import frames_hidden
+from qrjax._terminal._names import choice, listed, meant
 from qrjax._terminal._received import received
 
 Selection = str | Sequence[str] | Callable[[str], bool] | None
@@ -85,8 +87,8 @@ def selector(select: Selection, model: Model) -> Callable[[str], bool]:
     paths = [leaf.path for leaf in model.leaves if leaf.trained]
     if not any(chosen(path) for path in paths):
         raise ValueError(
-            f"`select` {select!r} matches no parameter; paths: {', '.join(paths[:20])}"
-            f"{', ...' if len(paths) > 20 else ''}; a pattern may use *, as in '*/kernel'"
+            f"`select` {select!r} matches no parameter; paths: {listed(paths)}; a pattern may use *, as in "
+            f"'*/kernel'{meant(select, paths)}"
         )
     return chosen
 
@@ -238,8 +240,8 @@ def analyze(
       Bingham and Miikkulainen, AutoInit: analytic signal-preserving weight initialization for neural networks,
       AAAI 2023, arXiv 2109.08958.
     """
-    if weights not in ("autoinit", "module"):
-        raise ValueError(f"`weights` must be 'autoinit' or 'module', got {weights!r}")
+    choice("weights", weights, ("autoinit", "module"))
+    choice("layout", layout, (None, *LAYOUTS))
     target = check_target(target)
     arguments = arguments_of(
         module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs, target=target, layout=layout, select=select,

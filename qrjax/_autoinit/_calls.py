@@ -11,6 +11,7 @@ import jax
 import numpy as np
 
 from qrjax._adapters._trace import Arguments, is_array
+from qrjax._terminal._names import meant
 from qrjax._terminal._received import is_key, received
 
 # Names that our functions have themselves, so that a module's own argument cannot be passed by them.
@@ -239,6 +240,7 @@ def _check_hidden(
     found = _signature(module, method)
     if found is None:
         return
+    _check_spelling(found, kwargs)
     try:
         bound = found.bind_partial(*args, **kwargs).arguments
     except TypeError:
@@ -253,3 +255,12 @@ def _check_hidden(
                 f"`{name}` may be meant for this function or for the module's own call, which has an argument of that "
                 f"name; pass that one as call_kwargs={{{name!r}: ...}}, None to leave it out"
             )
+
+
+def _check_spelling(call: inspect.Signature, kwargs: Mapping[str, Any]) -> None:
+    """Nothing, unless an argument that the call has not is like one of ours."""
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in call.parameters.values()):
+        return
+    for name in kwargs:
+        if name not in call.parameters and (question := meant(name, [*sorted(OURS), *call.parameters])):
+            raise TypeError(f"neither this function nor the module's call has an argument `{name}`{question}")

@@ -19,13 +19,13 @@ from qrjax._autoinit._calls import arguments_of
 from qrjax._autoinit._own import Rescaling, rescalings
 from qrjax._autoinit._plan import SOURCES, Draw, Plan, path_keys, plans
 from qrjax._autoinit._streams import key_of, streams_of
-from qrjax._initializers._arguments import choice
 from qrjax._initializers._builders import DISTRIBUTIONS
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._report import Report
 from qrjax._interpreter._untouched import UntouchedWarning, sentences, unsized
 from qrjax._layouts._sources import LAYOUTS
 from qrjax._terminal._frames import frames_hidden
+from qrjax._terminal._names import choice
 from qrjax._words._keys import keys_like
 
 TIED = ("logits", "lookup")

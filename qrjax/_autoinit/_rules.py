@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from jax.extend.core import primitives
+
 from qrjax._interpreter._model import checked
 from qrjax._rules._equations import Equation
 from qrjax._rules._modules import MODULES
-from qrjax._rules._registry import CUSTOM
+from qrjax._rules._registry import CUSTOM, RULES, STRUCTURAL
 from qrjax._signals._signal import Signal
+from qrjax._terminal._names import meant
+from qrjax._terminal._received import received
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -29,7 +33,8 @@ def rule(primitive: Any) -> Callable[[Function], Function]:
 
     Raises:
       TypeError: if `primitive` is neither a primitive nor a name. In a walk, if the function returns no Signal.
-      ValueError: in a walk, if a signal has the wrong shape or no finite second moment.
+      ValueError: if `primitive` is a name that JAX lacks but nearly has. In a walk, if a signal has the wrong shape
+        or no finite second moment.
 
     Example:
       >>> import jax, jax.extend.core, numpy as np, qrjax
@@ -42,7 +47,9 @@ def rule(primitive: Any) -> Callable[[Function], Function]:
     """
     name = primitive if isinstance(primitive, str) else getattr(primitive, "name", None)
     if not isinstance(name, str):
-        raise TypeError(f"`primitive` must be a JAX primitive or its name, got {primitive!r}")
+        raise TypeError(f"`primitive` must be a JAX primitive or its name, got {received(primitive)}")
+    if isinstance(primitive, str):
+        _check_name(name)
 
     def register(function: Function) -> Function:
         def apply(equation: Equation, *signals: Signal) -> list[Signal]:
@@ -57,6 +64,17 @@ def rule(primitive: Any) -> Callable[[Function], Function]:
         return function
 
     return register
+
+
+def _check_name(name: str) -> None:
+    """Nothing, if this is the name of a primitive that JAX has, or not like any of these."""
+    made = [getattr(primitive, "name", None) for primitive in vars(primitives).values()]
+    known = {found for found in made if isinstance(found, str)} | RULES.keys() | STRUCTURAL.keys() | CUSTOM.keys()
+    if name not in known and (question := meant(name, sorted(known))):
+        raise ValueError(
+            f"`primitive` must be one of JAX's by its name, got {name!r}{question} A primitive of your own is passed "
+            "itself"
+        )
 
 
 def module_rule(kind: type) -> Callable[[Function], Function]:

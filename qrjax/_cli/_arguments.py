@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import textwrap
 from collections.abc import Collection, Iterable
@@ -12,6 +11,7 @@ from typing import Any
 import click
 
 from qrjax._cli._files import resolved_for_writing
+from qrjax._terminal._names import nearest as near
 
 
 class WholeNumber(click.IntRange):
@@ -106,8 +106,7 @@ def alternatives(words: Iterable[str]) -> str:
 
 def nearest(word: str, words: Collection[str]) -> str:
     """A question that ends a message about an unknown `word`; empty if none of `words` is near."""
-    longer = [other for other in words if word and other.startswith(word)]
-    found = longer or difflib.get_close_matches(word, words, n=2)
+    found = near(word, words)
     return f"; did you mean {alternatives(found)}?" if found else ""
 
 

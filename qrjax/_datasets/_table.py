@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import operator
 import os
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from qrjax._datasets import _cifar, _digits, _imdb, _mnist
 from qrjax._datasets._dataset import Dataset, Loader, Options
 from qrjax._datasets._files import check_checksums
+from qrjax._terminal._names import choice
 
 DATASETS: dict[str, Loader] = {
     "digits": _digits.load,
@@ -75,16 +75,9 @@ def load(
 
 def _loader(name: Any) -> Loader:
     if not isinstance(name, str):
-        raise TypeError(f"`dataset` must be a name, got {name!r} of type {type(name).__name__}; one of {_names()}")
-    if name not in DATASETS:
-        near = difflib.get_close_matches(name.lower(), DATASETS)
-        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        raise ValueError(f"`dataset` must be one of {_names()}, got {name!r}{hint}")
-    return DATASETS[name]
-
-
-def _names() -> str:
-    return ", ".join(map(repr, DATASETS))
+        names = ", ".join(map(repr, DATASETS))
+        raise TypeError(f"`dataset` must be a name, got {name!r} of type {type(name).__name__}; one of {names}")
+    return DATASETS[choice("dataset", name, tuple(DATASETS))]
 
 
 def _path(folder: Any) -> Path:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from qrjax._experiments._settings import chosen, positive
+from qrjax._experiments._settings import positive
 from qrjax._sequences._directions import DIMENSIONS
+from qrjax._terminal._names import choice
 
 SCHEMES = {
     "auto": "trains from a few starting dimensions for a few epochs and keeps the best for all repetitions",
@@ -48,7 +49,7 @@ class Scheme:
     repetitions: int = 1
 
     def __post_init__(self) -> None:
-        chosen("scheme", self.name, list(SCHEMES))
+        choice("scheme", self.name, list(SCHEMES))
         for name in ("min_dim", "count", "range", "epochs", "repetitions"):
             object.__setattr__(self, name, positive(name, getattr(self, name)))
         if self.count > self.range:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qrjax._datasets._dataset import Dataset
 from qrjax._experiments._initializers import INITIALIZERS, SOURCES, kernel_inits
+from qrjax._terminal._names import choice
 from qrjax._words._numbers import real_number, whole_number
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Settings:
             ("dataset", list(KINDS)), ("model", list(MODELS)), ("initializer", list(INITIALIZERS)),
             ("source", list(SOURCES)), ("optimizer", list(OPTIMIZERS)),
         ):  # fmt: skip
-            chosen(name, getattr(self, name), choices)
+            choice(name, getattr(self, name), choices)
         self._check_numbers()
         self._make_plain()
         kind, takes = KINDS[self.dataset], MODELS[self.model].takes
@@ -143,17 +143,6 @@ class Settings:
         """The network with its initializers; `dim` is the first kernel's dimension in the paper's order."""
         inits = kernel_inits(self.initializer, self.source, self.kernels(data), dim)
         return MODELS[self.model].build(self, data, inits)
-
-
-def chosen(name: str, value: Any, choices: Sequence[str]) -> str:
-    """`value` if it is one of `choices`, else an error with near matches."""
-    if value in choices:
-        return str(value)
-    folded = str(value).lower()
-    begun = [choice for choice in choices if folded and choice.startswith(folded)]
-    near = begun[:2] or difflib.get_close_matches(folded, choices, 2, 0.6)
-    guess = f"did you mean {' or '.join(map(repr, near))}? It" if near else "it"
-    raise ValueError(f"`{name}` {value!r} is unknown; {guess} must be one of {', '.join(choices)}")
 
 
 def positive(name: str, value: Any) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 
 from qrjax._experiments._initializers import SOURCES
 from qrjax._experiments._records import Record
-from qrjax._experiments._settings import chosen
+from qrjax._terminal._names import choice
 from qrjax._words._numbers import real_number
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -108,7 +108,7 @@ def compare(records: Iterable[Record], *, baseline: str = "random", target: floa
       >>> len(found), round(found[0].difference, 4), found[0].wins
       (1, 0.0237, 0.975)
     """
-    chosen("baseline", baseline, list(SOURCES))
+    choice("baseline", baseline, list(SOURCES))
     target = None if target is None else _accuracy(target)
     groups = _grouped(records)
     found = []

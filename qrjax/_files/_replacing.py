@@ -18,7 +18,11 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     # Of a fixed length: a suffix could make a long name too long.
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".qrjax-", suffix=".tmp")
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".qrjax-", suffix=".tmp")
+    except OSError as error:  # which names the file beside it
+        missing = f"; the folder {str(target.parent)!r} does not exist" if not target.parent.is_dir() else ""
+        raise type(error)(error.errno, f"{error.strerror}{missing}", os.fspath(path)) from None
     os.close(handle)
     temporary = Path(name)
     try:

@@ -76,12 +76,6 @@ def _real(name: str, value: Any) -> float:
         raise TypeError(f"`{name}` must be a real number, got {received(value)}") from None
 
 
-def choice(name: str, value: Any, allowed: Sequence[str]) -> str:
-    if value not in allowed:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}")
-    return str(value)
-
-
 def axes(name: str, value: Any) -> int | tuple[int, ...]:
     """An axis, or a sequence of axes as a tuple.
 

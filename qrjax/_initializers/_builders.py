@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
-from qrjax._initializers._arguments import Axes, axes, bound, choice, number, positive
+from qrjax._initializers._arguments import Axes, axes, bound, number, positive
 from qrjax._initializers._docstrings import documented
 from qrjax._initializers._initializer import Initializer
 from qrjax._initializers._orthogonal import Orthogonal
 from qrjax._initializers._scaling import Fixed, VarianceScaling
 from qrjax._layouts._sources import Hash, Layout, Sobol, Source
 from qrjax._sequences._scrambles import Scramble
+from qrjax._terminal._names import choice
 from qrjax._values._distributions import Distribution, Normal, TruncatedNormal, Uniform, check_dtype
 from qrjax._values._truncated import check_interval
 

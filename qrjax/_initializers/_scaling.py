@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from qrjax._initializers._arguments import MODES, choice, fans, normalized
+from qrjax._initializers._arguments import MODES, fans, normalized
 from qrjax._layouts._coordinates import Shape
 from qrjax._layouts._sources import Roles, default_roles
+from qrjax._terminal._names import choice
 from qrjax._values._distributions import Distribution, Normal
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+from qrjax._terminal._names import listed, meant
 from qrjax._terminal._text import text_of
 
 
@@ -119,8 +120,8 @@ class Report(Sequence[Row]):
             return self.rows[which]
         found = self.at(which)
         if not found:
-            known = ", ".join(dict.fromkeys(row.path for row in self.rows)) or "none"
-            raise KeyError(f"no row has the path {which!r}; paths: {known}")
+            paths = list(dict.fromkeys(row.path for row in self.rows))
+            raise KeyError(f"no row has the path {which!r}; paths: {listed(paths)}{meant(which, paths)}")
         return next((row for row in found if row.gain is not None), found[-1])
 
     def at(self, path: str) -> tuple[Row, ...]:

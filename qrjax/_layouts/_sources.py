@@ -26,6 +26,7 @@ from qrjax._sequences._scrambles import (
     scrambled_points,
 )
 from qrjax._sequences._sobol import gray, point_bits, raster_bits
+from qrjax._terminal._names import choice
 from qrjax._words._pairs import Pair, materialized, packed, reverse_bits, unpacked, word
 from qrjax._words._splitmix import absorb, output
 
@@ -133,8 +134,7 @@ class Sobol:
     scramble: Scramble
 
     def __post_init__(self) -> None:
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"`layout` must be one of {', '.join(map(repr, LAYOUTS))}, got {self.layout!r}")
+        choice("layout", self.layout, LAYOUTS)
         check_scramble(self.scramble)
         if self.dim is not None:
             if isinstance(self.dim, jax.core.Tracer):

@@ -11,6 +11,7 @@ from qrjax._plot._arrays import Floats, real, shown
 from qrjax._plot._axes import entry, panel, plain, titled
 from qrjax._plot._seeds import labelled, number, runs, whole
 from qrjax._plot._styles import Style, styled
+from qrjax._terminal._names import choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,8 +66,8 @@ def losses(
     """
     tables = runs("curves", curves, "steps")
     steps = _steps(x, next(iter(tables.values())).shape[1])
-    _chosen("yscale", yscale, (None, "linear", "log"))
-    _chosen("band", band, tuple(BANDS))
+    choice("yscale", yscale, (None, "linear", "log"))
+    choice("band", band, tuple(BANDS))
     scale = yscale or _scale([whole(table) for table in tables.values()])
     axes = panel(ax)
     for place, ((name, table), style) in enumerate(zip(tables.items(), styled(tables).values(), strict=True)):
@@ -92,11 +93,6 @@ def _steps(x: Any, count: int) -> Floats:
     if not (np.isfinite(steps).all() and (np.diff(steps) > 0).all()):
         raise ValueError(f"`x` must be finite and increase, got {shown(x)}; sort the steps first")
     return steps
-
-
-def _chosen(name: str, value: Any, allowed: Sequence[Any]) -> None:
-    if value not in allowed:
-        raise ValueError(f"`{name}` must be one of {', '.join(map(repr, allowed))}, got {value!r}")
 
 
 def _scale(tables: Sequence[Floats]) -> Scale:

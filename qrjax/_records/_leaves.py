@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qrjax._interpreter._model import Leaf
+from qrjax._terminal._names import listed
 
 
 def nested(leaves: Sequence[Leaf], arrays: Sequence[Any]) -> Any:
@@ -57,7 +58,3 @@ def check_leaves(expected: Sequence[Leaf], given: Sequence[Leaf]) -> None:
                 f"the variables have {path!r} of shape {leaf.shape}, which the record lacks; is this another model's "
                 f"record? its paths: {listed(tuple(there))}"
             )
-
-
-def listed(paths: Sequence[str]) -> str:
-    return ", ".join(paths[:20]) + (", ..." if len(paths) > 20 else "") if paths else "none"

@@ -28,7 +28,7 @@ from qrjax._records._initialization import (
 from qrjax._records._record import Record
 from qrjax._records._rescaled import rescaled
 from qrjax._terminal._frames import frames_hidden
-from qrjax._terminal._received import received
+from qrjax._terminal._names import choice
 from qrjax._words._keys import key_words, keys_like
 
 
@@ -74,8 +74,7 @@ def record(
       >>> bool((record.weight("kernel", (..., 5)) == kernel[..., 5]).all())
       True
     """
-    if by not in ("autoinit", "init"):
-        raise ValueError(f"`by` must be 'autoinit' or 'init', got {received(by)}")
+    choice("by", by, ("autoinit", "init"))
     taken = {"seed": seed, "key": key, "rngs": options.get("rngs")}
     options["rngs"] = streams_of(options.get("rngs"))
     if by == "init" and seed is None and key is None and PARAMS not in options["rngs"].keys:

@@ -15,8 +15,9 @@ from jax import Array
 from qrjax._adapters._variables import leaves_of
 from qrjax._records import _format
 from qrjax._records._entries import Entry
-from qrjax._records._leaves import check_leaves, listed, nested
+from qrjax._records._leaves import check_leaves, nested
 from qrjax._records._origins import needs_model
+from qrjax._terminal._names import listed, meant
 from qrjax._words._transfers import transferring
 
 
@@ -91,7 +92,7 @@ class Record:
         """The entry of one variable; errors as `weight`."""
         found = [entry for entry in self.entries if entry.leaf.path == path]
         if not found:
-            raise KeyError(f"no variable has the path {path!r}; paths: {listed(self.paths)}")
+            raise KeyError(f"no variable has the path {path!r}; paths: {listed(self.paths)}{meant(path, self.paths)}")
         if len(found) > 1:  # {"a/b": ..., "a": {"b": ...}}
             steps = " and ".join(str(entry.leaf.steps) for entry in found)
             raise KeyError(f"{len(found)} variables have the path {path!r}, at {steps}; take them from initial()")

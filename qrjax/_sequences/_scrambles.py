@@ -14,6 +14,7 @@ from typing import Literal
 import jax.numpy as jnp
 from jax import Array, lax
 
+from qrjax._terminal._names import choice
 from qrjax._words._keys import from_key
 from qrjax._words._pairs import Pair, constant, reverse_bits, word
 from qrjax._words._splitmix import absorb, output
@@ -25,8 +26,7 @@ OWEN_MULTIPLIERS = (0x3D20ADEA, 0x05526C56, 0x53A22864)
 
 def check_scramble(scramble: object) -> None:
     """Raises ValueError unless `scramble` is one of None, "shift", "linear" and "owen"."""
-    if scramble not in SCRAMBLES:
-        raise ValueError(f"`scramble` must be one of {', '.join(map(repr, SCRAMBLES))}, got {scramble!r}")
+    choice("scramble", scramble, SCRAMBLES)
 
 
 def scrambled_directions(directions: Array, scramble: Scramble, state: Pair) -> Array:

@@ -13,6 +13,7 @@ import numpy as np
 
 from qrjax._files._replacing import replacing
 from qrjax._sweep import _pandas
+from qrjax._terminal._names import listed, meant
 from qrjax._terminal._text import text_of
 
 Values = np.ndarray[Any, Any]
@@ -41,7 +42,9 @@ class Sweep(Mapping[str, Values]):
 
     def __getitem__(self, name: str) -> Values:
         if name not in self.arrays:
-            raise KeyError(f"no result {name!r}; there are {', '.join(map(repr, self.arrays))}")
+            raise KeyError(
+                f"no result has the name {name!r}; names: {listed(list(self.arrays))}{meant(name, self.arrays)}"
+            )
         return self.arrays[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from qrjax._terminal._names import listed, meant
 from qrjax._terminal._text import text_of
 from qrjax._tracking._amount import check_threshold
 from qrjax._tracking._initial import initial_like
@@ -109,7 +110,8 @@ class Changes(Sequence[Change]):
         for row in self.rows:
             if row.path == which:
                 return row
-        raise KeyError(f"no variable has the path {which!r}; paths: {', '.join(row.path for row in self.rows)}")
+        paths = [row.path for row in self.rows]
+        raise KeyError(f"no variable has the path {which!r}; paths: {listed(paths)}{meant(which, paths)}")
 
     def to_json(self, indent: int | None = None) -> str:
         """The figures as JSON: {"threshold", "total", "rows": [...]}."""

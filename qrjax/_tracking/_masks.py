@@ -12,8 +12,8 @@ import numpy as np
 from jax import Array
 
 from qrjax._adapters._variables import leaves_of, tree_of, values_of
-from qrjax._initializers._arguments import choice
 from qrjax._interpreter._model import Leaf
+from qrjax._terminal._names import choice
 from qrjax._tracking._amount import Amount, amount
 from qrjax._tracking._chunks import is_spread
 from qrjax._tracking._criteria import CRITERIA, Criterion, Weights

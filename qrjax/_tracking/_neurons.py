@@ -13,6 +13,7 @@ from qrjax._records._origins import Drawn, Origin
 from qrjax._records._regions import groups
 from qrjax._records._rescaled import Rescaled
 from qrjax._records._transposed import Transposed
+from qrjax._terminal._names import meant
 from qrjax._tracking._criteria import Weights
 
 InAxis = int | Sequence[int] | Mapping[str, int | Sequence[int]] | None
@@ -44,7 +45,7 @@ def grouped(found: Sequence[Weights], whole: Whole, in_axis: InAxis) -> list[Gro
     if whole == "filter":
         return [(Member(w, _others(w.leaf.shape, summed(w, in_axis))),) for w in found]
     if isinstance(whole, str):
-        raise ValueError(f"`whole` must be 'filter', 'head' or axes, got {whole!r}")
+        raise ValueError(f"`whole` must be 'filter', 'head' or axes, got {whole!r}{meant(whole, ('filter', 'head'))}")
     given = axes("whole", whole)
     return [(Member(w, tuple(sorted(normalized("whole", given, len(w.leaf.shape))))),) for w in found]
 

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from qrjax._adapters._variables import holes_of, leaves_of, values_of, with_values
-from qrjax._initializers._arguments import choice
 from qrjax._interpreter._model import Leaf
+from qrjax._terminal._names import choice
 from qrjax._terminal._received import is_key
 from qrjax._tracking._initial import initial_like
 from qrjax._tracking._pairs import Pair, check_arrays, pairs

@@ -143,7 +143,7 @@ def test_settings_of_the_draw(option, message):
 
 
 def test_other_settings():
-    refused("analyze", ValueError, "`weights` must be 'autoinit' or 'module', got 'torch'", DENSE, X, weights="torch")
+    refused("analyze", ValueError, "`weights` must be one of .*, got 'torch'", DENSE, X, weights="torch")
     variables, shape = DENSE.init(jax.random.key(0), X), jax.ShapeDtypeStruct(X.shape, X.dtype)
     with pytest.raises(ValueError, match="`sample_input` must hold real numbers to be measured"):
         qrjax.measure(DENSE, variables, shape)

@@ -256,7 +256,7 @@ class TestSchemes:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ({"name": "increment"}, "`scheme` 'increment' is unknown; did you mean 'increment-"),
+            ({"name": "increment"}, "`scheme` must be one of .*, got 'increment'; did you mean 'increment-"),
             ({"min_dim": 0}, "`min_dim` must be a positive integer, got 0"),
             ({"repetitions": 1.5}, "`repetitions` must be a positive integer, got 1.5"),
             ({"count": 5, "range": 4}, "`count` 5 starting dimensions need a `range` as large, got 4"),

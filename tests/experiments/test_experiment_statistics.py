@@ -134,7 +134,7 @@ def test_target():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"baseline": "randm"}, "`baseline` 'randm' is unknown; did you mean 'random'"),
+        ({"baseline": "randm"}, "`baseline` must be one of .*, got 'randm'; did you mean 'random'"),
         ({"target": 95}, "`target` must be an accuracy between 0 and 1, got 95"),
         (
             {"baseline": "autoinit"},

@@ -266,7 +266,7 @@ def test_a_list_and_a_mask_index_as_in_numpy():
 
 
 def test_by_is_one_of_two():
-    with pytest.raises(ValueError, match="`by` must be 'autoinit' or 'init', got 'training'"):
+    with pytest.raises(ValueError, match="`by` must be one of 'autoinit', 'init', got 'training'"):
         qrjax.record(network(), X, by="training")
 
 

@@ -112,7 +112,7 @@ class TestResults:
         np.testing.assert_allclose(numbers, expected, rtol=1e-3)
 
     def test_no_such_result(self, whole):
-        with pytest.raises(KeyError, match=r"no result 'los'; there are 'final/mean'"):
+        with pytest.raises(KeyError, match=r"no result has the name 'los'; names: final/mean"):
             whole["los"]
 
     def test_diverged_seeds_are_kept(self, tmp_path):
