@@ -13,7 +13,7 @@ from qrjax._experiments._records import NAMES, Record, experiment
 from qrjax._experiments._run import KIND
 from qrjax._files._journal import read
 from qrjax._files._replacing import replacing
-from qrjax._sweep import _pandas
+from qrjax._terminal._shown import frame as frame_of
 
 # These name an experiment.
 NAMING = ("dataset", "model", "optimizer", "initializer")
@@ -65,9 +65,8 @@ def frame(records: Iterable[Record]) -> Any:
       >>> experiments.frame([record])[["model", "seed", "epoch", "accuracy"]].values.tolist()
       [['mlp1', 3, 1, 0.8], ['mlp1', 3, 2, 0.9]]
     """
-    pandas = _pandas.required()
     rows = [row for record in records for row in _rows(record)]
-    made = pandas.DataFrame(rows)
+    made = frame_of(rows)
     return made.astype({"dim": "Int64"}) if rows else made
 
 

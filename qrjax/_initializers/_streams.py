@@ -48,6 +48,13 @@ class Streams:
         stream = f".stream({', '.join(map(repr, self.path))})" if self.path else ""
         return self.expression + stream
 
+    def _repr_html_(self) -> str:
+        from qrjax._terminal._tables import Table, as_html
+
+        compared = [field.name for field in dataclasses.fields(self) if field.compare]
+        rows = [(name, _words(value)) for name in compared if (value := getattr(self, name)) not in (None, ())]
+        return as_html(Table(repr(self), ("part", "setting"), rows, (0, 1)))
+
     def _without_path(self) -> Self:
         """What draws from the key at the path: one compiled program serves all streams."""
         return dataclasses.replace(self, path=()) if self.path else self
@@ -59,3 +66,11 @@ class Streams:
     def _drawn_words(self, key: Any) -> Array:
         """The same for a draw, which uses the key up; a path, which leads to a key of its own, does not."""
         return self._words(key) if self.path else drawn_words(key)
+
+
+def _words(value: Any) -> str:
+    """A setting; of one with parts its name and these."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return str(value)
+    parts = [f"{field.name} {getattr(value, field.name)}" for field in dataclasses.fields(value) if field.compare]
+    return f"{type(value).__name__}: {', '.join(parts)}" if parts else type(value).__name__

@@ -80,11 +80,13 @@ class Ledger:
       entries: the rows, by where they are.
       logits: the spread of what softmaxes exponentiate, and after which row.
       added: tables whose look-ups were added to each other.
+      types: of the modules, by path.
     """
 
     entries: dict[Site, Entry] = dataclasses.field(default_factory=dict)
     logits: list[tuple[float, str]] = dataclasses.field(default_factory=list)
     added: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    types: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def exponential(self, x: Signal) -> None:
         """Takes down the spread of what a softmax exponentiates: numbers that end at 0."""
@@ -113,7 +115,9 @@ class Ledger:
 
     def module(self, place: Place, path: str, kind: str, output: Signal, notes: list[str]) -> None:
         """The output of a module."""
-        self._entry(place, path, kind).add(_count(place), output, None, notes)
+        entry = self._entry(place, path, kind)
+        self.types[entry.path] = kind
+        entry.add(_count(place), output, None, notes)
 
     def _entry(self, place: Place, path: str, op: str) -> Entry:
         layers = tuple(i for kind, i, _ in place[1] if kind == "layer")
@@ -155,7 +159,10 @@ class Ledger:
             if before is not None and entry.gain is None and _repeats(before, row):
                 continue
             result.append(row)
-        return result
+        apart = {row.path for row in result if row.weight is None}
+        return [
+            row if row.path in apart else dataclasses.replace(row, module=self.types.get(row.path)) for row in result
+        ]
 
     def _note_parts(self) -> None:
         """Says of weights of which several parts are used by themselves that one scale is for all of them."""
@@ -201,7 +208,7 @@ def _row(site: Site, entry: Entry) -> Row:
         input_variance=max(0.0, input_moment - input_mean**2) if has_input else None,
         mean=mean,
         variance=max(0.0, moment - mean**2),
-        correlation={a: round(out.axis_correlation(a), 4) for a, n in enumerate(out.shape) if n > 1},
+        correlation={a: round(out.axis_correlation(a), 4) + 0.0 for a, n in enumerate(out.shape) if n > 1},
         notes=tuple(entry.notes),
         weight=entry.weight.path if entry.weight is not None else None,
         site=site,

@@ -3,13 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+from qrjax._terminal._cells import cell, counted, decimal, number
 from qrjax._terminal._names import listed, meant
-from qrjax._terminal._text import text_of
+from qrjax._terminal._shown import Shown, plain, scalars_of
+from qrjax._terminal._tables import Table
+
+# Primitives as readers call them.
+WORDS = {
+    "dot_general": "product",
+    "ragged_dot_general": "product",
+    "conv_general_dilated": "convolution",
+    "gather": "look-up",
+    "mul": "multiplication",
+}
+# The columns of a table by what they have of a row; a number that is not among them stands under its own name.
+HEADINGS = {
+    "path": "module",
+    "operation": "operation",
+    "shape": "output",
+    "fan": "fan",
+    "gain": "gain",
+    "input_second_moment": "in: E x²",
+    "mean": "out: mean",
+    "variance": "variance",
+    "second_moment": "E y²",
+    "measured_second_moment": "measured E y²",
+    "octaves": "octaves",
+    "correlation": "correlation along axes",
+    "notes": "notes",
+}
+ENDING = ("correlation", "notes")
+HIDDEN = ("op", "module", "weight", "input_mean", "input_variance", "measured_mean", "measured_variance")
+TEXTS = ("path", "operation", "shape", *ENDING)
+ALWAYS = ("fan", "gain", "input_second_moment")
+# Left out one after the other where a page is narrow.
+SPARE = ("correlation", "notes", "mean", "variance", "fan", "input_second_moment", "shape")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +51,7 @@ class Row:
     Attributes:
       path: the module, "encoder/Dense_0"; layers stacked by a scan end in their number, "layers/Dense_0[3]".
       op: the primitive, "dot_general", or the type of the module.
+      module: the type of the module that does no more than this operation, "Dense"; None for others.
       shape: shape of the output.
       fan: how many products a weight's output sums, on average where a border cuts some; None without a weight.
       gain: the weight's standard deviation; None without a weight.
@@ -42,6 +75,7 @@ class Row:
     correlation: dict[int, float]
     notes: tuple[str, ...] = ()
     weight: str | None = None
+    module: str | None = None
     measured_mean: float | None = None
     measured_variance: float | None = None
     # Where in the program the row is, for measuring it; not part of what it says.
@@ -78,22 +112,21 @@ class Row:
             return math.inf if measured > self.second_moment else -math.inf
         return math.log2(measured / self.second_moment)
 
+    @property
+    def operation(self) -> str:
+        """`op` in a reader's words: the module's type where it is all that the module does."""
+        return self.module or WORDS.get(self.op, self.op)
+
     def to_dict(self) -> dict[str, Any]:
         """The row as plain values."""
-        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "site"}
-        named["correlation"] = {str(axis): rho for axis, rho in self.correlation.items()}
-        moments = ("second_moment", "input_second_moment", "measured_second_moment")
-        return (
-            named
-            | {name: getattr(self, name) for name in moments}
-            | {"shape": list(self.shape), "notes": list(self.notes)}
-        )
+        return plain(self)
 
 
-class Report(Sequence[Row]):
+class Report(Shown, Sequence[Row]):
     """The rows of a walk in order of execution, and findings in words.
 
-    Iterate over it, index it by number or by path, print it, or keep it with `to_json`.
+    Iterate over it, index it by number or by path, print it, or keep it with `to_json`. A notebook shows its table;
+    a prompt shows as much of it as there is place for.
 
     Attributes:
       rows: the rows.
@@ -138,56 +171,38 @@ class Report(Sequence[Row]):
         """Whether a real batch has been through."""
         return any(row.measured_mean is not None for row in self.rows)
 
-    def to_json(self, indent: int | None = None) -> str:
-        """The report as JSON: {"target", "findings", "rows": [...]}."""
-        rows = [_finite(row.to_dict()) for row in self.rows]
-        return json.dumps({"target": self.target, "findings": list(self.findings), "rows": rows}, indent=indent)
+    def to_dict(self) -> dict[str, Any]:
+        """{"target", "findings", "rows": [...]}, plain values."""
+        return {"target": self.target, "findings": list(self.findings), "rows": self._rows()}
 
-    def __repr__(self) -> str:
-        return f"<Report: {len(self.rows)} rows, {len(self.findings)} findings>"
+    def scalars(self) -> dict[str, float]:
+        """All numbers of the rows, "encoder/Dense_0/gain" and so on, to log beside a training's."""
+        return scalars_of((row.path, row.to_dict()) for row in self.rows)
 
-    def __str__(self) -> str:
-        return _rendered(self)
+    def _rows(self) -> list[dict[str, Any]]:
+        return [row.to_dict() for row in self.rows]
 
-
-def _finite(value: Any) -> Any:
-    """JSON has no infinity and no NaN; null says that there is no number."""
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return ""
-    return f"{value:.3g}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.1e}"
+    def _table(self) -> Table:
+        counts = [counted(len(self.rows), "row"), counted(len(self.weights), "weight")]
+        title = f"Report: {', '.join(counts)}, target {number(self.target)}"
+        columns = _columns(self.rows)
+        cells = [[_cell(row, name) for name in columns] for row in self.rows]
+        headings = [HEADINGS.get(name, name.replace("_", " ")) for name in columns]
+        texts = {columns.index(name) for name in TEXTS}
+        spare = [columns.index(name) for name in SPARE if name in columns]
+        return Table(title, headings, cells, texts, spare, remarks=[f"- {finding}" for finding in self.findings])
 
 
-def _rendered(report: Report) -> str:
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = ["module", "operation", "output", "fan", "gain", "in: E x²", "out: mean", "variance", "E y²"]
-    if report.measured:
-        columns += ["measured E y²", "octaves"]
-    columns += ["correlation along axes", "notes"]
-    for name in columns:
-        numeric = name not in {"module", "operation", "output", "correlation along axes", "notes"}
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=name != "notes")
-    for row in report:
-        table.add_row(*_cells(row, report.measured))
-    width = max((len(row.path) + len(row.op) for row in report), default=0) + 200
-    lines = [line.rstrip() for line in text_of(table, width).splitlines()]
-    return "\n".join(lines + [""] * bool(report.findings) + [f"- {finding}" for finding in report.findings])
+def _columns(rows: Sequence[Row]) -> list[str]:
+    """What is shown of rows: every number that one of them has, but for the hidden ones."""
+    known = [name for name in HEADINGS if name not in ENDING]
+    fields = [field.name for field in dataclasses.fields(Row) if field.compare]
+    names = [*known, *(name for name in fields if name not in (*HEADINGS, *HIDDEN)), *ENDING]
+    always = (*TEXTS, *ALWAYS)
+    return [name for name in names if name in always or any(getattr(row, name) is not None for row in rows)]
 
 
-def _cells(row: Row, measured: bool) -> list[str]:
-    cells = [row.path or "(whole)", row.op, "x".join(map(str, row.shape)), _number(row.fan), _number(row.gain)]
-    cells += [_number(v) for v in (row.input_second_moment, row.mean, row.variance, row.second_moment)]
-    if measured:
-        octaves = row.octaves
-        cells += [_number(row.measured_second_moment), "" if octaves is None else f"{octaves:+.2f}"]
-    along = " ".join(f"{axis}:{rho:.2f}" for axis, rho in row.correlation.items())
-    return [*cells, along, "; ".join(row.notes)]
+def _cell(row: Row, name: str) -> str:
+    if name == "path":
+        return row.path or "(whole)"
+    return decimal(row.octaves, sign="+") if name == "octaves" else cell(getattr(row, name))

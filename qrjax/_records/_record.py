@@ -18,11 +18,13 @@ from qrjax._records._entries import Entry
 from qrjax._records._leaves import check_leaves, nested
 from qrjax._records._origins import needs_model
 from qrjax._terminal._names import listed, meant
+from qrjax._terminal._shown import Shown, scalars_of
+from qrjax._terminal._tables import Table
 from qrjax._words._transfers import transferring
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Record:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Record(Shown):
     """How a set of variables came to be; any initial weight from it, exactly, without the model's code.
 
     Made by `qrjax.record`, kept with `save` or inside a checkpoint's metadata (`to_dict`), pickled as its JSON, which
@@ -173,8 +175,20 @@ class Record:
             except ValueError as error:
                 raise ValueError(f"{os.fspath(file)}: {error}") from None
 
-    def __repr__(self) -> str:
-        return f"<Record: {len(self.entries)} variables, by {self.made.get('by')}>"
+    def scalars(self) -> dict[str, float]:
+        """What is known of the initial laws, "Dense_0/kernel/most_stddev" and so on, to log beside a training's."""
+        numbers = ("mean", "least_stddev", "most_stddev")
+        return scalars_of((row["path"], {name: row[name] for name in numbers}) for row in self._rows())
+
+    def _rows(self) -> list[dict[str, Any]]:
+        from qrjax._records._summary import rows
+
+        return rows(self.entries)
+
+    def _table(self) -> Table:
+        from qrjax._records._summary import table
+
+        return table(self.entries, self.made)
 
     def __str__(self) -> str:
         from qrjax._records._summary import page

@@ -16,10 +16,10 @@ from qrjax._records._offset import Offset
 from qrjax._records._origins import Constant, Drawn, Factored, Keys, Origin, Stored
 from qrjax._records._rescaled import Rescaled
 from qrjax._records._transposed import Transposed
+from qrjax._terminal._tables import Table, text
 
 # Columns of a page; variables from which on those that differ by numbers in their paths share a line; and lines.
 WIDTH, FOLDED, LINES = 80, 24, 40
-NARROWEST = 8
 # A mean of so many standard deviations is the rounding of an integral.
 NEGLIGIBLE = 1e-9
 HEADER = ("variable", "shape", "law, mean ± stddev", "source")
@@ -105,15 +105,29 @@ def _orthogonal(origin: Factored) -> Law:
     return Law("delta orthogonal" if build.delta else "orthogonal", size, size, kind)
 
 
-def page(entries: Sequence[Entry], made: Mapping[str, Any]) -> str:
+def page(entries: Sequence[Entry], made: Mapping[str, Any], lines: int = LINES) -> str:
     """A line for every variable, or for those that are alike but for numbers in their paths."""
-    lines = _lines(entries)
-    shown = lines if len(lines) <= LINES else lines[: LINES - 1]
-    text = [_title(entries, made), "", *_aligned([HEADER, *shown])]
-    if len(shown) < len(lines):
-        rest = len(lines) - len(shown)
-        text.append(f"... and {rest} lines more; to_json(indent=1) has every variable")
-    return "\n".join(text)
+    return text(table(entries, made), WIDTH, lines, "; to_json(indent=1) has every variable")
+
+
+def table(entries: Sequence[Entry], made: Mapping[str, Any]) -> Table:
+    """What the page and a notebook show."""
+    return Table(_title(entries, made), HEADER, _lines(entries), texts=range(len(HEADER)))
+
+
+def rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """What is known of each variable's initial law, by column; of a stack's layers the least and the most."""
+    found = []
+    for entry in entries:
+        leaf, law = entry.leaf, law_of(entry.origin)
+        known = not (math.isnan(law.least) or law.relative)
+        least, most = (law.least, law.most) if known else (None, None)
+        found.append(
+            {"path": leaf.path, "shape": list(leaf.shape), "dtype": str(leaf.dtype), "weights": math.prod(leaf.shape),
+             "trained": leaf.trained, "law": law.name, "source": law.source, "mean": law.mean if known else None,
+             "least_stddev": least, "most_stddev": most}
+        )  # fmt: skip
+    return found
 
 
 def _title(entries: Sequence[Entry], made: Mapping[str, Any]) -> str:
@@ -157,19 +171,3 @@ def _scale(laws: Sequence[Law]) -> str:
     if laws[0].relative:
         return f"x {text}"
     return f"± {text}" if means == ["0"] else f"{' to '.join(dict.fromkeys((means[0], means[-1])))} ± {text}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns side by side, the widest narrower where the page would be wider."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH and max(widths) > NARROWEST:
-        widths[widths.index(max(widths))] -= 1
-    fitted = ([_fitted(cell, i, w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))] for row in rows)
-    return ["  ".join(row).rstrip() for row in fitted]
-
-
-def _fitted(cell: str, column: int, width: int) -> str:
-    if len(cell) <= width:
-        return cell.ljust(width)
-    # Of a path the end tells more.
-    return "…" + cell[1 - width :] if column == 0 else cell[: width - 1] + "…"

@@ -12,16 +12,18 @@ from typing import Any
 import numpy as np
 
 from qrjax._files._replacing import replacing
-from qrjax._sweep import _pandas
+from qrjax._terminal._cells import cell, number
 from qrjax._terminal._names import listed, meant
-from qrjax._terminal._text import text_of
+from qrjax._terminal._shown import Shown, frame, scalars_of
+from qrjax._terminal._tables import Table
 
 Values = np.ndarray[Any, Any]
+SUMMARY = ("mean", "deviation", "least", "median", "most", "finite")
 COLUMNS = ("seed", "metric", "step", "value")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Sweep(Mapping[str, Values]):
+class Sweep(Shown, Mapping[str, Values]):
     """The results of every seed, by name: `sweep["loss"]` has the shape (seeds, ...).
 
     Attributes:
@@ -62,8 +64,8 @@ class Sweep(Mapping[str, Values]):
             for seed, value in zip(self.seeds, values, strict=True):
                 if value.ndim == 0:
                     yield {"seed": seed, "metric": name, "step": None, "value": value.item()}
-                for step, number in enumerate(value.ravel().tolist() if value.ndim else []):
-                    yield {"seed": seed, "metric": name, "step": step, "value": number}
+                for step, found in enumerate(value.ravel().tolist() if value.ndim else []):
+                    yield {"seed": seed, "metric": name, "step": step, "value": found}
 
     def to_csv(self, file: str | os.PathLike[str]) -> None:
         """Writes the rows, whole or not at all.
@@ -84,27 +86,36 @@ class Sweep(Mapping[str, Values]):
         Raises:
           ImportError: if pandas is not installed.
         """
-        return _pandas.required().DataFrame(self.rows(), columns=list(COLUMNS)).astype({"step": "Int64"})
+        return frame(self.rows(), list(COLUMNS)).astype({"step": "Int64"})
 
-    def __str__(self) -> str:
-        """A table: for each result its last step over the seeds."""
-        from rich import box
-        from rich.table import Table
+    def to_dict(self) -> dict[str, Any]:
+        """{"seeds", "seconds", "arrays": {name: nested lists, seeds first}}, plain values."""
+        arrays = {name: values.tolist() for name, values in self.arrays.items()}
+        return {"seeds": list(self.seeds), "seconds": self.seconds, "arrays": arrays}
 
-        table = Table("result", "shape", "mean", "deviation", "least", "median", "most", box=box.SIMPLE_HEAD)
-        table.title = f"{len(self.seeds)} seeds, last step of each result"
-        for name, values in self.arrays.items():
-            table.add_row(name, str(values.shape[1:]), *_summary(values))
-        return text_of(table, 100).rstrip()
+    def scalars(self) -> dict[str, float]:
+        """Of the last step of each result over the seeds: "loss/mean", "loss/deviation", "loss/least", ..."""
+        return scalars_of((name, summary(values)) for name, values in self.arrays.items())
 
-    __repr__ = __str__
+    def _rows(self) -> list[dict[str, Any]]:
+        return list(self.rows())
+
+    def _table(self) -> Table:
+        cells = [
+            [name, cell(values.shape[1:]) or "()", *(number(summary(values).get(column), 4) for column in SUMMARY)]
+            for name, values in self.arrays.items()
+        ]
+        title, headings = f"Sweep of {len(self.seeds)} seeds", ("result", "shape", *SUMMARY)
+        return Table(title, headings, cells, {0, 1}, (1, 5, 7), remarks=["of each result its last step, where finite"])
 
 
-def _summary(values: Values) -> list[str]:
+def summary(values: Values) -> dict[str, float]:
+    """Of the last step; how many seeds end finite, and of those the rest."""
     last = values.reshape(len(values), -1)[:, -1].astype(np.float64) if values.size else np.array([np.nan])
-    finite = last[np.isfinite(last)]
-    if not finite.size:
-        return ["", "", "", "", "none finite"]
-    deviation = f"{finite.std(ddof=1):.4g}" if finite.size > 1 else ""
-    middle = [finite.min(), np.median(finite), finite.max()]
-    return [f"{finite.mean():.4g}", deviation, *(f"{number:.4g}" for number in middle)]
+    kept = last[np.isfinite(last)]
+    found = {"finite": float(kept.size)}
+    if not kept.size:
+        return found
+    deviation = {"deviation": float(kept.std(ddof=1))} if kept.size > 1 else {}
+    ends = {"least": float(kept.min()), "median": float(np.median(kept)), "most": float(kept.max())}
+    return found | {"mean": float(kept.mean())} | deviation | ends

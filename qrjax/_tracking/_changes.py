@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
@@ -13,13 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from qrjax._terminal._cells import counted, decimal
 from qrjax._terminal._names import listed, meant
-from qrjax._terminal._text import text_of
+from qrjax._terminal._shown import Shown, plain, scalars_of
+from qrjax._terminal._tables import Table
 from qrjax._tracking._amount import check_threshold
 from qrjax._tracking._initial import initial_like
 from qrjax._tracking._pairs import Pair, check_not_traced, pairs, traced_error
 from qrjax._tracking._statistics import Sums, sums
 from qrjax._words._transfers import transferring
+
+BROKEN = "NaN or inf"
+HEADINGS = (
+    "variable", "weights", "changed", "sleeping", "mean |Δ|", "rms |Δ|", "max |Δ|", "cosine", "sign flips", BROKEN,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,11 +68,10 @@ class Change:
 
     def to_dict(self) -> dict[str, Any]:
         """The row as plain values."""
-        own = dataclasses.asdict(self) | {"shape": None if self.shape is None else list(self.shape)}
-        return own | {"changed_percent": self.changed_percent, "sleeping_percent": self.sleeping_percent}
+        return plain(self)
 
 
-class Changes(Sequence[Change]):
+class Changes(Shown, Sequence[Change]):
     """One `Change` for every variable, in the order of the params, and their total.
 
     Iterate over it, index it by number or by path, print it, or keep it with `to_json`.
@@ -113,17 +118,34 @@ class Changes(Sequence[Change]):
         paths = [row.path for row in self.rows]
         raise KeyError(f"no variable has the path {which!r}; paths: {listed(paths)}{meant(which, paths)}")
 
-    def to_json(self, indent: int | None = None) -> str:
-        """The figures as JSON: {"threshold", "total", "rows": [...]}."""
-        rows = [row.to_dict() for row in self.rows]
-        data = {"threshold": self.threshold, "total": self.total.to_dict(), "rows": rows}
-        return json.dumps(data, indent=indent, allow_nan=False)
+    def to_dict(self) -> dict[str, Any]:
+        """{"threshold", "total", "rows": [...]}, plain values."""
+        return {"threshold": self.threshold, "total": self.total.to_dict(), "rows": self._rows()}
 
-    def __repr__(self) -> str:
-        return f"<Changes: {self.total.changed} of {self.total.weights} weights in {len(self.rows)} variables>"
+    def scalars(self) -> dict[str, float]:
+        """All numbers of the variables and of their total, "Dense_0/kernel/rms_change", "total/changed_percent"."""
+        return scalars_of((row.path, row.to_dict()) for row in (*self.rows, self.total))
 
-    def __str__(self) -> str:
-        return _rendered(self)
+    def _rows(self) -> list[dict[str, Any]]:
+        return [row.to_dict() for row in self.rows]
+
+    def _table(self) -> Table:
+        total = self.total
+        title = f"Changes: {total.changed:,} of {total.weights:,} weights in {counted(len(self.rows), 'variable')}"
+        broken = any(row.not_finite for row in self.rows)
+        headings = [name for name in HEADINGS if broken or name != BROKEN]
+        cells = [_cells(row)[: len(headings)] for row in (*self.rows, total)]
+        return Table(
+            title, headings, cells, spare=(4, 6, 8, 7), total=True,
+            remarks=[f"changed: moved by more than {self.threshold:g}"],
+        )  # fmt: skip
+
+
+def _cells(row: Change) -> list[str]:
+    shares = [f"{row.weights:,}", f"{row.changed_percent:.1f} %", f"{row.sleeping_percent:.1f} %"]
+    moved = [f"{v:.3g}" for v in (row.mean_change, row.rms_change, row.max_change)]
+    cosine = "-" if row.cosine is None else decimal(row.cosine, 4)
+    return [row.path, *shares, *moved, cosine, f"{row.sign_flips:,}", f"{row.not_finite:,}"]
 
 
 @transferring
@@ -180,25 +202,3 @@ def _row(path: str, shape: tuple[int, ...] | None, s: Sums) -> Change:
         path, shape, round(s.weights), round(s.changed), round(s.finite - s.changed), round(s.weights - s.finite),
         s.absolute / n, s.largest, math.sqrt(s.squared / n), cosine, round(s.flips),
     )  # fmt: skip
-
-
-def _rendered(found: Changes) -> str:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 0, 0, 1))
-    table.add_column("variable", no_wrap=True)
-    numbers = ("weights", "changed", "sleeping", "mean |Δ|", "rms |Δ|", "max |Δ|", "cosine", "sign flips")
-    broken = any(row.not_finite for row in found)
-    for name in (*numbers, *(["NaN or inf"] if broken else [])):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in (*found, found.total):
-        if row is found.total:
-            table.add_section()
-        cells = [f"{row.weights:,}", f"{row.changed_percent:.1f} %", f"{row.sleeping_percent:.1f} %"]
-        cells += [f"{v:.3g}" for v in (row.mean_change, row.rms_change, row.max_change)]
-        cells += ["-" if row.cosine is None else f"{row.cosine:.4f}", f"{row.sign_flips:,}"]
-        table.add_row(row.path, *cells, *([f"{row.not_finite:,}"] if broken else []))
-    width = max(len(row.path) for row in (*found, found.total)) + 120
-    lines = [line.rstrip() for line in text_of(table, width).splitlines() if line.strip()]
-    return "\n".join([*lines, f"changed: moved by more than {found.threshold:g}"])

@@ -104,7 +104,7 @@ def test_a_readable_table(which, request):
     assert len(lines) >= 1 + len(found)
     for row, line in zip(found, lines[1:], strict=False):
         assert line.startswith(row.path or "(whole)")
-        assert row.op in line
+        assert row.operation in line
         assert "x".join(map(str, row.shape)) in line
     assert all(line == line.rstrip() for line in lines)
     assert "\x1b" not in str(found)

@@ -1,0 +1,115 @@
+"""Tables of results: as text for a terminal, as HTML for a notebook."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+# Rows of a notebook's table before the rest is folded; columns that a page keeps of a name.
+SHOWN, NARROWEST = 20, 8
+GAP = "  "
+
+
+class Table(NamedTuple):
+    """What both show.
+
+    Attributes:
+      title: one line or more.
+      headings, rows: the cells as they are read.
+      texts: the columns of words, which begin at the left; numbers end at the right. Of the first one, which has
+        names, a page that is too narrow leaves out the beginning.
+      spare: the columns that a page that is too narrow leaves out, the first ones first.
+      total: whether the last row sums up the others.
+      remarks: what stands below.
+    """
+
+    title: str
+    headings: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    texts: Collection[int] = (0,)
+    spare: Sequence[int] = ()
+    total: bool = False
+    remarks: Sequence[str] = ()
+
+
+def text(table: Table, width: int | None = None, most: int | None = None, more: str = "") -> str:
+    """Lines of at most so many columns if names and words can be shortened to fit, and the table's rows or the first
+    and last of them: `most` lines, one of which says how many are missing, and `more`."""
+    lines = [*table.title.splitlines(), *([""] if table.title else [])]
+    lines += _elided(_aligned(table, width), len(table.rows), most, more)
+    return "\n".join([*lines, *([""] if table.remarks else []), *table.remarks])
+
+
+def _aligned(table: Table, width: int | None) -> list[str]:
+    rows = [table.headings, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    kept = _kept(widths, table.spare, width)
+    while width is not None and _total(widths, kept) > width:
+        widest = max((k for k in kept if k in table.texts), key=lambda k: widths[k], default=0)
+        if widths[widest] <= NARROWEST:
+            break  # numbers are not cut
+        widths[widest] -= 1
+    return [GAP.join(_fitted(row[k], widths[k], k, table.texts) for k in kept).rstrip() for row in rows]
+
+
+def _kept(widths: Sequence[int], spare: Sequence[int], width: int | None) -> list[int]:
+    """The columns that a page has place for."""
+    kept = list(range(len(widths)))
+    # Names may be shortened to half before a column goes.
+    least = [max(NARROWEST, widths[0] // 2), *widths[1:]]
+    for column in spare:
+        if width is None or _total(least, kept) <= width:
+            break
+        kept.remove(column)
+    return kept
+
+
+def _total(widths: Sequence[int], kept: Sequence[int]) -> int:
+    return sum(widths[k] for k in kept) + len(GAP) * (len(kept) - 1)
+
+
+def _fitted(cell: str, width: int, column: int, texts: Collection[int]) -> str:
+    if len(cell) > width:
+        # Of a path the end tells more.
+        return "…" + cell[len(cell) - width + 1 :] if column == 0 else cell[: width - 1] + "…"
+    return cell.ljust(width) if column in texts else cell.rjust(width)
+
+
+def _elided(lines: Sequence[str], rows: int, most: int | None, more: str) -> list[str]:
+    heading, *others = lines
+    if most is None or rows <= most:
+        return [heading, *others]
+    last = most // 3
+    first = most - last - 1
+    return [heading, *others[:first], f"... {rows - first - last} rows more{more}", *others[rows - last :]]
+
+
+def as_html(table: Table) -> str:
+    """A table that takes its colors from the page around it, long ones folded."""
+    title = "<br>".join(map(html.escape, table.title.splitlines()))
+    body = list(table.rows)
+    foot = [body.pop()] if table.total else []
+    shown = body if len(body) <= SHOWN + 2 else body[:SHOWN]
+    parts = [_grid(table, shown, foot, f'<caption style="text-align:left;white-space:nowrap">{title}</caption>')]
+    if len(shown) < len(body):
+        rest = _grid(table, body[len(shown) :], [], "")
+        parts.append(f"<details><summary>{len(body) - len(shown)} rows more</summary>{rest}</details>")
+    parts += [f"<div>{html.escape(remark)}</div>" for remark in table.remarks]
+    return f"<div>{''.join(parts)}</div>"
+
+
+def _grid(table: Table, body: Sequence[Sequence[str]], foot: Sequence[Sequence[str]], caption: str) -> str:
+    heads = _row(table, table.headings, "th", ' scope="col"')
+    rows = ["".join(_row(table, row, "td") for row in part) for part in (body, foot)]
+    below = f"<tfoot>{rows[1]}</tfoot>" if foot else ""
+    return f"<table>{caption}<thead>{heads}</thead><tbody>{rows[0]}</tbody>{below}</table>"
+
+
+def _row(table: Table, row: Sequence[str], tag: str, kind: str = "") -> str:
+    sides = ["left" if k in table.texts else "right" for k in range(len(row))]
+    cells = (
+        f'<{tag}{kind} style="text-align:{side};padding:0 .5em">{html.escape(cell)}</{tag}>'
+        for side, cell in zip(sides, row, strict=True)
+    )
+    return f"<tr>{''.join(cells)}</tr>"
