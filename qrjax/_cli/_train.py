@@ -45,8 +45,9 @@ _network = _options(
     _number("--blocks", Settings.blocks, "Of the Transformer."),
 )
 _data = _options(
-    click.option("--dataset", type=OneOf(list(KINDS)), default="digits", help="All but digits are read from files."),
+    click.option("--dataset", type=OneOf(list(KINDS)), default="digits", help="digits and mnist1d need no files."),
     click.option("--data", "folder", metavar="FOLDER", type=click.Path(path_type=Path), help="Where the files are."),
+    click.option("--download", is_flag=True, help="Fetch the files that are missing, into FOLDER or a cache."),
     click.option("--checksum", is_flag=True, help="Compare the files' checksums with those published."),
     _number("--limit", None, "Keep the first N training and test examples."),
     _number("--vocabulary", Settings.vocabulary, "Words kept of IMDB."),
@@ -98,21 +99,22 @@ _search = _options(
 @click.option("--quiet", is_flag=True, help="Plain text only, without progress bars or colors.")
 def command(
     model: Sequence[str], initializer: Sequence[str], source: Sequence[str], optimizer: Sequence[str],
-    folder: Path | None, checksum: bool, seeds: int, chunk: int | None, out: Path, as_json: bool, quiet: bool,
-    filters: str, **options: Any,
+    folder: Path | None, checksum: bool, download: bool, seeds: int, chunk: int | None, out: Path, as_json: bool,
+    quiet: bool, filters: str, **options: Any,
 ) -> None:  # fmt: skip
     """Train networks from the paper's initializers and sources of randomness.
 
     The harness of arXiv 2408.02654: every combination of --model, --optimizer, --initializer and --source ("a,b" or
-    "all") is trained for every seed, on scikit-learn's digits or on files of MNIST, CIFAR-10 or IMDB. Sources: random
-    is jax.nn.initializers, sobol the _qr builders, sequence the paper's order, hash the _hash builders, autoinit
-    qrjax.autoinit with the initializer's distribution. A seed has the same order of the data everywhere. Results are
-    on the disk as soon as there are any; a run that was killed goes on with what is missing when you repeat the
-    command. Needs: pip install 'qrjax[bench]'
+    "all") is trained for every seed, on scikit-learn's digits, on MNIST-1D, or on files of MNIST, CIFAR-10 or IMDB.
+    Sources: random is jax.nn.initializers, sobol the _qr builders, sequence the paper's order, hash the _hash
+    builders, autoinit qrjax.autoinit with the initializer's distribution. A seed has the same order of the data
+    everywhere. Results are on the disk as soon as there are any; a run that was killed goes on with what is missing
+    when you repeat the command. Needs: pip install 'qrjax[bench]'
     """
-    if (folder is None) != (options["dataset"] == "digits"):
+    if (folder is None and not download) != (options["dataset"] in WITHOUT_FILES):
         raise click.UsageError(
-            "--data must name the folder of the dataset's files; digits, which come with scikit-learn, need none"
+            "--data must name the folder of the dataset's files, or --download fetch them; digits, which come with "
+            "scikit-learn, and mnist1d, which is made, need none"
         )
     scheme = _scheme(options)
     chosen = {**options, "filters": _filters(filters)}
@@ -123,7 +125,8 @@ def command(
         ]
     except ValueError as error:
         raise click.UsageError(as_options(str(error))) from error
-    records = _run(experiments, seeds, out, folder, checksum, scheme, chunk, progress=not (quiet or as_json))
+    data = {"folder": folder, "checksums": checksum, "download": download}
+    records = _run(experiments, seeds, out, data, scheme, chunk, progress=not (quiet or as_json))
     if as_json:
         click.echo(f"[{', '.join(map(encoded, records))}]")
         return
@@ -134,6 +137,7 @@ def command(
         output.line(f"Compare them: qrjax aggregate {shlex.quote(os.path.relpath(out))}")
 
 
+WITHOUT_FILES = ("digits", "mnist1d")
 HEADINGS = ("model", "optimizer", "initializer", "source", "test accuracy, %", "epoch 1", "loss", "s/seed")
 
 
@@ -147,7 +151,13 @@ def _scheme(options: dict[str, Any]) -> Scheme:
 
 def as_options(message: str) -> str:
     """A message about arguments, in the words of the command line."""
-    words = {"folder": "--data", "scheme": "--scheme", "checksums": "--checksum", "seeds": "--seeds"}
+    words = {
+        "folder": "--data",
+        "scheme": "--scheme",
+        "checksums": "--checksum",
+        "download": "--download",
+        "seeds": "--seeds",
+    }
     words |= {name: f"--scheme-{name.replace('_', '-')}" for name in ("min_dim", "count", "range", "repetitions")}
     for field in dataclasses.fields(Settings):
         words[field.name] = f"--{field.name.replace('_', '-')}"
@@ -166,15 +176,13 @@ def _filters(text: str) -> tuple[int, ...]:
 
 
 def _run(
-    experiments: Sequence[Settings], seeds: int, out: Path, folder: Path | None, checksum: bool, scheme: Scheme,
-    chunk: int | None, progress: bool,
+    experiments: Sequence[Settings], seeds: int, out: Path, data: dict[str, Any], scheme: Scheme, chunk: int | None,
+    progress: bool,
 ) -> list[Record]:  # fmt: skip
     from qrjax._experiments._run import run
 
     try:
-        return run(
-            experiments, seeds, out, folder=folder, checksums=checksum, scheme=scheme, chunk=chunk, progress=progress
-        )
+        return run(experiments, seeds, out, **data, scheme=scheme, chunk=chunk, progress=progress)
     except KeyboardInterrupt:
         click.echo(f"\nWhat was finished is in {out}; the same command goes on with the rest.", err=True)
         raise

@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qrjax._datasets._dataset import Array, Checksums, Dataset, Options
-from qrjax._datasets._files import GZIP_ERRORS, Corrupt, File, Publication, Stream, folder_of, missing, skipped, taken
+from qrjax._datasets._files import GZIP_ERRORS, Corrupt, File, Stream, folder_of, missing, skipped, taken
 from qrjax._datasets._pixels import standardized
+from qrjax._datasets._publication import Publication
 
 CLASSES = 10
 # A label, and the red, green and blue planes of 32 rows of 32 pixels.
@@ -27,6 +28,7 @@ ARCHIVE_BYTES = 2**29
 PUBLICATION = Publication(
     "CIFAR-10's binary version",
     "www.cs.toronto.edu/~kriz/cifar.html (Krizhevsky, University of Toronto)",
+    "https://www.cs.toronto.edu/~kriz/",
     {ARCHIVE: "md5:c32a1d4ab5d03f1284b67883e8d87530"},
 )
 
@@ -45,7 +47,7 @@ def load(options: Options) -> Dataset:
       OSError: if a file is missing.
       CorruptFile: if one is damaged or does not fit the others.
     """
-    folder = folder_of(options.folder, PUBLICATION)
+    folder = folder_of(options, "cifar10", PUBLICATION)
     if (folder / ARCHIVE).is_file():
         parts = _archived(File(folder / ARCHIVE, PUBLICATION), options)
     else:

@@ -34,6 +34,7 @@ class Options(NamedTuple):
     vocabulary: int
     length: int
     limit: int | None
+    download: bool = False
 
 
 Loader = Callable[[Options], Dataset]

@@ -8,24 +8,21 @@ from typing import Any
 import numpy as np
 
 from qrjax._datasets._dataset import Dataset, Options
+from qrjax._datasets._files import check_no_files
 
 TEST_SHARE = 0.25
 SPLIT_SEED = 0
 CLASSES = 10
-SOURCE = "which come with scikit-learn"
 
 
 def load(options: Options) -> Dataset:
     """The digits in a fixed stratified split, standardized by the mean and deviation of the training pixels.
 
     Raises:
-      ValueError: if a folder or checksums are given.
+      ValueError: if files are asked for.
       ImportError: if scikit-learn is not installed.
     """
-    if options.folder is not None:
-        raise ValueError(f"`folder` must be None for digits, {SOURCE}, got {str(options.folder)!r}")
-    if options.checksums is not False:
-        raise ValueError(f"`checksums` must be False for digits, {SOURCE}, got {options.checksums!r}")
+    check_no_files("digits", "which come with scikit-learn", options)
     load_digits, train_test_split = _sklearn()
     images, labels = load_digits(return_X_y=True)
     train, test, train_labels, test_labels = train_test_split(

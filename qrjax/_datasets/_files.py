@@ -11,7 +11,8 @@ from gzip import BadGzipFile
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, Protocol
 
-from qrjax._datasets._dataset import Checksums
+from qrjax._datasets._dataset import Checksums, Options
+from qrjax._datasets._publication import CorruptFile, Publication
 
 ALGORITHMS: dict[str, Callable[[], Any]] = {
     # Against damage, not against malice: also where a policy forbids MD5 for security.
@@ -22,28 +23,12 @@ PIECE = 2**20
 GZIP_ERRORS = (BadGzipFile, EOFError, zlib.error)
 
 
-class CorruptFile(ValueError):
-    """A file is damaged or of another format; the message says what was expected and found, and the remedy."""
-
-
 class Stream(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
 # Called with what was expected and what was found.
 Corrupt = Callable[[str, str], CorruptFile]
-
-
-class Publication(NamedTuple):
-    """Where a dataset is published, and the digests that its publisher gives, by file name."""
-
-    title: str
-    where: str
-    digests: Mapping[str, str]
-
-    @property
-    def remedy(self) -> str:
-        return f"{self.title} is published at {self.where}"
 
 
 class File(NamedTuple):
@@ -82,29 +67,59 @@ class File(NamedTuple):
             f"`checksums` holds no digest of {str(self.path)!r}, only of {known}; add {self.path.name!r}: 'sha256:...'"
         )
 
+    def is_published(self, stream: IO[bytes]) -> bool:
+        """Whether the digest of a file at its beginning, where it is left, is the published one."""
+        expected = self.publication.digests.get(self.path.name, "")
+        algorithm, _, digest = expected.partition(":")
+        found = _digest(stream, algorithm) == digest if expected else False
+        stream.seek(0)
+        return found
+
     def _check(self, stream: IO[bytes], expected: str) -> None:
         algorithm, _, digest = expected.partition(":")
-        found = hashlib.file_digest(stream, ALGORITHMS[algorithm]).hexdigest()  # type: ignore[arg-type]
-        if found != digest.lower():
+        if (found := _digest(stream, algorithm)) != digest.lower():
             raise self.corrupt(f"the {algorithm} digest {digest.lower()}", found)
 
 
-def folder_of(folder: Path | None, publication: Publication) -> Path:
-    """The folder, if there is one.
+def _digest(stream: IO[bytes], algorithm: str) -> str:
+    return hashlib.file_digest(stream, ALGORITHMS[algorithm]).hexdigest()  # type: ignore[arg-type]
+
+
+def folder_of(options: Options, name: str, publication: Publication) -> Path:
+    """The folder of the files, which are fetched if that was asked for.
 
     Raises:
-      ValueError, OSError: if there is none.
+      ValueError, OSError: if there is none, or they cannot be fetched.
     """
+    folder = options.folder
+    if folder is not None and folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f"`folder` {str(folder)!r} is a file; name the folder that holds it")
+    if options.download:
+        from qrjax._datasets._download import downloaded
+
+        return downloaded(folder, publication, name)
     if folder is None:
         raise ValueError(
-            f"`folder` must be the folder of {publication.title}'s files, got None; nothing is downloaded: "
-            f"{publication.remedy}"
+            f"`folder` must be the folder of {publication.title}'s files, got None; {publication.remedy}, and "
+            "download=True fetches it"
         )
     if not folder.exists():
         raise FileNotFoundError(f"`folder` {str(folder)!r} does not exist; {publication.remedy}")
-    if not folder.is_dir():
-        raise NotADirectoryError(f"`folder` {str(folder)!r} is a file; name the folder that holds it")
     return folder
+
+
+def check_no_files(name: str, source: str, options: Options) -> None:
+    """Nothing, unless files of a dataset are spoken of that has none.
+
+    Raises:
+      ValueError: if they are.
+    """
+    for argument, value, none in (
+        ("folder", options.folder, None), ("checksums", options.checksums, False), ("download", options.download, False)
+    ):  # fmt: skip
+        if value != none:
+            shown = repr(str(value)) if argument == "folder" else repr(value)
+            raise ValueError(f"`{argument}` must be {none} for {name}, {source}, got {shown}")
 
 
 def located(folder: Path, names: Sequence[str], publication: Publication) -> File:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from qrjax._datasets import _npz
-from qrjax._datasets._dataset import Array, Dataset, Options
-from qrjax._datasets._files import File, Publication, folder_of, located
+from qrjax._datasets._dataset import Array, Checksums, Dataset, Options
+from qrjax._datasets._files import File, folder_of, located
+from qrjax._datasets._publication import Publication
 
 CLASSES = 2
 # Keras's convention: the word of rank r, from 1 for the most frequent one, is the token r + 3; the token 3 is unused.
@@ -20,6 +20,7 @@ ORDER_SEED = 113
 PUBLICATION = Publication(
     "IMDB (Maas et al. 2011)",
     "storage.googleapis.com/tensorflow/tf-keras-datasets/imdb.npz, in the form that Keras gives it",
+    "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
     {"imdb.npz": "sha256:69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"},
 )
 
@@ -27,22 +28,44 @@ PUBLICATION = Publication(
 def load(options: Options) -> Dataset:
     """The published split in Keras's order, the last `length` tokens of each review, padded in front.
 
+    Its lists are pickled, and a pickle can run any code: NumPy may unpickle the file that was published, by its
+    digest, or one whose digest the caller has given. Of others it reads arrays of integers alone.
+
     Raises:
       OSError: if the file is missing.
-      CorruptFile: if it is damaged or asks for more than lists of integers.
+      CorruptFile: if it is damaged or not to be trusted.
     """
-    file = located(folder_of(options.folder, PUBLICATION), ["imdb.npz"], PUBLICATION)
+    file = located(folder_of(options, "imdb", PUBLICATION), ["imdb.npz"], PUBLICATION)
     generator = np.random.RandomState(ORDER_SEED)
-    with file.opened(options.checksums) as stream, _npz.opened(stream, file.corrupt) as archive:
-        train, test = (_examples(archive, part, generator, file, options) for part in ("train", "test"))
+    arrays = _arrays(file, options.checksums)
+    train, test = (_examples(arrays, part, generator, file, options) for part in ("train", "test"))
     return Dataset("imdb", "tokens", *train, *test, CLASSES, options.vocabulary)
 
 
+def _arrays(file: File, checksums: Checksums) -> Mapping[str, Array]:
+    with file.opened(checksums) as stream:
+        trusted = checksums is not False or file.is_published(stream)
+        try:
+            with np.lib.npyio.NpzFile(stream, allow_pickle=trusted) as archive:
+                return {f"{kind}_{part}": archive[f"{kind}_{part}"] for kind in "xy" for part in ("train", "test")}
+        except MemoryError:
+            raise
+        except Exception as error:  # of NumPy, zip files, pickles, and of what these are built on
+            if "allow_pickle" in str(error):
+                raise file.corrupt(
+                    "the published file, or arrays of integers",
+                    "pickled objects, which can run any code, in a file of another digest; if you trust it, pass "
+                    "checksums={'imdb.npz': 'sha256:...'} with its own",
+                ) from None
+            found = f"{error or type(error).__name__}"
+            raise file.corrupt("an .npz file of x_train, y_train, x_test and y_test", found) from error
+
+
 def _examples(
-    archive: _npz.Archive, part: str, generator: np.random.RandomState, file: File, options: Options
+    arrays: Mapping[str, Array], part: str, generator: np.random.RandomState, file: File, options: Options
 ) -> tuple[Array, Array]:
     """Int32 (n, length) and int32 (n,)."""
-    reviews, labels = _read(archive, part, file)
+    reviews, labels = _read(arrays, part, file)
     order = np.arange(len(reviews))
     generator.shuffle(order)
     order = order[: options.limit]
@@ -56,14 +79,15 @@ def _examples(
     return tokens, labels[order].astype(np.int32)
 
 
-def _read(archive: _npz.Archive, part: str, file: File) -> tuple[_npz.Content, Array]:
+def _read(arrays: Mapping[str, Array], part: str, file: File) -> tuple[Array, Array]:
     """The reviews, as lists or as rows, and their labels."""
-    reviews, labels = archive.array(f"x_{part}"), archive.array(f"y_{part}")
-    if isinstance(reviews, np.ndarray) and reviews.ndim != 2:
-        raise file.corrupt(f"reviews as lists, or in two dimensions, in x_{part}", f"the shape {reviews.shape}")
-    if not isinstance(labels, np.ndarray) or labels.shape != (len(reviews),) or not len(reviews):
-        shape = labels.shape if isinstance(labels, np.ndarray) else "lists"
-        raise file.corrupt(f"as many labels in y_{part} as reviews, {len(reviews)}, and one or more", f"{shape}")
+    reviews, labels = arrays[f"x_{part}"], arrays[f"y_{part}"]
+    if (reviews.dtype.kind, reviews.ndim) not in (("O", 1), ("i", 2), ("u", 2)):
+        found = f"{reviews.dtype} of the shape {reviews.shape}"
+        raise file.corrupt(f"lists of integers, or integers in two dimensions, in x_{part}", found)
+    if labels.shape != reviews.shape[:1] or labels.dtype.kind not in "iu" or not len(reviews):
+        found = f"{labels.dtype} of the shape {labels.shape}"
+        raise file.corrupt(f"as many labels in y_{part} as reviews, {len(reviews)}, and one or more", found)
     wrong = np.flatnonzero((labels != 0) & (labels != 1))
     if wrong.size:
         raise file.corrupt(f"labels 0 and 1 in y_{part}", f"{labels[wrong[0]]} at index {wrong[0]}")

@@ -8,13 +8,15 @@ import numpy as np
 
 from qrjax._datasets import _idx
 from qrjax._datasets._dataset import Array, Checksums, Dataset, Options
-from qrjax._datasets._files import GZIP_ERRORS, File, Publication, folder_of, located
+from qrjax._datasets._files import GZIP_ERRORS, File, folder_of, located
 from qrjax._datasets._pixels import standardized
+from qrjax._datasets._publication import Publication
 
 CLASSES = 10
 PUBLICATION = Publication(
     "MNIST",
     "yann.lecun.com/exdb/mnist (LeCun, Cortes and Burges) and its mirrors",
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
     {
         "train-images-idx3-ubyte.gz": "md5:f68b3c2dcbeaaa9fbdd348bbdeb94873",
         "train-labels-idx1-ubyte.gz": "md5:d53e105ee54ea40749a09fcbcd1e9432",
@@ -31,7 +33,7 @@ def load(options: Options) -> Dataset:
       OSError: if a file is missing.
       CorruptFile: if one is damaged or does not fit the others.
     """
-    folder = folder_of(options.folder, PUBLICATION)
+    folder = folder_of(options, "mnist", PUBLICATION)
     files = [
         (located(folder, names(part, "images"), PUBLICATION), located(folder, names(part, "labels"), PUBLICATION))
         for part in ("train", "t10k")

@@ -8,13 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from qrjax._datasets import _cifar, _digits, _imdb, _mnist
+from qrjax._datasets import _cifar, _digits, _imdb, _mnist, _mnist1d
 from qrjax._datasets._dataset import Dataset, Loader, Options
 from qrjax._datasets._files import check_checksums
 from qrjax._terminal._names import choice
 
 DATASETS: dict[str, Loader] = {
     "digits": _digits.load,
+    "mnist1d": _mnist1d.load,
     "mnist": _mnist.load,
     "cifar10": _cifar.load,
     "imdb": _imdb.load,
@@ -31,8 +32,9 @@ def load(
     vocabulary: int = 10000,
     length: int = 200,
     limit: int | None = None,
+    download: bool = False,
 ) -> Dataset:
-    """A dataset from local files in their published formats; nothing is downloaded.
+    """A dataset from local files in their published formats; nothing is downloaded unless that is asked for.
 
     The same files give the same arrays, in one order, everywhere. Images are standardized by the mean and the
     deviation of the training pixels that are kept, for color images in each channel. IMDB has the tokens and the
@@ -41,11 +43,14 @@ def load(
 
     Args:
       name: of `DATASETS`.
-      folder: of the files, unpacked or as published; None for digits, which come with scikit-learn.
+      folder: of the files, unpacked or as published; None for digits, which come with scikit-learn, and mnist1d,
+        which the package of that name makes.
       checksums: True compares the files with the digests that their publisher gives; a mapping from every file's
         name to "md5:..." or "sha256:..." with those in it.
       vocabulary: of IMDB; tokens from this one on become the one for unknown words, 2. At least 3.
       length: of IMDB's reviews in tokens, the last ones, filled up in front with 0.
+      download: whether to fetch what is not there yet, into `folder` or by default into the user's cache, with the
+        publisher's digests compared; it needs pooch.
       limit: how many training and how many test examples to keep, the first ones; None for all.
 
     Returns:
@@ -53,9 +58,9 @@ def load(
 
     Raises:
       TypeError, ValueError: if an argument is not as above.
-      OSError: if a file is missing.
+      OSError: if a file is missing, or cannot be fetched.
       CorruptFile: a ValueError, if a file is damaged, of another format or has another digest.
-      ImportError: for digits without scikit-learn.
+      ImportError: if a package is missing: scikit-learn, mnist1d or pooch.
 
     Example:
       >>> digits = load("digits", limit=100)
@@ -69,6 +74,7 @@ def load(
         _whole("vocabulary", vocabulary, LEAST_VOCABULARY),
         _whole("length", length, 1),
         None if limit is None else _whole("limit", limit, 1),
+        bool(download),
     )
     return loader(options)
 

@@ -26,6 +26,7 @@ def run(
     *,
     folder: str | os.PathLike[str] | None = None,
     checksums: Mapping[str, str] | bool = False,
+    download: bool = False,
     scheme: Scheme | None = None,
     chunk: int | None = None,
     progress: bool = True,
@@ -41,8 +42,9 @@ def run(
       experiments: one or several `Settings`; of the same dataset, which is read once.
       seeds: different whole numbers from 0 to 2**32 - 1, or how many, from 0.
       file: where the results are kept; one that exists is added to.
-      folder: where the files of the dataset are; digits need none.
+      folder: where the files of the dataset are; digits and mnist1d need none.
       checksums: whether to compare the files' checksums with those published, or with these by name.
+      download: whether to fetch the dataset's files where they are missing, into `folder` or the user's cache.
       scheme: how starting dimensions are chosen for the source "sequence"; None: each repetition starts where the
         one before ended.
       chunk: how many seeds train side by side; None: as many as fit into half of the free memory.
@@ -74,7 +76,7 @@ def run(
     first = _one_dataset(listed)
     data = load(
         first.dataset, None if folder is None else Path(folder), checksums=checksums, vocabulary=first.vocabulary,
-        length=first.length, limit=first.limit,
+        length=first.length, limit=first.limit, download=download,
     )  # fmt: skip
     for settings in listed:
         settings.check(data)

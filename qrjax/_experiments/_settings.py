@@ -21,7 +21,7 @@ MOST = 2**31 - 1
 LARGEST_RATE = 1e38  # of float32
 OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2}  # with Keras's learning rates, as in the paper
 # What each dataset holds; `Settings` is checked before any file is read.
-KINDS = {"digits": "images", "mnist": "images", "cifar10": "images", "imdb": "tokens"}
+KINDS = {"digits": "images", "mnist1d": "images", "mnist": "images", "cifar10": "images", "imdb": "tokens"}
 
 
 class Model(NamedTuple):
@@ -37,7 +37,8 @@ class Settings:
     """One experiment of the paper: a network, its data, its initial weights and its training.
 
     Attributes:
-      dataset: "digits" (scikit-learn's, needs no file), "mnist", "cifar10" or "imdb".
+      dataset: "digits" (scikit-learn's) or "mnist1d" (signals of 40 numbers), which need no file, "mnist", "cifar10"
+        or "imdb".
       model: "mlp1" and "mlp2" (one and two hidden layers), "cnn", "lstm" (tokens), "transformer".
       initializer: one of the paper's ten, such as "glorot_uniform".
       source: "random" (jax.nn.initializers), "sobol", "sequence" (the paper's order), "hash" or "autoinit".
@@ -123,12 +124,12 @@ class Settings:
         Raises:
           ValueError: if the CNN halves the images to nothing.
         """
-        halvings = len(self.filters) - 1
-        if self.model == "cnn" and min(data.train_inputs.shape[1:3]) >> halvings == 0:
-            height, width = data.train_inputs.shape[1:3]
+        height, width = data.train_inputs.shape[1:3]
+        least = min(size for size in (height, width, max(height, width)) if size > 1 or height == width)
+        if self.model == "cnn" and least >> len(self.filters) - 1 == 0:
             raise ValueError(
                 f"`filters` {self.filters} are too many for images of {height} x {width}, which are halved between the "
-                f"convolutions; at most {min(height, width).bit_length()}"
+                f"convolutions; at most {least.bit_length()}"
             )
 
     def with_source(self, source: str) -> Settings:

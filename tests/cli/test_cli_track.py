@@ -71,7 +71,7 @@ class TestChanges:
         expected = qrjax.changes(RECORD, PARAMS)
         assert 0 < expected.total.changed < expected.total.weights
         assert json.loads(printed(capsys, "record.json", name, "--json")) == json.loads(expected.to_json())
-        title, table = printed(capsys, "record.json", name).split("\n\n")
+        title, table = printed(capsys, "record.json", name).split("\n\n", 1)
         kind = {"npz": "npz", "safetensors": "safetensors", "all": "Orbax, step 20"}.get(
             name.rpartition(".")[2], "Orbax"
         )

@@ -107,7 +107,7 @@ class TestTrain:
         [
             (["--model", "mlp3"], 2, "`--model` must be mlp1, mlp2, cnn, lstm, transformer or all, or several with "
              "commas between, got 'mlp3'; did you mean mlp2 or mlp1?"),
-            (["--dataset", "minst"], 2, "got 'minst'; did you mean mnist?"),
+            (["--dataset", "minst"], 2, "got 'minst'; did you mean mnist or mnist1d?"),
             (["--initializer", "he_norml"], 2, "got 'he_norml'; did you mean he_normal"),
             (["--source", "sobol,hsah"], 2, "got 'hsah'; did you mean hash?"),
             (["--scheme", "increment"], 2, "got 'increment'; did you mean increment-"),
@@ -116,7 +116,7 @@ class TestTrain:
             (["--model", "lstm"], 2, "`--model` 'lstm' takes tokens and `--dataset` 'digits' holds images"),
             (["--dataset", "imdb", "--data", ".", "--model", "cnn"], 2, "and `--dataset` 'imdb' holds tokens"),
             (["--dataset", "imdb", "--model", "lstm"], 2, "--data must name the folder of the dataset's files"),
-            (["--data", "."], 2, "digits, which come with scikit-learn, need none"),
+            (["--data", "."], 2, "digits, which come with scikit-learn, and mnist1d, which is made, need none"),
             (["--model", "cnn", "--filters", "4,4,4,4,4"], 1, "(4, 4, 4, 4, 4) are too many for images of 8 x 8"),
             (["--source", "sequence", "--scheme-min-dim", "30000"], 1, "choose a smaller `--scheme-min-dim`"),
             (["--units", "99999999999999999999"], 2, "`--units` must be a positive integer"),

@@ -4,7 +4,6 @@ import gzip
 import io
 import struct
 import tarfile
-import zipfile
 
 import numpy as np
 
@@ -74,6 +73,13 @@ def objects(lists):
     return array
 
 
+def padded(arrays):
+    """IMDB's lists as rows filled up with zeros."""
+    longest = max(len(review) for name in ("x_train", "x_test") for review in arrays[name])
+    rows = {name: [review + [0] * (longest - len(review)) for review in arrays[name]] for name in ("x_train", "x_test")}
+    return arrays | {name: np.array(found) for name, found in rows.items()}
+
+
 def imdb_arrays(train=9, test=6, seed=0):
     rng = np.random.default_rng(seed)
     return {
@@ -82,21 +88,3 @@ def imdb_arrays(train=9, test=6, seed=0):
         "x_test": objects(reviews(test, seed=seed + 1)),
         "y_test": rng.integers(0, 2, test),
     }
-
-
-def npy_header(shape, descr="|O"):
-    out = io.BytesIO()
-    np.lib.format.write_array_header_1_0(out, {"descr": descr, "fortran_order": False, "shape": shape})
-    return out.getvalue()
-
-
-def write_members(path, members, compression=zipfile.ZIP_DEFLATED):
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-
-
-def npy(array):
-    out = io.BytesIO()
-    np.save(out, array)
-    return out.getvalue()

@@ -9,7 +9,7 @@ import pytest
 from published import BATCHES, cifar_records, tar, write_cifar
 
 from qrjax._datasets import _cifar
-from qrjax._datasets._files import CorruptFile
+from qrjax._datasets._publication import CorruptFile
 from qrjax._datasets._table import load
 
 FILES = cifar_records()

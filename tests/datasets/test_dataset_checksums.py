@@ -5,10 +5,10 @@ import hashlib
 
 import numpy as np
 import pytest
-from published import cifar_records, imdb_arrays, mnist_arrays, tar, write_cifar, write_mnist
+from published import cifar_records, imdb_arrays, mnist_arrays, padded, tar, write_cifar, write_mnist
 
 from qrjax._datasets import _cifar, _imdb, _mnist
-from qrjax._datasets._files import CorruptFile
+from qrjax._datasets._publication import CorruptFile
 from qrjax._datasets._table import load
 
 
@@ -29,7 +29,7 @@ def mnist_unpacked(folder):
 
 
 def imdb(folder):
-    np.savez(folder / "imdb.npz", **imdb_arrays())
+    np.savez(folder / "imdb.npz", **padded(imdb_arrays()))
 
 
 WRITERS = {"cifar10": (cifar_archive, cifar_folder), "mnist": (mnist_packed, mnist_unpacked), "imdb": (imdb,)}

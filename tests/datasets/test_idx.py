@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from published import CODES, idx
 
 from qrjax._datasets import _idx
-from qrjax._datasets._files import CorruptFile
+from qrjax._datasets._publication import CorruptFile
 
 
 def corrupt(expected, found):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from published import idx, mnist_arrays, write_mnist
 
-from qrjax._datasets._files import CorruptFile
+from qrjax._datasets._publication import CorruptFile
 from qrjax._datasets._table import load
 
 ARRAYS = mnist_arrays()

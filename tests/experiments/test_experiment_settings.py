@@ -197,7 +197,7 @@ class TestErrors:
             ({"learning_rate": float("nan")}, "`learning_rate` must be a positive number, got nan"),
             ({"model": "transformer", "units": 30}, "`units` 30 must be a multiple of `heads` 4"),
             ({"dataset": "imdb", "model": "cnn"}, "`model` 'cnn' takes images and `dataset` 'imdb' holds tokens: "
-             "use one of lstm, transformer with it, or 'cnn' with digits, mnist, cifar10"),
+             "use one of lstm, transformer with it, or 'cnn' with digits, mnist1d, mnist, cifar10"),
             ({"dataset": "digits", "model": "lstm"}, "`model` 'lstm' takes tokens and `dataset` 'digits' holds images: "
              "use one of mlp1, mlp2, cnn, transformer with it, or 'lstm' with imdb"),
         ],

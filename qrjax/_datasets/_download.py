@@ -1,0 +1,46 @@
+"""Published files brought here, where someone asks for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qrjax._datasets._publication import CorruptFile, Publication
+
+
+def downloaded(folder: Path | None, publication: Publication, name: str) -> Path:
+    """The folder with all files of a publication; what is there already is not fetched again.
+
+    Without a folder it is the user's cache of this dataset.
+
+    Raises:
+      ImportError: if pooch is not installed.
+      OSError: if a file cannot be fetched or written.
+      CorruptFile: if what is fetched, or there, is not what was published.
+    """
+    pooch = _pooch()
+    folder = Path(pooch.os_cache("qrjax")) / name if folder is None else folder
+    for file, digest in publication.digests.items():
+        there = folder / file
+        # Pooch would replace a file of another content.
+        if there.exists() and not pooch.hashes.hash_matches(there, digest):
+            raise CorruptFile(
+                f"{str(there)!r} is not the published file; move it away, or name another folder to download to"
+            )
+        try:
+            pooch.retrieve(publication.url + file, digest, file, folder)
+        except ValueError as error:
+            raise CorruptFile(f"what was fetched is not the published file: {error}") from error
+        except OSError as error:
+            raise OSError(f"cannot fetch {publication.url + file}: {error}; {publication.remedy}") from error
+    return folder
+
+
+def _pooch() -> Any:
+    try:
+        import pooch
+    except ModuleNotFoundError as error:
+        if error.name != "pooch":
+            raise
+        raise ImportError("downloading needs pooch, which is not installed: pip install 'qrjax[bench]'") from error
+    return pooch
