@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from qrjax._files._replacing import of_given
+
 # As protocol buffers write them: JSON has no numbers for these.
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 Record = dict[str, Any]
+FARTHEST = 2**31 - 2
 
 
 class Journal:
@@ -55,7 +59,11 @@ def opened(path: str | os.PathLike[str], kind: str, names: Collection[str] = ())
       OSError: if it cannot be written.
     """
     where = Path(os.path.realpath(path))
-    handle = os.open(where, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        # Windows would write two bytes for the end of a line.
+        handle = os.open(where, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+    except OSError as error:
+        raise of_given(error, path) from None
     try:
         _lock(handle, where)
         records, whole = _parsed(where.read_bytes(), where, kind, names)
@@ -150,11 +158,17 @@ def _write_all(handle: int, data: bytes) -> None:
 
 
 def _lock(handle: int, path: Path) -> None:
+    """For this process, until the file is closed; on the file itself, so that nothing is left beside it."""
     try:
-        import fcntl
-    except ModuleNotFoundError:  # not on Windows
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if sys.platform == "win32":
+            import msvcrt
+
+            # Who reads the file may not read what is locked: a byte that it hardly reaches, the last that can be.
+            os.lseek(handle, FARTHEST, os.SEEK_SET)
+            msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
         raise ValueError(f"another process is writing to {str(path)!r}; wait for it, or choose another name") from None

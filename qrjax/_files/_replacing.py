@@ -20,9 +20,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     # Of a fixed length: a suffix could make a long name too long.
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=".qrjax-", suffix=".tmp")
-    except OSError as error:  # which names the file beside it
-        missing = f"; the folder {str(target.parent)!r} does not exist" if not target.parent.is_dir() else ""
-        raise type(error)(error.errno, f"{error.strerror}{missing}", os.fspath(path)) from None
+    except OSError as error:
+        raise of_given(error, path) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -31,6 +30,13 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def of_given(error: OSError, path: str | os.PathLike[str]) -> OSError:
+    """An error on a file that stands for the one at `path`, with the name that was given."""
+    folder = Path(os.path.realpath(path)).parent
+    missing = "" if folder.is_dir() else f"; the folder {str(folder)!r} does not exist"
+    return type(error)(error.errno, f"{error.strerror}{missing}", os.fspath(path))
 
 
 def _as_readable_as_others(path: Path) -> None:

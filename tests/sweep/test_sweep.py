@@ -1,9 +1,11 @@
 """Sweeps: what they return, and that a file of theirs is continued as if nothing had happened."""
 
 import json
+import os
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import jax
@@ -212,9 +214,33 @@ class TestFile:
         with opened(tmp_path / "f", "qrjax.sweep"), pytest.raises(ValueError, match="another process is writing to"):
             sweep(2, file=tmp_path / "f")
 
-    def test_full_disk_loses_nothing(self, tmp_path, monkeypatch):
-        import os
+    def test_of_another_process_at_work_on_windows(self, tmp_path, monkeypatch):
+        # Its locks by hand: what Python's msvcrt is asked for, and that its refusal is said in words.
+        from qrjax._files import _journal
 
+        locked = []
+
+        def locking(handle, mode, size):
+            place = os.lseek(handle, 0, os.SEEK_CUR)
+            if (mode, place, size) in locked:
+                raise PermissionError(13, "Permission denied")
+            locked.append((mode, place, size))
+
+        monkeypatch.setitem(sys.modules, "msvcrt", types.SimpleNamespace(LK_NBLCK=2, locking=locking))
+        monkeypatch.setattr(_journal, "sys", types.SimpleNamespace(platform="win32"))
+        with _journal.opened(tmp_path / "f", "qrjax.sweep") as journal:
+            journal.append([{"seed": 1}])
+            with pytest.raises(ValueError, match="another process is writing to"):
+                sweep(2, file=tmp_path / "f")
+        assert locked == [(2, 2**31 - 2, 1)]
+        assert len((tmp_path / "f").read_text().splitlines()) == 2
+
+    def test_a_missing_folder_is_named_as_it_was_given(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(FileNotFoundError, match=r"the folder '.*/nowhere' does not exist: 'nowhere/f'"):
+            sweep(2, file="nowhere/f")
+
+    def test_full_disk_loses_nothing(self, tmp_path, monkeypatch):
         file = tmp_path / "f"
         sweep(2, chunk=2, file=file)
         before, write = file.read_bytes(), os.write
