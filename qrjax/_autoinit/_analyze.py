@@ -13,6 +13,7 @@ from qrjax._adapters._axes import sizes_of
 from qrjax._autoinit._assumptions import assumptions, moments_apply
 from qrjax._autoinit._calls import BY_NAME, arguments_of, check_module, is_pair
 from qrjax._autoinit._laws import unit_law
+from qrjax._autoinit._names import WHOSE, Whose
 from qrjax._autoinit._streams import streams_of
 from qrjax._initializers._arguments import number
 from qrjax._interpreter._findings import findings
@@ -22,7 +23,7 @@ from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._report import Report
 from qrjax._interpreter._untouched import sentences, untouched
 from qrjax._interpreter._walk import Walk
-from qrjax._layouts._sources import LAYOUTS
+from qrjax._layouts._sources import LAYOUTS, Layout
 from qrjax._rules._operands import Opaque, Value, described
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._names import choice, listed, meant
@@ -191,14 +192,14 @@ def analyze(
     target: float = 1.0,
     input_mean: float | None = None,
     input_variance: float | None = None,
-    layout: str | None = None,
+    layout: Layout | None = None,
     select: Selection = None,
     method: Any = None,
     rngs: Any = None,
     mutable: Any = None,
     axes: Mapping[Any, int] | None = None,
     call_kwargs: Mapping[str, Any] | None = None,
-    weights: str = "autoinit",
+    weights: Whose = "autoinit",
     **kwargs: Any,
 ) -> Report:
     """Predicts the mean and the variance of every layer's output, without drawing a weight.
@@ -240,7 +241,7 @@ def analyze(
       Bingham and Miikkulainen, AutoInit: analytic signal-preserving weight initialization for neural networks,
       AAAI 2023, arXiv 2109.08958.
     """
-    choice("weights", weights, ("autoinit", "module"))
+    choice("weights", weights, WHOSE)
     choice("layout", layout, (None, *LAYOUTS))
     target = check_target(target)
     arguments = arguments_of(

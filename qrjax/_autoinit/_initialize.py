@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal, overload
 
 import jax
 from jax import Array
@@ -16,19 +16,17 @@ from jax.sharding import AxisType, Mesh
 from qrjax._autoinit._analyze import Selection, check_target, gains_of, input_values, model_of, walked
 from qrjax._autoinit._assumptions import assumptions
 from qrjax._autoinit._calls import arguments_of
+from qrjax._autoinit._names import DRAWN, SOURCES, TIED, Drawn, Source, Tied
 from qrjax._autoinit._own import Rescaling, rescalings
-from qrjax._autoinit._plan import SOURCES, Draw, Plan, path_keys, plans
+from qrjax._autoinit._plan import Draw, Plan, path_keys, plans
 from qrjax._autoinit._streams import key_of, streams_of
-from qrjax._initializers._builders import DISTRIBUTIONS
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._report import Report
 from qrjax._interpreter._untouched import UntouchedWarning, sentences, unsized
-from qrjax._layouts._sources import LAYOUTS
+from qrjax._layouts._sources import LAYOUTS, Layout
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._names import choice
 from qrjax._words._keys import keys_like
-
-TIED = ("logits", "lookup")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -101,7 +99,7 @@ def prepare(
     """Checks the settings, traces the model and walks it; settings and errors as for `autoinit`."""
     target = check_target(target)
     draw = Draw(
-        choice("distribution", distribution, (*DISTRIBUTIONS, "orthogonal", "own")),
+        choice("distribution", distribution, DRAWN),
         choice("source", source, SOURCES),
         choice("layout", layout, LAYOUTS),
     )
@@ -128,6 +126,19 @@ def _warn(found: Mapping[str, str]) -> None:
         warnings.warn(f"{text}; see the report's findings", UntouchedWarning, stacklevel=4)
 
 
+@overload
+def autoinit(
+    module: Any, sample_input: Any = None, *args: Any, report: Literal[True], **options: Any
+) -> tuple[Any, Report]: ...
+@overload
+def autoinit(
+    module: Any, sample_input: Any = None, *args: Any, seed: int | Array | None = None, key: Array | None = None,
+    target: float = 1.0, input_mean: float | None = None, input_variance: float | None = None,
+    distribution: Drawn = "truncated_normal", source: Source = "sobol", layout: Layout = "outputs",
+    select: Selection = None, tied: Tied = "logits", method: Any = None, rngs: Any = None, mutable: Any = None,
+    axes: Mapping[Any, int] | None = None, call_kwargs: Mapping[str, Any] | None = None, calibrate: bool = False,
+    report: bool = False, **kwargs: Any,
+) -> Any: ...  # fmt: skip
 @frames_hidden
 def autoinit(
     module: Any,
@@ -138,11 +149,11 @@ def autoinit(
     target: float = 1.0,
     input_mean: float | None = None,
     input_variance: float | None = None,
-    distribution: str = "truncated_normal",
-    source: str = "sobol",
-    layout: str = "outputs",
+    distribution: Drawn = "truncated_normal",
+    source: Source = "sobol",
+    layout: Layout = "outputs",
     select: Selection = None,
-    tied: str = "logits",
+    tied: Tied = "logits",
     method: Any = None,
     rngs: Any = None,
     mutable: Any = None,

@@ -15,6 +15,8 @@ import numpy as np
 from jax import Array
 from jax.sharding import NamedSharding
 
+from qrjax._autoinit._names import Drawn
+from qrjax._autoinit._names import Source as SourceName
 from qrjax._autoinit._narrow import is_narrow, offsets, shrinkage
 from qrjax._initializers._builders import DISTRIBUTIONS, orthogonal_hash, orthogonal_qr
 from qrjax._initializers._compilation import compiled_once
@@ -25,11 +27,9 @@ from qrjax._initializers._sharding import sharded
 from qrjax._interpreter._model import Leaf, Model
 from qrjax._interpreter._walk import Walk
 from qrjax._layouts._coordinates import Shape
-from qrjax._layouts._sources import Hash, Roles, Sobol
+from qrjax._layouts._sources import Hash, Layout, Roles, Sobol
 from qrjax._signals._weight import Weight
 from qrjax._values._distributions import Distribution
-
-SOURCES = ("sobol", "hash")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,14 +58,14 @@ class Unit(Fixed):
 class Draw:
     """How weights are drawn, but for their gains."""
 
-    distribution: str
-    source: str
-    layout: str
+    distribution: Drawn
+    source: SourceName
+    layout: Layout
 
     def initializer(self, inputs: tuple[int, ...]) -> Initializer:
         """Weights of unit variance."""
         law = DISTRIBUTIONS[self.distribution]
-        source = Hash() if self.source == "hash" else Sobol(self.layout, None, "owen")  # type: ignore[arg-type]
+        source = Hash() if self.source == "hash" else Sobol(self.layout, None, "owen")
         return Initializer(law, Unit(0.0, 1 / law.stddev, inputs), source, None, "autoinit")
 
     def unit(self, key: Array, shape: Shape, inputs: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -95,7 +95,7 @@ class Arranged:
         outputs = tuple(a for a in range(len(shape)) if a not in inputs)
         rows, columns = (math.prod(shape[a] for a in axes) for axes in (inputs, outputs))
         hashed = draw.source == "hash"
-        build = orthogonal_hash() if hashed else orthogonal_qr(layout=draw.layout)  # type: ignore[arg-type]
+        build = orthogonal_hash() if hashed else orthogonal_qr(layout=draw.layout)
         return cls(build, (rows, columns), (*inputs, *outputs), shape)
 
     def array(self, key: Array, dtype: np.dtype[Any]) -> Array:

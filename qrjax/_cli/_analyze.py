@@ -6,7 +6,7 @@ import inspect
 import json
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -88,7 +88,7 @@ def command(
     options |= {"target": second_moment, "select": selection, "rngs": options["rngs"] or None}
     model = model_at(target, dict(arguments))
 
-    def report(weights: str) -> Report:
+    def report(weights: Literal["autoinit", "module"]) -> Report:
         import qrjax
 
         shown = ", ".join(map(written, positional))

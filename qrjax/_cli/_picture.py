@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from qrjax._cli._failure import Failure
 from qrjax._files._replacing import replacing
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def check_matplotlib() -> None:
@@ -23,7 +20,7 @@ def check_matplotlib() -> None:
         raise Failure(str(error)) from error
 
 
-def save(draw: Callable[[], Figure], path: Path) -> None:
+def save(draw: Callable[[], Any], path: Path) -> None:
     """Draws a figure and writes it whole or not at all; the suffix of `path` says in which format."""
     check_matplotlib()
     figure = draw()

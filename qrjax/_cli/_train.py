@@ -120,7 +120,7 @@ def command(
     chosen = {**options, "filters": _filters(filters)}
     try:
         experiments = [
-            Settings(**chosen, model=m, optimizer=o, initializer=i, source=s)
+            Settings(**chosen | {"model": m, "optimizer": o, "initializer": i, "source": s})
             for m, o, i, s in itertools.product(model, optimizer, initializer, source)
         ]
     except ValueError as error:

@@ -9,6 +9,7 @@ import jax
 from jax import Array
 from jax.nn import initializers as theirs
 
+from qrjax._autoinit._names import Drawn
 from qrjax._initializers import _builders as ours
 
 Initializer = Callable[..., Array]
@@ -23,7 +24,7 @@ class Family(NamedTuple):
     random: Callable[[], Initializer]
     sobol: Callable[..., Initializer]
     hash: Callable[[], Initializer]
-    distribution: str  # what `autoinit` draws from in its place
+    distribution: Drawn  # what `autoinit` draws from in its place
 
 
 def _random_uniform() -> Initializer:
@@ -34,12 +35,12 @@ def _random_uniform() -> Initializer:
 
 
 def _scaled(name: str) -> Family:
-    distribution = "uniform" if name.endswith("uniform") else "truncated_normal"
+    distribution: Drawn = "uniform" if name.endswith("uniform") else "truncated_normal"
     builders = getattr(theirs, name), getattr(ours, f"{name}_qr"), getattr(ours, f"{name}_hash")
     return Family(*builders, distribution)
 
 
-def _fixed(random: Callable[[], Initializer], name: str, arguments: tuple[float, ...], distribution: str) -> Family:
+def _fixed(random: Callable[[], Initializer], name: str, arguments: tuple[float, ...], distribution: Drawn) -> Family:
     sobol, hashed = getattr(ours, f"{name}_qr"), getattr(ours, f"{name}_hash")
     return Family(random, lambda **options: sobol(*arguments, **options), lambda: hashed(*arguments), distribution)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from qrjax._datasets._dataset import Dataset
 from qrjax._experiments._initializers import INITIALIZERS, SOURCES, kernel_inits
@@ -22,6 +22,7 @@ LARGEST_RATE = 1e38  # of float32
 OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2}  # with Keras's learning rates, as in the paper
 # What each dataset holds; `Settings` is checked before any file is read.
 KINDS = {"digits": "images", "mnist1d": "images", "mnist": "images", "cifar10": "images", "imdb": "tokens"}
+SourceName = Literal["random", "sobol", "sequence", "hash", "autoinit"]
 
 
 class Model(NamedTuple):
@@ -61,11 +62,11 @@ class Settings:
       0.001
     """
 
-    dataset: str = "digits"
-    model: str = "mlp2"
+    dataset: Literal["digits", "mnist1d", "mnist", "cifar10", "imdb"] = "digits"
+    model: Literal["mlp1", "mlp2", "cnn", "lstm", "transformer"] = "mlp2"
     initializer: str = "glorot_uniform"
-    source: str = "sobol"
-    optimizer: str = "adam"
+    source: SourceName = "sobol"
+    optimizer: Literal["adam", "sgd"] = "adam"
     learning_rate: float | None = None
     epochs: int = 10
     batch_size: int = 32
@@ -132,7 +133,7 @@ class Settings:
                 f"convolutions; at most {least.bit_length()}"
             )
 
-    def with_source(self, source: str) -> Settings:
+    def with_source(self, source: SourceName) -> Settings:
         """The same experiment from another source of randomness."""
         return dataclasses.replace(self, source=source)
 

@@ -25,8 +25,8 @@ MEDIAN, FILL = "#000000", 0.35
 
 def boxes(
     results: Mapping[str, Any], *, ylabel: str = "test accuracy, %", epochs: Sequence[int] | None = None,
-    ax: Any = None,
-) -> Any:  # fmt: skip
+    ax: Axes | None = None,
+) -> Axes:  # fmt: skip
     """Draws the results of all seeds after every epoch: a group of boxes for an epoch, a box for a name.
 
     A box reaches from the first to the third quartile, with a line at the median; whiskers reach to the last seed

@@ -30,7 +30,7 @@ FAR = 3.0
 BARS, OUTLINE, DENSITY, BAND = "#CFE6F5", "#0072B2", "#000000", "#D55E00"
 
 
-def density(init: Initializer, key: jax.Array, shape: Sequence[int], *, bins: int = 40, ax: Any = None) -> Any:
+def density(init: Initializer, key: jax.Array, shape: Sequence[int], *, bins: int = 40, ax: Axes | None = None) -> Axes:
     """Draws the histogram of `init(key, shape)` against the density that `init` declares for this shape.
 
     Between the dashed lines lies a bin's count in at least 95 of 100 tensors of independent weights (the central

@@ -30,8 +30,8 @@ FEW, MARKERS = 3, 8
 
 def losses(
     curves: Mapping[str, Any], *, x: Any = None, xlabel: str = "epoch", ylabel: str = "loss",
-    yscale: Scale | None = None, band: Band = "range", ax: Any = None,
-) -> Any:  # fmt: skip
+    yscale: Scale | None = None, band: Band = "range", ax: Axes | None = None,
+) -> Axes:  # fmt: skip
     """Draws the mean over seeds of a loss, or of anything else that training changes, and a band around it.
 
     A seed that has a NaN or infinity anywhere has diverged: it is left out of the mean and of the band at all steps, as

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,12 +13,15 @@ from qrjax._plot._axes import entry, panel, plain, titled
 from qrjax._plot._styles import styled
 from qrjax._tracking._changes import Change, Changes
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 # Layers with a line of their own look and an entry in the legend; of more, three entries along the colors.
 NAMED = 7
 TOTAL = "all weights"
 
 
-def movement(found: Mapping[Any, Changes], *, ax: Any = None) -> Any:
+def movement(found: Mapping[Any, Changes], *, ax: Axes | None = None) -> Axes:
     """Draws the root-mean-square distance of each layer from its initial weights against the steps of training.
 
     A layer's variables count together, weight by weight; the black line is all of them. On the logarithmic axis a

@@ -20,7 +20,9 @@ LABELS = ("dimension 1", "dimension 2")
 FINEST = 256
 
 
-def points(points: Any, *, labels: Sequence[str] = LABELS, grid: tuple[int, int] | None = None, ax: Any = None) -> Any:
+def points(
+    points: Any, *, labels: Sequence[str] = LABELS, grid: tuple[int, int] | None = None, ax: Axes | None = None
+) -> Axes:
     """Draws points of the unit square, and counts them in its elementary intervals.
 
     A (t, m, 2)-net in base 2, such as the first 2**m points of two dimensions of a Sobol' sequence, has as many points

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,13 +12,16 @@ from qrjax._plot._arrays import Floats, matrix, named
 from qrjax._plot._axes import entry, panel, plain, titled
 from qrjax._plot._styles import styled
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 # Singular values this far below the largest are the rounding of float32.
 ROUNDING = 1e-7
 # Markers along a line.
 MARKERS = 8
 
 
-def spectrum(matrices: Mapping[str, Any], *, ax: Any = None) -> Any:
+def spectrum(matrices: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     """Draws the singular values of matrices, which tell how many directions carry their weights.
 
     Each is relative to the root mean square of its matrix's, on a logarithmic axis, and has its place among them from

@@ -21,7 +21,7 @@ LAYERS = 100
 LINEAR = 1.0
 
 
-def stability(found: Stability | Sequence[Stability] | Mapping[str, Stability], *, ax: Any = None) -> Axes:
+def stability(found: Stability | Sequence[Stability] | Mapping[str, Stability], *, ax: Axes | None = None) -> Axes:
     """Draws by how much a gradient and an error of the scale grow over 100 layers, against the layers' second moment.
 
     A solid line is the gradient's second moment, a dashed one a small error of the signal's, in octaves (powers of

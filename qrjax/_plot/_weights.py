@@ -19,7 +19,7 @@ CELLS = 128
 COLORS = ("#001B3F", "#005A94", "#8C8C8C", "#EBA93A", "#FFF6D6")
 
 
-def weights(weights: Any, *, ax: Any = None) -> Any:
+def weights(weights: Any, *, ax: Axes | None = None) -> Axes:
     """Draws a kernel's weights as an image, in which an order that chance would not make is seen at once.
 
     A column is an output, a row one of its inputs, as everywhere in these pictures: a convolution's kernel of shape

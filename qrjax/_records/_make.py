@@ -12,6 +12,7 @@ from jax import Array
 from qrjax._autoinit._analyze import model_of
 from qrjax._autoinit._calls import is_module
 from qrjax._autoinit._initialize import Prepared, prepare
+from qrjax._autoinit._names import BY, By
 from qrjax._autoinit._streams import PARAMS, key_of, streams_of
 from qrjax._records._entries import Entry, planned, programmed
 from qrjax._records._initialization import (
@@ -37,7 +38,7 @@ def record(
     module: Any,
     sample_input: Any = None,
     *args: Any,
-    by: str = "autoinit",
+    by: By = "autoinit",
     seed: int | None = None,
     key: Array | None = None,
     calibrate: bool = False,
@@ -74,7 +75,7 @@ def record(
       >>> bool((record.weight("kernel", (..., 5)) == kernel[..., 5]).all())
       True
     """
-    choice("by", by, ("autoinit", "init"))
+    choice("by", by, BY)
     taken = {"seed": seed, "key": key, "rngs": options.get("rngs")}
     options["rngs"] = streams_of(options.get("rngs"))
     if by == "init" and seed is None and key is None and PARAMS not in options["rngs"].keys:
