@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from gzip import BadGzipFile
 from pathlib import Path
-from typing import IO, Any, Literal, NamedTuple, Protocol
+from typing import IO, Any, Literal, NamedTuple
 
 from qrjax._datasets._dataset import Checksums, Options
 from qrjax._datasets._publication import CorruptFile, Publication
@@ -19,16 +19,7 @@ ALGORITHMS: dict[str, Callable[[], Any]] = {
     "md5": partial(hashlib.md5, usedforsecurity=False),
     "sha256": hashlib.sha256,
 }
-PIECE = 2**20
 GZIP_ERRORS = (BadGzipFile, EOFError, zlib.error)
-
-
-class Stream(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
-# Called with what was expected and what was found.
-Corrupt = Callable[[str, str], CorruptFile]
 
 
 class File(NamedTuple):
@@ -52,6 +43,11 @@ class File(NamedTuple):
                 self._check(stream, self._expected(checksums))
                 stream.seek(0)
             yield stream
+
+    def content(self, checksums: Checksums) -> bytes:
+        """All of it; errors as `opened`."""
+        with self.opened(checksums) as stream:
+            return stream.read()
 
     def _expected(self, checksums: Mapping[str, str] | Literal[True]) -> str:
         digests = self.publication.digests if checksums is True else checksums
@@ -137,22 +133,6 @@ def located(folder: Path, names: Sequence[str], publication: Publication) -> Fil
 
 def missing(folder: Path, what: str, publication: Publication) -> FileNotFoundError:
     return FileNotFoundError(f"missing in the folder {str(folder)!r}: {what}; {publication.remedy}")
-
-
-def taken(stream: Stream, size: int) -> bytearray:
-    """The next `size` bytes, or fewer where the stream ends; a size that a header only claims takes no memory."""
-    found = bytearray()
-    while piece := stream.read(min(PIECE, size - len(found))):
-        found += piece
-    return found
-
-
-def skipped(stream: Stream, size: int) -> int:
-    """How many of the next `size` bytes there were."""
-    left = size
-    while piece := stream.read(min(PIECE, left)):
-        left -= len(piece)
-    return size - left
 
 
 def check_checksums(checksums: Any) -> Checksums:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from published import BATCHES, cifar_records, tar, write_cifar
 
-from qrjax._datasets import _cifar
 from qrjax._datasets._publication import CorruptFile
 from qrjax._datasets._table import load
 
@@ -66,17 +65,6 @@ def test_the_archive_and_its_content_give_the_same_bits(tmp_path):
     in_folder(tmp_path / "unpacked", FILES)
     for one, other in zip(load("cifar10", tmp_path), load("cifar10", tmp_path / "unpacked"), strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_the_limit_keeps_no_more_than_it_says(tmp_path, monkeypatch):
-    in_folder(tmp_path, FILES)
-    kept = []
-    plain = _cifar._records
-    monkeypatch.setattr(
-        _cifar, "_records", lambda batch, count: kept.append((batch.name, count)) or plain(batch, count)
-    )
-    load("cifar10", tmp_path, limit=4)
-    assert kept == [(BATCHES[0], 3), (BATCHES[1], 1), *[(name, 0) for name in BATCHES[2:]], (TEST, 3)]
 
 
 def test_missing_files_are_named(tmp_path):
@@ -159,13 +147,6 @@ def test_a_damaged_checksum_of_gzip_is_found_with_a_limit_too(tmp_path):
         load("cifar10", tmp_path, limit=1)
 
 
-def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(_cifar, "ARCHIVE_BYTES", 50_000)
-    in_archive(tmp_path, FILES)
-    with pytest.raises(CorruptFile, match="found more than 50,000 bytes unpacked"):
-        load("cifar10", tmp_path)
-
-
 def members(*made):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
@@ -177,25 +158,10 @@ def members(*made):
     return gzip.compress(out.getvalue())
 
 
-def test_a_batch_that_is_there_twice_is_refused(tmp_path):
-    (tmp_path / ARCHIVE).write_bytes(members((TEST, lambda _: None), (TEST, lambda _: None)))
-    with pytest.raises(CorruptFile, match=r"expected one test_batch\.bin, found two"):
-        load("cifar10", tmp_path)
-
-
 def test_links_are_not_followed(tmp_path):
     def link(member):
         member.type, member.linkname, member.size = tarfile.SYMTYPE, "/etc/hostname", 0
 
     (tmp_path / ARCHIVE).write_bytes(members((TEST, link)))
     with pytest.raises(CorruptFile, match=r"found none of the name data_batch_1\.bin, .*test_batch\.bin"):
-        load("cifar10", tmp_path)
-
-
-def test_sparse_members_are_not_expanded(tmp_path):
-    def sparse(member):
-        member.pax_headers = {"GNU.sparse.size": str(3073 * 2**40), "GNU.sparse.map": "0,0"}
-
-    (tmp_path / ARCHIVE).write_bytes(members((TEST, sparse)))
-    with pytest.raises(CorruptFile, match=r"found none of the name .*test_batch\.bin"):
         load("cifar10", tmp_path)

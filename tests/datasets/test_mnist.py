@@ -88,7 +88,7 @@ def test_a_missing_file_is_found_before_any_is_read(tmp_path):
         (replaced("train", labels=ARRAYS["train"][1][:-1]), "train-labels.*as many labels as train.*, 7, found 6"),
         (replaced("t10k", labels=np.uint8([1, 2, 10, 3])), "t10k-labels.*labels from 0 to 9, found 10 at index 2"),
         (replaced("t10k", images=np.zeros((4, 6, 5), np.uint8)), r"t10k-images.*shape \(5, 6\), found \(6, 5\)"),
-        (replaced("train", images=np.zeros((7, 5, 6), np.int16)), "unsigned bytes in 3 dimensions, found int16 in 3"),
+        (replaced("train", images=np.zeros((7, 5, 6), np.int16)), "00 00 08 03 and 3 sizes, found 00 00 0b 03"),
         (replaced("train", np.zeros((0, 5, 6), np.uint8), np.zeros(0, np.uint8)), "expected one image or more"),
     ],
 )  # fmt: skip
@@ -101,7 +101,7 @@ def test_files_that_do_not_fit_are_refused(tmp_path, arrays, match):
 def test_images_in_the_place_of_labels_are_refused(tmp_path):
     write_mnist(tmp_path, ARRAYS)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes((tmp_path / IMAGES).read_bytes())
-    with pytest.raises(CorruptFile, match="unsigned bytes in 1 dimensions, found uint8 in 3"):
+    with pytest.raises(CorruptFile, match="bytes in 1 dimensions, 00 00 08 01 and 1 sizes, found 00 00 08 03"):
         load("mnist", tmp_path)
 
 
