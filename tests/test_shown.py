@@ -14,7 +14,7 @@ import pytest
 import qrjax
 from qrjax._interpreter import _report
 from qrjax._terminal._cells import cell, decimal, number
-from qrjax._terminal._tables import SHOWN, Table, as_html, text
+from qrjax._terminal._tables import FOLDED, SHOWN, Table, as_html, text
 
 X = jnp.asarray(np.random.default_rng(0).normal(size=(8, 8, 8, 3)), jnp.float32)
 TRICKY = "<b>&\"layer'"
@@ -220,6 +220,12 @@ def test_a_narrow_page_leaves_out_columns_and_the_beginning_of_names():
     assert text(NARROW, 34).splitlines()[1] == "…ath/to/a/kernel  1,234,567  words"
     assert text(NARROW, 24).splitlines()[1] == "…/to/a/kernel  1,234,567"
     assert text(NARROW, 10).splitlines()[1] == "…/kernel  1,234,567", "numbers are not cut"
+
+
+def test_a_notebook_is_not_filled_with_thousands_of_rows():
+    shown = as_html(Table("", ("n",), [(str(n),) for n in range(5000)]))
+    assert shown.count("<tr>") == SHOWN + FOLDED + 2
+    assert f"... {5000 - SHOWN - FOLDED} rows more; print() shows all" in shown
 
 
 def test_html_escapes_what_it_shows():

@@ -1,6 +1,6 @@
 """Errors that end a command."""
 
-import importlib
+from qrjax._terminal._packages import package as load
 
 
 class Failure(Exception):
@@ -14,10 +14,8 @@ def check_installed(package: str, what: str) -> None:
       Failure: if it is not.
     """
     try:
-        importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        if error.name != package:
-            raise
-        raise Failure(
-            f"{what} need the package {package}, which is not installed: pip install 'qrjax[checkpoints]'"
-        ) from error
+        load(package, f"{what} need the package {package}", "checkpoints")
+    except ModuleNotFoundError:
+        raise  # of something else
+    except ImportError as error:
+        raise Failure(str(error)) from error

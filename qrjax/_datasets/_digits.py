@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
 from qrjax._datasets._dataset import Dataset, Options
 from qrjax._datasets._files import check_no_files
+from qrjax._terminal._packages import package
 
 TEST_SHARE = 0.25
 SPLIT_SEED = 0
@@ -23,9 +21,10 @@ def load(options: Options) -> Dataset:
       ImportError: if scikit-learn is not installed.
     """
     check_no_files("digits", "which come with scikit-learn", options)
-    load_digits, train_test_split = _sklearn()
-    images, labels = load_digits(return_X_y=True)
-    train, test, train_labels, test_labels = train_test_split(
+    datasets = package("sklearn.datasets", "digits need scikit-learn", "demo")
+    split = package("sklearn.model_selection", "digits need scikit-learn", "demo").train_test_split
+    images, labels = datasets.load_digits(return_X_y=True)
+    train, test, train_labels, test_labels = split(
         images.reshape(-1, 8, 8, 1), labels, test_size=TEST_SHARE, stratify=labels, random_state=SPLIT_SEED
     )
     kept = slice(options.limit)
@@ -37,14 +36,3 @@ def load(options: Options) -> Dataset:
         ((test - mean) / stddev).astype(np.float32), test_labels[kept].astype(np.int32),
         CLASSES, None,
     )  # fmt: skip
-
-
-def _sklearn() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    try:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-    except ModuleNotFoundError as error:
-        if error.name != "sklearn":
-            raise
-        raise ImportError("digits need scikit-learn, which is not installed: pip install 'qrjax[demo]'") from error
-    return load_digits, train_test_split

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from qrjax._datasets._publication import CorruptFile, Publication
+from qrjax._terminal._packages import package
 
 
 def downloaded(folder: Path | None, publication: Publication, name: str) -> Path:
@@ -18,7 +18,7 @@ def downloaded(folder: Path | None, publication: Publication, name: str) -> Path
       OSError: if a file cannot be fetched or written.
       CorruptFile: if what is fetched, or there, is not what was published.
     """
-    pooch = _pooch()
+    pooch = package("pooch", "downloading needs pooch", "bench")
     folder = Path(pooch.os_cache("qrjax")) / name if folder is None else folder
     for file, digest in publication.digests.items():
         there = folder / file
@@ -34,13 +34,3 @@ def downloaded(folder: Path | None, publication: Publication, name: str) -> Path
         except OSError as error:
             raise OSError(f"cannot fetch {publication.url + file}: {error}; {publication.remedy}") from error
     return folder
-
-
-def _pooch() -> Any:
-    try:
-        import pooch
-    except ModuleNotFoundError as error:
-        if error.name != "pooch":
-            raise
-        raise ImportError("downloading needs pooch, which is not installed: pip install 'qrjax[bench]'") from error
-    return pooch

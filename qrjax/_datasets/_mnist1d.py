@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 
 from qrjax._datasets._dataset import Array, Dataset, Options
 from qrjax._datasets._files import check_no_files
+from qrjax._terminal._packages import package
 
 CLASSES = 10
 
@@ -23,9 +23,9 @@ def load(options: Options) -> Dataset:
       ImportError: if mnist1d is not installed.
     """
     check_no_files("mnist1d", "which are made by the package mnist1d", options)
-    make, defaults = _package()
+    theirs = package("mnist1d.data", "mnist1d needs its package", "bench")
     with _own_numbers():
-        made = make(defaults())
+        made = theirs.make_dataset(theirs.get_dataset_args())
     kept = slice(options.limit)
     train, test = (_images(made[name][kept]) for name in ("x", "x_test"))
     labels = (made[name][kept].astype(np.int32) for name in ("y", "y_test"))
@@ -45,13 +45,3 @@ def _own_numbers() -> Iterator[None]:
     finally:
         np.random.set_state(before[0])  # noqa: NPY002
         random.setstate(before[1])
-
-
-def _package() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    try:
-        from mnist1d.data import get_dataset_args, make_dataset
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "mnist1d":
-            raise
-        raise ImportError("mnist1d needs its package, which is not installed: pip install 'qrjax[bench]'") from error
-    return make_dataset, get_dataset_args

@@ -12,6 +12,7 @@ import numpy as np
 from qrjax._experiments._initializers import SOURCES
 from qrjax._experiments._records import Record
 from qrjax._terminal._names import choice
+from qrjax._terminal._packages import package
 from qrjax._words._numbers import real_number
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -201,7 +202,7 @@ def interval(gaps: Floats) -> tuple[float, float]:
     """Of the mean; a point where all are equal."""
     if np.ptp(gaps) == 0:
         return float(gaps[0]), float(gaps[0])
-    stats = _scipy_stats()
+    stats = package("scipy.stats", "comparing needs SciPy", "bench")
     with warnings.catch_warnings():
         # Where nearly all are equal the acceleration is 0 / 0; the percentiles serve then.
         warnings.simplefilter("ignore")
@@ -248,11 +249,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(order))
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
     return adjusted.tolist()
-
-
-def _scipy_stats() -> Any:
-    try:
-        from scipy import stats
-    except ModuleNotFoundError as error:
-        raise ImportError("comparing needs SciPy, which is not installed: pip install 'qrjax[bench]'") from error
-    return stats

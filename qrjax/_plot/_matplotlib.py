@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from qrjax._terminal._packages import package
+
 
 def required() -> Any:
     """The package, with its axes.
@@ -11,10 +13,5 @@ def required() -> Any:
     Raises:
       ImportError: if it is not installed.
     """
-    try:
-        import matplotlib.axes
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        raise ImportError("pictures need matplotlib, which is not installed: pip install 'qrjax[plot]'") from error
-    return matplotlib
+    package("matplotlib.axes", "pictures need matplotlib", "plot")
+    return package("matplotlib", "pictures need matplotlib", "plot")

@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from qrjax._terminal._packages import package
 from qrjax._terminal._tables import Table, as_html, text
 
 # Rows of what a prompt shows; columns where there is no terminal.
@@ -96,8 +97,5 @@ def frame(rows: Iterable[Mapping[str, Any]], columns: list[str] | None = None) -
     Raises:
       ImportError: if pandas is not installed.
     """
-    try:
-        import pandas
-    except ModuleNotFoundError as error:
-        raise ImportError("a DataFrame needs pandas, which is not installed: pip install 'qrjax[bench]'") from error
+    pandas = package("pandas", "a DataFrame needs pandas", "bench")
     return pandas.DataFrame(list(rows), columns=columns)

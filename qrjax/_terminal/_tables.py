@@ -6,8 +6,8 @@ import html
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-# Rows of a notebook's table before the rest is folded; columns that a page keeps of a name.
-SHOWN, NARROWEST = 20, 8
+# Rows of a notebook's table before the rest is folded, and those that are folded; columns that a page keeps of a name.
+SHOWN, FOLDED, NARROWEST = 20, 200, 8
 GAP = "  "
 
 
@@ -93,8 +93,10 @@ def as_html(table: Table) -> str:
     shown = body if len(body) <= SHOWN + 2 else body[:SHOWN]
     parts = [_grid(table, shown, foot, f'<caption style="text-align:left;white-space:nowrap">{title}</caption>')]
     if len(shown) < len(body):
-        rest = _grid(table, body[len(shown) :], [], "")
-        parts.append(f"<details><summary>{len(body) - len(shown)} rows more</summary>{rest}</details>")
+        rest = body[len(shown) :]
+        folded = _grid(table, rest[:FOLDED], [], "")
+        beyond = f"<div>... {len(rest) - FOLDED} rows more; print() shows all</div>" if len(rest) > FOLDED else ""
+        parts.append(f"<details><summary>{len(rest)} rows more</summary>{folded}{beyond}</details>")
     parts += [f"<div>{html.escape(remark)}</div>" for remark in table.remarks]
     return f"<div>{''.join(parts)}</div>"
 
