@@ -12,6 +12,7 @@ from qrjax._interpreter._processes import gathered
 from qrjax._plot._matplotlib import required
 from qrjax._plot._modules import shortened
 from qrjax._plot._panel import GREY
+from qrjax._terminal._received import received
 from qrjax._tracking._changes import Change, Changes
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def changes(found: Changes, *, kernel: str | None = None, ax: Any = None) -> Any
       ('log', '|Δ| of kernel, 32 x 64')
     """
     if not isinstance(found, Changes):
-        raise TypeError(f"`found` must be what qrjax.changes(record, params) returns, got {found!r}")
+        raise TypeError(f"`found` must be what qrjax.changes(record, params) returns, got {received(found)}")
     rows = [row for row in found if row.weights]
     shown = _kernel(found, rows, kernel)
     panels = _panels(ax, len(rows), found)

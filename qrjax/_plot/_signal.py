@@ -12,6 +12,7 @@ from qrjax._plot._legend import legend
 from qrjax._plot._matplotlib import required
 from qrjax._plot._modules import groups, legible, shortened
 from qrjax._plot._panel import draw, mean_axis, variance_axis
+from qrjax._terminal._received import received
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,7 +78,7 @@ def signal(report: Report, *, default: Report | None = None, ax: Any = None) -> 
 def _check(report: Any, name: str) -> None:
     if not isinstance(report, Report):
         raise TypeError(
-            f"`{name}` must be a qrjax.Report, got {report!r}; qrjax.analyze, qrjax.measure and "
+            f"`{name}` must be a qrjax.Report, got {received(report)}; qrjax.analyze, qrjax.measure and "
             "qrjax.autoinit(..., report=True) return one"
         )
 
