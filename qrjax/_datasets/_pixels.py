@@ -7,8 +7,6 @@ import numpy as np
 from qrjax._datasets._dataset import Array
 
 LEVELS = np.arange(256)
-# Images at a time: indices take eight bytes for every pixel.
-BLOCK = 1024
 
 
 def standardized(train: Array, test: Array) -> tuple[Array, Array]:
@@ -20,16 +18,8 @@ def standardized(train: Array, test: Array) -> tuple[Array, Array]:
     Raises:
       ValueError: if a channel's training pixels are all equal.
     """
-    tables = [_table(_counts(train[..., channel])) for channel in range(train.shape[-1])]
+    tables = [_table(np.bincount(channel.ravel(), minlength=256)) for channel in np.moveaxis(train, -1, 0)]
     return _looked_up(train, tables), _looked_up(test, tables)
-
-
-def _counts(pixels: Array) -> Array:
-    """How often each level occurs, shape (256,)."""
-    counts = np.zeros(256, np.int64)
-    for start in range(0, len(pixels), BLOCK):
-        counts += np.bincount(pixels[start : start + BLOCK].ravel(), minlength=256)
-    return counts
 
 
 def _table(counts: Array) -> Array:
@@ -44,9 +34,4 @@ def _table(counts: Array) -> Array:
 
 
 def _looked_up(pixels: Array, tables: list[Array]) -> Array:
-    found = np.empty(pixels.shape, np.float32)
-    for start in range(0, len(pixels), BLOCK):
-        block = slice(start, start + BLOCK)
-        for channel, table in enumerate(tables):
-            found[block, ..., channel] = table[pixels[block, ..., channel]]
-    return found
+    return np.stack([table[pixels[..., channel]] for channel, table in enumerate(tables)], axis=-1)

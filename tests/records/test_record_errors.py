@@ -378,5 +378,5 @@ def test_64_bits_without_x64():
 
 
 def test_shown_in_a_line(record):
-    assert repr(record).startswith("Record of 4 variables, 0 weights, by init")
+    assert repr(record).startswith("Record of 4 variables, 51 weights, by init\nkey 0 1 ")
     assert len(record) == 4
