@@ -218,6 +218,7 @@ def interval(gaps: Floats) -> tuple[float, float]:
 
 def sign_flips(gaps: Floats) -> float:
     """How often random signs give a mean as far from 0: of all signs for up to 22 pairs, else of a million."""
+    # By hand, as SciPy's permutation_test lists the signs in Python: of 20 pairs it takes 3.6 s where this takes 0.03.
     observed = abs(gaps.sum()) * (1 - 1e-12)  # sums in another order differ in the last bits
     if len(gaps) <= EXACT:
         half = len(gaps) // 2

@@ -132,6 +132,15 @@ class Report(Shown, Sequence[Row]):
       rows: the rows.
       findings: sentences on what a reader should look at; empty where nothing stands out.
       target: the second moment that weights aim at.
+
+    Example:
+      >>> import flax.linen as nn, jax, jax.numpy as jnp, qrjax
+      >>> network = nn.Sequential([nn.Dense(64), nn.relu, nn.Dense(10)])
+      >>> report = qrjax.analyze(network, jax.ShapeDtypeStruct((4, 16), jnp.float32))
+      >>> [(row.path, row.operation, row.shape) for row in report.weights]
+      [('layers_0', 'Dense', (4, 64)), ('layers_2', 'Dense', (4, 10))]
+      >>> round(report.scalars()["layers_2/gain"], 3)
+      0.177
     """
 
     def __init__(self, rows: Sequence[Row], findings: Sequence[str] = (), target: float = 1.0):

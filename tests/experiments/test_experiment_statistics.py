@@ -39,6 +39,12 @@ def test_sign_flips_are_those_of_enumeration(count):
     assert sign_flips(gaps) == pytest.approx(exact, abs=1e-12)
 
 
+def test_sign_flips_are_scipys():
+    gaps = np.random.default_rng(5).normal(0.5, 1, 9)
+    theirs = stats.permutation_test((gaps,), np.mean, permutation_type="samples", n_resamples=np.inf, vectorized=True)
+    assert sign_flips(gaps) == pytest.approx(theirs.pvalue, abs=1e-12)
+
+
 def test_sign_flips_of_many_pairs_are_drawn():
     gaps = np.random.default_rng(7).normal(0.4, 1, 30)
     # By the normal law, which thirty pairs nearly follow.
