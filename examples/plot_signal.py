@@ -149,7 +149,8 @@ def picture(case: Case, outcome: Outcome, path: str) -> None:
     """Variances above, means below, in words for readers who have not met `qrjax` before."""
     variances, _ = qrjax.plot.signal(outcome.measured, default=outcome.default)
     for text in variances.get_legend().get_texts():
-        text.set_text(WORDS.get(text.get_text(), text.get_text()))
+        name, colon, kinds = text.get_text().partition(":")
+        text.set_text(WORDS.get(name, name) + colon + kinds)
     for note in case.notes:
         row = next(i for i, row in enumerate(outcome.default) if row.path == note.row)
         variances.annotate(

@@ -173,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Outcome]:
     import matplotlib
 
     matplotlib.use("agg")
-    qrjax.plot.changes(found, kernel="Dense_0/kernel")[0].figure.savefig(options.output, dpi=150)
+    qrjax.plot.changes(found, kernel="Dense_0/kernel").figure.savefig(options.output, dpi=150)
     console.print(f"The picture is in {options.output}", highlight=False)
     return outcomes
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from qrjax._cli._failure import Failure
 from qrjax._files._replacing import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure, SubFigure
 
 
 def check_matplotlib() -> None:
@@ -20,10 +23,11 @@ def check_matplotlib() -> None:
         raise Failure(str(error)) from error
 
 
-def save(draw: Callable[[], Any], path: Path) -> None:
+def save(draw: Callable[[], Figure | SubFigure], path: Path) -> None:
     """Draws a figure and writes it whole or not at all; the suffix of `path` says in which format."""
     check_matplotlib()
-    figure = draw()
+    figure = draw().get_figure(root=True)
+    assert figure is not None
     try:
         with replacing(path) as temporary:
             figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)

@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qrjax._plot._arrays import Floats
-from qrjax._plot._axes import entry, legend_along, panel, plain, titled
+from qrjax._plot._axes import entry, panel, plain, titled
+from qrjax._plot._colors import ink, muted
+from qrjax._plot._legend import legend
 from qrjax._plot._seeds import labelled, number, runs
 from qrjax._plot._styles import Style, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.patches import Patch
 
 # Boxes that a picture of 700 pixels can hold, and groups of them.
 BOXES, GROUPS = 36, 12
 # Of the distance between two groups, what the boxes of one take.
 WIDTH = 0.84
-MEDIAN, FILL = "#000000", 0.35
+FILL = 0.35
 
 
 def boxes(
@@ -31,7 +34,7 @@ def boxes(
 
     A box reaches from the first to the third quartile, with a line at the median; whiskers reach to the last seed
     within 1.5 times its height, and seeds beyond are markers. NaN and infinities are left out, and the legend counts
-    the seeds that have them.
+    the seeds that end with one, as diverged, and those that have one before, as gaps.
 
     Args:
       results: names and arrays of (seeds, epochs). The numbers of seeds may differ, those of epochs not.
@@ -62,15 +65,17 @@ def boxes(
     count = next(iter(tables.values())).shape[1]
     shown = _spread(count, len(tables)) if epochs is None else _checked(epochs, count)
     axes = panel(ax)
-    for place, (table, style) in enumerate(zip(tables.values(), styled(tables).values(), strict=True)):
-        _draw(axes, table[:, [e - 1 for e in shown]], style, place, len(tables))
+    styles = styled(tables, axes)
+    for place, (name, table) in enumerate(tables.items()):
+        _draw(axes, table[:, [e - 1 for e in shown]], styles[name], place, len(tables))
     axes.set(xlim=(-0.5, len(shown) - 0.5), xlabel="epoch", ylabel=ylabel)
     axes.set_xticks(range(len(shown)), [str(epoch) for epoch in shown])
     for between in range(1, len(shown)):
-        axes.axvline(between - 0.5, color="#999999", linewidth=0.5, zorder=0)
+        axes.axvline(between - 0.5, color=muted(axes, 0.4), linewidth=0.5, zorder=0)
     plain(axes, "y")
     titled(axes, _title(tables, shown, count))
-    _legend(axes, tables)
+    # Below, as accuracies grow, and as room above them would be marked with more than 100 %.
+    legend(axes, _entries(axes, tables, styles), own=ax is None, above=False, corners=False)
     return axes
 
 
@@ -100,7 +105,7 @@ def _draw(axes: Axes, columns: Floats, style: Style, place: int, names: int) -> 
         [column[np.isfinite(column)] for column in columns.T],
         positions=np.arange(columns.shape[1]) + (place - (names - 1) / 2) * width, widths=0.8 * width,
         manage_ticks=False, patch_artist=True,
-        boxprops=_box(style), whiskerprops=line, capprops=line, medianprops={"color": MEDIAN, "linewidth": 1.8},
+        boxprops=_box(style), whiskerprops=line, capprops=line, medianprops={"color": ink(axes), "linewidth": 1.8},
         flierprops={"marker": style.marker, "markersize": 3, "color": style.color, "markeredgecolor": style.color},
     )  # fmt: skip
 
@@ -109,15 +114,10 @@ def _box(style: Style) -> dict[str, Any]:
     return {"facecolor": (style.color, FILL), "hatch": style.hatch, "edgecolor": style.color, "linewidth": 1.0}
 
 
-def _legend(axes: Axes, tables: Mapping[str, Floats]) -> None:
+def _entries(axes: Axes, tables: Mapping[str, Floats], styles: Mapping[str, Style]) -> list[Patch]:
     from matplotlib.patches import Patch
 
-    handles = [
-        Patch(**_box(style), label=entry(axes, labelled(name, tables[name]), "small"))
-        for name, style in styled(tables).items()
-    ]
-    # Below, as accuracies grow, and as room above them would be marked with more than 100 %.
-    legend_along(axes, handles, above=False)
+    return [Patch(**_box(style), label=entry(axes, labelled(name, tables[name]))) for name, style in styles.items()]
 
 
 def _title(tables: Mapping[str, Floats], shown: Sequence[int], count: int) -> str:

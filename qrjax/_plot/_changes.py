@@ -3,35 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qrjax._interpreter._processes import gathered
+from qrjax._plot._axes import SMALLER, Panels, color_scale, inches, plain, text_size, titled, wide
+from qrjax._plot._colors import muted
+from qrjax._plot._legend import legend_above
 from qrjax._plot._matplotlib import required
-from qrjax._plot._modules import shortened
-from qrjax._plot._panel import GREY
+from qrjax._plot._styles import BLUE, VERMILION
+from qrjax._terminal._abbreviations import in_order, shortened
 from qrjax._terminal._received import received
 from qrjax._tracking._changes import Change, Changes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-CHANGED, ASLEEP = "#0072B2", "#D9D9D9"
+CHANGED, BROKEN = BLUE, VERMILION
+# The share of the text's color in what sleeps.
+ASLEEP = 0.18
 # A heat map has at most so many cells along an axis; beyond, each is the mean over a block.
 CELLS = 256
-# Inches of a bar, and of the least and the tallest figure.
-BAR, LEAST, TALLEST = 0.24, 3.2, 24.0
+# Inches of a bar, and of the least and the tallest figure; of the heat map's height.
+BAR, LEAST, TALLEST, HEAT = 0.2, 3.2, 24.0, 4.5
+# Bars that the least figure has room for; fewer are not made thicker.
+FEW = 8
+# Inches of a line of letters, small ones and those still smaller.
+SMALL, LINE = 0.14, 0.11
+# Letters of a variable's name, in a figure of our own and in small Axes.
+LONG, SHORT = 34, 16
 
 
-def changes(found: Changes, *, kernel: str | None = None, ax: Any = None) -> Any:
+def changes(found: Changes, *, kernel: str | None = None, ax: Iterable[Axes] | None = None) -> Panels:
     """Draws how much of every variable training changed and by how much, and one kernel weight by weight.
 
     The left panel holds for every variable the share of its weights that changed, the next the root-mean-square
     of the changes on a logarithmic axis, and the heat map |w - w0| of one kernel: a column for every output, a row
     for every input of one, blocks of them averaged where there are too many to see. What did not change by more
-    than the threshold is grey. Where the params span processes, each of them has to call it.
+    than the threshold is grey. Variables are in the order of the params, or where that is the alphabet's, in that of
+    their numbers. Where the params span processes, each of them has to call it.
 
     Args:
       found: from `qrjax.changes`.
@@ -40,7 +52,7 @@ def changes(found: Changes, *, kernel: str | None = None, ax: Any = None) -> Any
       ax: None for a new figure, or three of matplotlib's Axes.
 
     Returns:
-      The three Axes (shares, sizes, heat map). `[0].figure.savefig(path)` keeps the picture.
+      The three Axes (shares, sizes, heat map). `.figure.savefig(path)` keeps the picture.
 
     Raises:
       TypeError: if `found` is not what `qrjax.changes` returns, or `ax` not three Axes.
@@ -59,7 +71,7 @@ def changes(found: Changes, *, kernel: str | None = None, ax: Any = None) -> Any
     """
     if not isinstance(found, Changes):
         raise TypeError(f"`found` must be what qrjax.changes(record, params) returns, got {received(found)}")
-    rows = [row for row in found if row.weights]
+    rows = [found[path] for path in in_order([row.path for row in found if row.weights])]
     shown = _kernel(found, rows, kernel)
     panels = _panels(ax, len(rows), found)
     _shares(panels[0], rows)
@@ -80,23 +92,30 @@ def _kernel(found: Changes, rows: Sequence[Change], path: str | None) -> Change:
     return max(kernels, key=lambda row: row.rms_change)
 
 
-def _panels(ax: Any, count: int, found: Changes) -> tuple[Axes, ...]:
+def _panels(ax: Any, count: int, found: Changes) -> Panels:
     axes_type = required().axes.Axes
     if ax is None:
-        import matplotlib.pyplot as plt
-
-        height = min(max(LEAST, 1.2 + BAR * count), TALLEST)
-        figure, made = plt.subplots(1, 3, figsize=(13, height), width_ratios=(1, 1, 1.5), layout="constrained")
-        total = found.total
-        figure.suptitle(
-            f"{total.changed:,} of {total.weights:,} weights ({total.changed_percent:.1f} %) moved by more than "
-            f"{found.threshold:g}", x=0.01, horizontalalignment="left", fontsize="medium",
-        )  # fmt: skip
-        return tuple(made)
-    panels = tuple(ax) if np.iterable(ax) else (ax,)
+        return _figure(count, found)
+    panels = Panels(ax if np.iterable(ax) else (ax,))
     if len(panels) != 3 or not all(isinstance(axes, axes_type) for axes in panels):
         raise TypeError(f"`ax` must be three of matplotlib's Axes, got {ax!r}; None makes a figure")
     return panels
+
+
+def _figure(count: int, found: Changes) -> Panels:
+    """Bars over the whole height, and a heat map that does not grow with their number."""
+    import matplotlib.pyplot as plt
+
+    height = min(max(LEAST, 1.2 + BAR * count), TALLEST)
+    figure = plt.figure(figsize=(13, height), layout="constrained")
+    parts = (height,) if height <= HEAT else (HEAT, height - HEAT)
+    grid = figure.add_gridspec(len(parts), 3, width_ratios=(1, 1, 1.5), height_ratios=parts)
+    total = found.total
+    figure.suptitle(
+        f"{total.changed:,} of {total.weights:,} weights ({total.changed_percent:.1f} %) moved by more than "
+        f"{found.threshold:g}", x=0.01, horizontalalignment="left", fontsize="medium",
+    )  # fmt: skip
+    return Panels(figure.add_subplot(part) for part in (grid[:, 0], grid[:, 1], grid[0, 2]))
 
 
 def _shares(axes: Axes, rows: Sequence[Change]) -> None:
@@ -105,13 +124,12 @@ def _shares(axes: Axes, rows: Sequence[Change]) -> None:
     sleeping = np.array([row.sleeping_percent for row in rows])
     broken = 100 - changed - sleeping
     axes.barh(places, changed, color=CHANGED, label="changed")
-    axes.barh(places, sleeping, left=changed, color=ASLEEP, label="sleeping")
+    axes.barh(places, sleeping, left=changed, color=muted(axes, ASLEEP), label="sleeping")
     if broken.max() > 1e-9:
-        axes.barh(places, broken, left=changed + sleeping, color="#D55E00", label="NaN or infinite")
+        axes.barh(places, broken, left=changed + sleeping, color=BROKEN, label="NaN or infinite")
     axes.set(xlim=(0, 100), xlabel="weights, %")
-    axes.set_yticks(places, [shortened(row.path) for row in rows], fontsize="small")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, frameon=False, fontsize="small", borderaxespad=0.2)
-    _plain(axes, len(rows))
+    _plain(axes, [row.path for row in rows])
+    legend_above(axes, axes.get_legend_handles_labels()[0], columns=3)
 
 
 def _sizes(axes: Axes, rows: Sequence[Change]) -> None:
@@ -122,19 +140,24 @@ def _sizes(axes: Axes, rows: Sequence[Change]) -> None:
     low = 10.0 ** math.floor(math.log10(sizes[moved].min()) - 0.3) if moved.any() else 1e-3
     high = max(10 * low, 10.0 ** math.ceil(math.log10(sizes.max()))) if moved.any() else 1.0
     axes.barh(places[moved], sizes[moved] - low, left=low, color=CHANGED)
+    size = SMALLER[text_size(axes)]
     for place in places[~moved]:
-        axes.text(low, place, " no change", verticalalignment="center", color=GREY, fontsize="small")
+        axes.text(low, place, " no change", verticalalignment="center", color=muted(axes), fontsize=size)
     axes.set(xscale="log", xlim=(low, high), xlabel="root-mean-square |Δ| (log scale)")
     axes.xaxis.set_minor_formatter("")  # between decades numbers would overlap
-    axes.set_yticks(places, [""] * len(rows))
-    _plain(axes, len(rows))
+    _plain(axes, [""] * len(rows))
 
 
-def _plain(axes: Axes, count: int) -> None:
-    axes.set_ylim(count - 0.4, -0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="x", alpha=0.3, linewidth=0.5)
-    axes.set_axisbelow(True)
+def _plain(axes: Axes, names: Sequence[str]) -> None:
+    """A place for every bar, and names at as many as have room."""
+    axes.set_ylim(max(len(names), FEW) - 0.4, -0.6)
+    plain(axes, "x")
+    titled(axes, "")
+    width, height = inches(axes)
+    size = SMALLER[SMALLER[text_size(axes)] if len(names) * SMALL > height and wide(axes) else text_size(axes)]
+    every = math.ceil(max(len(names), FEW) * LINE / height)
+    shown = [shortened(name, LONG if width > 2.4 else SHORT) for name in names[::every]]
+    axes.set_yticks(range(0, len(names), every), shown, fontsize=size)
 
 
 def _heat(axes: Axes, found: Changes, row: Change) -> None:
@@ -148,12 +171,13 @@ def _heat(axes: Axes, found: Changes, row: Change) -> None:
         top = float(awake.max())
         # A decade at least, so that nearly equal changes look it.
         colors["norm"] = LogNorm(float(np.clip(awake.min(), top / 1e4, top / 10)), top)
-    axes.set_facecolor(ASLEEP)
+    axes.set_facecolor(muted(axes, ASLEEP))
     image = axes.imshow(awake, **colors)
     if awake.count():
-        axes.figure.colorbar(image, ax=axes, label="|Δ| (log scale); grey: sleeping")
+        color_scale(axes, image, "|Δ| (log scale); grey: sleeping")
     shape = " x ".join(map(str, row.shape or ()))
-    axes.set(title=f"|Δ| of {row.path}, {shape}", xlabel="output", ylabel="input of an output")
+    axes.set(xlabel="output", ylabel="input of an output")
+    titled(axes, f"|Δ| of {row.path}, {shape}")
     axes.set_xlim(-0.5, cells.shape[1] - 0.5)
     _number(axes, distance.shape, cells.shape)
 
@@ -161,8 +185,9 @@ def _heat(axes: Axes, found: Changes, row: Change) -> None:
 def _number(axes: Axes, shape: tuple[int, ...], cells: tuple[int, ...]) -> None:
     """Ticks count weights, not cells."""
     whole = (math.prod(shape[:-1]), shape[-1])
-    for axis, n, m in ((axes.yaxis, whole[0], cells[0]), (axes.xaxis, whole[1], cells[1])):
-        ticks = np.unique(np.linspace(0, n - 1, min(n, 6)).round().astype(int))
+    width, height = inches(axes)
+    for axis, n, m, room in ((axes.yaxis, whole[0], cells[0], height), (axes.xaxis, whole[1], cells[1], width)):
+        ticks = np.unique(np.linspace(0, n - 1, min(n, 6 if room > 1.5 else 3)).round().astype(int))
         axis.set_ticks(ticks * m / n, [f"{t:,}" for t in ticks])
 
 

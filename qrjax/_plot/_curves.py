@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._interpreter._report import Report, Row
+from qrjax._plot._styles import BLUE, TEXT, VERMILION
 
 Floats = NDArray[np.float64]
 
@@ -25,10 +26,9 @@ class Look(NamedTuple):
     layer: int  # what lies above what
 
 
-# From Okabe and Ito's palette for all kinds of color vision, in three lightnesses.
-PREDICTED = Look("#000000", "-", ".", "_", 1.0, 3)
-MEASURED = Look("#0072B2", "", "o", "s", 0.75, 4)
-DEFAULT = Look("#D55E00", "--", "v", "^", 0.75, 2)
+PREDICTED = Look(TEXT, "-", ".", "_", 1.0, 3)
+MEASURED = Look(BLUE, "", "o", "s", 0.75, 4)
+DEFAULT = Look(VERMILION, "--", "v", "^", 0.75, 2)
 
 
 class Curve(NamedTuple):
@@ -36,6 +36,7 @@ class Curve(NamedTuple):
 
     name: str
     word: str  # the name in a sentence
+    short: str  # the name in a small legend
     look: Look
     mean: Floats
     variance: Floats
@@ -48,13 +49,15 @@ def curves(report: Report, default: Report | None) -> list[Curve]:
     Raises:
       ValueError: if no row of `default` is one of `report`.
     """
-    found = [_curve("predicted", "predicted", PREDICTED, report.rows, measured=False)]
+    found = [_curve("predicted", "predicted", "predicted", PREDICTED, report.rows, measured=False)]
     if report.measured:
-        found.append(_curve("measured on a batch", "measured", MEASURED, report.rows, measured=True))
+        found.append(_curve("measured on a batch", "measured", "measured", MEASURED, report.rows, measured=True))
     if default is not None:
         how = "measured" if default.measured else "predicted"
         rows = _aligned(report, default)
-        found.append(_curve(f"default initialization, {how}", "by default", DEFAULT, rows, measured=default.measured))
+        found.append(
+            _curve(f"default initialization, {how}", "by default", "default", DEFAULT, rows, measured=default.measured)
+        )
     return found
 
 
@@ -64,10 +67,12 @@ def summary(curves: Sequence[Curve]) -> str:
     return f"The signal through depth: at the end its variance is {last}"
 
 
-def _curve(name: str, word: str, look: Look, rows: Sequence[Row | None], *, measured: bool) -> Curve:
+def _curve(
+    name: str, word: str, short: str, look: Look, rows: Sequence[Row | None], *, measured: bool
+) -> Curve:  # fmt: skip
     pairs = [_moments(row, measured) for row in rows]
     numbers = np.array([(math.nan, math.nan) if p is None else p for p in pairs], np.float64).reshape(-1, 2)
-    return Curve(name, word, look, numbers[:, 0], numbers[:, 1], np.array([p is not None for p in pairs], bool))
+    return Curve(name, word, short, look, numbers[:, 0], numbers[:, 1], np.array([p is not None for p in pairs], bool))
 
 
 def _moments(row: Row | None, measured: bool) -> tuple[float, float] | None:

@@ -16,9 +16,12 @@ from qrjax._initializers._initializer import Initializer
 from qrjax._initializers._orthogonal import Orthogonal
 from qrjax._initializers._specification import Specification
 from qrjax._plot._arrays import Floats
-from qrjax._plot._axes import entry, legend_along, panel, plain, titled
+from qrjax._plot._axes import entry, panel, plain, titled, wide
 from qrjax._plot._binomial import central_interval
+from qrjax._plot._colors import ink
 from qrjax._plot._laws import NAMES, densities, probabilities
+from qrjax._plot._legend import legend
+from qrjax._plot._styles import BLUE, VERMILION
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,7 +30,8 @@ CONFIDENCE = 0.95
 MOST_BINS = 1000
 # Standard deviations on a side without a bound; more where there are weights.
 FAR = 3.0
-BARS, OUTLINE, DENSITY, BAND = "#CFE6F5", "#0072B2", "#000000", "#D55E00"
+# How much of the outline's color fills the bars.
+FILL = 0.2
 
 
 def density(init: Initializer, key: jax.Array, shape: Sequence[int], *, bins: int = 40, ax: Axes | None = None) -> Axes:
@@ -70,7 +74,7 @@ def density(init: Initializer, key: jax.Array, shape: Sequence[int], *, bins: in
     axes.set(xlabel="weight", ylabel="density, per unit of weight", ylim=(0, None))
     plain(axes, "y")
     titled(axes, _title(init, specification.shape, weights.size))
-    legend_along(axes, axes.get_legend_handles_labels()[0], above=True)
+    legend(axes, axes.get_legend_handles_labels()[0], own=ax is None, corners=False)
     return axes
 
 
@@ -131,20 +135,22 @@ def _draw(axes: Axes, specification: Specification, weights: Floats, edges: Floa
     counts = np.histogram(weights, edges)[0]
     chances = probabilities(law, _standardized(specification, edges))
     limits = np.array([central_interval(n, chance, CONFIDENCE) for chance in chances.tolist()], np.float64)
-    spread = f"weights: their counts scatter {scatter(counts, chances, n):.2f} times as much as by chance"
-    between = f"{100 * CONFIDENCE:g} % of counts lie between these by chance (independent weights)"
-    axes.bar(edges[:-1], counts / (n * widths), widths, align="edge", color=BARS)
-    _steps(axes, counts / (n * widths), edges, spread, color=OUTLINE, linewidth=1.6)
+    spread, between, declared = "weights", f"{100 * CONFIDENCE:g} % by chance", "declared"
+    if wide(axes):
+        spread += f": their counts scatter {scatter(counts, chances, n):.2f} times as much as by chance"
+        between = f"{100 * CONFIDENCE:g} % of counts lie between these by chance (independent weights)"
+        declared += f": {NAMES[type(law)]}, standard deviation {specification.stddev:.3g}"
+    axes.bar(edges[:-1], counts / (n * widths), widths, align="edge", color=BLUE, alpha=FILL, linewidth=0)
+    _steps(axes, counts / (n * widths), edges, spread, color=BLUE, linewidth=1.6)
     for side, label in zip(limits.T, (between, None), strict=True):
-        _steps(axes, side / (n * widths), edges, label, color=BAND, linewidth=1.2, linestyle=(0, (2, 1)))
+        _steps(axes, side / (n * widths), edges, label, color=VERMILION, linewidth=1.2, linestyle=(0, (2, 1)))
     x = np.linspace(edges[0], edges[-1], 1001)
     y = densities(law, _standardized(specification, x)) / specification.scaling.scale
-    declared = f"declared: {NAMES[type(law)]}, standard deviation {specification.stddev:.3g}"
-    axes.plot(x, y, color=DENSITY, linewidth=1.5, label=entry(axes, declared, "small"))
+    axes.plot(x, y, color=ink(axes), linewidth=1.5, label=entry(axes, declared))
 
 
 def _steps(axes: Axes, heights: Floats, edges: Floats, label: str | None, **look: Any) -> None:
-    text = None if label is None else entry(axes, label, "small")
+    text = None if label is None else entry(axes, label)
     axes.stairs(heights, edges, baseline=None, label=text, **look)
 
 

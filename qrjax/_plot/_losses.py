@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from qrjax._plot._arrays import Floats, real, shown
-from qrjax._plot._axes import entry, panel, plain, titled
-from qrjax._plot._seeds import labelled, number, runs, whole
+from qrjax._plot._axes import entry, marker_size, panel, plain, titled
+from qrjax._plot._legend import legend
+from qrjax._plot._seeds import diverged, labelled, number, runs, whole
 from qrjax._plot._styles import Style, styled
 from qrjax._terminal._names import choice
 
@@ -26,6 +27,8 @@ WIDE = 10.0
 MARKED = 16
 # Names that color, lightness and line tell apart; of more, some steps are marked as well.
 FEW, MARKERS = 3, 8
+# Names whose bands can be told apart; of more they would be a fog.
+BANDED = 7
 
 
 def losses(
@@ -34,8 +37,11 @@ def losses(
 ) -> Axes:  # fmt: skip
     """Draws the mean over seeds of a loss, or of anything else that training changes, and a band around it.
 
-    A seed that has a NaN or infinity anywhere has diverged: it is left out of the mean and of the band at all steps, as
-    it would bend them where it ends, and the legend counts it.
+    Of more than seven names there are only the means, as the bands would hide each other.
+
+    A seed that ends with a NaN or infinity has diverged: it is left out of the mean and of the band at all steps, as it
+    would bend them where it ends, and is a thin line as far as it comes, with a cross at its end. A NaN or infinity
+    before is a gap: there mean and band are those of the other seeds. The legend counts both.
 
     Args:
       curves: names and arrays of (seeds, steps). The numbers of seeds may differ, those of steps not.
@@ -70,17 +76,19 @@ def losses(
     choice("band", band, tuple(BANDS))
     scale = yscale or _scale([whole(table) for table in tables.values()])
     axes = panel(ax)
-    for place, ((name, table), style) in enumerate(zip(tables.items(), styled(tables).values(), strict=True)):
-        look = _look(style, len(steps), place, len(tables))
-        look["label"] = entry(axes, labelled(name, table), "medium")
-        _draw(axes, steps, whole(table), look, band, scale)
+    styles = styled(tables, axes)
+    for place, (name, table) in enumerate(tables.items()):
+        look = _look(styles[name], len(steps), place, len(tables)) | {"markersize": marker_size(axes)}
+        look["label"] = entry(axes, labelled(name, table))
+        _draw(axes, steps, whole(table), look, band if len(tables) <= BANDED else None, scale)
     axes.set(yscale=scale, xlabel=xlabel, ylabel=ylabel)
+    _draw_diverged(axes, steps, tables, styles)
     axes.grid(which="minor", alpha=0.3, linewidth=0.5)
     plain(axes)
     if x is None:
         axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     titled(axes, _title(tables, band))
-    axes.legend(framealpha=0.8, edgecolor="none", handlelength=3.5)
+    legend(axes, axes.get_legend_handles_labels()[0], own=ax is None)
     return axes
 
 
@@ -96,7 +104,7 @@ def _steps(x: Any, count: int) -> Floats:
 
 
 def _scale(tables: Sequence[Floats]) -> Scale:
-    values = np.concatenate([table.ravel() for table in tables])
+    values = np.concatenate([table[np.isfinite(table)] for table in tables])
     return "log" if values.size and values.min() > 0 and values.max() > WIDE * values.min() else "linear"
 
 
@@ -105,25 +113,39 @@ def _look(style: Style, steps: int, place: int, names: int) -> dict[str, Any]:
     if steps >= MARKED and names <= FEW:
         return look
     apart = 1 if steps < MARKED else steps // MARKERS
-    return look | {"marker": style.marker, "markersize": 5, "markevery": (place * apart // names, apart)}
+    return look | {"marker": style.marker, "markevery": (place * apart // names, apart)}
 
 
-def _draw(axes: Axes, steps: Floats, table: Floats, look: dict[str, Any], band: Band, scale: Scale) -> None:
-    if len(table) > 1:
-        axes.fill_between(steps, *_band(table, band, scale), color=look["color"], alpha=0.15, linewidth=0)
-    # Where all seeds diverged, only the legend has something to say.
-    axes.plot(steps, table.mean(0) if len(table) else np.full_like(steps, np.nan), **look)
+def _draw(axes: Axes, steps: Floats, table: Floats, look: dict[str, Any], band: Band | None, scale: Scale) -> None:
+    seeds = np.ma.masked_invalid(table)
+    if len(table) > 1 and band:
+        axes.fill_between(steps, *_band(seeds, band, scale), color=look["color"], alpha=0.15, linewidth=0)
+    axes.plot(steps, seeds.mean(0).filled(np.nan) if len(table) else np.full_like(steps, np.nan), **look)
 
 
-def _band(table: Floats, band: Band, scale: Scale) -> tuple[Floats, Floats]:
-    low, high = table.min(0), table.max(0)
+def _draw_diverged(axes: Axes, steps: Floats, tables: Mapping[str, Floats], styles: Mapping[str, Style]) -> None:
+    """As far as they come, within the limits that the others have given the Axes."""
+    limits = axes.get_ylim() if any(len(whole(table)) for table in tables.values()) else None
+    for name, table in tables.items():
+        for seed in diverged(table):
+            if np.isfinite(seed).any():
+                end = int(np.flatnonzero(np.isfinite(seed))[-1])
+                look: dict[str, Any] = {"color": styles[name].color, "linestyle": styles[name].line}
+                axes.plot(steps, seed, linewidth=0.7, alpha=0.7, marker="x", markevery=[end], **look)
+    if limits:
+        axes.set_ylim(limits)
+
+
+def _band(seeds: Any, band: Band, scale: Scale) -> tuple[Floats, Floats]:
+    low, high = seeds.min(0).filled(np.nan), seeds.max(0).filled(np.nan)
     if band == "range":
         return low, high
-    mean, deviation = table.mean(0), table.std(0, ddof=1)
+    mean, deviation = seeds.mean(0).filled(np.nan), seeds.std(0, ddof=1).filled(np.nan)
     reaches_zero = (mean <= deviation) & (scale == "log")
     return np.where(reaches_zero, low, mean - deviation), mean + deviation
 
 
 def _title(tables: Mapping[str, Floats], band: Band) -> str:
     seeds = number(tables)
-    return "One seed" if seeds == "1 seed" else f"Mean and {BANDS[band]} of {seeds}"
+    banded = f" and {BANDS[band]}" if len(tables) <= BANDED else ""
+    return "One seed" if seeds == "1 seed" else f"Mean{banded} of {seeds}"

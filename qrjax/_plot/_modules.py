@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from qrjax._interpreter._report import Row
+from qrjax._terminal._abbreviations import shortened
 
 # A network of fewer parts says too little by their names, so it is named by the parts of its parts.
 PARTS = 4
 # Characters of a name; its end tells more than its start.
-LETTERS = 18
+LETTERS = 20
+OUTPUT = "output"
 
 
 class Group(NamedTuple):
@@ -40,7 +42,7 @@ def groups(rows: Sequence[Row]) -> list[Group]:
 def _part(path: str, depth: int) -> str:
     """The first components of a path, with the number of the layer if it is one of a stack."""
     if not path:
-        return "output"
+        return OUTPUT
     kept, rest = path.split("/")[:depth], path.split("/")[depth:]
     layer = rest[-1].partition("[") if rest else ("", "", "")
     return "/".join(kept) + layer[1] + layer[2]
@@ -64,6 +66,9 @@ def legible(groups: Sequence[Group], distance: float) -> list[Group]:
     return sorted(chosen, key=lambda g: g.start)
 
 
-def shortened(name: str) -> str:
-    """The name, or its end after an ellipsis."""
-    return name if len(name) <= LETTERS else "…" + name[1 - LETTERS :]
+def labels(names: Sequence[str]) -> list[str]:
+    """The names for an axis, without the modules around all of them, and not too long."""
+    steps = [name.split("/")[:-1] for name in names if name != OUTPUT]
+    shared = itertools.takewhile(lambda step: len(set(step)) == 1, zip(*steps, strict=False))
+    around = len(list(shared)) if len(steps) > 1 else 0
+    return [name if name == OUTPUT else shortened("/".join(name.split("/")[around:]), LETTERS) for name in names]

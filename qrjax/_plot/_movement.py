@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qrjax._plot._arrays import Floats
-from qrjax._plot._axes import entry, panel, plain, titled
+from qrjax._plot._axes import entry, marker_size, panel, plain, titled
+from qrjax._plot._colors import ink, is_dark
+from qrjax._plot._legend import legend
 from qrjax._plot._styles import styled
+from qrjax._terminal._abbreviations import in_order
 from qrjax._tracking._changes import Change, Changes
 
 if TYPE_CHECKING:
@@ -19,12 +22,14 @@ if TYPE_CHECKING:
 # Layers with a line of their own look and an entry in the legend; of more, three entries along the colors.
 NAMED = 7
 TOTAL = "all weights"
+# The part of the color map that is seen on a dark ground, and on a light one.
+LIGHT, DARK = (0.2, 1.0), (0.0, 0.9)
 
 
 def movement(found: Mapping[Any, Changes], *, ax: Axes | None = None) -> Axes:
     """Draws the root-mean-square distance of each layer from its initial weights against the steps of training.
 
-    A layer's variables count together, weight by weight; the black line is all of them. On the logarithmic axis a
+    A layer's variables count together, weight by weight; the thick line is all of them. On the logarithmic axis a
     layer's line begins where it first moved.
 
     Args:
@@ -50,9 +55,9 @@ def movement(found: Mapping[Any, Changes], *, ax: Axes | None = None) -> Axes:
     """
     steps, lines = _lines(found)
     axes = panel(ax)
-    for (name, line), look in zip(lines.items(), _looks(list(lines)), strict=True):
+    for (name, line), look in zip(lines.items(), _looks(list(lines), axes), strict=True):
         if look["label"]:
-            look["label"] = entry(axes, look["label"], "medium")
+            look["label"] = entry(axes, look["label"])
         axes.plot(steps, np.where(line > 0, line, np.nan), **look)
         if name == TOTAL:
             axes.lines[-1].set_zorder(3)
@@ -62,7 +67,7 @@ def movement(found: Mapping[Any, Changes], *, ax: Axes | None = None) -> Axes:
     axes.grid(which="minor", alpha=0.3, linewidth=0.5)
     plain(axes)
     titled(axes, "Movement from the initial weights")
-    axes.legend(framealpha=0.8, edgecolor="none", handlelength=3.5)
+    legend(axes, axes.get_legend_handles_labels()[0], own=ax is None)
     return axes
 
 
@@ -71,7 +76,7 @@ def layers(found: Changes) -> dict[str, float]:
     groups: dict[str, list[Change]] = {}
     for row in found:
         groups.setdefault(row.path.rpartition("/")[0] or row.path, []).append(row)
-    return {name: _together(rows) for name, rows in groups.items()} | {TOTAL: found.total.rms_change}
+    return {name: _together(groups[name]) for name in in_order(list(groups))} | {TOTAL: found.total.rms_change}
 
 
 def _together(rows: Sequence[Change]) -> float:
@@ -97,23 +102,24 @@ def _lines(found: Any) -> tuple[Floats, dict[str, Floats]]:
     return steps[order], {name: np.array([rows[i][name] for i in order]) for name in rows[0]}
 
 
-def _looks(names: Sequence[str]) -> list[dict[str, Any]]:
+def _looks(names: Sequence[str], axes: Axes) -> list[dict[str, Any]]:
     """Color, line and entry in the legend of each, the last being the total."""
     import matplotlib
 
     looks: list[dict[str, Any]]
     count = len(names) - 1
     if count < NAMED:
-        styles = styled(["", *names[:-1]]).values()
+        styles = styled(["", *names[:-1]], axes).values()
         looks = [
-            {"color": s.color, "linestyle": s.line, "marker": s.marker, "markersize": 4, "label": name}
+            {"color": s.color, "linestyle": s.line, "marker": s.marker, "markersize": marker_size(axes), "label": name}
             for s, name in zip(list(styles)[1:], names[:-1], strict=True)
         ]
     else:
-        colors = matplotlib.colormaps["viridis"](np.linspace(0, 0.95, count))
+        colors = matplotlib.colormaps["viridis"](np.linspace(*(LIGHT if is_dark(axes) else DARK), count))
         told = {0, count // 2, count - 1}
+        labels = [name if i in told else None for i, name in enumerate(names[:-1])]
         looks = [
-            {"color": color, "linewidth": 1.0, "marker": ".", "label": name if i in told else None}
-            for i, (color, name) in enumerate(zip(colors, names[:-1], strict=True))
+            {"color": color, "linewidth": 1.0, "marker": ".", "label": label}
+            for color, label in zip(colors, labels, strict=True)
         ]
-    return [*looks, {"color": "black", "linewidth": 2.0, "label": names[-1]}]
+    return [*looks, {"color": ink(axes), "linewidth": 2.0, "label": names[-1]}]

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._interpreter._report import Report
+from qrjax._plot._axes import marker_size, wide
+from qrjax._plot._colors import muted
 from qrjax._plot._curves import Curve, Floats
+from qrjax._plot._styles import seen
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Moment = Callable[[Curve], Floats]
+
+class Quantity(NamedTuple):
+    """What one panel shows."""
+
+    axis: Callable[[Axes, Sequence[Curve], float], None]
+    values: Callable[[Curve], Floats]
+
 
 # Moments this many times above or below the target are as good as infinite or zero, and would flatten the rest.
 REACH = 1e36
-GREY = "#555555"
 # Markers on the edge, in the color of their curve.
 OUTSIDE = {"v": "on the edge: zero, or below", "^": "on the edge: above", "x": "on the edge: not a number"}
 OUTSIDE_ID = "outside"
@@ -33,11 +42,11 @@ def variance_axis(axes: Axes, curves: Sequence[Curve], target: float) -> None:
     if any((outside(curve.variance, *limits) == "v").any() for curve in curves):
         low /= 10  # what is on the edge stays apart from what is on the axis
     axes.set(yscale="log", ylim=(low, high), ylabel="variance of the output\n(log scale)")
-    axes.axhline(target, color=GREY, linestyle=":", zorder=1)
-    for text, height, aligned in (("← exploding", 1, "top"), ("vanishing →", 0, "bottom")):
+    axes.axhline(target, color=muted(axes), linestyle=":", zorder=1)
+    for text, height, aligned in (("← exploding", 1, "top"), ("vanishing →", 0, "bottom")) if wide(axes) else ():
         axes.annotate(
             text, (1.008, height), xycoords="axes fraction", verticalalignment=aligned,
-            rotation=-90, color=GREY, fontsize="small",
+            rotation=-90, color=muted(axes), fontsize="small",
         )  # fmt: skip
 
 
@@ -52,18 +61,27 @@ def mean_axis(axes: Axes, curves: Sequence[Curve], target: float) -> None:
         axes.yaxis.get_major_locator().set_params(numticks=5)  # type: ignore[call-arg]
         label, limit = f"{label}\n(log beyond ±{unit:.3g})", 3 * limit
     axes.set(ylim=(-limit, limit), ylabel=label)
-    axes.axhline(0, color=GREY, linestyle=":", zorder=1)
+    axes.axhline(0, color=muted(axes), linestyle=":", zorder=1)
 
 
-def draw(axes: Axes, report: Report, curves: Sequence[Curve], moment: Moment) -> None:
+VARIANCE = Quantity(variance_axis, operator.attrgetter("variance"))
+MEAN = Quantity(mean_axis, operator.attrgetter("mean"))
+
+
+def quantities(report: Report) -> tuple[Quantity, Quantity]:  # noqa: ARG001
+    """Those of the upper panel and of the lower one."""
+    return VARIANCE, MEAN
+
+
+def draw(axes: Axes, report: Report, curves: Sequence[Curve], quantity: Quantity) -> None:
     """The curves: lines through the outputs of weights, filled markers on them, open ones for modules."""
     weights = np.array([row.gain is not None for row in report], bool)
     for curve in curves:
-        values = np.clip(moment(curve), *axes.get_ylim())
-        where = outside(moment(curve), *axes.get_ylim())
+        values = np.clip(quantity.values(curve), *axes.get_ylim())
+        where = outside(quantity.values(curve), *axes.get_ylim())
         if curve.look.line:
             _line(axes, curve, values, weights & np.isfinite(values))
-        _markers(axes, curve, values, weights & (where == ""), curve.look.weight, curve.look.color)
+        _markers(axes, curve, values, weights & (where == ""), curve.look.weight, seen(curve.look.color, axes))
         _markers(axes, curve, values, ~weights & (where == ""), curve.look.module, "none")
         _edge(axes, curve, np.where(np.isfinite(values), values, axes.get_ylim()[0]), where)
 
@@ -74,19 +92,18 @@ def outside(values: Floats, low: float, high: float) -> NDArray[np.str_]:
 
 
 def _line(axes: Axes, curve: Curve, values: Floats, which: NDArray[np.bool_]) -> None:
-    depth = np.flatnonzero(which)
-    style: dict[str, Any] = {"color": curve.look.color, "linestyle": curve.look.line, "zorder": curve.look.layer}
-    axes.plot(depth, values[which], linewidth=1.3, **style)
+    style: dict[str, Any] = {"color": seen(curve.look.color, axes), "zorder": curve.look.layer}
+    axes.plot(np.flatnonzero(which), values[which], linestyle=curve.look.line, linewidth=1.3, **style)
 
 
 def _markers(axes: Axes, curve: Curve, values: Floats, which: NDArray[np.bool_], marker: str, face: str) -> None:
-    size = curve.look.size * float(np.clip(40 / math.sqrt(len(values) or 1), 2.0, 6.0))
-    style: dict[str, Any] = {"color": curve.look.color, "markerfacecolor": face, "zorder": curve.look.layer}
+    size = curve.look.size * marker_size(axes) * float(np.clip(9 / math.sqrt(len(values) or 1), 0.45, 1.3))
+    style: dict[str, Any] = {"color": seen(curve.look.color, axes), "markerfacecolor": face, "zorder": curve.look.layer}
     axes.plot(np.flatnonzero(which), values[which], marker, markersize=size, markeredgewidth=0.9, **style)
 
 
 def _edge(axes: Axes, curve: Curve, values: Floats, where: NDArray[np.str_]) -> None:
-    style: dict[str, Any] = {"color": curve.look.color, "linestyle": "", "markersize": 6, "gid": OUTSIDE_ID}
+    style: dict[str, Any] = {"color": seen(curve.look.color, axes), "linestyle": "", "markersize": 6, "gid": OUTSIDE_ID}
     for marker in OUTSIDE:
         which = curve.present & (where == marker)
         if which.any():

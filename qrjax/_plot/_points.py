@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qrjax._plot._arrays import Floats, real
-from qrjax._plot._axes import panel, titled
-from qrjax._plot._styles import STYLES
+from qrjax._plot._axes import inches, marker_size, panel, titled
+from qrjax._plot._colors import muted
+from qrjax._plot._styles import BLUE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LABELS = ("dimension 1", "dimension 2")
+# Inches of a new figure.
+SIZE = (5.4, 5.6)
 # More lines than these are a surface.
 FINEST = 256
 
@@ -52,11 +55,11 @@ def points(
     found = _checked(points)
     names = _labels(labels)
     cells = None if grid is None else _grid(grid)
-    axes = panel(ax, (5.4, 5.6))
+    axes = panel(ax, SIZE)
     if cells is not None:
         _lines(axes, cells)
-    size = float(np.clip(80 / np.sqrt(len(found)), 1.2, 5))
-    axes.plot(*found.T, "o", color=STYLES[1].color, markersize=size, markeredgewidth=0, clip_on=False, zorder=3)
+    size = float(np.clip(20 * min(inches(axes)) / np.sqrt(len(found)), 1.0, marker_size(axes)))
+    axes.plot(*found.T, "o", color=BLUE, markersize=size, markeredgewidth=0, clip_on=False, zorder=3)
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel=names[0], ylabel=names[1])
     titled(axes, _title(found, cells))
     return axes
@@ -98,7 +101,7 @@ def _grid(grid: Any) -> tuple[int, int]:
 def _lines(axes: Axes, cells: tuple[int, int]) -> None:
     for draw, n in zip((axes.axvline, axes.axhline), cells, strict=True):
         for j in range(1, n):
-            draw(j / n, color="#777777", linewidth=0.6, zorder=1)
+            draw(j / n, color=muted(axes), linewidth=0.6, zorder=1)
 
 
 def _title(found: Floats, cells: tuple[int, int] | None) -> str:

@@ -32,14 +32,22 @@ def runs(name: str, given: Any, columns: str) -> dict[str, Floats]:
 
 
 def whole(table: Floats) -> Floats:
-    """The rows of the seeds that did not diverge: finite from the first column to the last."""
-    return table[np.isfinite(table).all(1)]
+    """The rows of the seeds that did not diverge: those of which the last value is a number."""
+    return table[np.isfinite(table[:, -1])]
+
+
+def diverged(table: Floats) -> Floats:
+    """The other rows, with NaN for infinities."""
+    rows = table[~np.isfinite(table[:, -1])]
+    return np.where(np.isfinite(rows), rows, np.nan)
 
 
 def labelled(name: str, table: Floats) -> str:
-    """The name, with the number of seeds that diverged if some did."""
-    seeds, kept = len(table), len(whole(table))
-    return name if kept == seeds else f"{name} ({seeds - kept} of {seeds} seeds diverged)"
+    """The name, with the numbers of seeds that diverged and of those that have no number somewhere before."""
+    lost, gaps = len(diverged(table)), int((~np.isfinite(whole(table))).any(1).sum())
+    notes = [f"{lost} of {len(table)} seeds diverged"] * (lost > 0)
+    notes += [f"{gaps} of {len(table)} seeds {'has' if gaps == 1 else 'have'} gaps"] * (gaps > 0)
+    return f"{name} ({', '.join(notes)})" if notes else name
 
 
 def number(tables: Mapping[str, Floats]) -> str:

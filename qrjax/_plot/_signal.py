@@ -2,32 +2,38 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from qrjax._interpreter._report import Report
+from qrjax._plot._axes import SMALLER, Panels, inches, plain, text_size, titled
+from qrjax._plot._colors import ink
 from qrjax._plot._curves import Curve, curves, summary
-from qrjax._plot._legend import legend
+from qrjax._plot._legend import legend, legend_above
+from qrjax._plot._marks import entries
 from qrjax._plot._matplotlib import required
-from qrjax._plot._modules import groups, legible, shortened
-from qrjax._plot._panel import draw, mean_axis, variance_axis
+from qrjax._plot._modules import groups, labels, legible
+from qrjax._plot._panel import draw, quantities
 from qrjax._terminal._received import received
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOMENTS = (
-    (variance_axis, operator.attrgetter("variance")),
-    (mean_axis, operator.attrgetter("mean")),
-)
 # Inches between the names of two modules.
 SPACE = 0.19
 # More modules than these are not shaded: stripes would hide the curves.
 STRIPES = 40
 
 
-def signal(report: Report, *, default: Report | None = None, ax: Any = None) -> Any:
+@overload
+def signal(report: Report, *, default: Report | None = None, ax: Axes) -> Axes: ...
+
+
+@overload
+def signal(report: Report, *, default: Report | None = None, ax: Iterable[Axes] | None = None) -> Panels: ...
+
+
+def signal(report: Report, *, default: Report | None = None, ax: Any = None) -> Axes | Panels:
     """Draws the variance and the mean of every output against depth.
 
     The upper panel holds the variances, on a logarithmic axis with the weights' target; the lower one the means,
@@ -43,7 +49,8 @@ def signal(report: Report, *, default: Report | None = None, ax: Any = None) -> 
       ax: None for a new figure, a pair of matplotlib's Axes for both panels, or one of them for the variances alone.
 
     Returns:
-      The Axes drawn on: one if `ax` is one, else (variances, means). `.figure.savefig(path)` keeps the picture.
+      The Axes (variances, means), or where `ax` is one of them, that one. `.figure.savefig(path)` keeps the picture
+      in either case.
 
     Raises:
       TypeError: if `report` or `default` is no report, or `ax` no Axes.
@@ -58,7 +65,7 @@ def signal(report: Report, *, default: Report | None = None, ax: Any = None) -> 
       >>> default = qrjax.analyze(network, x, weights="module")
       >>> variances, means = qrjax.plot.signal(qrjax.analyze(network, x), default=default)
       >>> variances.get_yscale(), [text.get_text() for text in variances.get_legend().get_texts()][:2]
-      ('log', ['predicted', 'default initialization, predicted'])
+      ('log', ['predicted: weights, modules', 'default initialization, predicted: weights, modules'])
     """
     _check(report, "report")
     if default is not None:
@@ -67,12 +74,16 @@ def signal(report: Report, *, default: Report | None = None, ax: Any = None) -> 
         raise ValueError("`report` has no rows to draw; pass what qrjax.analyze(module, x) returns")
     found = curves(report, default)
     panels = _panels(ax, report, found)
-    for axes, (axis, moment) in zip(panels, MOMENTS, strict=False):
-        axis(axes, found, report.target)
-        draw(axes, report, found, moment)
+    for axes, quantity in zip(panels, quantities(report), strict=False):
+        quantity.axis(axes, found, report.target)
+        draw(axes, report, found, quantity)
     _name_modules(panels, report)
-    legend(panels, report, found)
-    return panels if len(panels) > 1 else panels[0]
+    handles = entries(panels, report, found)
+    if ax is None:
+        legend_above(panels[0], handles)
+    else:
+        legend(panels[0], handles, own=False, corners=False)
+    return panels[0] if ax is panels[0] else panels
 
 
 def _check(report: Any, name: str) -> None:
@@ -83,40 +94,40 @@ def _check(report: Any, name: str) -> None:
         )
 
 
-def _panels(ax: Any, report: Report, found: Sequence[Curve]) -> tuple[Axes, ...]:
+def _panels(ax: Any, report: Report, found: Sequence[Curve]) -> Panels:
     """One panel or two, given or new."""
     axes_type = required().axes.Axes
     if ax is None:
         return _figure(len(report), summary(found))
-    panels = tuple(ax) if isinstance(ax, Iterable) else (ax,)
+    panels = Panels(ax if isinstance(ax, Iterable) else (ax,))
     if len(panels) not in (1, 2) or not all(isinstance(axes, axes_type) for axes in panels):
         raise TypeError(f"`ax` must be one of matplotlib's Axes or a pair of them, got {ax!r}; None makes a figure")
     return panels
 
 
-def _figure(rows: int, title: str) -> tuple[Axes, ...]:
+def _figure(rows: int, title: str) -> Panels:
     import matplotlib.pyplot as plt
 
     width = min(max(8.0, 4 + rows / 16), 14.0)
     figure, panels = plt.subplots(2, 1, sharex=True, figsize=(width, 6), height_ratios=(2.2, 1), layout="constrained")
     figure.suptitle(title, x=0.01, horizontalalignment="left", fontsize="medium")
-    return tuple(panels)
+    return Panels(panels)
 
 
 def _name_modules(panels: Sequence[Axes], report: Report) -> None:
     """Names along the axis, as many as fit, and a shade behind every other module."""
     parts = groups(report.rows)
-    inches = panels[-1].get_window_extent().width / panels[-1].figure.dpi
-    named = legible(parts, SPACE * len(report) / inches)
+    named = legible(parts, SPACE * len(report) / inches(panels[-1])[0])
+    names = labels([group.name for group in named])
     for axes in panels:
-        axes.set(xlim=(-0.8, len(report) - 0.2), xticks=[group.centre for group in named])
-        axes.tick_params(labelbottom=axes is panels[-1])
-        axes.grid(axis="y", alpha=0.3, linewidth=0.5)
-        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_xlim(-0.8, len(report) - 0.2)
+        axes.set_xticks(
+            [group.centre for group in named], names, rotation=45, horizontalalignment="right", rotation_mode="anchor"
+        )
+        plain(axes, "y")
         for group in parts[::2] if len(parts) <= min(STRIPES, len(report) - 1) else ():
-            axes.axvspan(group.start - 0.5, group.stop - 0.5, color="#000000", alpha=0.04, linewidth=0, zorder=0)
+            axes.axvspan(group.start - 0.5, group.stop - 0.5, color=ink(axes), alpha=0.05, linewidth=0, zorder=0)
     panels[-1].set_xlabel("modules, in order of execution")
-    panels[-1].set_xticklabels(
-        [shortened(group.name) for group in named],
-        rotation=45, horizontalalignment="right", rotation_mode="anchor", fontsize="small",
-    )  # fmt: skip
+    for axes in panels:
+        titled(axes, "")
+        axes.tick_params("x", labelsize=SMALLER[text_size(axes)])

@@ -9,7 +9,8 @@ import numpy as np
 
 from qrjax._layouts._effective_rank import effective_rank
 from qrjax._plot._arrays import Floats, matrix, named
-from qrjax._plot._axes import entry, panel, plain, titled
+from qrjax._plot._axes import entry, marker_size, panel, plain, titled, wide
+from qrjax._plot._legend import legend
 from qrjax._plot._styles import styled
 
 if TYPE_CHECKING:
@@ -51,24 +52,34 @@ def spectrum(matrices: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     """
     found = {name: _checked(name, weights) for name, weights in named("matrices", matrices, '{"kernel": w}').items()}
     axes = panel(ax)
-    for place, ((name, kernel), style) in enumerate(zip(found.items(), styled(found).values(), strict=True)):
+    for place, ((name, kernel), style) in enumerate(zip(found.items(), styled(found, axes).values(), strict=True)):
         values = relative(kernel)
         kept = values >= ROUNDING * values[0]
-        label = f"{name}: effective rank {effective_rank(kernel):.1f} of {len(values)}"
+        label = f"{name}: effective rank {effective_rank(kernel):.1f}" + f" of {len(values)}" * wide(axes)
         look: dict[str, Any] = {"color": style.color, "linestyle": style.line, "marker": style.marker}
         apart = max(1, int(kept.sum()) // MARKERS)
-        axes.plot(
-            _places(len(values))[kept], values[kept],
-            label=entry(axes, label, "small"), markersize=4, markevery=(place * apart // len(found), apart), **look,
-        )  # fmt: skip
-    axes.set(
-        yscale="log", xlim=(0, 1), xlabel="index / number of singular values",
-        ylabel="singular value / root mean square",
-    )  # fmt: skip
+        look |= {"markersize": marker_size(axes), "markevery": (place * apart // len(found), apart)}
+        axes.plot(_places(len(values))[kept], values[kept], label=entry(axes, label), **look)
+    axes.set(xlim=(0, 1), xlabel="index / number of singular values", ylabel="singular value / root mean square")
+    _octaves(axes)
     plain(axes)
     titled(axes, "Singular values, the largest first")
-    axes.legend(fontsize="small", handlelength=4)
+    legend(axes, axes.get_legend_handles_labels()[0], own=ax is None, above=False)
     return axes
+
+
+def _octaves(axes: Axes) -> None:
+    """A logarithmic axis of an octave around 1 or more, so that equal values look it; marked in numbers, not powers."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    low, high = min(low, 0.5), max(high, 2.0)
+    axes.set_ylim(low, high)
+    if high < 1e3 * low:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_formatter("{x:g}")
 
 
 def _checked(name: str, weights: Any) -> Floats:

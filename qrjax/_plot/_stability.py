@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qrjax._activations._stability import Stability
-from qrjax._plot._axes import entry, panel, plain, titled
-from qrjax._plot._styles import STYLES, styled
+from qrjax._plot._axes import entry, marker_size, panel, plain, titled
+from qrjax._plot._colors import ink
+from qrjax._plot._legend import legend
+from qrjax._plot._styles import styled
 from qrjax._terminal._received import received
 
 if TYPE_CHECKING:
@@ -44,27 +46,27 @@ def stability(found: Stability | Sequence[Stability] | Mapping[str, Stability], 
       >>> import jax, qrjax
       >>> axes = qrjax.plot.stability([qrjax.stability(f) for f in (jax.numpy.tanh, jax.nn.gelu)])
       >>> [text.get_text() for text in axes.get_legend().get_texts()]
-      ['tanh', 'gelu', 'gradient', 'error of the scale']
+      ['gradient', 'error of the scale', 'tanh', 'gelu']
     """
     curves = _named(found)
     axes = panel(ax)
-    for (name, one), style in zip(curves.items(), styled(curves).values(), strict=True):
+    for line, label in (("-", "gradient"), ("--", "error of the scale")):
+        axes.plot([], [], line, color=ink(axes), label=label)
+    for (name, one), style in zip(curves.items(), styled(curves, axes).values(), strict=True):
         order = np.argsort(one.targets)
         for factor, line in ((one.gradient, "-"), (one.scale, "--")):
-            label = entry(axes, name, "small") if line == "-" else None
             octaves = LAYERS * np.log2(np.maximum(factor[order], 1e-300))
-            marker = style.marker if line == "-" else "None"
-            axes.plot(one.targets[order], octaves, line, color=style.color, marker=marker, markersize=4, label=label)
-    for line, label in (("-", "gradient"), ("--", "error of the scale")):
-        axes.plot([], [], line, color=STYLES[0].color, label=label)
+            axes.plot(one.targets[order], octaves, line, color=style.color)
+            if line == "-":
+                axes.lines[-1].set(marker=style.marker, markersize=marker_size(axes), label=entry(axes, name))
     axes.set_xscale("log", base=2)
     axes.set_yscale("symlog", linthresh=LINEAR)
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set(xlabel="second moment of each layer's output", ylabel=f"octaves over {LAYERS} layers")
     plain(axes)
-    axes.axhline(0, color=axes.xaxis.label.get_color(), linewidth=0.8, zorder=0)
+    axes.axhline(0, color=ink(axes), linewidth=0.8, zorder=0)
     titled(axes, "What layers do to a gradient and to an error")
-    axes.legend(fontsize="small", handlelength=4)
+    legend(axes, axes.get_legend_handles_labels()[0], own=ax is None)
     return axes
 
 

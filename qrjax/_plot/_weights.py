@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qrjax._plot._arrays import Floats, matrix
-from qrjax._plot._axes import panel, titled
+from qrjax._plot._axes import color_scale, panel, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def weights(weights: Any, *, ax: Axes | None = None) -> Axes:
 def _image(axes: Axes, shown: Floats) -> None:
     limit = float(abs(shown).max()) or 1.0
     image = axes.imshow(shown, cmap=_colors(), vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
-    axes.figure.colorbar(image, ax=axes, label="weight")
+    color_scale(axes, image, "weight")
     axes.set(xlabel="output", ylabel="input of an output")
     for axis in (axes.xaxis, axes.yaxis):
         axis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import qrjax
-from qrjax._plot._changes import ASLEEP, CELLS, averaged
+from qrjax._plot._changes import CELLS, averaged
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -45,7 +45,8 @@ def test_heat_map_has_a_column_for_each_output_and_leaves_sleepers_grey():
     assert cells.shape == (18, 5)
     assert np.argwhere(~cells.mask).tolist() == [[2 * (3 * 2 + 1), 3]]
     assert cells[14, 3] == 0.25
-    assert matplotlib.colors.same_color(heat.get_facecolor(), ASLEEP)
+    sleeping = qrjax.plot.changes(found(0.1, second=by))[0].containers[1][0]
+    assert matplotlib.colors.same_color(heat.get_facecolor(), sleeping.get_facecolor())
     assert [t.get_text() for t in heat.get_xticklabels()] == ["0", "1", "2", "3", "4"]
 
 

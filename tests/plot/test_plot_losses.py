@@ -72,6 +72,26 @@ def test_diverged_seeds_are_left_out_and_counted(value):
     assert axes.get_yscale() == "log"
 
 
+def test_one_missing_number_does_not_lose_a_seed():
+    seeds = np.linspace(3.0, 1.0, 8) + np.arange(5)[:, None]
+    broken = np.where((np.arange(5) == 4)[:, None] & (np.arange(8) == 2), np.nan, seeds)
+    axes = qrjax.plot.losses({"a": broken})
+    assert words(axes) == ["a (1 of 5 seeds has gaps)"]
+    mean = axes.lines[0].get_ydata()
+    assert np.delete(mean, 2) == pytest.approx(np.delete(seeds.mean(0), 2))
+    assert mean[2] == pytest.approx(seeds[:4, 2].mean())
+
+
+def test_a_diverged_seed_is_shown_as_far_as_it_comes():
+    seeds = np.linspace(3.0, 1.0, 8) + np.arange(3)[:, None] / 10
+    seeds[1, 4:] = [1e6, 1e30, np.inf, np.nan]
+    axes = qrjax.plot.losses({"a": seeds}, yscale="linear")
+    (line,) = (line for line in axes.lines if line.get_marker() == "x")
+    assert np.isnan(line.get_ydata()[6:]).all()
+    assert list(line.get_markevery()) == [5]  # at its last number
+    assert axes.get_ylim()[1] < 5  # the others decide the axis
+
+
 def test_all_seeds_diverged():
     axes = qrjax.plot.losses({"a": np.full((3, 5), np.nan)})
     assert words(axes) == ["a (3 of 3 seeds diverged)"]

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.lines import Line2D
 
 import qrjax
-from qrjax._plot._legend import OUTSIDE_ID
-from qrjax._plot._modules import groups, legible, shortened
+from qrjax._plot._modules import groups, labels, legible
+from qrjax._plot._panel import OUTSIDE_ID
 
 matplotlib.use("agg")
 import matplotlib.pyplot as plt
@@ -58,12 +59,14 @@ def test_measured_and_default_are_drawn_in_their_own_looks():
     found = report(row("a", measured=(0.1, 1.1)), row("b", measured=(0.2, 0.9)), row("", gain=None), target=2.0)
     variances, means = qrjax.plot.signal(found, default=report(row("a", 0.5), row("b", 1e-6)))
     assert words(variances)[:4] == [
-        "predicted", "measured on a batch", "default initialization, predicted", "target of weights: E[y²] = 2",
+        "predicted: weights, modules", "measured on a batch: weights, modules",
+        "default initialization, predicted: weights, modules", "target of weights: E[y²] = 2",
     ]  # fmt: skip
     assert drawn(variances, "#0072B2") == [(0, 1.1), (1, 0.9)]
     assert drawn(means, "#0072B2") == [(0, 0.1), (1, 0.2)]
     assert drawn(variances, "#D55E00") == [(0, 0.5), (1, 1e-6)]
-    assert len({line.get_marker() for line in variances.get_legend().get_lines()[:3]}) == 3
+    marks = [line.get_marker() for line in variances.get_legend().findobj(Line2D)[:-1]]
+    assert marks == [".", "_", "o", "s", "v", "^"]  # of weights and of modules, the dash as well
     assert [2.0, 2.0] in [list(line.get_ydata()) for line in variances.lines]
     low, high = variances.get_ylim()
     assert low < 1e-6
@@ -131,7 +134,8 @@ def test_names_are_thinned_and_shortened():
     found = groups([row(f"Dense_{i}") for i in range(50)])
     named = [group.name for group in legible(found, 6.5)]
     assert named == ["Dense_0", "Dense_7", "Dense_14", "Dense_21", "Dense_28", "Dense_35", "Dense_42", "Dense_49"]
-    assert shortened("a" * 30 + "_12[3]") == "…" + "a" * 11 + "_12[3]"
+    assert labels(["a" * 30 + "_12[3]"]) == ["…" + "a" * 13 + "_12[3]"]
+    assert labels(["net/body/layer_1", "net/body/layer_2", "output"]) == ["layer_1", "layer_2", "output"]
     means = qrjax.plot.signal(stack(*[1.0] * 400))[1]
     means.figure.canvas.draw()
     boxes = [label.get_window_extent() for label in means.get_xticklabels()]
