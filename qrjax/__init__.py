@@ -3,49 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from qrjax import random, sobol, splitmix
-from qrjax._initializers._builders import (
-    delta_orthogonal_hash,
-    delta_orthogonal_qr,
-    glorot_normal_hash,
-    glorot_normal_qr,
-    glorot_uniform_hash,
-    glorot_uniform_qr,
-    he_normal_hash,
-    he_normal_qr,
-    he_uniform_hash,
-    he_uniform_qr,
-    kaiming_normal_hash,
-    kaiming_normal_qr,
-    kaiming_uniform_hash,
-    kaiming_uniform_qr,
-    lecun_normal_hash,
-    lecun_normal_qr,
-    lecun_uniform_hash,
-    lecun_uniform_qr,
-    normal_hash,
-    normal_qr,
-    orthogonal_hash,
-    orthogonal_qr,
-    random_normal_hash,
-    random_normal_qr,
-    random_uniform_hash,
-    random_uniform_qr,
-    truncated_normal_hash,
-    truncated_normal_qr,
-    uniform_hash,
-    uniform_qr,
-    variance_scaling_hash,
-    variance_scaling_qr,
-    xavier_normal_hash,
-    xavier_normal_qr,
-    xavier_uniform_hash,
-    xavier_uniform_qr,
-)
-from qrjax._initializers._initializer import Initializer, RankCollapseWarning
-
 if TYPE_CHECKING:
-    from qrjax import experiments, plot
+    from qrjax import experiments, plot, random, sobol, splitmix
     from qrjax._activations._gain import gain
     from qrjax._activations._stability import Stability, stability
     from qrjax._adapters._weighted_sum import WeightedSum
@@ -57,6 +16,45 @@ if TYPE_CHECKING:
     from qrjax._autoinit._rules import module_rule, rule
     from qrjax._blocks._block import BlockWarning, block
     from qrjax._blocks._stream import next_key, set_seed
+    from qrjax._initializers._builders import (
+        delta_orthogonal_hash,
+        delta_orthogonal_qr,
+        glorot_normal_hash,
+        glorot_normal_qr,
+        glorot_uniform_hash,
+        glorot_uniform_qr,
+        he_normal_hash,
+        he_normal_qr,
+        he_uniform_hash,
+        he_uniform_qr,
+        kaiming_normal_hash,
+        kaiming_normal_qr,
+        kaiming_uniform_hash,
+        kaiming_uniform_qr,
+        lecun_normal_hash,
+        lecun_normal_qr,
+        lecun_uniform_hash,
+        lecun_uniform_qr,
+        normal_hash,
+        normal_qr,
+        orthogonal_hash,
+        orthogonal_qr,
+        random_normal_hash,
+        random_normal_qr,
+        random_uniform_hash,
+        random_uniform_qr,
+        truncated_normal_hash,
+        truncated_normal_qr,
+        uniform_hash,
+        uniform_qr,
+        variance_scaling_hash,
+        variance_scaling_qr,
+        xavier_normal_hash,
+        xavier_normal_qr,
+        xavier_uniform_hash,
+        xavier_uniform_qr,
+    )
+    from qrjax._initializers._initializer import Initializer, RankCollapseWarning
     from qrjax._interpreter._report import Report, Row
     from qrjax._interpreter._untouched import UntouchedWarning
     from qrjax._layouts._effective_rank import effective_rank
@@ -157,8 +155,11 @@ __all__ = [
 ]
 
 
-# Loaded when they are asked for, so that importing the builders costs little more than importing JAX.
-_LATER = {
+# All is loaded when it is asked for, so that what needs no JAX, such as `qrjax --help`, does not wait for it.
+_MODULES = ("experiments", "plot", "random", "sobol", "splitmix")
+_LATER = {name: "qrjax._initializers._builders" for name in __all__ if name.endswith(("_qr", "_hash"))} | {
+    "Initializer": "qrjax._initializers._initializer",
+    "RankCollapseWarning": "qrjax._initializers._initializer",
     "BlockWarning": "qrjax._blocks._block",
     "CalibrationWarning": "qrjax._autoinit._calibration",
     "Change": "qrjax._tracking._changes",
@@ -199,7 +200,7 @@ _LATER = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("experiments", "plot"):
+    if name in _MODULES:
         return importlib.import_module(f"qrjax.{name}")
     if name not in _LATER:
         raise AttributeError(f"module 'qrjax' has no attribute {name!r}")

@@ -14,7 +14,7 @@ from qrjax._cli._arguments import OneOf, OutputPath, examples
 from qrjax._cli._failure import Failure
 from qrjax._cli._picture import save
 from qrjax._cli._screen import print_json, screen
-from qrjax._experiments._initializers import SOURCES
+from qrjax._experiments._names import SOURCES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -17,7 +17,7 @@ from qrjax._cli._inputs import Input, RealNumber, arrays, written
 from qrjax._cli._models import NAME, model_at
 from qrjax._cli._picture import check_matplotlib, save
 from qrjax._cli._screen import WIDTH, print_json
-from qrjax._layouts._sources import LAYOUTS
+from qrjax._layouts._names import LAYOUTS
 
 if TYPE_CHECKING:
     from qrjax._interpreter._report import Report
@@ -103,7 +103,7 @@ def command(
     if plot is not None:
         from qrjax import plot as pictures
 
-        save(lambda: pictures.signal(found, default=None if default else report("module"))[0].figure, plot)
+        save(lambda: pictures.signal(found, default=None if default else report("module")).figure, plot)
         click.echo(f"The picture is in {plot}", err=as_json)
 
 

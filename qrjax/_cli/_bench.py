@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 import qrjax
 from qrjax._cli._arguments import WholeNumber, examples
@@ -105,6 +104,7 @@ def _compiled(law: str, source: str, size: int) -> jax.stages.Compiled:
 def _run(rows: Sequence[Row], turn: int) -> None:
     """One run of every row, in an order of this round's own, so that no row always has the same neighbour."""
     import jax
+    import numpy as np
 
     key = jax.block_until_ready(jax.random.key(turn + 1))
     for k in np.random.default_rng(turn + 1).permutation(len(rows)):

@@ -16,7 +16,6 @@ from qrjax._cli._failure import Failure, check_installed
 from qrjax._cli._steps import at_step
 from qrjax._files._replacing import replacing
 
-WRITTEN = (".npz", ".safetensors")
 FORMATS = (
     "the folder of an Orbax checkpoint, a .safetensors file or the .safetensors.index.json of several, or a .npz, "
     ".msgpack, .weights.h5, .weights.json, .h5 or .keras file"

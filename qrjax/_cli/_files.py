@@ -6,6 +6,9 @@ import errno
 import os
 from pathlib import Path
 
+# Formats of checkpoints that are written.
+WRITTEN = (".npz", ".safetensors")
+
 
 def resolved_for_writing(text: str) -> Path:
     """`text` as an absolute path, links followed, which can be replaced as a whole.

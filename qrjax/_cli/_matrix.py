@@ -8,17 +8,14 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 from click.core import ParameterSource
 
 import qrjax
-from qrjax._cli import _histogram
 from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
 from qrjax._cli._failure import Failure
-from qrjax._cli._reproduction import Attempt, attempts, digest
 from qrjax._cli._screen import Screen, print_json, screen
 from qrjax._cli._weights import (
     DEFAULT_LAYOUT,
@@ -34,7 +31,12 @@ from qrjax._cli._weights import (
     figures,
 )
 from qrjax._files._replacing import replacing
-from qrjax._layouts._sources import LAYOUTS
+from qrjax._layouts._names import LAYOUTS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from qrjax._cli._reproduction import Attempt
 
 THEIRS = "jax.random"
 LEGEND = {
@@ -92,15 +94,18 @@ def command(
     The mean, the standard deviation, the extremes and the effective rank stand beside what the builder declares. The
     digest is that of all bits, to compare with another machine's.
     """
+    from qrjax._cli._histogram import histogram
+    from qrjax._cli._reproduction import attempts
+
     matrix = Matrix(shape=(rows, columns), **options)
     _check(matrix, compare_modes, save)
     with _settings(matrix):
-        weights = np.asarray(matrix.draw())
+        weights = matrix.drawn()
         found = _described(matrix, weights)
         if compare_modes:
             found["modes"] = [_compared(matrix, mode, source) for mode in MODES for source in (THEIRS, *SOURCES)]
         if show_dist:
-            found["histogram"] = [part._asdict() for part in _histogram.histogram(matrix, weights)]
+            found["histogram"] = [part._asdict() for part in histogram(matrix, weights)]
         if test_repro:
             found["reproduction"] = [attempt._asdict() for attempt in attempts(matrix, weights)]
     if save is not None:
@@ -142,6 +147,8 @@ def _settings(matrix: Matrix) -> Iterator[None]:
 
 
 def _described(matrix: Matrix, weights: np.ndarray[Any, Any]) -> dict[str, Any]:
+    from qrjax._cli._reproduction import digest
+
     theirs = matrix.draw_theirs()
     found = {
         "builder": f"qrjax.{matrix.builder!r}",
@@ -158,6 +165,8 @@ def _described(matrix: Matrix, weights: np.ndarray[Any, Any]) -> dict[str, Any]:
 
 def _deviation(weights: np.ndarray[Any, Any]) -> float:
     """The largest entry of |W^T W - I|, or of |W W^T - I| if there are fewer rows than columns."""
+    import numpy as np
+
     wide = weights.astype(np.float64)
     product = wide.T @ wide if wide.shape[0] >= wide.shape[1] else wide @ wide.T
     return float(np.abs(product - np.eye(len(product))).max())
@@ -166,7 +175,7 @@ def _deviation(weights: np.ndarray[Any, Any]) -> float:
 def _compared(matrix: Matrix, mode: str, source: str) -> dict[str, Any]:
     own = dataclasses.replace(matrix, mode=mode, source=matrix.source if source == THEIRS else source)
     theirs = own.draw_theirs()
-    weights = theirs if source == THEIRS else np.asarray(own.draw())
+    weights = theirs if source == THEIRS else own.drawn()
     return {
         "mode": mode,
         "source": source,
@@ -176,6 +185,8 @@ def _compared(matrix: Matrix, mode: str, source: str) -> dict[str, Any]:
 
 
 def _save(weights: np.ndarray[Any, Any], path: Path) -> None:
+    import numpy as np
+
     try:
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.save(file, weights)
@@ -184,6 +195,9 @@ def _save(weights: np.ndarray[Any, Any], path: Path) -> None:
 
 
 def _show(matrix: Matrix, found: dict[str, Any], save: Path | None) -> None:
+    from qrjax._cli._histogram import Bin, show
+    from qrjax._cli._reproduction import Attempt
+
     output = screen(False)
     rows, columns = matrix.shape
     output.line(f"{found['builder']}, seed {matrix.seed}")
@@ -196,7 +210,7 @@ def _show(matrix: Matrix, found: dict[str, Any], save: Path | None) -> None:
     if "modes" in found:
         _show_modes(found["modes"], output)
     if "histogram" in found:
-        _histogram.show([_histogram.Bin(**part) for part in found["histogram"]], output)
+        show([Bin(**part) for part in found["histogram"]], output)
     if "reproduction" in found:
         _show_attempts([Attempt(**attempt) for attempt in found["reproduction"]], output)
     if save is not None:

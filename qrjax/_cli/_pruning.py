@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-import numpy as np
 from click.core import ParameterSource
 
 if TYPE_CHECKING:
@@ -65,6 +64,8 @@ def _one(patterns: Any) -> Any:
 
 
 def _lost(mask: Any) -> Iterator[Pruned]:
+    import numpy as np
+
     from qrjax._adapters._variables import leaves_of, values_of
 
     for leaf, kept in zip(leaves_of(mask), values_of(mask), strict=True):

@@ -8,10 +8,9 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
-import numpy as np
 
 from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
 from qrjax._cli._failure import Failure
@@ -19,8 +18,10 @@ from qrjax._cli._picture import check_matplotlib
 from qrjax._cli._picture import save as save_picture
 from qrjax._cli._screen import print_json, screen
 from qrjax._files._replacing import replacing
-from qrjax._sequences._directions import DIMENSIONS
-from qrjax._sequences._scrambles import SCRAMBLES
+from qrjax._sequences._names import DIMENSIONS, SCRAMBLES
+
+if TYPE_CHECKING:
+    import numpy as np
 
 LARGEST = 2**28
 FINEST = 2**12  # intervals of a picture
@@ -113,7 +114,7 @@ def _check(dims: Sequence[int], count: int, start: int, dtype: str, twice: bool)
     if start + count > INTEGERS:
         raise click.UsageError(f"`--start` {start} and `--n` {count} go beyond the sequence's {INTEGERS} points")
     if count * len(dims) > LARGEST:
-        size = count * len(dims) * np.dtype(dtype).itemsize
+        size = count * len(dims) * int(dtype[-2:]) // 8
         raise click.UsageError(
             f"`--n` {count} points of {len(dims)} dimensions are {size:,} bytes of {dtype}; this command makes up to "
             f"{LARGEST:,} numbers at once, and the next ones by --start"
@@ -123,6 +124,7 @@ def _check(dims: Sequence[int], count: int, start: int, dtype: str, twice: bool)
 def _points(dims: Sequence[int], count: int, start: int, scramble: str, seed: int, dtype: str) -> np.ndarray[Any, Any]:
     """The points, shape (count, dimensions)."""
     import jax
+    import numpy as np
 
     import qrjax
 
@@ -151,6 +153,8 @@ def _intervals(count: int) -> tuple[int, int] | None:
 
 
 def _save(points: np.ndarray[Any, Any], dims: Sequence[int], start: int, path: Path) -> None:
+    import numpy as np
+
     try:
         with replacing(path) as temporary:
             if path.suffix.lower() == ".csv":

@@ -7,17 +7,19 @@ import statistics
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 import qrjax
 from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
 from qrjax._cli._picture import check_matplotlib, save
 from qrjax._cli._screen import Screen, print_json, screen
 from qrjax._cli._weights import DEFAULT_LAYOUT, DISTRIBUTIONS, MODES, SECOND_NAMES
-from qrjax._layouts._sources import LAYOUTS
+from qrjax._layouts._names import LAYOUTS
+
+if TYPE_CHECKING:
+    import numpy as np
 
 BUILDERS = (
     *(f"{mode}_{distribution}" for mode in (*MODES, *SECOND_NAMES) for distribution in DISTRIBUTIONS),
@@ -112,6 +114,7 @@ def _ranks(builder: str, shape: tuple[int, ...], seeds: int, output: Screen) -> 
 
 def _weights(builder: str, source: str, shape: tuple[int, ...], seed: int) -> np.ndarray[Any, Any]:
     import jax
+    import numpy as np
 
     init = (
         getattr(jax.nn.initializers, builder)() if source == THEIRS

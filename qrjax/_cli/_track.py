@@ -10,20 +10,20 @@ import click
 
 from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
 from qrjax._cli._causes import own_errors
-from qrjax._cli._checkpoint import Checkpoint
-from qrjax._cli._checkpoints import WRITTEN, check_writable, checkpoint_at, write
 from qrjax._cli._code import BELONGING, calling, with_code
+from qrjax._cli._files import WRITTEN
 from qrjax._cli._inputs import RealNumber
-from qrjax._cli._matching import Match, matched
 from qrjax._cli._models import NAME
 from qrjax._cli._picture import check_matplotlib, save
 from qrjax._cli._pruning import Pruned, check_belonging, pruned, total
 from qrjax._cli._screen import print_json, screen
-from qrjax._cli._series import Point, draw_series, print_series, tracked
-from qrjax._tracking._criteria import CRITERIA
+from qrjax._tracking._names import CRITERIA
 
 if TYPE_CHECKING:
     from qrjax import Record
+    from qrjax._cli._checkpoint import Checkpoint
+    from qrjax._cli._matching import Match
+    from qrjax._cli._series import Point
     from qrjax._tracking._changes import Changes
 
 OPTIONS = {
@@ -132,6 +132,10 @@ def command(
     if len(checkpoints) > 1 and (step is not None or options["sparsity"] is not None):
         wrong = "--step" if step is not None else "--prune-sparsity"
         raise click.UsageError(f"{wrong} is for one checkpoint, got {len(checkpoints)}")
+    from qrjax._cli._checkpoints import checkpoint_at
+    from qrjax._cli._matching import matched
+    from qrjax._cli._series import tracked
+
     known = with_code(_record(record, step), target, call)
     if len(checkpoints) > 1:
         _follow(record, tracked(known, checkpoints, subtree, threshold), as_json, plot)
@@ -143,6 +147,8 @@ def command(
 
 def _follow(record: Path, points: list[Point], as_json: bool, plot: Path | None) -> None:
     """Of several checkpoints."""
+    from qrjax._cli._series import draw_series, print_series
+
     print_series(record, points, as_json)
     if plot is not None:
         save(lambda: draw_series(points), plot)
@@ -161,7 +167,7 @@ def _report(
         found = qrjax.changes(one.known, params, threshold=threshold)
         lost, left = pruned(one.known, params, **pruning) if pruning["sparsity"] is not None else ([], None)
         if plot is not None:
-            save(lambda: pictures.changes(found)[0].figure, plot)
+            save(lambda: pictures.changes(found).figure, plot)
     if saved is not None:
         _write(saved, one.file, one.match, left)
     if as_json:
@@ -175,6 +181,8 @@ def _report(
 
 
 def _check_outputs(checkpoint: Path, saved: Path | None, plot: Path | None) -> None:
+    from qrjax._cli._checkpoints import check_writable
+
     if plot is not None:
         check_matplotlib()
     if saved is not None:
@@ -197,6 +205,7 @@ def _record(path: Path, step: int | None) -> Record:
 def _write(path: Path, file: Checkpoint, match: Match, params: Any) -> None:
     """The arrays of the checkpoint, or of its subtree, with the pruned weights among them."""
     from qrjax._adapters._variables import leaves_of, values_of
+    from qrjax._cli._checkpoints import write
 
     new = {match.names[leaf.path]: array for leaf, array in zip(leaves_of(params), values_of(params), strict=True)}
     old = file.read([name for name in match.within if name not in new])

@@ -15,7 +15,7 @@ import click
 from qrjax._cli._arguments import OneOf, OutputPath, Positive, SeveralOf, examples
 from qrjax._cli._failure import Failure
 from qrjax._cli._screen import screen
-from qrjax._experiments._initializers import INITIALIZERS, SOURCES
+from qrjax._experiments._names import INITIALIZERS, SOURCES
 from qrjax._experiments._schemes import SCHEMES, Scheme
 from qrjax._experiments._settings import KINDS, MODELS, OPTIMIZERS, Settings
 from qrjax._files._journal import encoded

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
-import numpy as np
 
 import qrjax
 
 if TYPE_CHECKING:
     import jax
+    import numpy as np
 
 MODES = ("he", "xavier", "lecun")
 SECOND_NAMES = ("kaiming", "glorot")  # as the builders have them
 DISTRIBUTIONS = ("normal", "uniform")
 SOURCES = ("sobol", "hash")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
-DEFAULT_LAYOUT: str = inspect.signature(qrjax.he_normal_qr).parameters["layout"].default
+DEFAULT_LAYOUT = "outputs"  # the builders'
 LARGEST = 2**26
 # Rows x columns x the smaller of the two, in singular values found within a few seconds.
 LARGEST_DECOMPOSITION = 2**34
@@ -76,7 +75,14 @@ class Matrix:
         return self.builder(self.key, self.shape, self.dtype)
 
     def draw_theirs(self) -> np.ndarray[Any, Any]:
+        import numpy as np
+
         return np.asarray(self.theirs(self.key, self.shape, self.dtype))
+
+    def drawn(self) -> np.ndarray[Any, Any]:
+        import numpy as np
+
+        return np.asarray(self.draw())
 
     @property
     def options(self) -> list[str]:
@@ -103,7 +109,7 @@ def check_size(shape: tuple[int, int], dtype: str) -> None:
 
 
 def figures(weights: np.ndarray[Any, Any]) -> Figures:
-    wide = weights.astype(np.float64)
+    wide = weights.astype("float64")
     return Figures(float(wide.mean()), float(wide.std()), float(wide.min()), float(wide.max()), rank(wide))
 
 
@@ -119,4 +125,4 @@ def declared(matrix: Matrix, theirs: np.ndarray[Any, Any]) -> Figures:
     specification = matrix.builder.specification(matrix.shape, theirs.dtype)
     # All these laws are symmetric.
     bound = specification.scaling.scale * specification.distribution.bounds[1]
-    return Figures(0.0, specification.stddev, -bound, bound, rank(theirs.astype(np.float64)))
+    return Figures(0.0, specification.stddev, -bound, bound, rank(theirs.astype("float64")))

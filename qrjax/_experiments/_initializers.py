@@ -10,6 +10,7 @@ from jax import Array
 from jax.nn import initializers as theirs
 
 from qrjax._autoinit._names import Drawn
+from qrjax._experiments._names import INITIALIZERS
 from qrjax._initializers import _builders as ours
 
 Initializer = Callable[..., Array]
@@ -45,9 +46,7 @@ def _fixed(random: Callable[[], Initializer], name: str, arguments: tuple[float,
     return Family(random, lambda **options: sobol(*arguments, **options), lambda: hashed(*arguments), distribution)
 
 
-INITIALIZERS = {
-    **{name: _scaled(name) for name in ("glorot_uniform", "glorot_normal", "he_uniform", "he_normal")},
-    **{name: _scaled(name) for name in ("lecun_uniform", "lecun_normal")},
+_FIXED = {
     "orthogonal": _fixed(theirs.orthogonal, "orthogonal", (), "orthogonal"),
     "random_uniform": _fixed(_random_uniform, "random_uniform", (-LIMIT, LIMIT), "uniform"),
     "random_normal": _fixed(lambda: theirs.normal(STDDEV), "random_normal", (0.0, STDDEV), "normal"),
@@ -55,20 +54,12 @@ INITIALIZERS = {
         lambda: theirs.truncated_normal(STDDEV), "truncated_normal", (STDDEV,), "truncated_normal"
     ),
 }
-
-# What each source of randomness is, in words for tables and help.
-SOURCES = {
-    "random": "jax.nn.initializers: the baseline",
-    "sobol": "the _qr builders in their default layout",
-    "sequence": "the _qr builders in the paper's order: a Sobol' dimension for every kernel, row by row",
-    "hash": "the _hash builders",
-    "autoinit": "qrjax.autoinit: the initializer's distribution, and gains from the signal",
-}
+FAMILIES = {name: _FIXED[name] if name in _FIXED else _scaled(name) for name in INITIALIZERS}
 
 
 def kernel_inits(name: str, source: str, kernels: int, dim: int) -> tuple[Initializer, ...]:
     """An initializer for each kernel; `dim` is the Sobol' dimension of the first one in the paper's order."""
-    family = INITIALIZERS[name]
+    family = FAMILIES[name]
     if source == "sequence":
         return tuple(family.sobol(layout="sequence", dim=dim + k, scramble=None) for k in range(kernels))
     # Autoinit replaces what the module draws.

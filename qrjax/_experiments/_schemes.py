@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from qrjax._experiments._settings import positive
-from qrjax._sequences._directions import DIMENSIONS
+from qrjax._sequences._names import DIMENSIONS
 from qrjax._terminal._names import choice
 
 SCHEMES = {
@@ -93,7 +92,7 @@ class Scheme:
         dims = self.candidates(kernels)
         means = [float(mean) for mean in score(dims, self.epochs, self.repetitions)]
         # The first of equals; a trial that diverged is the worst.
-        best = dims[int(np.argmax(np.nan_to_num(means, nan=-np.inf)))]
+        best, _ = max(zip(dims, means, strict=True), key=lambda pair: -math.inf if math.isnan(pair[1]) else pair[1])
         return Starts((best,) * repetitions, tuple(zip(dims, means, strict=True)))
 
 

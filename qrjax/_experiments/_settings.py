@@ -7,14 +7,13 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from qrjax._datasets._dataset import Dataset
-from qrjax._experiments._initializers import INITIALIZERS, SOURCES, kernel_inits
+from qrjax._experiments._names import INITIALIZERS, SOURCES
 from qrjax._terminal._names import choice
-from qrjax._words._numbers import real_number, whole_number
 
 if TYPE_CHECKING:
     import flax.linen as nn
 
+    from qrjax._datasets._dataset import Dataset
     from qrjax._experiments._models import Inits
 
 MOST = 2**31 - 1
@@ -80,7 +79,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, choices in (
-            ("dataset", list(KINDS)), ("model", list(MODELS)), ("initializer", list(INITIALIZERS)),
+            ("dataset", list(KINDS)), ("model", list(MODELS)), ("initializer", INITIALIZERS),
             ("source", list(SOURCES)), ("optimizer", list(OPTIMIZERS)),
         ):  # fmt: skip
             choice(name, getattr(self, name), choices)
@@ -111,6 +110,8 @@ class Settings:
             raise ValueError(f"`units` {self.units} must be a multiple of `heads` {self.heads}")
 
     def _make_plain(self) -> None:
+        from qrjax._words._numbers import real_number
+
         # Python's own numbers, so that equal settings are equal in a file, too.
         rate = OPTIMIZERS[self.optimizer] if self.learning_rate is None else real_number(self.learning_rate)
         object.__setattr__(self, "learning_rate", rate)
@@ -143,12 +144,16 @@ class Settings:
 
     def network(self, data: Dataset, dim: int = 1) -> nn.Module:
         """The network with its initializers; `dim` is the first kernel's dimension in the paper's order."""
+        from qrjax._experiments._initializers import kernel_inits
+
         inits = kernel_inits(self.initializer, self.source, self.kernels(data), dim)
         return MODELS[self.model].build(self, data, inits)
 
 
 def positive(name: str, value: Any) -> int:
     """`value` as an int, from 1 to MOST."""
+    from qrjax._words._numbers import whole_number
+
     try:
         number = whole_number(value)
     except TypeError:
@@ -160,6 +165,8 @@ def positive(name: str, value: Any) -> int:
 
 def _real(value: Any) -> float:
     """A real number; NaN if it is none."""
+    from qrjax._words._numbers import real_number
+
     try:
         return real_number(value)
     except TypeError:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qrjax._experiments._initializers import SOURCES
+from qrjax._experiments._names import SOURCES
 from qrjax._experiments._records import Record
 from qrjax._terminal._names import choice
 from qrjax._terminal._packages import package

@@ -19,7 +19,7 @@ from jax import Array, lax
 
 from qrjax._autoinit._initialize import autoinit
 from qrjax._datasets._dataset import Dataset
-from qrjax._experiments._initializers import INITIALIZERS
+from qrjax._experiments._initializers import FAMILIES
 from qrjax._experiments._settings import Settings
 from qrjax._initializers._initializer import RankCollapseWarning
 from qrjax._sweep import _memory
@@ -158,7 +158,7 @@ def initial(settings: Settings, data: Dataset) -> Initial:
         )
     sample, network = data.train_inputs[:SAMPLE], settings.network(data)
     if settings.source == "autoinit":
-        distribution = INITIALIZERS[settings.initializer].distribution
+        distribution = FAMILIES[settings.initializer].distribution
 
         def one(seed: Any) -> Any:
             return autoinit(network, sample, key=_keys(seed)[0], distribution=distribution)["params"]

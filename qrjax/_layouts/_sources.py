@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax import Array
 
 from qrjax._layouts._coordinates import Coordinates, Shape, linear_index, size
+from qrjax._layouts._names import LAYOUTS as LAYOUTS
+from qrjax._layouts._names import Layout as Layout
 from qrjax._sequences import _directions as table
 from qrjax._sequences import _hadamard
 from qrjax._sequences._permutations import permute
@@ -30,8 +32,6 @@ from qrjax._terminal._names import choice
 from qrjax._words._pairs import Pair, materialized, packed, reverse_bits, unpacked, word
 from qrjax._words._splitmix import absorb, output
 
-Layout = Literal["sequence", "shuffled", "outputs", "neurons", "points"]
-LAYOUTS = ("sequence", "shuffled", "outputs", "neurons", "points")
 LARGEST_SEQUENCE = 2**32
 
 # What is drawn from a tensor's state, kept apart by the first word absorbed.

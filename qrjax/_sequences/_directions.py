@@ -22,10 +22,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from qrjax._sequences._names import DIMENSIONS as DIMENSIONS
 from qrjax._words._pairs import mulhi, where, word, xor_all
 
 SHA256 = "014b902f2d2ca13e9ad73516f633a135f24b3d28afdf67fcaeb637a482dc729d"
-DIMENSIONS = 21_201
 BITS = 32
 LARGEST_DEGREE = 18
 # Dimensions with a polynomial of degree 13 or less. They need four words each, so a table from which

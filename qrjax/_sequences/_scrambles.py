@@ -9,18 +9,16 @@ owen    nested uniform scrambling (Owen 1995) by a hash of the reversed bits in 
 
 from __future__ import annotations
 
-from typing import Literal
-
 import jax.numpy as jnp
 from jax import Array, lax
 
+from qrjax._sequences._names import SCRAMBLES as SCRAMBLES
+from qrjax._sequences._names import Scramble as Scramble
 from qrjax._terminal._names import choice
 from qrjax._words._keys import from_key
 from qrjax._words._pairs import Pair, constant, reverse_bits, word
 from qrjax._words._splitmix import absorb, output
 
-Scramble = Literal["shift", "linear", "owen"] | None
-SCRAMBLES = (None, "shift", "linear", "owen")
 OWEN_MULTIPLIERS = (0x3D20ADEA, 0x05526C56, 0x53A22864)
 
 

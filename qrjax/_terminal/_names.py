@@ -6,8 +6,6 @@ import difflib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from qrjax._terminal._received import received
-
 # As many alternatives does a message ask about, and so many names does it list.
 ASKED, LISTED = 2, 20
 
@@ -20,6 +18,8 @@ def choice(name: str, value: Any, choices: Collection[Any]) -> Any:
     """
     if (value is None or isinstance(value, str)) and value in choices:
         return value
+    from qrjax._terminal._received import received  # which loads JAX
+
     got = repr(value) if isinstance(value, str) else received(value)
     raise ValueError(f"`{name}` must be one of {', '.join(map(repr, choices))}, got {got}{meant(value, choices)}")
 

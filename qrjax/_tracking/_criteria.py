@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +16,10 @@ from qrjax._interpreter._model import Leaf
 from qrjax._tracking._bits import differ
 from qrjax._tracking._chunks import is_spread
 from qrjax._tracking._initial import initial_like
+from qrjax._tracking._names import CRITERIA as CRITERIA
+from qrjax._tracking._names import Criterion as Criterion
 from qrjax._tracking._pairs import Pair
 
-Criterion = Literal["change", "relative_change", "movement", "magnitude", "random"]
-CRITERIA: tuple[str, ...] = get_args(Criterion)
 # These look at the initial weights; the others need no record.
 WITH_INITIAL = ("change", "relative_change", "movement")
 

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qrjax import experiments
-from qrjax._experiments._initializers import INITIALIZERS
+from qrjax._experiments._initializers import FAMILIES
 from qrjax._experiments._settings import OPTIMIZERS
 
 SOURCES = ("sobol", "sequence", "hash", "autoinit")
@@ -58,7 +58,7 @@ def trained(options: argparse.Namespace) -> list[dict]:
     settings = [
         experiments.Settings(model=model, initializer=name, source=source, **sizes, **same)
         for model, sizes in NETWORKS.items()
-        for name in INITIALIZERS
+        for name in FAMILIES
         for source in ("random", *SOURCES)
         if source != "autoinit" or name == representative(name)
     ]
@@ -68,7 +68,7 @@ def trained(options: argparse.Namespace) -> list[dict]:
 
 def representative(name: str) -> str:
     """The first initializer of the same distribution."""
-    return next(other for other in INITIALIZERS if INITIALIZERS[other].distribution == INITIALIZERS[name].distribution)
+    return next(other for other in FAMILIES if FAMILIES[other].distribution == FAMILIES[name].distribution)
 
 
 def shared(records: Sequence[dict]) -> list[dict]:
@@ -77,13 +77,13 @@ def shared(records: Sequence[dict]) -> list[dict]:
         {**record, "settings": {**record["settings"], "initializer": name}}
         for record in records
         if record["settings"]["source"] == "autoinit"
-        for name in INITIALIZERS
+        for name in FAMILIES
         if name != record["settings"]["initializer"] and representative(name) == record["settings"]["initializer"]
     ]
 
 
 def show(model: str, found: Sequence[experiments.Comparison], markdown: bool) -> None:
-    rows = [row(name, [one for one in found if one.settings["initializer"] == name]) for name in INITIALIZERS]
+    rows = [row(name, [one for one in found if one.settings["initializer"] == name]) for name in FAMILIES]
     if markdown:
         print(f"\n**{model}**\n\n| {' | '.join(HEADINGS)} |\n| --- |{' ---: |' * (len(HEADINGS) - 1)}")
         for cells in rows:

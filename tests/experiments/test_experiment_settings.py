@@ -10,8 +10,9 @@ import pytest
 import qrjax
 from qrjax._datasets._dataset import Dataset
 from qrjax._datasets._table import DATASETS
-from qrjax._experiments._initializers import INITIALIZERS, SOURCES, kernel_inits
+from qrjax._experiments._initializers import kernel_inits
 from qrjax._experiments._models import parameters
+from qrjax._experiments._names import INITIALIZERS, SOURCES
 from qrjax._experiments._settings import KINDS, MODELS, OPTIMIZERS
 from qrjax._experiments._training import initial
 from qrjax.experiments import Settings
