@@ -12,9 +12,11 @@ import click
 
 from qrjax._cli._arguments import OneOf, OutputPath, examples
 from qrjax._cli._failure import Failure
+from qrjax._cli._files import shown
 from qrjax._cli._picture import save
 from qrjax._cli._screen import print_json, screen
 from qrjax._experiments._names import SOURCES
+from qrjax._terminal._cells import decimal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 HEADINGS = (
     "source", "scheme", "seeds", "accuracy", "difference", "95 % interval", "wins", "adj. p", "epochs", "verdict",
 )  # fmt: skip
+WORDS = ("source", "scheme", "verdict")
 # Panels side by side in the picture.
 COLUMNS = 3
 LEGEND = (
@@ -86,7 +89,7 @@ def command(
         raise Failure(str(error)) from error
     for what, path in (("table of all epochs", out), ("picture", plot)):
         if path is not None:
-            click.echo(f"The {what} is in {path}", err=as_json or markdown)
+            click.echo(f"The {what} is in {shown(path)}", err=as_json or markdown)
     sources = {record["settings"]["source"] for record in records}
     if len(sources) == 1 and (out or plot):
         click.echo(f"There is nothing to compare: all results are from the source {sources.pop()}.", err=True)
@@ -130,7 +133,7 @@ def _show(
             click.echo(f"| {' | '.join(line)} |")
         click.echo(f"\n{legend}")
         return
-    output.table(headings, rows)
+    output.table(headings, rows, left=[k for k, heading in enumerate(headings) if heading in (*shown, *WORDS)])
     output.text(legend)
 
 
@@ -152,8 +155,8 @@ def _row(found: Comparison) -> list[str]:
         _scheme(found),
         str(found.seeds),
         f"{100 * found.mean:.2f}",
-        f"{100 * found.difference:+.2f}",
-        f"{100 * found.low:+.2f} to {100 * found.high:+.2f}",
+        decimal(100 * found.difference, sign="+"),
+        f"{decimal(100 * found.low, sign='+')} to {decimal(100 * found.high, sign='+')}",
         f"{100 * found.wins:.0f}",
         f"{found.adjusted_p:.3f}",
         f"{found.epochs:.2f} / {found.baseline_epochs:.2f}",

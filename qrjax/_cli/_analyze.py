@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,15 +12,18 @@ import click
 from qrjax._cli._arguments import OneOf, OutputPath, examples
 from qrjax._cli._causes import own_code, own_errors
 from qrjax._cli._code import calling
+from qrjax._cli._files import shown
 from qrjax._cli._inputs import Input, RealNumber, arrays, written
-from qrjax._cli._models import NAME, model_at
+from qrjax._cli._models import NAME, model_at, models_in
 from qrjax._cli._picture import check_matplotlib, save
-from qrjax._cli._screen import WIDTH, print_json
+from qrjax._cli._screen import print_json, screen
+from qrjax._cli._sections import Sectioned, section
 from qrjax._layouts._names import LAYOUTS
 
 if TYPE_CHECKING:
     from qrjax._interpreter._report import Report
 
+analysis, output = map(section, ("Analysis", "Output"))
 OPTIONS = {
     "target": "--target", "input_mean": "--input-mean", "input_variance": "--input-variance", "select": "--select",
     "sample_input": "--input", "module": NAME,
@@ -30,42 +32,45 @@ CAPTION = (
     "in: E x² is the second moment of what a weight meets, E y² of its output or a module's; gain is the weight's "
     "standard deviation. {weights}"
 )
+OWN = "The weights are those of the module's own initialization."
+GAINS = "The gains are those that qrjax.autoinit gives; --default shows the module's own initialization."
 
 
 @click.command(
+    cls=Sectioned,
     epilog=examples(
         "qrjax analyze model.py:CNN --input 1,32,32,3 --kwarg train=False",
         "qrjax analyze models.text:Transformer --arg layers=12 --input 1,128:int32",
         "qrjax analyze model.py:MLP --input 1,64 --plot signal.png",
         "qrjax analyze model.py:MLP --input 1,64 --default --json > default.json",
-    )
+    ),
 )
-@click.argument("target", metavar=NAME)
+@click.argument("target", metavar="MODULE[:NAME]")
 @calling
-@click.option("--default", is_flag=True, help="The module's own initialization, instead of qrjax.autoinit's gains.")
-@click.option(
+@analysis("--default", is_flag=True, help="The module's own initialization, instead of qrjax.autoinit's gains.")
+@analysis(
     "--target", "second_moment", metavar="NUMBER", type=RealNumber("--target 1"), default=1.0,
     help="The second moment that every weight's output is given.",
 )  # fmt: skip
-@click.option(
+@analysis(
     "--input-mean", metavar="NUMBER", type=RealNumber("--input-mean 0"),
     help="Of inputs that are real numbers or images in bytes, where there are any; else of all integers, which are "
     "otherwise guessed.  [default: 0]",
 )  # fmt: skip
-@click.option(
+@analysis(
     "--input-variance", metavar="NUMBER", type=RealNumber("--input-variance 1"),
     help="As --input-mean.  [default: 1]",
 )  # fmt: skip
-@click.option(
+@analysis(
     "--select", metavar="PATTERN", multiple=True,
     help="Which weights get a gain, such as '*/kernel'; the others stay as the module initializes them.",
 )  # fmt: skip
-@click.option(
+@analysis(
     "--layout", metavar="NAME", type=OneOf(LAYOUTS), default="outputs",
     help=f"Of the Sobol' points, as in qrjax.autoinit: {', '.join(LAYOUTS)}. Only neurons has gains of its own.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-@click.option(
+@output("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@output(
     "--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"),
     help="Save a picture of mean and variance through depth, beside the module's own initialization.",
 )  # fmt: skip
@@ -76,10 +81,14 @@ def command(
 ) -> None:  # fmt: skip
     """Predict the mean and the variance of every layer's output, without drawing a weight.
 
-    MODULE is a dotted module, which may lie in the current folder, or the path of a .py file. NAME is in it a Linen or
+    MODULE is a dotted module, which may lie in the current folder, or the path of a .py file; without a NAME its models
+    are listed. NAME is in it a Linen or
     NNX module, a class or function that makes one, or a pair of functions (init, apply). The findings below the table
     say where the signal vanishes, explodes, saturates or loses the difference between examples.
     """
+    if ":" not in target:
+        _list(target, as_json)
+        return
     positional, named = arrays(inputs, dtypes)
     if plot is not None:
         check_matplotlib()
@@ -99,12 +108,26 @@ def command(
     if as_json:
         print_json(json.loads(found.to_json()))
     else:
-        click.echo(f"{found}\n\n{_caption(default)}")
+        page = screen(quiet=False)
+        page.show(found._table()._replace(title=""))
+        page.gap()
+        page.text(CAPTION.format(weights=OWN if default else GAINS))
     if plot is not None:
         from qrjax import plot as pictures
 
         save(lambda: pictures.signal(found, default=None if default else report("module")).figure, plot)
-        click.echo(f"The picture is in {plot}", err=as_json)
+        click.echo(f"The picture is in {shown(plot)}", err=as_json)
+
+
+def _list(place: str, as_json: bool) -> None:
+    """The models of a module, to choose from."""
+    found = models_in(place)
+    if as_json:
+        print_json([model._asdict() for model in found])
+        return
+    page = screen(quiet=False)
+    page.table(("model", "kind", "--arg"), found, left=(0, 1, 2))
+    page.line(f"For example: qrjax analyze {found[0].name} --input 1,64")
 
 
 def _merged(named: dict[str, Any], keywords: dict[str, Any]) -> dict[str, Any]:
@@ -129,9 +152,3 @@ def _remedy(error: BaseException) -> str:
     if "integer" in text:
         return "; token ids have a dtype of integers: --input 1,128:int32"
     return ""
-
-
-def _caption(default: bool) -> str:
-    own = "The weights are those of the module's own initialization."
-    gains = "The gains are those that qrjax.autoinit gives; --default shows the module's own initialization."
-    return textwrap.fill(CAPTION.format(weights=own if default else gains), WIDTH)

@@ -14,11 +14,12 @@ from qrjax._cli._files import resolved_for_writing
 from qrjax._terminal._names import nearest as near
 
 
-class WholeNumber(click.IntRange):
-    """Whole numbers from `least` to `most`."""
+class WholeNumber(click.ParamType[int]):
+    """Whole numbers from `least` to `most`; not click's own, which shows these in every help."""
+
+    name = "number"
 
     def __init__(self, least: int, most: int, example: str) -> None:
-        super().__init__(least, most)
         self._least, self._most, self._example = least, most, example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:

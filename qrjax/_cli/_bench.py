@@ -141,5 +141,5 @@ def _show(results: Sequence[dict[str, Any]], size: int, repeats: int, facts: dic
     ]
     output.table(("values", "source", "ms", "values/s", f"x {THEIRS}"), rows, left={0, 1})
     output.text(LEGEND.format(repeats=repeats))
-    output.line("")
+    output.gap()
     output.text("; ".join(f"{name} {value}" for name, value in facts.items()) + ".")

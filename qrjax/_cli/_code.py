@@ -12,6 +12,7 @@ from qrjax._cli._causes import own_code, own_errors
 from qrjax._cli._failure import Failure
 from qrjax._cli._inputs import DTYPES, Setting, Shape, arrays, written
 from qrjax._cli._models import NAME, maker_at, model_at
+from qrjax._cli._sections import section
 
 if TYPE_CHECKING:
     from qrjax import Record
@@ -24,28 +25,31 @@ BELONGING = {
 }  # fmt: skip
 
 
+model = section("The model and what it is called with")
+
+
 def calling(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say what a model is made and called with."""
     for option in reversed((
-        click.option(
+        model(
             "--input", "inputs", metavar="SHAPE", type=Shape(), multiple=True,
             help="Shape of an array that the model is called with, and its dtype after a colon: 1,128:int32. Once for "
             "each; NAME=SHAPE for one that is passed by name.",
         ),
-        click.option(
+        model(
             "--dtype", "dtypes", metavar="DTYPE", type=OneOf(DTYPES), multiple=True,
             help="Of inputs without their own: one for all, or once for each.  [default: float32]",
         ),
-        click.option(
+        model(
             "--arg", "arguments", metavar="NAME=VALUE", type=Setting(), multiple=True,
             help="An argument of the class or function NAME, a Python literal.",
         ),
-        click.option(
+        model(
             "--kwarg", "keywords", metavar="NAME=VALUE", type=Setting(), multiple=True,
             help="An argument of the model's call, a Python literal: train=False.",
         ),
-        click.option("--method", metavar="NAME", help="The method to call instead of __call__."),
-        click.option(
+        model("--method", metavar="NAME", help="The method to call instead of __call__."),
+        model(
             "--rngs", metavar="NAME", multiple=True, help="A random stream of its own for a Linen model: dropout."
         ),
     )):  # fmt: skip

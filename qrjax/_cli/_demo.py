@@ -9,6 +9,7 @@ import click
 
 from qrjax._cli._arguments import OutputPath, WholeNumber, examples
 from qrjax._cli._failure import Failure
+from qrjax._cli._files import shown
 from qrjax._cli._screen import Advance, screen
 from qrjax._files._replacing import replacing
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from qrjax._demo._training import History, Trainer
 
+COMPILING = "compiling"
 EXTRA = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}
 
 
@@ -48,25 +50,27 @@ def command(seeds: int, epochs: int, out: Path, quiet: bool) -> None:
     loss curves. Takes about half a minute on two CPU cores, and gives the same accuracies every time. Needs:
     pip install 'qrjax[demo]'
     """
+    output = screen(quiet)
+    output.note("Loading JAX and the digits")
     _check_environment()
     from qrjax._datasets._table import load
     from qrjax._demo import _model, _picture, _summary, _training
 
-    output = screen(quiet)
     digits = load("digits")
     output.text(_summary.title(digits, seeds, epochs))
-    with output.progress(tuple(_model.INITIALIZERS), epochs) as advance:
-        advance(next(iter(_model.INITIALIZERS)), 0, "compiling")
+    with output.progress((COMPILING, *_model.INITIALIZERS), epochs) as advance:
+        advance(COMPILING, 0, "the training, once for all")
         trainer = _training.Trainer(digits, seeds)
+        advance(COMPILING, epochs, f"{trainer.compilation_seconds:.1f} s")
         histories = [_trained(trainer, name, epochs, advance) for name in _model.INITIALIZERS]
     try:
         output.table(_summary.HEADINGS, _summary.rows(histories, output.plus_minus))
         for paragraph in _summary.remarks(histories, len(digits.test_labels), trainer.compilation_seconds):
             output.text(paragraph)
-            output.line("")
+            output.gap()
     finally:  # a reader that left after the first line still gets the picture
         _save(_picture.loss_curves(histories), out)
-    output.line(f"The loss curves are in {out}")
+    output.line(f"The loss curves are in {shown(out)}")
 
 
 def _check_environment() -> None:
@@ -90,7 +94,7 @@ def _check_environment() -> None:
 def _trained(trainer: Trainer, name: str, epochs: int, advance: Advance) -> History:
     from qrjax._demo._model import INITIALIZERS
 
-    advance(name, 0, "initializing")
+    advance(name, 0, "compiling the initializer, and the first epoch")
     return trainer.train(
         name, INITIALIZERS[name], epochs, lambda done, accuracy: advance(name, done, f"test accuracy {accuracy:.1%}")
     )

@@ -10,6 +10,12 @@ from pathlib import Path
 WRITTEN = (".npz", ".safetensors")
 
 
+def shown(path: Path) -> str:
+    """A path as one writes it in the current folder."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
 def resolved_for_writing(text: str) -> Path:
     """`text` as an absolute path, links followed, which can be replaced as a whole.
 
@@ -20,7 +26,7 @@ def resolved_for_writing(text: str) -> Path:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder")
     if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, f"the folder {str(path.parent)!r} does not exist")
+        raise FileNotFoundError(errno.ENOENT, f"the folder {os.path.dirname(text)!r} does not exist")
     # What replaces it is first written beside it, under a name as short as this.
     trial = path.parent / f".qrjax-{os.getpid()}.tmp"
     trial.touch()

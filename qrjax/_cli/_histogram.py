@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from qrjax._cli._screen import Screen
 
 BINS = 20
-WIDTH = 36
+# Characters of a bar, and of the columns before it.
+WIDTH, NARROWEST, NUMBERS = 36, 8, 46
 
 
 class Bin(NamedTuple):
@@ -64,22 +65,23 @@ def _sphere(x: float, n: int) -> float:
 
 def show(bins: Sequence[Bin], output: Screen) -> None:
     most = max(max(found.drawn, found.declared) for found in bins)
+    room = WIDTH if output.width is None else min(WIDTH, max(NARROWEST, output.width - NUMBERS))
     rows = [
         (
             f"{found.low:.4g}",
             f"{found.high:.4g}",
             f"{100 * found.drawn:.2f}",
             f"{100 * found.declared:.2f}",
-            _bar(found.drawn / most, found.declared / most, output),
+            _bar(found.drawn / most, found.declared / most, room, output),
         )
         for found in bins
     ]
-    title = f"{output.block} drawn  {output.mark} declared"
+    title = f"{output.block} drawn {output.mark} declared"
     output.table(("from", "to", "drawn, %", "declared, %", title), rows, left={4})
 
 
-def _bar(drawn: float, declared: float, output: Screen) -> str:
+def _bar(drawn: float, declared: float, width: int, output: Screen) -> str:
     """Blocks up to what was drawn, and a mark at what is declared."""
-    cells = list((output.block * round(drawn * WIDTH)).ljust(WIDTH))
-    cells[min(round(declared * WIDTH), WIDTH - 1)] = output.mark
+    cells = list((output.block * round(drawn * width)).ljust(width))
+    cells[min(round(declared * width), width - 1)] = output.mark
     return "".join(cells).rstrip()

@@ -30,11 +30,12 @@ class Input(NamedTuple):
     dtype: str
 
 
-class RealNumber(click.FloatRange):
+class RealNumber(click.ParamType[float]):
     """Numbers from `least` to `most`, NaN not among them."""
 
+    name = "number"
+
     def __init__(self, example: str, least: float = -math.inf, most: float = math.inf) -> None:
-        super().__init__(least, most)
         self._least, self._most, self._example = least, most, example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:

@@ -16,7 +16,9 @@ from click.core import ParameterSource
 import qrjax
 from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
 from qrjax._cli._failure import Failure
+from qrjax._cli._files import shown
 from qrjax._cli._screen import Screen, print_json, screen
+from qrjax._cli._sections import Sectioned, section
 from qrjax._cli._weights import (
     DEFAULT_LAYOUT,
     DISTRIBUTIONS,
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
     from qrjax._cli._reproduction import Attempt
 
+weights, checks, saving = map(section, ("The matrix", "More checks", "Output"))
 THEIRS = "jax.random"
 LEGEND = {
     False: "Declared are the moments of the builder's distribution and the open interval that holds its values; the "
@@ -49,42 +52,41 @@ UNRANKED = "The effective rank of so large a matrix would take minutes. "
 
 
 @click.command(
+    cls=Sectioned,
     epilog=examples(
         "qrjax matrix --rows 784 --columns 64 --show-dist",
         "qrjax matrix --mode xavier --distribution uniform --compare-modes",
         "qrjax matrix --source hash --dtype bfloat16 --test-repro",
         "qrjax matrix --orthogonal --rows 128 --save weights.npy",
-    )
+    ),
 )
-@click.option("--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="Of jax.random.key.")
-@click.option(
-    "--rows", metavar="N", type=WholeNumber(1, LARGEST, "--rows 64"), default=784, help="The inputs of a layer."
-)
-@click.option(
-    "--columns", metavar="N", type=WholeNumber(1, LARGEST, "--columns 64"), default=64,
+@weights("--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="Of jax.random.key.")
+@weights("--rows", metavar="N", type=WholeNumber(1, LARGEST, "--rows 64"), default=784, help="The inputs of a layer.")
+@weights(
+    "--columns", "--cols", metavar="N", type=WholeNumber(1, LARGEST, "--columns 64"), default=64,
     help="The outputs of a layer.",
 )  # fmt: skip
-@click.option(
+@weights(
     "--mode", type=OneOf([*MODES, *SECOND_NAMES]), default="he", help="The scale: kaiming is he, glorot is xavier."
 )
-@click.option(
+@weights(
     "--distribution", type=OneOf(DISTRIBUTIONS), default="normal",
     help="The normal one is truncated at two standard deviations, as in JAX.",
 )  # fmt: skip
-@click.option(
+@weights(
     "--source", type=OneOf(SOURCES), default="sobol", help="Sobol' points (builders _qr) or a hash (builders _hash)."
 )
-@click.option("--layout", type=OneOf(LAYOUTS), default=DEFAULT_LAYOUT, help="Which weights share a Sobol' sequence.")
-@click.option("--dtype", type=OneOf(DTYPES), default="float32", help="Of the weights.")
-@click.option("--orthogonal", is_flag=True, help="Orthonormal rows or columns, instead of a mode and distribution.")
-@click.option("--compare-modes", is_flag=True, help="Add a table of all modes and sources, with jax.random's.")
-@click.option("--show-dist", is_flag=True, help="Add a histogram, with the declared shares.")
-@click.option(
+@weights("--layout", type=OneOf(LAYOUTS), default=DEFAULT_LAYOUT, help="Which weights share a Sobol' sequence.")
+@weights("--dtype", type=OneOf(DTYPES), default="float32", help="Of the weights.")
+@weights("--orthogonal", is_flag=True, help="Orthonormal rows or columns, instead of a mode and distribution.")
+@checks("--compare-modes", is_flag=True, help="Add a table of all modes and sources, with jax.random's.")
+@checks("--show-dist", is_flag=True, help="Add a histogram, with the declared shares.")
+@checks(
     "--test-repro", is_flag=True,
     help="Draw again in four ways and compare all bits; exit status 1 if one differs.",
 )  # fmt: skip
-@click.option("--save", metavar="FILE", type=OutputPath(".npy"), help="Save the weights, .npy.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@saving("--save", metavar="FILE", type=OutputPath(".npy"), help="Save the weights, .npy.")
+@saving("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def command(
     rows: int, columns: int, compare_modes: bool, show_dist: bool, test_repro: bool, save: Path | None, as_json: bool,
     **options: Any,
@@ -214,7 +216,7 @@ def _show(matrix: Matrix, found: dict[str, Any], save: Path | None) -> None:
     if "reproduction" in found:
         _show_attempts([Attempt(**attempt) for attempt in found["reproduction"]], output)
     if save is not None:
-        output.line(f"The weights are in {save}")
+        output.line(f"The weights are in {shown(save)}")
 
 
 def _rows(matrix: Matrix, found: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

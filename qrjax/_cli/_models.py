@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -18,7 +18,30 @@ from qrjax._cli._causes import own_code
 from qrjax._cli._failure import Failure
 
 NAME = "MODULE:NAME"
+# Arguments of a module's class that --arg does not give.
+NOT_GIVEN = ("parent", "name", "rngs", "args", "kwargs")
 KINDS = "a Linen or NNX module, a class or function that gives one, or a pair of functions (init, apply)"
+
+
+class Offered(NamedTuple):
+    """A model that a module has: what it is called here, its kind, and the arguments of its class."""
+
+    name: str
+    kind: str
+    arguments: str
+
+
+def models_in(place: str) -> list[Offered]:
+    """The models of a module.
+
+    Raises:
+      click.BadParameter: if it has none.
+    """
+    module = _imported(place)
+    found = [Offered(f"{place}:{name}", *_described(vars(module)[name])) for name in _names(module)]
+    if not found:
+        raise _wrong(f"must name {KINDS}; {place!r} has none")
+    return found
 
 
 def model_at(target: str, arguments: Mapping[str, Any]) -> Any:
@@ -137,7 +160,7 @@ def _completed(name: str, found: Any, arguments: dict[str, Any]) -> dict[str, An
     try:
         signature.bind(**arguments)
     except TypeError as error:
-        known = [p for p in signature.parameters if p not in ("parent", "name", "rngs", "args", "kwargs")]
+        known = [p for p in signature.parameters if p not in NOT_GIVEN]
         raise click.BadParameter(
             f"must fit {name}({', '.join(known)}): {error}; for example --arg {known[0] if known else 'width'}=64",
             param_hint="--arg",
@@ -163,8 +186,33 @@ def _is_model(value: Any) -> bool:
 
 def _offered(place: str, module: ModuleType) -> str:
     """The end of a message: which models a module has."""
-    names = [name for name, value in vars(module).items() if not name.startswith("_") and _is_offered(value)]
+    names = _names(module)
     return f"; its models: {', '.join(f'{place}:{name}' for name in names[:8])}" if names else ""
+
+
+def _names(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if not name.startswith("_") and _is_offered(value)]
+
+
+def _described(found: Any) -> tuple[str, str]:
+    """The kind of a model in words, and what its class is made with."""
+    from flax import linen
+
+    if isinstance(found, tuple):
+        return "functions (init, apply)", ""
+    kind = (
+        "Linen module" if issubclass(found if inspect.isclass(found) else type(found), linen.Module) else "NNX module"
+    )
+    if not inspect.isclass(found):
+        return f"{kind}, made", ""
+    return f"{kind}, class", ", ".join(map(str, _parameters(found)))
+
+
+def _parameters(found: Any) -> list[inspect.Parameter]:
+    """The arguments that --arg may give, without their types."""
+    known = _signature(found).parameters.values()
+    bare = [parameter.replace(annotation=inspect.Parameter.empty) for parameter in known]
+    return [parameter for parameter in bare if parameter.name not in NOT_GIVEN]
 
 
 def _is_offered(value: Any) -> bool:

@@ -1,119 +1,111 @@
-"""What commands print: rich on a terminal, plain ASCII text elsewhere."""
+"""What commands print: paragraphs, tables as wide as the terminal, and bars that show how far the work is."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from contextlib import contextmanager
+
+import click
+
+from qrjax._terminal._tables import Table, fits, left_out, text, turned
 
 WIDTH = 80
+# Where a narrow terminal has the columns that it leaves out.
+ELSEWHERE = "a wider terminal and --json have them"
 
 # Called with a label, the steps done of it, and a remark.
 Advance = Callable[[str, int, str], None]
 
 
-class Screen(Protocol):
-    plus_minus: str
-    block: str  # of bars
-    mark: str  # on bars
-
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> None:
-        """Cells under their headings, aligned to the left in the columns `left` and to the right elsewhere."""
-        ...
-
-    def text(self, paragraph: str) -> None: ...
-
-    def line(self, unbroken: str) -> None: ...
-
-    def progress(self, labels: Sequence[str], total: int) -> AbstractContextManager[Advance]:
-        """A bar of `total` steps for each of the labels."""
-        ...
-
-
 def screen(quiet: bool) -> Screen:
-    interactive = sys.stdout is not None and sys.stdout.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
-    return Terminal() if interactive and not quiet else Plain()
+    return Screen(quiet)
 
 
-def print_json(result: Any) -> None:
+def print_json(result: object) -> None:
     """All that a command prints; NaN and infinity, which JSON has no words for, are errors."""
     print(json.dumps(result, indent=2, allow_nan=False))
 
 
-class Plain:
-    plus_minus = "+/-"
-    block = "#"
-    mark = "|"
+class Screen:
+    """The standard output: a terminal, or elsewhere and where quiet plain ASCII text.
+
+    Attributes:
+      plus_minus: in ranges.
+      block, mark: of bars of characters, and on them.
+      width: the columns of the terminal; None where what is printed goes elsewhere, to which it need not fit.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        terminal = sys.stdout is not None and sys.stdout.isatty()
+        self._lively = terminal and not quiet and os.environ.get("TERM") not in ("dumb", "unknown")
+        self.plus_minus, self.block, self.mark = ("±", "█", "│") if self._lively else ("+/-", "#", "|")
+        self._begun = self._gap = False
+        self.width = shutil.get_terminal_size((WIDTH, 0)).columns if terminal else None
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> None:
-        widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-        print()
-        for row in (headings, *rows):
-            cells = [text.ljust(widths[k]) if k in left else text.rjust(widths[k]) for k, text in enumerate(row)]
-            print("  ".join(cells).rstrip())
-        print()
+        """Cells under their headings, aligned to the left in the columns `left` and to the right elsewhere."""
+        self.show(Table("", headings, rows, left))
+
+    def show(self, table: Table) -> None:
+        """A table that fits: names are shortened, and if that does not suffice its columns are shown as rows."""
+        self.gap()
+        if self.width is None or fits(table, self.width):
+            heading, *lines = text(table._replace(remarks=()), self.width).splitlines()
+            self.line("\n".join([click.style(heading, bold=True) if self._lively else heading, *lines]))
+            missing = [] if self.width is None else left_out(table, self.width)
+            if missing:
+                self.gap()
+                self.text(f"No room at {self.width} columns for: {', '.join(missing)}; {ELSEWHERE}.")
+        else:
+            self.line(turned(table, self.width))
+        self.gap()
+        for remark in table.remarks:
+            self.text(remark)
 
     def text(self, paragraph: str) -> None:
-        # In one piece and at once: a reader may leave after its first line.
-        print(textwrap.fill(paragraph, WIDTH) + "\n", end="", flush=True)
+        """A paragraph in lines that can be read."""
+        hanging = "  " if paragraph.startswith("- ") else ""
+        self.line(textwrap.fill(paragraph, min(WIDTH, self.width or WIDTH), subsequent_indent=hanging))
 
     def line(self, unbroken: str) -> None:
-        print(unbroken)
+        """Lines as they are, such as one to copy."""
+        # In one piece and at once: a reader may leave after the first.
+        print("\n" * (self._gap and self._begun) + unbroken + "\n", end="", flush=True)
+        self._gap, self._begun = False, True
 
-    @contextmanager
-    def progress(self, labels: Sequence[str], total: int) -> Iterator[Advance]:  # noqa: ARG002
-        yield lambda _label, _done, _remark: None
+    def gap(self) -> None:
+        """An empty line between what was printed and what will be."""
+        self._gap = True
 
-
-class Terminal:
-    plus_minus = "±"
-    block = "█"
-    mark = "│"
-
-    def __init__(self) -> None:
-        from rich.console import Console
-
-        self._console = Console(highlight=False, markup=False, emoji=False)
-
-    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> None:
-        from rich import box
-        from rich.console import Console
-        from rich.table import Table
-
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-        for number, heading in enumerate(headings):
-            table.add_column(heading, justify="left" if number in left else "right", no_wrap=True)
-        for row in rows:
-            table.add_row(*row)
-        # A terminal too narrow for it breaks its lines, where rich would leave out digits.
-        natural = self._console.measure(table, options=self._console.options.update(width=10_000)).maximum
-        Console(width=max(natural, self._console.width)).print(table, crop=False)
-
-    def text(self, paragraph: str) -> None:
-        self._console.print(paragraph, width=min(WIDTH, self._console.width))
-
-    def line(self, unbroken: str) -> None:
-        self._console.print(unbroken, soft_wrap=True)
+    def note(self, words: str) -> None:
+        """What is under way, on a terminal alone and beside what is printed."""
+        if self._lively:
+            click.echo(f"{words} ...", err=True)
 
     @contextmanager
     def progress(self, labels: Sequence[str], total: int) -> Iterator[Advance]:
+        """A bar of `total` steps for each of the labels, and for others that come; gone at the end."""
+        if not self._lively:
+            yield lambda _label, _done, _remark: None
+            return
+        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
+            TextColumn("{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(),
             TextColumn("{task.fields[remark]}"),
-        )
-        with Progress(*columns, console=self._console, transient=True) as bars:
+        )  # fmt: skip
+        with Progress(*columns, console=Console(), transient=True) as bars:
             tasks = {label: bars.add_task(label, total=total, start=False, remark="") for label in labels}
 
             def advance(label: str, done: int, remark: str) -> None:
+                if label not in tasks:
+                    tasks[label] = bars.add_task(label, total=total, start=False, remark="")
                 bars.start_task(tasks[label])
                 bars.update(tasks[label], completed=done, remark=remark)
 

@@ -14,6 +14,7 @@ import click
 
 from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
 from qrjax._cli._failure import Failure
+from qrjax._cli._files import shown
 from qrjax._cli._picture import check_matplotlib
 from qrjax._cli._picture import save as save_picture
 from qrjax._cli._screen import print_json, screen
@@ -105,7 +106,7 @@ def command(
         _print(points, dims, start, scramble)
     else:
         for path in filter(None, (save, plot)):
-            screen(False).line(f"{count:,} points are in {path}")
+            screen(False).line(f"{count:,} points are in {shown(path)}")
 
 
 def _check(dims: Sequence[int], count: int, start: int, dtype: str, twice: bool) -> None:

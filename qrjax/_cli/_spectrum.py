@@ -13,6 +13,7 @@ import click
 
 import qrjax
 from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
+from qrjax._cli._files import shown
 from qrjax._cli._picture import check_matplotlib, save
 from qrjax._cli._screen import Screen, print_json, screen
 from qrjax._cli._weights import DEFAULT_LAYOUT, DISTRIBUTIONS, MODES, SECOND_NAMES
@@ -96,7 +97,7 @@ def command(shapes: tuple[tuple[int, ...], ...], builder: str, seeds: int, as_js
     if plot is not None:
         _plot(builder, shapes[0], plot)
         if not as_json:
-            output.line(f"The singular values of seed 0 are in {plot}")
+            output.line(f"The singular values of seed 0 are in {shown(plot)}")
 
 
 def _ranks(builder: str, shape: tuple[int, ...], seeds: int, output: Screen) -> dict[str, Any]:

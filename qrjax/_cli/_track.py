@@ -10,13 +10,14 @@ import click
 
 from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
 from qrjax._cli._causes import own_errors
-from qrjax._cli._code import BELONGING, calling, with_code
-from qrjax._cli._files import WRITTEN
+from qrjax._cli._code import BELONGING, calling, model, with_code
+from qrjax._cli._files import WRITTEN, shown
 from qrjax._cli._inputs import RealNumber
 from qrjax._cli._models import NAME
 from qrjax._cli._picture import check_matplotlib, save
 from qrjax._cli._pruning import Pruned, check_belonging, pruned, total
 from qrjax._cli._screen import print_json, screen
+from qrjax._cli._sections import Sectioned, section
 from qrjax._tracking._names import CRITERIA
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 OPTIONS = {
     "threshold": "--threshold", "sparsity": "--prune-sparsity", "select": "--select", "keep": "--keep",
 }  # fmt: skip
+reading, pruning, output = map(section, ("Reading", "Pruning", "Output"))
 SCOPES = {"layer": "in each variable", "global": "all together"}
 
 
@@ -52,6 +54,7 @@ class Existing(click.Path):
 
 
 @click.command(
+    cls=Sectioned,
     epilog=examples(
         "qrjax track record.json checkpoints/20",
         "qrjax track record.json checkpoints --threshold 1e-6 --plot changes.png",
@@ -60,57 +63,55 @@ class Existing(click.Path):
         "qrjax track record.json model.npz --model model.py:CNN --input 1,28,28,1",
         "qrjax track record.json model.npz --prune-sparsity 0.9 --save pruned.npz",
         "qrjax track record.json model.npz --prune-sparsity 0.5 --criterion movement",
-    )
+    ),
 )
 @click.argument("record", metavar="RECORD", type=Existing())
 @click.argument("checkpoints", metavar="CHECKPOINT...", type=Existing(), nargs=-1, required=True)
-@click.option(
+@reading(
     "--step",
     metavar="N",
     type=WholeNumber(0, 10**12, "--step 20"),
     help="Of a folder of several steps.  [default: the last]",
 )
-@click.option(
+@reading(
     "--subtree", metavar="PATH",
     help="Where in the checkpoint the weights are, such as state/params.  [default: where they are found]",
 )  # fmt: skip
-@click.option(
+@reading(
     "--threshold", metavar="NUMBER", type=RealNumber("--threshold 1e-6", 0), default=0.0,
     help="A weight counts as changed if it moved by more.",
 )  # fmt: skip
-@click.option(
+@model(
     "--model", "target", metavar=NAME,
     help="The model, where weights come from builders that are not qrjax's; called with --input, as in qrjax analyze. "
     "Without --input a function of a key, or an NNX class.",
 )  # fmt: skip
 @calling
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-@click.option("--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"), help="Save a picture of what changed.")
-@click.option(
+@output("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@output("--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"), help="Save a picture of what changed.")
+@pruning(
     "--prune-sparsity", "sparsity", metavar="FRACTION", type=RealNumber("--prune-sparsity 0.5", 0, 1),
     help="Prune this fraction of the weights, from 0 to 1.",
 )  # fmt: skip
-@click.option(
+@pruning(
     "--criterion", metavar="NAME", type=OneOf(CRITERIA), default="change",
     help=f"By what weights are ranked; the lowest go: {', '.join(CRITERIA)}.",
 )  # fmt: skip
-@click.option(
+@pruning(
     "--scope", metavar="NAME", type=OneOf(("layer", "global")), default="layer",
     help="Whether the fraction is that of every variable (layer) or of all together (global).",
 )  # fmt: skip
-@click.option(
+@pruning(
     "--to", metavar="NAME", type=OneOf(("zero", "initial")), default="zero",
     help="What pruned weights become: zero, or initial, the values they began with.",
 )  # fmt: skip
-@click.option(
+@pruning(
     "--select", metavar="PATTERN", multiple=True,
     help="Variables that may lose weights, such as '*/kernel'.  [default: two or more axes, no bias, no scale]",
 )  # fmt: skip
-@click.option("--keep", metavar="PATTERN", multiple=True, help="Variables that may not.")
-@click.option(
-    "--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="Of the criterion random."
-)
-@click.option(
+@pruning("--keep", metavar="PATTERN", multiple=True, help="Variables that may not.")
+@pruning("--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="Of the criterion random.")
+@output(
     "--save", "saved", metavar="PATH", type=OutputPath(*WRITTEN),
     help="Write the checkpoint with its pruned weights, .npz or .safetensors; the other arrays stay as they are.",
 )  # fmt: skip
@@ -152,7 +153,7 @@ def _follow(record: Path, points: list[Point], as_json: bool, plot: Path | None)
     print_series(record, points, as_json)
     if plot is not None:
         save(lambda: draw_series(points), plot)
-        click.echo(f"The picture is in {plot}", err=as_json)
+        click.echo(f"The picture is in {shown(plot)}", err=as_json)
 
 
 def _report(
@@ -177,7 +178,7 @@ def _report(
         _print(f"{one.checkpoint} ({one.file.kind}{place}) against {one.record}", found, lost, pruning)
     for name, path in (("picture", plot), ("pruned checkpoint", saved)):
         if path is not None:
-            click.echo(f"The {name} is in {path}", err=as_json)
+            click.echo(f"The {name} is in {shown(path)}", err=as_json)
 
 
 def _check_outputs(checkpoint: Path, saved: Path | None, plot: Path | None) -> None:
@@ -224,12 +225,14 @@ def _plain(found: Changes, lost: list[Pruned], pruning: dict[str, Any]) -> dict[
 
 
 def _print(title: str, found: Changes, lost: list[Pruned], pruning: dict[str, Any]) -> None:
-    output = screen(quiet=False)
-    output.line(title)
-    output.line(f"\n{found}")
+    page = screen(quiet=False)
+    page.line(title)
+    page.gap()
+    page.show(found._table()._replace(title=""))
     if not lost:
         return
     share = f"{100 * pruning['sparsity']:.4g} % of the weights that may go, ranked {SCOPES[pruning['scope']]}"
-    output.line(f"\nPruned to {pruning['to']} by {pruning['criterion']}: {share}")
+    page.gap()
+    page.line(f"Pruned to {pruning['to']} by {pruning['criterion']}: {share}")
     rows = [[r.path, f"{r.weights:,}", f"{r.pruned:,}", f"{r.percent:.1f} %"] for r in (*lost, total(lost))]
-    output.table(("variable", "weights", "pruned", "share"), rows)
+    page.table(("variable", "weights", "pruned", "share"), rows)

@@ -14,89 +14,90 @@ import click
 
 from qrjax._cli._arguments import OneOf, OutputPath, Positive, SeveralOf, examples
 from qrjax._cli._failure import Failure
+from qrjax._cli._files import shown
 from qrjax._cli._screen import screen
+from qrjax._cli._sections import Sectioned, section
 from qrjax._experiments._names import INITIALIZERS, SOURCES
 from qrjax._experiments._schemes import SCHEMES, Scheme
 from qrjax._experiments._settings import KINDS, MODELS, OPTIMIZERS, Settings
 from qrjax._files._journal import encoded
+from qrjax._terminal._cells import counted
 
 if TYPE_CHECKING:
     from qrjax._experiments._records import Record
 
 
-def _number(name: str, default: int | None, help: str) -> Callable[[Any], Any]:
-    return click.option(name, metavar="N", type=Positive(), default=default, help=help)
+network, inputs, weights, training = map(section, ("Network", "Data", "Initial weights", "Training"))
+search, output = map(section, ("First dimension of the source 'sequence'", "Output"))
 
 
-def _options(*added: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _numbers(option: Callable[..., Callable[[Any], Any]], *added: tuple[str, int | None, str]) -> Callable[[Any], Any]:
+    """Options of positive whole numbers: name, default and help of each."""
+
     def decorate(function: Any) -> Any:
-        for option in reversed(added):
-            function = option(function)
+        for name, default, help in reversed(added):
+            function = option(name, metavar="N", type=Positive(), default=default, help=help)(function)
         return function
 
     return decorate
 
 
-_network = _options(
-    click.option("--model", type=SeveralOf(MODELS), default="mlp2", help="The network."),
-    _number("--units", Settings.units, "Width of hidden layers, of the LSTM and of the Transformer."),
-    click.option("--filters", metavar="N,N", default="16,32", help="Of the CNN's convolutions, in order."),
-    _number("--heads", Settings.heads, "Of the Transformer's attention."),
-    _number("--blocks", Settings.blocks, "Of the Transformer."),
-)
-_data = _options(
-    click.option("--dataset", type=OneOf(list(KINDS)), default="digits", help="digits and mnist1d need no files."),
-    click.option("--data", "folder", metavar="FOLDER", type=click.Path(path_type=Path), help="Where the files are."),
-    click.option("--download", is_flag=True, help="Fetch the files that are missing, into FOLDER or a cache."),
-    click.option("--checksum", is_flag=True, help="Compare the files' checksums with those published."),
-    _number("--limit", None, "Keep the first N training and test examples."),
-    _number("--vocabulary", Settings.vocabulary, "Words kept of IMDB."),
-    _number("--length", Settings.length, "Tokens of a review of IMDB."),
-)
-_training = _options(
-    click.option("--optimizer", type=SeveralOf(OPTIMIZERS), default="adam", help="With Keras's learning rate."),
-    click.option("--learning-rate", metavar="X", type=float, help="In the place of 0.001 for Adam and 0.01 for SGD."),
-    _number("--epochs", Settings.epochs, "Passes over the training data."),
-    _number("--batch-size", Settings.batch_size, "Examples in a step."),
-    _number("--seeds", 20, "Networks for each initializer, trained side by side."),
-    _number("--chunk", None, "At most N seeds side by side; by default as many as fit into half of the free memory."),
-)
-_search = _options(
-    click.option(
-        "--scheme", type=OneOf(list(SCHEMES)), default="increment-end",
-        help="How the source 'sequence' chooses each seed's first Sobol' dimension.",
-    ),
-    _number("--scheme-min-dim", Scheme.min_dim, "The smallest dimension."),
-    _number("--scheme-count", Scheme.count, "auto: first dimensions tried."),
-    _number("--scheme-range", Scheme.range, "auto: dimensions they are spread over."),
-    _number("--scheme-epochs", Scheme.epochs, "auto: epochs of a trial."),
-    _number("--scheme-repetitions", Scheme.repetitions, "auto: trials of each."),
-)  # fmt: skip
-
-
 @click.command(
+    cls=Sectioned,
     epilog=examples(
         "qrjax train --model cnn --initializer he_normal --out results.jsonl",
         "qrjax train --model mlp2,cnn --initializer all --source all --out results.jsonl",
         "qrjax train --dataset mnist --data ~/mnist --source random,sequence --scheme auto --out mnist.jsonl",
         "qrjax aggregate results.jsonl",
-    )
+    ),
 )
-@_network
-@_data
-@click.option(
+@network("--model", type=SeveralOf(MODELS), default="mlp2", help="The network.")
+@network("--filters", metavar="N,N", default="16,32", help="Of the CNN's convolutions, in order.")
+@_numbers(
+    network,
+    ("--units", Settings.units, "Width of hidden layers, of the LSTM and of the Transformer."),
+    ("--heads", Settings.heads, "Of the Transformer's attention."),
+    ("--blocks", Settings.blocks, "Of the Transformer."),
+)
+@inputs("--dataset", type=OneOf(list(KINDS)), default="digits", help="digits and mnist1d need no files.")
+@inputs("--data", "folder", metavar="FOLDER", type=click.Path(path_type=Path), help="Where the files are.")
+@inputs("--download", is_flag=True, help="Fetch the files that are missing, into FOLDER or a cache.")
+@inputs("--checksum", is_flag=True, help="Compare the files' checksums with those published.")
+@_numbers(
+    inputs,
+    ("--limit", None, "Keep the first N training and test examples."),
+    ("--vocabulary", Settings.vocabulary, "Words kept of IMDB."),
+    ("--length", Settings.length, "Tokens of a review of IMDB."),
+)
+@weights(
     "--initializer", type=SeveralOf(INITIALIZERS), default="glorot_uniform",
     help=f"The paper's ten: {', '.join(INITIALIZERS)}, or all.",
 )  # fmt: skip
-@click.option("--source", type=SeveralOf(SOURCES), default="random,sobol", help="Of randomness.")
-@_training
-@_search
-@click.option(
+@weights("--source", type=SeveralOf(SOURCES), default="random,sobol", help="Of randomness.")
+@training("--optimizer", type=SeveralOf(OPTIMIZERS), default="adam", help="With Keras's learning rate.")
+@training("--learning-rate", metavar="X", type=float, help="In the place of 0.001 for Adam and 0.01 for SGD.")
+@_numbers(
+    training,
+    ("--epochs", Settings.epochs, "Passes over the training data."),
+    ("--batch-size", Settings.batch_size, "Examples in a step."),
+    ("--seeds", 20, "Networks for each initializer, trained side by side."),
+    ("--chunk", None, "At most N seeds side by side; by default as many as fit into half of the free memory."),
+)
+@search("--scheme", type=OneOf(list(SCHEMES)), default="increment-end", help="How each seed's dimension is chosen.")
+@_numbers(
+    search,
+    ("--scheme-min-dim", Scheme.min_dim, "The smallest dimension."),
+    ("--scheme-count", Scheme.count, "auto: first dimensions tried."),
+    ("--scheme-range", Scheme.range, "auto: dimensions they are spread over."),
+    ("--scheme-epochs", Scheme.epochs, "auto: epochs of a trial."),
+    ("--scheme-repetitions", Scheme.repetitions, "auto: trials of each."),
+)
+@output(
     "--out", metavar="PATH", type=OutputPath(".jsonl"), default="results.jsonl",
     help="The results, JSON lines; one that exists is added to.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print the records of this run as a JSON array.")
-@click.option("--quiet", is_flag=True, help="Plain text only, without progress bars or colors.")
+@output("--json", "as_json", is_flag=True, help="Print the records of this run as a JSON array.")
+@output("--quiet", is_flag=True, help="Plain text only, without progress bars or colors.")
 def command(
     model: Sequence[str], initializer: Sequence[str], source: Sequence[str], optimizer: Sequence[str],
     folder: Path | None, checksum: bool, download: bool, seeds: int, chunk: int | None, out: Path, as_json: bool,
@@ -130,15 +131,18 @@ def command(
     if as_json:
         click.echo(f"[{', '.join(map(encoded, records))}]")
         return
-    output = screen(quiet)
-    output.table(HEADINGS, _rows(records, seeds, output.plus_minus))
-    output.line(f"The results are in {out}")
+    page = screen(quiet)
+    same, table = _table(records, seeds, page.plus_minus)
+    page.text(same)
+    page.table(*table)
+    page.line(f"The results are in {shown(out)}")
     if len(source) > 1:
-        output.line(f"Compare them: qrjax aggregate {shlex.quote(os.path.relpath(out))}")
+        page.line(f"Compare them: qrjax aggregate {shlex.quote(os.path.relpath(out))}")
 
 
 WITHOUT_FILES = ("digits", "mnist1d")
-HEADINGS = ("model", "optimizer", "initializer", "source", "test accuracy, %", "epoch 1", "loss", "s/seed")
+NAMES = ("model", "optimizer", "initializer", "source")
+HEADINGS = ("test accuracy, %", "epoch 1", "loss", "s/seed")
 
 
 def _scheme(options: dict[str, Any]) -> Scheme:
@@ -184,7 +188,7 @@ def _run(
     try:
         return run(experiments, seeds, out, **data, scheme=scheme, chunk=chunk, progress=progress)
     except KeyboardInterrupt:
-        click.echo(f"\nWhat was finished is in {out}; the same command goes on with the rest.", err=True)
+        click.echo(f"\nWhat was finished is in {shown(out)}; the same command goes on with the rest.", err=True)
         raise
     except MemoryError as error:
         raise Failure(f"the memory does not suffice: {error}; smaller sizes, --limit or --chunk may help") from error
@@ -196,17 +200,25 @@ def _run(
         raise Failure(as_options(str(error))) from error
 
 
-def _rows(records: Sequence[Record], seeds: int, plus_minus: str) -> list[tuple[str, ...]]:
-    return [_row(records[start : start + seeds], plus_minus) for start in range(0, len(records), seeds)]
+def _table(records: Sequence[Record], seeds: int, plus_minus: str) -> tuple[str, tuple[Any, ...]]:
+    """What all rows have in common, in words, and the headings, rows and names of the table."""
+    groups = [records[start : start + seeds] for start in range(0, len(records), seeds)]
+    every = [[str(group[0]["settings"][name]) for name in NAMES] for group in groups]
+    told = [k for k, column in enumerate(zip(*every, strict=True)) if len(set(column)) > 1] or [len(NAMES) - 1]
+    rows = [
+        (*(names[k] for k in told), *_figures(group, plus_minus)) for names, group in zip(every, groups, strict=True)
+    ]
+    settings = records[0]["settings"]
+    common = [settings["dataset"], *(every[0][k] for k in range(len(NAMES)) if k not in told)]
+    same = f"{', '.join(common)}: {counted(settings['epochs'], 'epoch')}, {counted(seeds, 'seed')} a row"
+    return same, ((*(NAMES[k] for k in told), *HEADINGS), rows, range(len(told)))
 
 
-def _row(records: Sequence[Record], plus_minus: str) -> tuple[str, ...]:
+def _figures(records: Sequence[Record], plus_minus: str) -> tuple[str, ...]:
     import numpy as np
 
-    settings = records[0]["settings"]
     last, first = (100 * np.array([record["accuracy"][epoch] for record in records]) for epoch in (-1, 0))
     spread = f" {plus_minus} {last.std(ddof=1):.2f}" if len(records) > 1 else ""
     loss = np.mean([record["loss"][-1] for record in records])
     seconds = np.mean([record["seconds"]["initialize"] + record["seconds"]["train"] for record in records])
-    names = (settings[name] for name in ("model", "optimizer", "initializer", "source"))
-    return (*names, f"{last.mean():.2f}{spread}", f"{first.mean():.2f}", f"{loss:.4f}", f"{seconds:.2f}")
+    return (f"{last.mean():.2f}{spread}", f"{first.mean():.2f}", f"{loss:.4f}", f"{seconds:.2f}")

@@ -6,8 +6,12 @@ import html
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from qrjax._terminal._abbreviations import shortened
+
 # Rows of a notebook's table before the rest is folded, and those that are folded; columns that a page keeps of a name.
 SHOWN, FOLDED, NARROWEST = 20, 200, 8
+# Columns of a name or a word that can still be told from others.
+READABLE = 14
 GAP = "  "
 
 
@@ -41,10 +45,47 @@ def text(table: Table, width: int | None = None, most: int | None = None, more: 
     return "\n".join([*lines, *([""] if table.remarks else []), *table.remarks])
 
 
+def fits(table: Table, width: int) -> bool:
+    """Whether a page is wide enough, names and words being shortened no more than can be read."""
+    return _total(_least(table), _kept(table, width)) <= width
+
+
+def left_out(table: Table, width: int) -> list[str]:
+    """The headings that a page has no place for."""
+    kept = _kept(table, width)
+    told = [any(column) for column in zip(*table.rows, strict=True)]
+    return [heading for k, heading in enumerate(table.headings) if k not in kept and told[k]]
+
+
+def turned(table: Table, width: int) -> str:
+    """A table for a narrow page: a line for every heading and a column for every row, as many as fit side by side."""
+    parts, rest = [], [list(column) for column in table.rows]
+    while rest:
+        count = next((n for n in range(len(rest), 1, -1) if _of_columns(table, rest[:n])[1] <= width), 1)
+        parts.append("\n".join(_of_columns(table, rest[:count])[0]))
+        rest = rest[count:]
+    return "\n\n".join(parts)
+
+
+def _of_columns(table: Table, columns: Sequence[Sequence[str]]) -> tuple[list[str], int]:
+    """Lines, and the width of the longest."""
+    every = [table.headings, *columns]
+    widths = [max(map(len, column)) for column in every]
+    lines = [
+        GAP.join(_fitted(cell, w, k, (0,)) for k, (cell, w) in enumerate(zip(line, widths, strict=True))).rstrip()
+        for line in zip(*every, strict=True)
+    ]
+    return lines, sum(widths) + len(GAP) * (len(widths) - 1)
+
+
+def _widths(table: Table) -> list[int]:
+    return [max(map(len, column)) for column in zip(table.headings, *table.rows, strict=True)]
+
+
 def _aligned(table: Table, width: int | None) -> list[str]:
     rows = [table.headings, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    kept = _kept(widths, table.spare, width)
+    widths = _widths(table)
+    kept = _kept(table, width)
     while width is not None and _total(widths, kept) > width:
         widest = max((k for k in kept if k in table.texts), key=lambda k: widths[k], default=0)
         if widths[widest] <= NARROWEST:
@@ -53,16 +94,20 @@ def _aligned(table: Table, width: int | None) -> list[str]:
     return [GAP.join(_fitted(row[k], widths[k], k, table.texts) for k in kept).rstrip() for row in rows]
 
 
-def _kept(widths: Sequence[int], spare: Sequence[int], width: int | None) -> list[int]:
+def _kept(table: Table, width: int | None) -> list[int]:
     """The columns that a page has place for."""
-    kept = list(range(len(widths)))
-    # Names may be shortened to half before a column goes.
-    least = [max(NARROWEST, widths[0] // 2), *widths[1:]]
-    for column in spare:
-        if width is None or _total(least, kept) <= width:
+    kept = list(range(len(table.headings)))
+    for column in table.spare:
+        if width is None or _total(_least(table), kept) <= width:
             break
         kept.remove(column)
     return kept
+
+
+def _least(table: Table) -> list[int]:
+    """What the columns need, names and words being shortened before a column goes, but not too much."""
+    shortened = [k for k in table.texts if k not in table.spare]
+    return [min(w, max(READABLE, w // 2)) if k in shortened else w for k, w in enumerate(_widths(table))]
 
 
 def _total(widths: Sequence[int], kept: Sequence[int]) -> int:
@@ -72,7 +117,7 @@ def _total(widths: Sequence[int], kept: Sequence[int]) -> int:
 def _fitted(cell: str, width: int, column: int, texts: Collection[int]) -> str:
     if len(cell) > width:
         # Of a path the end tells more.
-        return "…" + cell[len(cell) - width + 1 :] if column == 0 else cell[: width - 1] + "…"
+        return shortened(cell, width).ljust(width) if column == 0 else cell[: width - 1] + "…"
     return cell.ljust(width) if column in texts else cell.rjust(width)
 
 
