@@ -65,7 +65,7 @@ class Screen:
             self.line(turned(table, self.width))
         self.gap()
         for remark in table.remarks:
-            self.text(remark)
+            (self.line if self.width is None else self.text)(remark)
 
     def text(self, paragraph: str) -> None:
         """A paragraph in lines that can be read."""

@@ -18,12 +18,14 @@ from qrjax._cli._files import shown
 from qrjax._cli._picture import check_matplotlib
 from qrjax._cli._picture import save as save_picture
 from qrjax._cli._screen import print_json, screen
+from qrjax._cli._sections import Sectioned, section
 from qrjax._files._replacing import replacing
 from qrjax._sequences._names import DIMENSIONS, SCRAMBLES
 
 if TYPE_CHECKING:
     import numpy as np
 
+sequence, output = map(section, ("Points", "Output"))
 LARGEST = 2**28
 FINEST = 2**12  # intervals of a picture
 LONGEST = {"float32": 14, "float64": 23}  # of the dtypes' shortest digits
@@ -46,33 +48,34 @@ def dimensions(text: str) -> list[int]:
 
 
 @click.command(
+    cls=Sectioned,
     epilog=examples(
         "qrjax sobol --dim 1-3 --n 8 --start 1",
         "qrjax sobol --dim 20,21 --n 256 --scramble owen --seed 1 --plot points.png",
         "qrjax sobol --dim 1-10 --n 1024 --csv > points.csv",
         "qrjax sobol --dim 5 --n 1000000 --save points.npy",
-    )
+    ),
 )
-@click.option(
+@sequence(
     "--dim", "dims", metavar="DIMS", type=dimensions, default="1-2",
     help=f"One dimension, a list 1,2,5 or a range 1-4; up to {DIMENSIONS}.",
 )  # fmt: skip
-@click.option("--n", "count", metavar="N", type=WholeNumber(1, INTEGERS, "--n 8"), default=8, help="How many points.")
-@click.option(
+@sequence("--n", "count", metavar="N", type=WholeNumber(1, INTEGERS, "--n 8"), default=8, help="How many points.")
+@sequence(
     "--start", metavar="N", type=WholeNumber(0, INTEGERS - 1, "--start 1"), default=0, help="The first point's number."
 )
-@click.option(
+@sequence(
     "--scramble", type=OneOf(["none" if name is None else name for name in SCRAMBLES]), default="none",
     help="What randomizes the points.",
 )  # fmt: skip
-@click.option(
+@sequence(
     "--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="Of jax.random.key, to scramble."
 )
-@click.option("--dtype", type=OneOf(LONGEST), default="float32", help="Of the points.")
-@click.option("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--save", metavar="FILE", type=OutputPath(".npy", ".csv"), help="Save the points, .npy or .csv.")
-@click.option(
+@sequence("--dtype", type=OneOf(LONGEST), default="float32", help="Of the points.")
+@output("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
+@output("--json", "as_json", is_flag=True, help="Print JSON.")
+@output("--save", metavar="FILE", type=OutputPath(".npy", ".csv"), help="Save the points, .npy or .csv.")
+@output(
     "--plot", metavar="FILE", type=OutputPath(".png", ".pdf", ".svg"),
     help="Save a picture of two dimensions.",
 )  # fmt: skip

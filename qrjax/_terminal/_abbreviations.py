@@ -15,9 +15,10 @@ def shortened(name: str, letters: int, dots: str = "…") -> str:
     """
     if len(name) <= letters:
         return name
-    steps = name.split("/")
-    for kept in range(letters if len(steps) > 1 else 0, 0, -1):
-        cut = "/".join([*(_cut(step, kept, dots) for step in steps[:-1]), _cut(steps[-1], 2 * kept, dots)])
+    *folders, last = name.split("/")
+    for kept in range(letters if folders else 0, 0, -1):
+        end = last if len(last) <= letters // 2 else _cut(last, 2 * kept, dots)
+        cut = "/".join([*(_cut(folder, kept, dots) for folder in folders), end])
         if len(cut) <= letters:
             return cut
     return dots + name[len(dots) - letters :] if letters > len(dots) else name[:letters]

@@ -216,7 +216,6 @@ WRONG = [
     ("nowhere.py:CNN", IMAGES, "`MODULE:NAME` must begin with .*there is no file 'nowhere.py'"),
     ("my-model:CNN", IMAGES, "`MODULE:NAME` must begin with a dotted module or the path of a .py file, got 'my-model'"),
     (":CNN", IMAGES, "`MODULE:NAME` must begin with a dotted module or the path of a .py file, got ''"),
-    ("model.py", IMAGES, "must name a model after a colon, got 'model.py'; its models: model.py:CNN, model.py:Tokens"),
     ("model:", IMAGES, "must name a model after a colon, got 'model:'; its models: model:CNN"),
     ("model:CMN", IMAGES, "'model' has no 'CMN'; did you mean CNN"),
     ("model:Zebra", IMAGES, "'model' has no 'Zebra'; its models: model:CNN, model:Tokens, model:MLP"),
@@ -326,13 +325,23 @@ def complains(capsys, status, target, options, message):
     return complaint
 
 
+@pytest.mark.usefixtures("folder")
+def test_without_a_name_the_models_are_listed(capsys):
+    assert main(["analyze", "model.py"]) == 0
+    shown = capsys.readouterr().out
+    assert {"model.py:CNN", "model.py:Tokens"} <= {line.split()[0] for line in shown.splitlines() if line}
+    assert shown.endswith("For example: qrjax analyze model.py:CNN --input 1,64\n")
+    assert main(["analyze", "model.py", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "model.py:CNN"
+
+
 class TestPlot:
     @pytest.mark.few("png*")
     @pytest.mark.parametrize(("suffix", "start"), [("png", PNG), ("svg", b"<?xml"), ("pdf", b"%PDF")])
     def test_is_whole_and_beside_the_default(self, suffix, start, folder, capsys):
         picture = folder / f"signal.{suffix}"
         shown = printed(capsys, "model.py:CNN", *IMAGES, "--plot", str(picture))
-        assert shown.endswith(f"The picture is in {picture}\n")
+        assert shown.endswith(f"The picture is in {picture.name}\n")
         assert picture.read_bytes().startswith(start)
         assert not list(folder.glob(".*"))
 

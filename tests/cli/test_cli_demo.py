@@ -138,7 +138,7 @@ class TestWrongArguments:
             (("--out", "curves.bmp"), "`--out` must end in .png, .pdf or .svg, got 'curves.bmp'; for example"),
             (
                 ("--out", "no/x.png"),
-                r"`--out` cannot be written, got 'no/x.png': the folder '.*/no' does not exist; name",
+                r"`--out` cannot be written, got 'no/x.png': the folder 'no' does not exist; name",
             ),
             (
                 ("--out", "/sys/x.png"),

@@ -187,11 +187,34 @@ def test_installed_command_is_main():
     assert script.value == "qrjax._cli:main"
 
 
-def test_help_loads_nothing_heavy():
-    heavy = "{'flax', 'optax', 'rich', 'sklearn', 'matplotlib', 'qrjax._demo'}"
-    program = f"import sys, qrjax._cli as c; c.main(['demo', '--help']); print({heavy} & set(sys.modules))"
+def test_help_version_and_completion_load_nothing_heavy():
+    program = f"""if True:
+        import os, sys
+        from qrjax._cli import main
+
+        for command in ("", *{list(COMMANDS)}):
+            main([*command.split(), "--help"])
+            os.environ |= dict(_QRJAX_COMPLETE="bash_complete", COMP_WORDS=f"qrjax {{command}} --", COMP_CWORD="2")
+            main([])
+            del os.environ["_QRJAX_COMPLETE"]
+        main(["--version"])
+        heavy = {{"jax", "jaxlib", "numpy", "flax", "optax", "rich", "sklearn", "matplotlib", "qrjax._demo"}}
+        print(heavy & set(sys.modules))
+    """
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert "plain,--show-dist" in finished.stdout
     assert finished.stdout.endswith("set()\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_long_lists_of_options_stand_in_sections(command, capsys):
+    assert main([command, "--help"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    headings = [n for n, line in enumerate(lines) if line.endswith(":") and not line.startswith(" ")]
+    starts = [n for n, line in enumerate(lines) if line.startswith("  -")]
+    assert len(starts) > 2
+    for heading, end in zip(headings, [*headings[1:], len(lines)], strict=True):
+        assert sum(heading < n < end for n in starts) <= 9, lines[heading]
 
 
 def test_failed_replacement_keeps_the_old_file(tmp_path: Path):

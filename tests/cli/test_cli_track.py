@@ -105,15 +105,16 @@ class TestChanges:
     def test_in_a_picture(self, suffix, start, folder, capsys):
         picture = folder / f"changes.{suffix}"
         shown = printed(capsys, "record.json", "model.npz", "--plot", str(picture))
-        assert shown.endswith(f"The picture is in {picture}\n")
+        assert shown.endswith(f"The picture is in {picture.name}\n")
         assert picture.read_bytes().startswith(start)
         assert not list(folder.glob(".*"))
 
-    def test_beside_json_the_picture_is_named_on_stderr(self, folder, capsys):
+    @pytest.mark.usefixtures("folder")
+    def test_beside_json_the_picture_is_named_on_stderr(self, capsys):
         assert main(["track", "record.json", "model.npz", "--plot", "changes.svg", "--json"]) == 0
         shown, aside = capsys.readouterr()
         assert json.loads(shown)["rows"]
-        assert aside == f"The picture is in {folder / 'changes.svg'}\n"
+        assert aside == "The picture is in changes.svg\n"
 
 
 PRUNINGS = [
@@ -145,7 +146,7 @@ class TestPruning:
         arguments = ("record.json", "model.npz", "--prune-sparsity", "0.4", *options, "--save", "pruned.npz")
         assert main(["track", *arguments, "--json"]) == 0
         shown, aside = capsys.readouterr()
-        assert aside == f"The pruned checkpoint is in {os.path.realpath('pruned.npz')}\n"
+        assert aside == "The pruned checkpoint is in pruned.npz\n"
         said = json.loads(shown)["pruning"]
         assert {row["path"]: row["pruned"] for row in said["rows"]} == lost
         assert said["total"]["pruned"] == sum(lost.values()) > 0
