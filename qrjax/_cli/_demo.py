@@ -94,7 +94,7 @@ def _check_environment() -> None:
 def _trained(trainer: Trainer, name: str, epochs: int, advance: Advance) -> History:
     from qrjax._demo._model import INITIALIZERS
 
-    advance(name, 0, "compiling the initializer, and the first epoch")
+    advance(name, 0, "compiling its initializer")
     return trainer.train(
         name, INITIALIZERS[name], epochs, lambda done, accuracy: advance(name, done, f"test accuracy {accuracy:.1%}")
     )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 # Columns of the table; of more checkpoints these many are shown, evenly chosen.
 COLUMNS = 6
+# Characters that a terminal has for the names at least, and for each number.
+NAME, NUMBER = 34, 11
 # What Orbax calls a checkpoint that it is writing, or did not complete.
 UNFINISHED = ".orbax-checkpoint-tmp"
 
@@ -77,14 +79,14 @@ def print_series(record: Path, points: Sequence[Point], as_json: bool) -> None:
         return
     from qrjax._plot._movement import layers
 
-    chosen = [
-        points[i] for i in np.unique(np.linspace(0, len(points) - 1, min(COLUMNS, len(points))).round().astype(int))
-    ]
-    moved = [layers(point.found) for point in chosen]
     output = screen(quiet=False)
+    count = COLUMNS if output.width is None else max(2, min(COLUMNS, (output.width - NAME) // NUMBER))
+    places = np.unique(np.linspace(0, len(points) - 1, min(count, len(points))).round().astype(int))
+    chosen = [points[i] for i in places]
+    moved = [layers(point.found) for point in chosen]
     output.line(f"{len(points)} checkpoints, {points[0].path} to {points[-1].path}, against {record}")
     rest = f"; {len(chosen)} of {len(points)} steps, --json has all" if len(chosen) < len(points) else ""
-    output.line(f"Root-mean-square change from the initial weights, by step{rest}")
+    output.text(f"Root-mean-square change from the initial weights, by step{rest}")
     rows = [[name, *(f"{row[name]:.3g}" for row in moved)] for name in moved[0]]
     shares = [f"{point.found.total.changed_percent:.1f} %" for point in chosen]
     output.table(("layer", *(str(point.step) for point in chosen)), [*rows, ["changed", *shares]])

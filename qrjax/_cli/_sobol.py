@@ -189,9 +189,14 @@ def _lines(points: np.ndarray[Any, Any], start: int) -> Iterator[list[str]]:
 
 def _print(points: np.ndarray[Any, Any], dims: Sequence[int], start: int, scramble: str) -> None:
     """As a table, but line by line: there may be millions, and a reader who leaves."""
-    widths = [max(5, len(str(start + len(points) - 1))), *[LONGEST[points.dtype.name]] * len(dims)]
-    for cells in itertools.chain([_headings(dims)], _lines(points, start)):
-        print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip())
+    page = screen(False)
+    first, other = max(5, len(str(start + len(points) - 1))), LONGEST[points.dtype.name] + 2
+    fit = len(dims) if page.width is None else max(1, (page.width - first) // other)
+    for begin in range(0, len(dims), fit):
+        print("\n" * (begin > 0), end="")
+        some = slice(begin, begin + fit)
+        for index, *cells in itertools.chain([_headings(dims[some])], _lines(points[:, some], start)):
+            print(index.ljust(first) + "".join(f"  {cell.ljust(other - 2)}" for cell in cells).rstrip())
     if start == 0 and scramble == "none":
         print()
-        screen(False).text(ORIGIN)
+        page.text(ORIGIN)

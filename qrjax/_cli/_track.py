@@ -233,6 +233,6 @@ def _print(title: str, found: Changes, lost: list[Pruned], pruning: dict[str, An
         return
     share = f"{100 * pruning['sparsity']:.4g} % of the weights that may go, ranked {SCOPES[pruning['scope']]}"
     page.gap()
-    page.line(f"Pruned to {pruning['to']} by {pruning['criterion']}: {share}")
+    page.text(f"Pruned to {pruning['to']} by {pruning['criterion']}: {share}")
     rows = [[r.path, f"{r.weights:,}", f"{r.pruned:,}", f"{r.percent:.1f} %"] for r in (*lost, total(lost))]
     page.table(("variable", "weights", "pruned", "share"), rows)

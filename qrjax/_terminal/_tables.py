@@ -11,7 +11,7 @@ from qrjax._terminal._abbreviations import shortened
 # Rows of a notebook's table before the rest is folded, and those that are folded; columns that a page keeps of a name.
 SHOWN, FOLDED, NARROWEST = 20, 200, 8
 # Columns of a name or a word that can still be told from others.
-READABLE = 14
+READABLE = 16
 GAP = "  "
 
 
@@ -47,7 +47,8 @@ def text(table: Table, width: int | None = None, most: int | None = None, more: 
 
 def fits(table: Table, width: int) -> bool:
     """Whether a page is wide enough, names and words being shortened no more than can be read."""
-    return _total(_least(table), _kept(table, width)) <= width
+    widths = [min(w, READABLE) if k in table.texts else w for k, w in enumerate(_widths(table))]
+    return _total(widths, _kept(table, width)) <= width
 
 
 def left_out(table: Table, width: int) -> list[str]:

@@ -63,7 +63,7 @@ def test_there_is_one_empty_line_between_and_none_at_the_ends(capsys):
     [
         ["matrix", "--rows", "32", "--cols", "16", "--show-dist", "--compare-modes"],
         ["spectrum", "--shape", "16,8", "--seeds", "2"],
-        ["sobol", "--dim", "1-4", "--n", "4"],
+        ["sobol", "--dim", "1-8", "--n", "4"],
     ],
     ids=lambda arguments: arguments[0],
 )
