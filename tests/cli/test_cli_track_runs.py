@@ -104,7 +104,7 @@ class TestRuns:
         names = [file.name for file in here.glob("step_*.npz")]
         assert main(["track", "record.json", *names]) == 0
         shown = capsys.readouterr().out
-        assert "6 of 14 steps, --json has all" in shown
+        assert "6 of 14 steps, --json has all" in " ".join(shown.split())
         assert re.search(r"layer +1 +\d+ +\d+ +\d+ +\d+ +100\n", shown)
         assert max(map(len, shown.splitlines())) <= 100
 
