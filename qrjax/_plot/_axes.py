@@ -10,6 +10,7 @@ from qrjax._terminal._abbreviations import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 # Inches of a new figure: 700 pixels at matplotlib's 100 an inch.
@@ -20,6 +21,7 @@ LETTERS = 1.9
 HANDLE = 9
 # Inches of Axes from which on a text has this size; below, letters are few and small.
 SIZES = ((3.6, "medium"), (2.4, "small"), (0.0, "x-small"))
+FEW_DECADES = 1e3
 # Points of a marker on a line there.
 MARKERS = {"medium": 4.5, "small": 3.5, "x-small": 2.5}
 # The sizes of the other texts where a title has one.
@@ -93,10 +95,23 @@ def broken(text: str, count: int) -> str:
     return "\n".join(textwrap.fill(line, count, break_on_hyphens=False, break_long_words=False) for line in words)
 
 
+def in_numbers(axis: Axis) -> None:
+    """A logarithmic axis of few decades with numbers to read, where matplotlib has a power of ten or 6 x 10^-2."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axis.get_view_interval()
+    if high < FEW_DECADES * low:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter("{x:g}")
+
+
 def color_scale(axes: Axes, image: Any, label: str) -> None:
     """What the colors of an image say, beside it."""
     size = text_size(axes)
     bar = axes.figure.colorbar(image, ax=axes)
+    if bar.ax.get_yscale() == "log":
+        in_numbers(bar.ax.yaxis)
     bar.ax.tick_params(labelsize=SMALLER[size])
     bar.set_label(broken(label, letters(axes, SMALLER[size], 1)), fontsize=SMALLER[size])
 

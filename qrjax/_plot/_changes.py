@@ -172,6 +172,7 @@ def _heat(axes: Axes, found: Changes, row: Change) -> None:
         # A decade at least, so that nearly equal changes look it.
         colors["norm"] = LogNorm(float(np.clip(awake.min(), top / 1e4, top / 10)), top)
     axes.set_facecolor(muted(axes, ASLEEP))
+    axes.grid(False)  # which some styles draw over images
     image = axes.imshow(awake, **colors)
     if awake.count():
         color_scale(axes, image, "|Δ| (log scale); grey: sleeping")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from qrjax._plot._arrays import Floats, real, shown
-from qrjax._plot._axes import entry, marker_size, panel, plain, titled
+from qrjax._plot._axes import entry, in_numbers, marker_size, panel, plain, titled
 from qrjax._plot._legend import legend
 from qrjax._plot._seeds import diverged, labelled, number, runs, whole
 from qrjax._plot._styles import Style, styled
@@ -89,6 +89,8 @@ def losses(
         axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     titled(axes, _title(tables, band))
     legend(axes, axes.get_legend_handles_labels()[0], own=ax is None)
+    if scale == "log":
+        in_numbers(axes.yaxis)
     return axes
 
 

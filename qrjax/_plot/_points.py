@@ -60,6 +60,7 @@ def points(
         _lines(axes, cells)
     size = float(np.clip(20 * min(inches(axes)) / np.sqrt(len(found)), 1.0, marker_size(axes)))
     axes.plot(*found.T, "o", color=BLUE, markersize=size, markeredgewidth=0, clip_on=False, zorder=3)
+    axes.grid(False)  # a style's lines are no elementary intervals
     axes.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xlabel=names[0], ylabel=names[1])
     titled(axes, _title(found, cells))
     return axes

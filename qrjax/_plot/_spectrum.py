@@ -9,7 +9,7 @@ import numpy as np
 
 from qrjax._layouts._effective_rank import effective_rank
 from qrjax._plot._arrays import Floats, matrix, named
-from qrjax._plot._axes import entry, marker_size, panel, plain, titled, wide
+from qrjax._plot._axes import entry, in_numbers, marker_size, panel, plain, titled, wide
 from qrjax._plot._legend import legend
 from qrjax._plot._styles import styled
 
@@ -65,21 +65,16 @@ def spectrum(matrices: Mapping[str, Any], *, ax: Axes | None = None) -> Axes:
     plain(axes)
     titled(axes, "Singular values, the largest first")
     legend(axes, axes.get_legend_handles_labels()[0], own=ax is None, above=False)
+    in_numbers(axes.yaxis)
     return axes
 
 
 def _octaves(axes: Axes) -> None:
-    """A logarithmic axis of an octave around 1 or more, so that equal values look it; marked in numbers, not powers."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
+    """A logarithmic axis of an octave around 1 or more, so that equal values look it."""
     axes.set_yscale("log")
     low, high = axes.get_ylim()
     low, high = min(low, 0.5), max(high, 2.0)
     axes.set_ylim(low, high)
-    if high < 1e3 * low:
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter("{x:g}")
 
 
 def _checked(name: str, weights: Any) -> Floats:

@@ -56,6 +56,7 @@ def weights(weights: Any, *, ax: Axes | None = None) -> Axes:
 def _image(axes: Axes, shown: Floats) -> None:
     limit = float(abs(shown).max()) or 1.0
     image = axes.imshow(shown, cmap=_colors(), vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+    axes.grid(False)  # which some styles draw over images
     color_scale(axes, image, "weight")
     axes.set(xlabel="output", ylabel="input of an output")
     for axis in (axes.xaxis, axes.yaxis):
