@@ -1,7 +1,10 @@
 """Pictures, drawn with matplotlib (extra `plot`), which is loaded when one is asked for.
 
 Every function draws on the Axes `ax`, or on those of a new figure, and returns them: a notebook shows the figure,
-`matplotlib.pyplot.show()` does elsewhere, and `.figure.savefig(path)` keeps it.
+`matplotlib.pyplot.show()` does elsewhere, and `.figure.savefig(path)` keeps it. `signal` and `changes` have several
+panels: they take and return several Axes, in a tuple that has the figure as one of them would.
+
+Colors follow the style: what stands out is drawn in the color of its text, in dark styles too.
 """
 
 from qrjax._plot._boxes import boxes

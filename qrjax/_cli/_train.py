@@ -196,7 +196,7 @@ def _run(
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise Failure("the memory does not suffice; smaller sizes, --limit or --chunk may help") from error
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         raise Failure(as_options(str(error))) from error
 
 

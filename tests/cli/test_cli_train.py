@@ -51,6 +51,11 @@ class TestTrain:
     def test_table_tells_what_is_in_the_file(self, results):
         assert_told(SAID[results], results, ("random", "sobol", "sequence", "hash", "autoinit"))
 
+    def test_a_missing_folder_is_named_as_it_was_given(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        assert main(["train", "--dataset", "mnist", "--data", "no/folder"]) == 1
+        assert "`--data` 'no/folder' does not exist" in capsys.readouterr().err
+
     @pytest.mark.slow
     def test_in_a_process_of_its_own(self, environment, tmp_path):
         finished = run("train", *TINY, "--source", "random,hash", "--out", "r.jsonl", env=environment, cwd=tmp_path)
