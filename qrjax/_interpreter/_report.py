@@ -20,7 +20,8 @@ WORDS = {
     "gather": "look-up",
     "mul": "multiplication",
 }
-# The columns of a table by what they have of a row; a number that is not among them stands under its own name.
+# The columns of a table by what they have of a row; a number that is not among them stands under its own name. Of
+# gradients g is the derivative by an output, w' that by a weight.
 HEADINGS = {
     "path": "module",
     "operation": "operation",
@@ -33,6 +34,16 @@ HEADINGS = {
     "second_moment": "E y²",
     "measured_second_moment": "measured E y²",
     "octaves": "octaves",
+    "gradient": "E g²",
+    "measured_gradient": "measured E g²",
+    "gradient_octaves": "octaves of g",
+    "gradient_norm": "|g|",
+    "measured_gradient_norm": "measured |g|",
+    "weight_gradient": "E w'²",
+    "measured_weight_gradient": "measured E w'²",
+    "weight_gradient_octaves": "octaves of w'",
+    "weight_gradient_norm": "|w'|",
+    "measured_weight_gradient_norm": "measured |w'|",
     "correlation": "correlation along axes",
     "notes": "notes",
 }
@@ -61,6 +72,15 @@ class Row:
       correlation: for each axis longer than 1, the correlation of two outputs that differ along it only.
       notes: what a reader should know, such as "by sampling".
       weight: the path of the parameter; None without one.
+      gradient: predicted, the second moment per element of the derivative of the loss by the output, for a random
+        cotangent of second moment 1 at the model's output; None unless asked for.
+      gradient_norm: of that derivative the norm per example: the root of the sum of its squares over all elements,
+        divided by the number of examples (the length of the inputs' first axis) before the root is taken.
+      weight_gradient: predicted, the second moment per element of the derivative by the weight itself, summed over
+        the batch as it is in training; None without a weight.
+      weight_gradient_norm: the root of the sum of squares of that derivative, of the whole batch.
+      measured_gradient, measured_gradient_norm, measured_weight_gradient, measured_weight_gradient_norm: the same of
+        a real backward pass, from a random cotangent or of a loss; None until measured.
     """
 
     path: str
@@ -78,6 +98,14 @@ class Row:
     module: str | None = None
     measured_mean: float | None = None
     measured_variance: float | None = None
+    gradient: float | None = None
+    gradient_norm: float | None = None
+    weight_gradient: float | None = None
+    weight_gradient_norm: float | None = None
+    measured_gradient: float | None = None
+    measured_gradient_norm: float | None = None
+    measured_weight_gradient: float | None = None
+    measured_weight_gradient_norm: float | None = None
     # Where in the program the row is, for measuring it; not part of what it says.
     site: Any = dataclasses.field(default=None, repr=False, compare=False)
 
@@ -103,14 +131,17 @@ class Row:
     @property
     def octaves(self) -> float | None:
         """log2 of the measured over the predicted second moment; None until measured."""
-        measured = self.measured_second_moment
-        if measured is None:
-            return None
-        if measured == self.second_moment:
-            return 0.0
-        if measured <= 0 or self.second_moment <= 0:
-            return math.inf if measured > self.second_moment else -math.inf
-        return math.log2(measured / self.second_moment)
+        return _octaves(self.measured_second_moment, self.second_moment)
+
+    @property
+    def gradient_octaves(self) -> float | None:
+        """log2 of the measured over the predicted second moment of the gradient; None unless both are there."""
+        return _octaves(self.measured_gradient, self.gradient)
+
+    @property
+    def weight_gradient_octaves(self) -> float | None:
+        """log2 of the measured over the predicted second moment of the weight's gradient, as `gradient_octaves`."""
+        return _octaves(self.measured_weight_gradient, self.weight_gradient)
 
     @property
     def operation(self) -> str:
@@ -120,6 +151,16 @@ class Row:
     def to_dict(self) -> dict[str, Any]:
         """The row as plain values."""
         return plain(self)
+
+
+def _octaves(measured: float | None, predicted: float | None) -> float | None:
+    if measured is None or predicted is None:
+        return None
+    if measured == predicted:
+        return 0.0
+    if measured <= 0 or predicted <= 0:
+        return math.inf if measured > predicted else -math.inf
+    return math.log2(measured / predicted)
 
 
 class Report(Shown, Sequence[Row]):
@@ -180,6 +221,11 @@ class Report(Shown, Sequence[Row]):
         """Whether a real batch has been through."""
         return any(row.measured_mean is not None for row in self.rows)
 
+    @property
+    def has_gradients(self) -> bool:
+        """Whether any row has a gradient, predicted or measured."""
+        return any(row.gradient is not None or row.measured_gradient is not None for row in self.rows)
+
     def to_dict(self) -> dict[str, Any]:
         """{"target", "findings", "rows": [...]}, plain values."""
         return {"target": self.target, "findings": list(self.findings), "rows": self._rows()}
@@ -214,4 +260,4 @@ def _columns(rows: Sequence[Row]) -> list[str]:
 def _cell(row: Row, name: str) -> str:
     if name == "path":
         return row.path or "(whole)"
-    return decimal(row.octaves, sign="+") if name == "octaves" else cell(getattr(row, name))
+    return decimal(getattr(row, name), sign="+") if name.endswith("octaves") else cell(getattr(row, name))

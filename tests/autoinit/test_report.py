@@ -1,5 +1,6 @@
 """The report: a table to read, JSON to keep, rows to iterate over and to look up."""
 
+import dataclasses
 import json
 import math
 
@@ -135,6 +136,41 @@ def test_json(which, request):
         assert "site" not in stored
     assert json.loads(found.to_json(indent=2)) == kept
     assert "\n" in found.to_json(indent=2)
+
+
+GRADIENTS = {
+    "gradient": 2.0, "gradient_norm": 1.5, "weight_gradient": 1e-5, "weight_gradient_norm": 0.25,
+    "measured_gradient": 4.0, "measured_gradient_norm": 1.75, "measured_weight_gradient": 1e-5,
+    "measured_weight_gradient_norm": 0.125,
+}  # fmt: skip
+
+
+def test_rows_have_no_gradients_until_asked_for(report):
+    assert not report.has_gradients
+    assert all(getattr(row, name) is None for row in report for name in GRADIENTS)
+    assert report["head"].gradient_octaves is None
+    assert "E g²" not in str(report)
+
+
+def test_gradients_in_the_table_and_in_json(report):
+    row = dataclasses.replace(report["head"], **GRADIENTS)
+    found = qrjax.Report([report["shared"], row])
+    assert found.has_gradients
+    assert (row.gradient_octaves, row.weight_gradient_octaves) == (1.0, 0.0)
+    header, first, second = str(found).splitlines()
+    columns = ("E g²", "measured E g²", "octaves of g", "|g|", "measured |g|", "E w'²", "measured |w'|")
+    assert all(column in header for column in columns)
+    assert all(number in second for number in ("1.0e-05", "+1.00", "+0.00", "1.75", "0.125"))
+    assert "1.0e-05" not in first
+    stored = json.loads(found.to_json())["rows"]
+    assert {name: stored[1][name] for name in GRADIENTS} == GRADIENTS
+    assert {name: stored[0][name] for name in GRADIENTS} == dict.fromkeys(GRADIENTS)
+
+
+def test_columns_of_gradients_are_those_that_are_there(report):
+    found = str(qrjax.Report([dataclasses.replace(report["head"], measured_gradient=3.0)]))
+    assert "measured E g²" in found
+    assert all(column not in found for column in ("octaves of g", "|g|", "w'"))
 
 
 def test_json_has_no_infinities(report):
