@@ -56,9 +56,10 @@ def with_axes(
 
 
 class Program(NamedTuple):
-    """A program, the sizes of its named axes, and which of them nobody gave."""
+    """A program, the shapes of what its call returns, the sizes of its named axes, and which of them nobody gave."""
 
     program: Any
+    outputs: Any
     axes: dict[Any, int]
     assumed: list[Any]
 
@@ -66,11 +67,15 @@ class Program(NamedTuple):
 def program_of(
     function: Callable[..., Any], arguments: Any, sizes: Mapping[Any, int], forget: Callable[[], None] = lambda: None
 ) -> Program:
-    """The program of a function; `forget` drops what an earlier try noted."""
+    """The program of a function that returns a pair, what the call returns and what else came of it.
+
+    `forget` drops what an earlier try noted.
+    """
 
     def trace(bound: dict[Any, int]) -> Any:
         forget()
-        return jax.make_jaxpr(function, axis_env=list(bound.items()))(*arguments)
+        return jax.make_jaxpr(function, axis_env=list(bound.items()), return_shape=True)(*arguments)
 
-    program, axes = within_groups(*with_axes(sizes, trace, sizes))
-    return Program(program, axes, [name for name, size in axes.items() if name not in sizes and size == 1])
+    (traced, (outputs, _)), bound = with_axes(sizes, trace, sizes)
+    program, axes = within_groups(traced, bound)
+    return Program(program, outputs, axes, [name for name, size in axes.items() if name not in sizes and size == 1])

@@ -27,15 +27,16 @@ def functions_model(pair: Pair, arguments: Arguments, sizes: Mapping[Any, int], 
 
     def forward(params: Any, *inputs: Any) -> Any:
         args, kwargs = join(inputs)
-        return apply(params, *args, **kwargs)
+        return apply(params, *args, **kwargs), ()
 
     begin = origin(initialize, arrays, variables, sizes)
-    program, axes, assumed = program_of(forward, [begin.shapes, *map(abstract, arrays)], sizes)
+    program, outputs, axes, assumed = program_of(forward, [begin.shapes, *map(abstract, arrays)], sizes)
     tree = jax.tree.structure(begin.shapes)
     return Model(
         leaves=plain_leaves(begin.shapes),
         laws=begin.laws,
         program=program,
+        outputs=outputs,
         keys=0,
         inputs=arrays,
         calls=Calls(),

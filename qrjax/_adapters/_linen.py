@@ -36,14 +36,15 @@ class Call(NamedTuple):
         more = {} if self.options.get("mutable") is None else {"mutable": self.options["mutable"]}
         return self.module.init(streams, *args, method=self.options.get("method"), **more, **kwargs)
 
-    def apply(self, variables: Any, key: Any, *inputs: Any) -> Any:
-        """The module's outputs and what it writes, with names in the program around the calls of its parts."""
+    def apply(self, variables: Any, key: Any, *inputs: Any) -> tuple[Any, Any]:
+        """The call's outputs and what the module writes, with names in the program around the calls of its parts."""
         args, kwargs = self.join(inputs)
         streams = self.streams(key, lambda _: key)
         mutable = nn.DenyList(("params",)) if self.options.get("mutable") is None else self.options["mutable"]
         method = self.options.get("method")
         with nn.intercept_methods(functools.partial(_named, self.calls)):
-            return self.module.apply(variables, *args, rngs=streams, method=method, mutable=mutable, **kwargs)
+            made = self.module.apply(variables, *args, rngs=streams, method=method, mutable=mutable, **kwargs)
+        return (made, ()) if mutable is False else made
 
 
 def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, Any], variables: Any = None) -> Model:
@@ -64,12 +65,13 @@ def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, A
     call = Call(module, join, options, Calls())
     begin = origin(call.init, arrays, variables, sizes)
     inputs = [begin.shapes, jax.random.key(0), *map(abstract, arrays)]
-    program, axes, assumed = program_of(call.apply, inputs, sizes, call.calls.forget)
+    program, outputs, axes, assumed = program_of(call.apply, inputs, sizes, call.calls.forget)
     tree = jax.tree.structure(begin.shapes)
     return Model(
         leaves=linen_leaves(begin.shapes),
         laws=begin.laws,
         program=program,
+        outputs=outputs,
         keys=1,
         inputs=arrays,
         calls=call.calls,

@@ -44,14 +44,15 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
             nnx.reseed(model, policy="match_shape", **keys)
         _name_calls(model, calls)
         call = method if callable(method) else getattr(type(model), method)
-        return call(model, *args, **kwargs)
+        return call(model, *args, **kwargs), ()
 
     shapes, leaves = [abstract(v) for v in values], nnx_leaves(state)
-    program, axes, assumed = program_of(apply, [shapes, *map(abstract, arrays)], sizes, calls.forget)
+    program, outputs, axes, assumed = program_of(apply, [shapes, *map(abstract, arrays)], sizes, calls.forget)
     return Model(
         leaves=leaves,
         laws=functools.cache(lambda: [_law(v, leaf.steps[-1]) for v, leaf in zip(values, leaves, strict=True)]),
         program=program,
+        outputs=outputs,
         keys=0,
         inputs=arrays,
         calls=calls,

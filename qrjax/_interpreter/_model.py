@@ -84,7 +84,8 @@ class Model:
     Attributes:
       leaves: the variables, in the order of the program's arguments.
       laws: the law of each variable's initial value, computed on demand.
-      program: a jaxpr (variables, keys, inputs) -> outputs.
+      program: a jaxpr (variables, keys, inputs) -> outputs, and behind them what the call writes to variables.
+      outputs: shapes and dtypes of what the call returns, as it returns them.
       keys: how many arguments are random keys.
       inputs: shapes and dtypes, or arrays, of the inputs.
       calls: the modules' calls.
@@ -99,6 +100,7 @@ class Model:
     leaves: Sequence[Leaf]
     laws: Callable[[], Sequence[Value]]
     program: Any
+    outputs: Any
     keys: int
     inputs: Sequence[Any]
     calls: Calls
@@ -108,6 +110,11 @@ class Model:
     places: Sequence[Any] = ()
     axes: Mapping[Any, int] = dataclasses.field(default_factory=dict)
     assumed: Sequence[Any] = ()
+
+    @property
+    def examples(self) -> int:
+        """How many examples a batch has: the length of the first axis of the first input that has axes."""
+        return next((a.shape[0] for a in self.inputs if len(a.shape) and not is_key(a)), 1)
 
     def bound(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function that runs parts of the program, with its named axes."""
