@@ -59,7 +59,7 @@ class Replay:
 
     def _apply(self, equation: Any, values: list[Any], here: Path) -> tuple[list[Any], Moments]:
         name = equation.primitive.name
-        inside = any(place[: len(here)] == here and place != here for place in self.places)
+        inside = self._holds(here)
         if inside and name in CALLS:
             return self.run(program_of(equation.params), values, here)
         if inside and name == "scan":
@@ -72,6 +72,10 @@ class Replay:
         if here not in self.places:
             return listed, {}
         return self._taken(listed, here)
+
+    def _holds(self, here: Path) -> bool:
+        """Whether there is something to be done within an equation."""
+        return any(place[: len(here)] == here and place != here for place in self.places)
 
     def _taken(self, results: list[Any], here: Path) -> tuple[list[Any], Moments]:
         output = results[0].astype(np.promote_types(results[0].dtype, np.float32))
@@ -138,3 +142,15 @@ class Replay:
 
         results: tuple[list[Any], Moments] = lax.switch(index.astype(jnp.int32), [complete(r) for r in runs], *operands)
         return results
+
+
+def pooled(found: Any, kinds: Sequence[str], layers: Sequence[int]) -> Any:
+    """Moments of one row: a layer's own, the mean over steps in time."""
+    remaining = list(layers)
+    axis = 0
+    for kind in kinds[: found.ndim - 1]:
+        if kind == "layer":
+            found = np.take(found, remaining.pop(0), axis)
+        else:
+            axis += 1
+    return np.nanmean(found.reshape(-1, found.shape[-1]), 0)

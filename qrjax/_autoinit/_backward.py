@@ -1,0 +1,174 @@
+"""A real backward pass: gradients by the rows' outputs and by the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from qrjax._interpreter._ledger import Entry, Ledger
+from qrjax._interpreter._model import Model
+from qrjax._interpreter._replay import Path, pooled
+from qrjax._interpreter._report import Row
+from qrjax._interpreter._taps import Tapped, Taps, hidden, loops_of
+from qrjax._signals._quadrature import Floats
+from qrjax._signals._recipe import Key
+from qrjax._signals._weight import Layer
+from qrjax._terminal._received import received
+
+Axes = tuple[int, ...]
+Loss = Callable[[Any], Any]
+# Of the key that a model's own random streams have, another for the cotangent.
+COTANGENT = 0x6772_6164
+HIDDEN = "within a function with a derivative of its own, so its output has no gradient"
+
+
+@dataclasses.dataclass(frozen=True)
+class Gradients:
+    """What a backward pass found.
+
+    Attributes:
+      outputs: for each place the sums of second moments and their numbers, with an axis for each scan around it.
+      weights: for each weight the second moment of its gradient.
+      hidden: places whose gradient no backward pass meets.
+    """
+
+    outputs: Mapping[Path, Floats]
+    weights: Mapping[Key, float]
+    hidden: frozenset[Path]
+
+
+def check_gradients(gradients: Any, loss: Any) -> bool:
+    """Whether gradients are wanted.
+
+    Raises:
+      TypeError: if `gradients` is no bool, or `loss` no function.
+      ValueError: if both say what the gradients are of.
+    """
+    if not isinstance(gradients, bool):
+        remedy = "; a loss is passed as loss=" if callable(gradients) else ""
+        raise TypeError(f"`gradients` must be True or False, got {received(gradients)}{remedy}")
+    if loss is not None and not callable(loss):
+        raise TypeError(
+            f"`loss` must be a function of what the model returns, got {received(loss)}; as in loss=lambda y: "
+            "optax.losses.softmax_cross_entropy_with_integer_labels(y, labels).mean()"
+        )
+    if gradients and loss is not None:
+        raise ValueError(
+            "`gradients` asks for those of a random cotangent and `loss` for those of a loss; pass one of them"
+        )
+    return gradients or loss is not None
+
+
+def gradients_of(
+    model: Model, flat: Sequence[Any], ledger: Ledger, moments: Mapping[Path, Floats], key: Any, loss: Loss | None
+) -> Gradients:
+    """Those of one backward pass, at every row whose moments were measured.
+
+    Raises:
+      TypeError, ValueError: if the loss is no real number, or the model returns nothing that has a derivative.
+    """
+    taps = {place: jnp.zeros((*found.shape[:-1], 2), jnp.float32) for place, found in moments.items()}
+    replay = Tapped(frozenset(taps), {}, taps, loops_of(model.program))
+    keys = {entry.weight.key for entry in ledger.entries.values() if entry.weight is not None}
+    stacks = sorted({(path, tuple(axis for axis, _ in layer)) for path, layer in keys})
+    run = jax.jit(model.bound(lambda *arguments: _run(model, replay, stacks, loss, *arguments)))
+    outputs, found = run([*flat], key, [*model.inputs], taps)
+    weights = dict(zip(stacks, found, strict=True))
+
+    def moment(path: str, layer: Layer) -> float:
+        axes, positions = zip(*layer, strict=True) if layer else ((), ())
+        return float(weights[path, axes][positions])
+
+    return Gradients(
+        {place: np.asarray(sums, np.float64) for place, sums in outputs.items()},
+        {key: moment(*key) for key in keys},
+        hidden(model.program, replay.places),
+    )
+
+
+def _run(
+    model: Model, replay: Tapped, stacks: Sequence[tuple[str, Axes]], loss: Loss | None,
+    flat: Sequence[Any], key: Any, inputs: Sequence[Any], taps: Taps,
+) -> tuple[Taps, list[Array]]:  # fmt: skip
+    """The derivatives by the taps, and the second moments of those by the weights, one for each layer."""
+    paths = [leaf.path for leaf in model.leaves]
+    wanted = [paths.index(path) for path in dict.fromkeys(path for path, _ in stacks)]
+
+    def forward(weights: Sequence[Any], taps: Taps) -> Any:
+        whole = [*flat]
+        for place, weight in zip(wanted, weights, strict=True):
+            whole[place] = weight
+        run = dataclasses.replace(replay, taps=taps)
+        outputs = run.run(model.program, [*whole, *[key] * model.keys, *inputs])[0]
+        tree: Any = jax.tree.structure(model.outputs)
+        made = outputs[: tree.num_leaves]
+        return _numbers(made) if loss is None else _scalar(loss(jax.tree.unflatten(tree, made)))
+
+    outputs, pull = jax.vjp(forward, [flat[place] for place in wanted], taps)
+    gradients, found = pull(_cotangents(outputs, key) if loss is None else jnp.ones_like(outputs))
+    by_path = {paths[place]: gradient for place, gradient in zip(wanted, gradients, strict=True)}
+    return found, [_by_layer(by_path[path], axes) for path, axes in stacks]
+
+
+def _numbers(outputs: Sequence[Any]) -> list[Any]:
+    """The outputs that have derivatives."""
+    found = [y for y in outputs if jnp.issubdtype(y.dtype, np.inexact)]
+    if not found:
+        raise ValueError(
+            "`gradients` needs an output that has a derivative, but the model returns "
+            f"{', '.join(map(received, outputs)) or 'nothing'}; pass a method that returns real numbers"
+        )
+    return found
+
+
+def _scalar(value: Any) -> Any:
+    if not hasattr(value, "dtype") or jnp.shape(value) or not jnp.issubdtype(value.dtype, np.floating):
+        raise TypeError(
+            f"`loss` must return one real number, got {received(value)}; take the mean over the examples, and leave "
+            "out what else it returns"
+        )
+    return value
+
+
+def _cotangents(outputs: Sequence[Array], key: Any) -> list[Array]:
+    """Normal and independent, of second moment 1, of complex numbers too."""
+    own = jax.random.fold_in(key, COTANGENT)
+    return [jax.random.normal(jax.random.fold_in(own, i), y.shape, y.dtype) for i, y in enumerate(outputs)]
+
+
+def _by_layer(gradient: Array, axes: Axes) -> Array:
+    wide = gradient.astype(np.promote_types(gradient.dtype, np.float32))
+    return jnp.mean(jnp.square(jnp.abs(wide)), tuple(a for a in range(wide.ndim) if a not in axes))
+
+
+# -- the rows ------------------------------------------------------------------------------------------------------
+
+
+def with_gradients(row: Row, entry: Entry, found: Gradients, model: Model) -> Row:
+    """A measured row with its gradients."""
+    if row.measured_mean is None:
+        return row  # it did not run
+    place, layers = row.site
+    if place in found.hidden:
+        row = dataclasses.replace(row, notes=(*row.notes, HIDDEN))
+    elif entry.output is not None and jnp.issubdtype(entry.output.dtype, np.inexact):
+        total, count = pooled(found.outputs[place], entry.kinds, layers)
+        moment = float(total / count) if count else 0.0  # nothing of it reaches what the model returns
+        norm = math.sqrt(moment * math.prod(row.shape) / model.examples)
+        row = dataclasses.replace(row, measured_gradient=moment, measured_gradient_norm=norm)
+    if entry.weight is None:
+        return row
+    moment, (path, layer) = found.weights[entry.weight.key], entry.weight.key
+    stacked = [axis for axis, _ in layer]
+    shape = next(leaf.shape for leaf in model.leaves if leaf.path == path)
+    size = math.prod(n for axis, n in enumerate(shape) if axis not in stacked)
+    return dataclasses.replace(
+        row, measured_weight_gradient=moment, measured_weight_gradient_norm=math.sqrt(moment * size)
+    )
