@@ -145,7 +145,7 @@ class Replay:
 
 
 def pooled(found: Any, kinds: Sequence[str], layers: Sequence[int]) -> Any:
-    """Moments of one row: a layer's own, the mean over steps in time."""
+    """Moments of one row: a layer's own, the mean over the steps in time that took place."""
     remaining = list(layers)
     axis = 0
     for kind in kinds[: found.ndim - 1]:
@@ -153,4 +153,7 @@ def pooled(found: Any, kinds: Sequence[str], layers: Sequence[int]) -> Any:
             found = np.take(found, remaining.pop(0), axis)
         else:
             axis += 1
-    return np.nanmean(found.reshape(-1, found.shape[-1]), 0)
+    steps = found.reshape(-1, found.shape[-1])
+    taken = ~np.isnan(steps)
+    with np.errstate(invalid="ignore"):  # a branch that was never taken has no mean
+        return np.where(taken, steps, 0.0).sum(0) / taken.sum(0)
