@@ -55,6 +55,7 @@ if TYPE_CHECKING:
         xavier_uniform_qr,
     )
     from qrjax._initializers._initializer import Initializer, RankCollapseWarning
+    from qrjax._interpreter._finding import UnhealthyError
     from qrjax._interpreter._report import Report, Row
     from qrjax._interpreter._untouched import UntouchedWarning
     from qrjax._layouts._effective_rank import effective_rank
@@ -86,6 +87,7 @@ __all__ = [
     "Signal",
     "Stability",
     "Sweep",
+    "UnhealthyError",
     "UntouchedWarning",
     "WeightedSum",
     "analyze",
@@ -179,6 +181,7 @@ _LATER = {name: "qrjax._initializers._builders" for name in __all__ if name.ends
     "block_key": "qrjax._words._block_key",
     "calibrate": "qrjax._autoinit._measure",
     "centered_unit_norm": "qrjax._autoinit._centered",
+    "UnhealthyError": "qrjax._interpreter._finding",
     "UntouchedWarning": "qrjax._interpreter._untouched",
     "changes": "qrjax._tracking._changes",
     "effective_rank": "qrjax._layouts._effective_rank",

@@ -21,7 +21,8 @@ from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._model import Model, input_value
 from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._report import Report
-from qrjax._interpreter._untouched import sentences, untouched
+from qrjax._interpreter._untouched import remarks as on_untouched
+from qrjax._interpreter._untouched import untouched
 from qrjax._interpreter._walk import Walk
 from qrjax._layouts._sources import LAYOUTS, Layout
 from qrjax._rules._operands import Opaque, Value, described
@@ -172,7 +173,7 @@ def walked(
     rows = walk.ledger.rows()
     if not any(row.gain is not None for row in rows):
         raise ValueError(_no_weights(model, walk))
-    noticed = [*findings(rows, walk.ledger, gains.target), *sentences(untouched(walk)), *gains.unsettled, *remarks]
+    noticed = [*findings(rows, walk.ledger, gains.target), *on_untouched(walk), *gains.unsettled, *remarks]
     return walk, Report(rows, noticed, gains.target)
 
 

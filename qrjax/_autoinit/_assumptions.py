@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from qrjax._interpreter._finding import INFO, Finding
 from qrjax._interpreter._model import Model, is_image, largest_guess
 from qrjax._interpreter._processes import gathered, is_shared
 from qrjax._terminal._received import is_key
@@ -27,12 +28,12 @@ def moments_apply(arrays: Sequence[Any]) -> list[bool]:
     return real if any(real) else [kind is not None and kind.kind in "iu" for kind in kinds]
 
 
-def assumptions(model: Model, given: bool) -> list[str]:
+def assumptions(model: Model, given: bool) -> list[Finding]:
     """Sentences on what nobody said; `given`: whether moments of the inputs were."""
-    return [*axes_assumed(model), *_inputs_assumed(model, given)]
+    return [Finding(text, INFO) for text in (*_axes_assumed(model), *_inputs_assumed(model, given))]
 
 
-def axes_assumed(model: Model) -> Iterator[str]:
+def _axes_assumed(model: Model) -> Iterator[str]:
     """On named axes whose size is not known."""
     for name in model.assumed:
         yield (
@@ -41,12 +42,12 @@ def axes_assumed(model: Model) -> Iterator[str]:
         )
 
 
-def axes_measured(model: Model) -> Iterator[str]:
+def axes_measured(model: Model) -> Iterator[Finding]:
     """On named axes in a real run."""
-    yield from axes_assumed(model)
+    yield from (Finding(text, INFO) for text in _axes_assumed(model))
     for name, size in model.axes.items():
         if size > 1:
-            yield f"measured with the same batch in all {size} shards of the named axis {name!r}"
+            yield Finding(f"measured with the same batch in all {size} shards of the named axis {name!r}", INFO)
 
 
 def _inputs_assumed(model: Model, given: bool) -> Iterator[str]:

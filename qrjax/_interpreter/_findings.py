@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from qrjax._interpreter._finding import ERROR, INFO, WARNING, Finding
+from qrjax._interpreter._gradient_findings import gradient_findings
 from qrjax._interpreter._ledger import PART, Entry, Ledger
 from qrjax._interpreter._report import Row
 from qrjax._signals._complexes import unit_of
@@ -28,18 +30,21 @@ UNLIKE = 4.0
 STEP = 1.05
 
 
-def findings(rows: Sequence[Row], ledger: Ledger, target: float) -> list[str]:
+def findings(rows: Sequence[Row], ledger: Ledger, target: float) -> list[Finding]:
     """Sentences on what a reader should look at, the most serious first."""
-    checks: list[Callable[[], Iterable[str]]] = [
-        lambda: _strength(rows, ledger, target),
-        lambda: _dead(rows, ledger),
-        lambda: amplification(rows, ledger),
-        lambda: _alike(rows, ledger),
-        lambda: _tied(rows, ledger),
-        lambda: _parts(rows, ledger),
-        lambda: _saturated(ledger),
+    checks: list[tuple[str, Iterable[str]]] = [
+        (WARNING, _dead(rows, ledger)),
+        (WARNING, amplification(rows, ledger)),
+        (WARNING, _alike(rows, ledger)),
+        (INFO, _tied(rows, ledger)),
+        (WARNING, _parts(rows, ledger)),
+        (WARNING, _saturated(ledger)),
     ]
-    return [sentence for check in checks for sentence in check()]
+    signal = [Finding(sentence, severity) for severity, sentences in checks for sentence in sentences]
+    gradients = list(gradient_findings(rows))
+    strong = [Finding(sentence, ERROR) for sentence in _strength(rows, ledger, target)]
+    strong += [found for found in gradients if found.severity == ERROR]
+    return [*strong, *(found for found in gradients if found.severity != ERROR), *signal]
 
 
 def _name(row: Row) -> str:

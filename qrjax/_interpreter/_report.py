@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
+from qrjax._interpreter._finding import Finding, check_healthy
 from qrjax._terminal._cells import cell, counted, decimal, number
 from qrjax._terminal._names import listed, meant
 from qrjax._terminal._shown import Shown, plain, scalars_of
@@ -171,7 +172,8 @@ class Report(Shown, Sequence[Row]):
 
     Attributes:
       rows: the rows.
-      findings: sentences on what a reader should look at; empty where nothing stands out.
+      findings: sentences on what a reader should look at, each with a `severity`: "info", "warning" or "error"; empty
+        where nothing stands out.
       target: the second moment that weights aim at.
 
     Example:
@@ -185,7 +187,8 @@ class Report(Shown, Sequence[Row]):
     """
 
     def __init__(self, rows: Sequence[Row], findings: Sequence[str] = (), target: float = 1.0):
-        self.rows, self.findings, self.target = tuple(rows), tuple(findings), target
+        self.rows, self.target = tuple(rows), target
+        self.findings = tuple(f if isinstance(f, Finding) else Finding(f) for f in findings)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -227,8 +230,29 @@ class Report(Shown, Sequence[Row]):
         return any(row.gradient is not None or row.measured_gradient is not None for row in self.rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """{"target", "findings", "rows": [...]}, plain values."""
-        return {"target": self.target, "findings": list(self.findings), "rows": self._rows()}
+        """{"target", "findings", "severities", "rows": [...]}, plain values."""
+        said = {"findings": list(map(str, self.findings)), "severities": [found.severity for found in self.findings]}
+        return {"target": self.target, **said, "rows": self._rows()}
+
+    def assert_healthy(self, severity: str = "error") -> None:
+        """Raises where the report has findings of this severity or a higher one, as in a test of a model.
+
+        Args:
+          severity: "error" for what as a rule keeps a network from training: a signal or a gradient that vanishes or
+            explodes; "warning" for dead units, saturation, weights without a gradient and the like too; "info" for any
+            finding at all.
+
+        Raises:
+          UnhealthyError: if there are some; an AssertionError whose message lists them.
+          ValueError: if `severity` is none of the three.
+
+        Example:
+          >>> import flax.linen as nn, jax, qrjax
+          >>> network, x = nn.Dense(256), jax.random.normal(jax.random.key(1), (32, 64))
+          >>> variables = network.init(jax.random.key(0), x)
+          >>> qrjax.measure(network, variables, x, gradients=True).assert_healthy()
+        """
+        check_healthy(self.findings, severity)
 
     def scalars(self) -> dict[str, float]:
         """All numbers of the rows, "encoder/Dense_0/gain" and so on, to log beside a training's."""

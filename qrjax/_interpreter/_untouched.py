@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
+
+from qrjax._interpreter._finding import INFO, WARNING, Finding
 
 if TYPE_CHECKING:
     from qrjax._interpreter._walk import Walk
@@ -38,9 +40,23 @@ def _is_weight(name: str, shape: tuple[int, ...]) -> bool:
 
 def sentences(found: Mapping[str, str]) -> Iterable[str]:
     """What to say of them, by how they met."""
+    return (_sentence(how, paths) for how, paths in _ways(found).items())
+
+
+def remarks(walk: Walk) -> Iterator[Finding]:
+    """The findings on them; of weights they are warnings."""
+    serious = unsized(walk)
+    for how, paths in _ways(untouched(walk)).items():
+        yield Finding(_sentence(how, paths), INFO if serious.keys().isdisjoint(paths) else WARNING)
+
+
+def _ways(found: Mapping[str, str]) -> dict[str, list[str]]:
     ways: dict[str, list[str]] = {}
     for path, how in found.items():
         ways.setdefault(how, []).append(path)
-    for how, paths in ways.items():
-        names = ", ".join(paths[:SHOWN]) + (f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else "")
-        yield f"left as the module draws {'it' if len(paths) == 1 else 'them'}: {names} ({how})"
+    return ways
+
+
+def _sentence(how: str, paths: list[str]) -> str:
+    names = ", ".join(paths[:SHOWN]) + (f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else "")
+    return f"left as the module draws {'it' if len(paths) == 1 else 'them'}: {names} ({how})"

@@ -123,9 +123,10 @@ def test_the_whole_model_has_a_name():
 def test_json(which, request):
     found = request.getfixturevalue(which)
     kept = json.loads(found.to_json())
-    assert kept.keys() == {"target", "findings", "rows"}
+    assert kept.keys() == {"target", "findings", "severities", "rows"}
     assert kept["target"] == 1.0
     assert kept["findings"] == list(found.findings)
+    assert kept["severities"] == [finding.severity for finding in found.findings]
     assert len(kept["rows"]) == len(found)
     for row, stored in zip(found, kept["rows"], strict=True):
         assert stored["path"] == row.path
