@@ -32,7 +32,10 @@ DEFAULT = Look(VERMILION, "--", "v", "^", 0.75, 2)
 
 
 class Curve(NamedTuple):
-    """One quantity's moments, one for each row of the picture; NaN where there is none."""
+    """What is known of the rows in one way, a number for each row of the picture; NaN where there is none.
+
+    Gradients are squared norms per example, which no width changes.
+    """
 
     name: str
     word: str  # the name in a sentence
@@ -40,7 +43,9 @@ class Curve(NamedTuple):
     look: Look
     mean: Floats
     variance: Floats
+    gradient: Floats
     present: NDArray[np.bool_]
+    has_gradient: NDArray[np.bool_]
 
 
 def curves(report: Report, default: Report | None) -> list[Curve]:
@@ -72,7 +77,11 @@ def _curve(
 ) -> Curve:  # fmt: skip
     pairs = [_moments(row, measured) for row in rows]
     numbers = np.array([(math.nan, math.nan) if p is None else p for p in pairs], np.float64).reshape(-1, 2)
-    return Curve(name, word, short, look, numbers[:, 0], numbers[:, 1], np.array([p is not None for p in pairs], bool))
+    present = np.array([p is not None for p in pairs], bool)
+    norms = [None if row is None else row.measured_gradient_norm if measured else row.gradient_norm for row in rows]
+    gradient = np.array([math.nan if norm is None else norm**2 for norm in norms], np.float64)
+    has_gradient = np.array([norm is not None for norm in norms], bool)
+    return Curve(name, word, short, look, numbers[:, 0], numbers[:, 1], gradient, present, has_gradient)
 
 
 def _moments(row: Row | None, measured: bool) -> tuple[float, float] | None:

@@ -25,6 +25,7 @@ class Quantity(NamedTuple):
 
     axis: Callable[[Axes, Sequence[Curve], float], None]
     values: Callable[[Curve], Floats]
+    present: Callable[[Curve], NDArray[np.bool_]]
 
 
 # Moments this many times above or below the target are as good as infinite or zero, and would flatten the rest.
@@ -64,13 +65,24 @@ def mean_axis(axes: Axes, curves: Sequence[Curve], target: float) -> None:
     axes.axhline(0, color=muted(axes), linestyle=":", zorder=1)
 
 
-VARIANCE = Quantity(variance_axis, operator.attrgetter("variance"))
-MEAN = Quantity(mean_axis, operator.attrgetter("mean"))
+def gradient_axis(axes: Axes, curves: Sequence[Curve], target: float) -> None:  # noqa: ARG001
+    """A logarithmic axis around what there is, ten times longer at least."""
+    shown = [v for curve in curves for v in curve.gradient if 1 / REACH <= v <= REACH] or [1.0]
+    middle = math.sqrt(min(shown)) * math.sqrt(max(shown))
+    low, high = min(middle / 10, *shown) / 2, max(middle * 10, *shown) * 2
+    if any((outside(curve.gradient, 1 / REACH, REACH) == "v").any() for curve in curves):
+        low /= 10  # what is on the edge stays apart from what is on the axis
+    axes.set(yscale="log", ylim=(low, high), ylabel="squared gradient\n(log scale)")
 
 
-def quantities(report: Report) -> tuple[Quantity, Quantity]:  # noqa: ARG001
+VARIANCE = Quantity(variance_axis, operator.attrgetter("variance"), operator.attrgetter("present"))
+MEAN = Quantity(mean_axis, operator.attrgetter("mean"), operator.attrgetter("present"))
+GRADIENT = Quantity(gradient_axis, operator.attrgetter("gradient"), operator.attrgetter("has_gradient"))
+
+
+def quantities(report: Report) -> tuple[Quantity, Quantity]:
     """Those of the upper panel and of the lower one."""
-    return VARIANCE, MEAN
+    return VARIANCE, GRADIENT if report.has_gradients else MEAN
 
 
 def draw(axes: Axes, report: Report, curves: Sequence[Curve], quantity: Quantity) -> None:
@@ -83,7 +95,7 @@ def draw(axes: Axes, report: Report, curves: Sequence[Curve], quantity: Quantity
             _line(axes, curve, values, weights & np.isfinite(values))
         _markers(axes, curve, values, weights & (where == ""), curve.look.weight, seen(curve.look.color, axes))
         _markers(axes, curve, values, ~weights & (where == ""), curve.look.module, "none")
-        _edge(axes, curve, np.where(np.isfinite(values), values, axes.get_ylim()[0]), where)
+        _edge(axes, curve, np.where(np.isfinite(values), values, axes.get_ylim()[0]), where, quantity.present(curve))
 
 
 def outside(values: Floats, low: float, high: float) -> NDArray[np.str_]:
@@ -102,9 +114,9 @@ def _markers(axes: Axes, curve: Curve, values: Floats, which: NDArray[np.bool_],
     axes.plot(np.flatnonzero(which), values[which], marker, markersize=size, markeredgewidth=0.9, **style)
 
 
-def _edge(axes: Axes, curve: Curve, values: Floats, where: NDArray[np.str_]) -> None:
+def _edge(axes: Axes, curve: Curve, values: Floats, where: NDArray[np.str_], present: NDArray[np.bool_]) -> None:
     style: dict[str, Any] = {"color": seen(curve.look.color, axes), "linestyle": "", "markersize": 6, "gid": OUTSIDE_ID}
     for marker in OUTSIDE:
-        which = curve.present & (where == marker)
+        which = present & (where == marker)
         if which.any():
             axes.plot(np.flatnonzero(which), values[which], marker=marker, clip_on=False, zorder=5, **style)

@@ -34,10 +34,11 @@ def signal(report: Report, *, default: Report | None = None, ax: Iterable[Axes] 
 
 
 def signal(report: Report, *, default: Report | None = None, ax: Any = None) -> Axes | Panels:
-    """Draws the variance and the mean of every output against depth.
+    """Draws the variance and the mean, or the gradient, of every output against depth.
 
-    The upper panel holds the variances, on a logarithmic axis with the weights' target; the lower one the means,
-    linear, or logarithmic beyond the size of a typical output where a mean needs it. Predicted moments are joined
+    The upper panel holds the variances, on a logarithmic axis with the weights' target. The lower one holds the means,
+    linear, or logarithmic beyond the size of a typical output where a mean needs it; of a report that has gradients
+    these instead, as squared norms per example (see `qrjax.Row`) on a logarithmic axis. Predicted moments are joined
     by a line, measured ones are markers: filled for a weight's output, open for a module's. A moment that the axis
     cannot show, such as a variance of zero, is a marker on the edge.
 
@@ -49,8 +50,8 @@ def signal(report: Report, *, default: Report | None = None, ax: Any = None) -> 
       ax: None for a new figure, a pair of matplotlib's Axes for both panels, or one of them for the variances alone.
 
     Returns:
-      The Axes (variances, means), or where `ax` is one of them, that one. `.figure.savefig(path)` keeps the picture
-      in either case.
+      The Axes (variances, means) or (variances, gradients), or where `ax` is one of them, that one.
+      `.figure.savefig(path)` keeps the picture in either case.
 
     Raises:
       TypeError: if `report` or `default` is no report, or `ax` no Axes.

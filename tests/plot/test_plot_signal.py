@@ -1,5 +1,6 @@
 """The picture of the signal: what is on it, where, and what it refuses."""
 
+import dataclasses
 import doctest
 import math
 import subprocess
@@ -103,6 +104,33 @@ def test_large_means_get_a_logarithmic_axis():
     assert means.get_yscale() == "symlog"
     assert means.get_ylim()[0] < -1e6
     means.figure.canvas.draw()
+
+
+def with_gradients(found, norms, half=""):
+    rows = [dataclasses.replace(r, **{f"{half}gradient_norm": n, f"{half}gradient": n}) for r, n in zip(found, norms)]  # noqa: B905
+    return qrjax.Report(rows)
+
+
+def test_gradients_take_the_place_of_means():
+    predicted = with_gradients(stack(1.0, 1.0, 1.0, measured=(0.0, 1.0)), [4.0, 2.0, 1.0])
+    found = with_gradients(predicted, [3.0, None, 0.0], "measured_")
+    variances, gradients = qrjax.plot.signal(found, default=stack(1.0, 0.5, 0.25))
+    assert (variances.get_yscale(), gradients.get_yscale()) == ("log", "log")
+    assert "squared gradient" in gradients.get_ylabel()
+    low, high = gradients.get_ylim()
+    assert low < 1.0 < 16.0 < high
+    lines = [[*line.get_ydata()] for line in gradients.lines if line.get_linestyle() == "-"]
+    assert [16.0, 4.0, 1.0] in lines
+    # A gradient of zero is on the edge; one that nobody measured is not there, and the default has none.
+    assert drawn(gradients, "#0072B2") == [(0, 9.0), (2, low)]
+    assert drawn(gradients, "#D55E00") == []
+    gradients.figure.canvas.draw()
+
+
+def test_gradients_of_the_default():
+    found = with_gradients(stack(1.0, 1.0), [1.0, 1.0])
+    gradients = qrjax.plot.signal(found, default=with_gradients(stack(0.5, 0.5), [1e-3, 1.0]))[1]
+    assert drawn(gradients, "#D55E00") == [(0, pytest.approx(1e-6)), (1, 1.0)]
 
 
 def test_given_axes_are_honoured():
