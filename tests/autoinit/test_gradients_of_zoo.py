@@ -22,7 +22,7 @@ from qrjax._adapters._variables import leaves_of
 # Rounding adds up differently in programs that do the same.
 WITHIN = 2e-3
 # As a rule one family of a kind; the others are slow.
-FAST = ("graph", "nnx_mlp")
+FAST = ("graph",)
 # Public models in the three kinds of programs that differ most: a Linen transformer, a scan within vmap, a graph.
 WILD = ("bert_masked", "equinox_lstm", "jraph_gat")
 KEY = jax.random.key(11)
