@@ -34,6 +34,7 @@ def test_every_example_is_run_here():
         "any_weight",
         "deep_network",
         "equinox_model",
+        "find_the_exploding_layer",
         "haiku_model",
         "integrate",
         "keras_model",
@@ -66,6 +67,19 @@ def test_deep_network(example, tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "20 dense layers" in printed
     assert "qrjax.autoinit" in printed
+
+
+@pytest.mark.slow  # what reports say of gradients is in tests/autoinit
+def test_find_the_exploding_layer(example, capsys):
+    found = example("find_the_exploding_layer").main(["--steps", "150", "--seeds", "1"])
+    broken, mended = found["as found"], found["mended"]
+    assert [finding.severity for finding in broken[0].findings] == ["error"]
+    assert "most of it from Dense_11 to Dense_10" in broken[0].findings[0]
+    assert mended[0].findings == ()
+    # The signal shows nothing.
+    assert all(0.8 < row.measured_second_moment < 1.3 for report, _ in found.values() for row in report.weights)
+    assert broken[1][0] < 30 < 80 < mended[1][0]
+    assert "as a test says it: the report has findings of severity 'error'" in capsys.readouterr().out
 
 
 @pytest.fixture
