@@ -4,7 +4,7 @@
 
 It needs the extra `demo` (`pip install 'qrjax[demo]'`) and a quarter of a minute. Of sixteen tanh layers one
 divides by a temperature of .002 that somebody forgot there. The second moment of each output is 1 with it as without,
-since a tanh that is always at its ends has just that, and all that one usually looks at is in order. Going back, though,
+since a tanh that is always at its ends has just that, so all that one usually looks at is in order. Going back, though,
 the gradient is hundreds of times larger before that layer than behind it. `qrjax.measure(..., gradients=True)` says so,
 with the layer's name, and `report.assert_healthy()` is the line for one's tests.
 
