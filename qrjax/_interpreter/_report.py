@@ -53,7 +53,11 @@ HIDDEN = ("op", "module", "weight", "input_mean", "input_variance", "measured_me
 TEXTS = ("path", "operation", "shape", *ENDING)
 ALWAYS = ("fan", "gain", "input_second_moment")
 # Left out one after the other where a page is narrow.
-SPARE = ("correlation", "notes", "mean", "variance", "fan", "input_second_moment", "shape")
+SPARE = (
+    "measured_weight_gradient_norm", "weight_gradient_norm", "measured_gradient_norm", "correlation", "notes", "mean",
+    "variance", "fan", "input_second_moment", "weight_gradient_octaves", "measured_weight_gradient", "shape",
+    "gradient_octaves", "measured_gradient", "weight_gradient",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
