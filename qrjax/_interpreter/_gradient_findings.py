@@ -45,7 +45,8 @@ def _strength(weights: Sequence[Row], prefix: str) -> Iterable[Finding]:
     if infinite:
         yield Finding(f"exploding gradient: the {_word(prefix)} one is no finite number at {_named(infinite)}", ERROR)
         return
-    with_power = [(row, 2 * math.log2(norm)) for row, norm in found if norm]
+    # A table's look-ups have a scale of their own, which a norm undoes: of smaller ones the gradient is larger.
+    with_power = [(row, 2 * math.log2(norm)) for row, norm in found if norm and row.op != "gather"]
     powers = [power for _, power in with_power]
     for sign, verb, extreme in ((1, "grows", "exploding"), (-1, "falls", "vanishing")):
         change = _change(powers, sign)

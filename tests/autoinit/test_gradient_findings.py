@@ -71,6 +71,12 @@ def test_what_is_beside_the_stream_is_no_growth(powers):
     assert said(rows(powers)) == []
 
 
+def test_tables_have_a_scale_of_their_own():
+    found = rows([9.0, 9.0, *[0.0] * 12])
+    assert len(said(found)) == 1
+    assert said([*(dataclasses.replace(row, op="gather") for row in found[:2]), *found[2:]]) == []
+
+
 def test_predictions_speak_first_and_measurements_where_they_do_not():
     predicted, measured = rows(chain(8.0)), rows(chain(9.0), "measured_")
     both = [dataclasses.replace(p, measured_gradient_norm=m.measured_gradient_norm)
