@@ -55,7 +55,7 @@ def _strength(weights: Sequence[Row], prefix: str) -> Iterable[Finding]:
         late, early, *step = (_path(with_power[i][0]) for i in (change.late, change.early, *change.step))
         serious = change.octaves > math.log2(FAR)
         what = f"{extreme} gradient: it" if serious else "the gradient"
-        most = f", most of it from {step[0]} to {step[1]}" if step else ""
+        most = f", most of it from {step[0]} to {step[1]}" if step and step != [late, early] else ""
         yield Finding(
             f"{what} {verb} 2^{change.octaves:.1f}-fold from {late} to {early}{most} "
             f"({_word(prefix)}, squared norm per example)",
