@@ -166,6 +166,9 @@ def test_gradients_in_the_table_and_in_json(report):
     stored = json.loads(found.to_json())["rows"]
     assert {name: stored[1][name] for name in GRADIENTS} == GRADIENTS
     assert {name: stored[0][name] for name in GRADIENTS} == dict.fromkeys(GRADIENTS)
+    assert all(found.scalars()[f"head/{name}"] == value for name, value in GRADIENTS.items())
+    assert all(column in found._repr_html_() for column in ("E g²", "measured |g|"))
+    assert found.to_pandas()["measured_gradient"].tolist()[1] == 4.0
 
 
 def test_columns_of_gradients_are_those_that_are_there(report):
