@@ -63,8 +63,8 @@ def measure(
       A `qrjax.Report` with the predicted and the measured moments; means over all elements of an output, and
       over the steps of a recurrence. With gradients its rows have `measured_gradient`, by the row's output, and
       `measured_weight_gradient`, by its weight over the whole batch and all uses of the weight, and both as norms, see
-      `qrjax.Row`; a layer of a stack has its own. Where a function brings a derivative of its own, what is within it
-      has none.
+      `qrjax.Row`; a layer of a stack has its own. What is within a function that brings another derivative than its
+      program has, as one that goes straight through a rounding, has none.
 
     Raises:
       ValueError: if the model has no weights, is bound, an input is missing or not finite, `gradients` and `loss` are

@@ -21,7 +21,7 @@ from qrjax._interpreter._loops import looped
 from qrjax._interpreter._replay import Moments, Path, Replay
 from qrjax._rules._control import BODY, CALLS, CONDITION, program_of, scan_counts
 
-# Functions that bring a derivative of their own: what is within them has none.
+# Functions that bring a derivative of their own, which says nothing of what is within them.
 OWN_DERIVATIVE = frozenset({"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"})
 # For each place the sum of second moments and how many there were, with an axis for each scan around it.
 Taps = Mapping[Path, Array]
@@ -49,14 +49,16 @@ class Tapped(Replay):
     Attributes:
       taps: for each place that has one.
       loops: the loops of unknown length.
+      opened: whether functions with taps within lose the derivatives that they bring.
     """
 
     taps: Taps = dataclasses.field(default_factory=dict)
     loops: frozenset[Path] = frozenset()
+    opened: bool = False
 
     def _apply(self, equation: Any, values: list[Any], here: Path) -> tuple[list[Any], Moments]:
         name = equation.primitive.name
-        if name in OWN_DERIVATIVE:
+        if name in OWN_DERIVATIVE and not (self.opened and self._holds(here)):
             return bind(equation, values), {}
         if here in self.loops:
             return self._while(equation.params, values, here)
@@ -107,29 +109,30 @@ class Tapped(Replay):
         return looped(check, step, carry, [*conditions, *constants, *taps.values()]), {}
 
 
-def loops_of(program: Any) -> frozenset[Path]:
-    """The loops of unknown length whose state has derivatives."""
+def loops_of(program: Any, opened: frozenset[Path] = frozenset()) -> frozenset[Path]:
+    """The loops of unknown length whose state has derivatives, in functions with own ones where these are opened."""
     return frozenset(
         here
         for here, equation, own in equations(program)
         if equation.primitive.name == "while"
-        and not own
+        and (own is None or own in opened)
         and any(jnp.issubdtype(v.aval.dtype, np.inexact) for v in equation.outvars)
     )
 
 
-def hidden(program: Any, places: frozenset[Path]) -> frozenset[Path]:
-    """Those of the places that lie within a function that has a derivative of its own."""
-    return frozenset(here for here, _, own in equations(program) if own and here in places)
+def hidden(program: Any, places: frozenset[Path]) -> dict[Path, Path]:
+    """Those of the places that lie within a function that has a derivative of its own, and where that is."""
+    return {here: own for here, _, own in equations(program) if own is not None and here in places}
 
 
-def equations(program: Any, place: Path = (), own: bool = False) -> Iterator[tuple[Path, Any, bool]]:
-    """All equations, where they are, and whether within a function that has a derivative of its own."""
+def equations(program: Any, place: Path = (), own: Path | None = None) -> Iterator[tuple[Path, Any, Path | None]]:
+    """All equations, where they are, and where the function with a derivative of its own that they are in, if any."""
     for number, equation in enumerate(getattr(program, "jaxpr", program).eqns):
         here = (*place, number)
         yield here, equation, own
+        around = here if own is None and equation.primitive.name in OWN_DERIVATIVE else own
         for site, inner in _programs(equation):
-            yield from equations(inner, (*here, *site), own or equation.primitive.name in OWN_DERIVATIVE)
+            yield from equations(inner, (*here, *site), around)
 
 
 def _programs(equation: Any) -> list[tuple[Path, Any]]:

@@ -154,6 +154,31 @@ def test_a_function_with_a_derivative_of_its_own():
     )
 
 
+@jax.custom_vjp
+def saved(h, w, count):
+    """As a solver of differential equations: a loop of unknown length that knows how to go back."""
+    return lax.while_loop(lambda s: s[0] < count, lambda s: (s[0] + 1, layer(s[1], w)), (jnp.int32(0), h))[1]
+
+
+def back(kept, g):
+    h, w, _ = kept
+    return *jax.vjp(lambda h, w: layer(layer(layer(h, w), w), w), h, w)[1](g), None
+
+
+saved.defvjp(lambda h, w, count: (saved(h, w, count), (h, w, count)), back)
+
+
+def test_a_derivative_that_is_that_of_its_program():
+    module, params = pair(lambda p, x: saved(x, p["w"], unknown(3, x)), **W)
+    by_weight, by_output = expected(
+        lambda p, z: layer(layer(layer(X, p["w"], z[0]), p["w"], z[1]), p["w"], z[2]), params, 3
+    )
+    (row,) = qrjax.measure(module, params, X, loss=loss).weights
+    assert row.measured_gradient == pytest.approx(np.mean(by_output), rel=1e-4)
+    assert row.measured_weight_gradient == pytest.approx(by_weight["w"], rel=1e-4)
+    assert row.notes == ()
+
+
 def test_branches_not_taken_have_none_and_what_reaches_nothing_has_zero():
     def function(p, x):
         never = lax.cond((x @ p["u"])[0, 0] > 1e6, lambda: layer(x, p["w"]), lambda: x)
