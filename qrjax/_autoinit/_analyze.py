@@ -11,7 +11,9 @@ import numpy as np
 from qrjax._activations._target import positive
 from qrjax._adapters._axes import sizes_of
 from qrjax._autoinit._assumptions import assumptions, moments_apply
+from qrjax._autoinit._backward import check_gradients
 from qrjax._autoinit._calls import BY_NAME, arguments_of, check_module, is_pair
+from qrjax._autoinit._gradients import predicted
 from qrjax._autoinit._laws import unit_law
 from qrjax._autoinit._names import WHOSE, Whose
 from qrjax._autoinit._streams import streams_of
@@ -162,7 +164,7 @@ def gains_of(
 
 def walked(
     model: Model, values: Sequence[Value], gains: Gains, zero_sum: bool = False, correlated: bool = True,
-    remarks: Sequence[str] = (),
+    remarks: Sequence[str] = (), gradients: bool = False,
 ) -> tuple[Walk, Report]:  # fmt: skip
     """The walk and its report, with `remarks` behind its findings.
 
@@ -173,6 +175,8 @@ def walked(
     rows = walk.ledger.rows()
     if not any(row.gain is not None for row in rows):
         raise ValueError(_no_weights(model, walk))
+    if gradients:
+        rows = predicted(model, values, gains, rows, zero_sum, correlated)
     noticed = [*findings(rows, walk.ledger, gains.target), *on_untouched(walk), *gains.unsettled, *remarks]
     return walk, Report(rows, noticed, gains.target)
 
@@ -201,9 +205,10 @@ def analyze(
     axes: Mapping[Any, int] | None = None,
     call_kwargs: Mapping[str, Any] | None = None,
     weights: Whose = "autoinit",
+    gradients: bool = False,
     **kwargs: Any,
 ) -> Report:
-    """Predicts the mean and the variance of every layer's output, without drawing a weight.
+    """Predicts the mean and the variance of every layer's output, without drawing a weight; its gradients if asked.
 
     Args:
       module: a Linen module, an NNX module, or a pair of functions (init, apply).
@@ -222,9 +227,11 @@ def analyze(
       axes: sizes of named axes that the module sums or gathers over, {"batch": 8}; by default 1 of those that it
         needs. Their shards are taken as independent.
       weights: "autoinit" for the gains that `qrjax.autoinit` gives, "module" for the module's own.
+      gradients: whether to go back as well: for a random cotangent of second moment 1 at all that the model returns,
+        the second moments of the derivatives by each row's output and by its weight, and their norms, see `qrjax.Row`.
 
     Returns:
-      A `qrjax.Report`, a sequence of rows in order of execution.
+      A `qrjax.Report`, a sequence of rows in order of execution. Where a derivative is approximate its row says so.
 
     Raises:
       ValueError: if there are no weights, the input is zero or not finite, the module is bound, `target` is not
@@ -244,13 +251,14 @@ def analyze(
     """
     choice("weights", weights, WHOSE)
     choice("layout", layout, (None, *LAYOUTS))
+    check_gradients(gradients, None)
     target = check_target(target)
     arguments = arguments_of(
         module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs, target=target, layout=layout, select=select,
-        axes=axes, input_mean=input_mean, input_variance=input_variance, weights=weights,
+        axes=axes, input_mean=input_mean, input_variance=input_variance, weights=weights, gradients=gradients,
     )  # fmt: skip
     model = model_of(module, *arguments, method=method, rngs=rngs, mutable=mutable, axes=axes)
     values = input_values(model, input_mean, input_variance)
     gains = Gains(target, None) if weights == "module" else gains_of(model, target, select)
     remarks = assumptions(model, input_mean is not None or input_variance is not None)
-    return walked(model, values, gains, layout == "neurons", remarks=remarks)[1]
+    return walked(model, values, gains, layout == "neurons", remarks=remarks, gradients=gradients)[1]

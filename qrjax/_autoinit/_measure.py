@@ -17,6 +17,7 @@ from qrjax._autoinit._assumptions import axes_measured
 from qrjax._autoinit._backward import Loss, check_gradients, gradients_of, with_gradients
 from qrjax._autoinit._calibration import Factors, settled, times
 from qrjax._autoinit._calls import arguments_of, check_variables
+from qrjax._autoinit._gradients import predicted
 from qrjax._autoinit._streams import PARAMS, Streams, streams_of
 from qrjax._interpreter._findings import findings
 from qrjax._interpreter._gains import Given
@@ -63,8 +64,9 @@ def measure(
       A `qrjax.Report` with the predicted and the measured moments; means over all elements of an output, and
       over the steps of a recurrence. With gradients its rows have `measured_gradient`, by the row's output, and
       `measured_weight_gradient`, by its weight over the whole batch and all uses of the weight, and both as norms, see
-      `qrjax.Row`; a layer of a stack has its own. What is within a function that brings another derivative than its
-      program has, as one that goes straight through a rounding, has none.
+      `qrjax.Row`, of a random cotangent beside what the walk predicts; a layer of a stack has its own. What is within a
+      function that brings another derivative than its program has, as one that goes straight through a rounding, has
+      none.
 
     Raises:
       ValueError: if the model has no weights, is bound, an input is missing or not finite, `gradients` and `loss` are
@@ -92,7 +94,7 @@ def measure(
     streams = streams_of(rngs)
     model = model_of(module, *arguments, variables, method=method, rngs=streams, mutable=mutable, axes=axes)
     flat = list(model.materialize(None, [True] * len(model.leaves)))
-    ledger, rows = _rows_of(model, flat)
+    ledger, rows = _rows_of(model, flat, gradients)
     moments = _run(model, Replay(frozenset(site[0] for site in ledger.entries), {}), flat, _key(streams))
     rows = [_filled(row, ledger.entries[row.site], moments) for row in rows]
     if backward:
@@ -101,17 +103,18 @@ def measure(
     return Report(rows, [*findings(rows, ledger, 1.0), *axes_measured(model)])
 
 
-def _rows_of(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row]]:
-    """The walk for variables as they are."""
+def _rows_of(model: Model, flat: Sequence[Any], gradients: bool = False) -> tuple[Ledger, list[Row]]:
+    """The walk for variables as they are, and back where gradients are asked for."""
     for array in model.inputs:
         if isinstance(array, jax.ShapeDtypeStruct):
             raise ValueError(f"`sample_input` must hold real numbers to be measured, got {received(array)}")
     values = input_values(model, None, None)
-    walk, _ = model.walked(Given(1.0, None, of=_variances(model, flat)), values)
+    gains = Given(1.0, None, of=_variances(model, flat))
+    walk, _ = model.walked(gains, values)
     rows = walk.ledger.rows()
     if not any(row.gain is not None for row in rows):
         raise ValueError("the model has no weights: none of its parameters is multiplied with its input")
-    return walk.ledger, rows
+    return walk.ledger, predicted(model, values, gains, rows) if gradients else rows
 
 
 def _variances(model: Model, flat: Sequence[Any]) -> Callable[[Key], float | None]:

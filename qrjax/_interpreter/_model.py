@@ -17,6 +17,7 @@ from qrjax._interpreter._ledger import Ledger
 from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._shards import in_shards
 from qrjax._interpreter._stretches import SWEEPS
+from qrjax._interpreter._tape import Tape
 from qrjax._interpreter._walk import Walk, from_array
 from qrjax._rules._operands import Known, Opaque, Value, as_data, described, tagged
 from qrjax._rules._sampling import drawn
@@ -137,6 +138,14 @@ class Model:
             if not gains.next_walk(last=sweep + 1 == SWEEPS):
                 break
         return walk, outputs
+
+    def taped(
+        self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False, correlated: bool = True
+    ) -> tuple[Walk, list[Value]]:
+        """One more walk with weights that are settled, taken down, and what the call returns."""
+        walk = Walk(gains, Ledger(), self._named, zero_sum, correlated=correlated, axes=self.axes, tape=Tape())
+        outputs = walk.walk(self.program, [*self._variables(), *[Opaque(())] * self.keys, *inputs])
+        return walk, outputs[: len(jax.tree.leaves(self.outputs))]
 
     def _flow(self) -> Flow:
         parameters = [(False, frozenset([i])) if leaf.trained else NOTHING for i, leaf in enumerate(self.leaves)]

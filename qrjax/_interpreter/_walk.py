@@ -22,6 +22,7 @@ from qrjax._interpreter._layered import TAKING, layer, taken
 from qrjax._interpreter._ledger import Ledger, Place, Step
 from qrjax._interpreter._products import look_up, product
 from qrjax._interpreter._stretches import settled
+from qrjax._interpreter._tape import Tape
 from qrjax._rules import (  # noqa: F401
     _callbacks,
     _collectives,
@@ -39,6 +40,7 @@ from qrjax._rules._equations import Equation
 from qrjax._rules._filters import responding
 from qrjax._rules._functions import numpy_form
 from qrjax._rules._operands import KNOWN_SIZE, Known, Opaque, Value, described, is_data
+from qrjax._rules._passages import Passage
 from qrjax._rules._registry import CUSTOM, NEAR, RULES, STRUCTURAL
 from qrjax._rules._sampling import sample
 from qrjax._rules._vectors import carried
@@ -74,6 +76,7 @@ class Walk:
       tables: by the source of what was looked up, in which table.
       used: the inputs and outputs of each weight's last uses.
       flow: where the program to be walked next uses its parameters; None where nothing is settled on the way.
+      tape: where to take down all equations, to follow the walk backwards; None to take down none.
     """
 
     gains: Gains
@@ -95,6 +98,7 @@ class Walk:
     _site: list[int] = dataclasses.field(default_factory=list)
     _steps: list[Step] = dataclasses.field(default_factory=list)
     notes: list[str] = dataclasses.field(default_factory=list)
+    tape: Tape | None = None
 
     # -- the equations -----------------------------------------------------------------------------------------
 
@@ -138,11 +142,16 @@ class Walk:
         name = eqn.primitive.name
         equation = Equation(name, eqn.params, [v.aval for v in eqn.outvars], evaluation(eqn), self, id(eqn))
         if name in FLOW and name not in CUSTOM:
-            return _listed(STRUCTURAL[name](equation, *values))
+            results = _listed(STRUCTURAL[name](equation, *values))
+            return self._taped(equation, eqn, values, values, results) if name == "name" else results
         layers = taken(self, equation, values) if name in TAKING and name not in CUSTOM else None
         if layers is not None:
-            return layers
-        values = meeting(self, equation, values)
+            return self._taped(equation, eqn, values, values, layers)
+        return self._met(equation, eqn, values)
+
+    def _met(self, equation: Equation, eqn: Any, operands: list[Value]) -> list[Value]:
+        """The outputs of an equation that is no control flow."""
+        name, values = equation.name, meeting(self, equation, operands)
         if name in ADDITIONS and self.tables:
             values = beside(self, values)
         results = carried(equation, values, self._by_rule(equation, values, eqn))
@@ -154,7 +163,35 @@ class Walk:
             results = [alone(r) if isinstance(r, Signal) else r for r in results]
         elif name not in CUSTOM:
             results = responding(equation, values, self._with_twins(equation, values, results, eqn))
-        return told(self, eqn, equation, values, results)
+        return self._taped(equation, eqn, operands, values, told(self, eqn, equation, values, results))
+
+    def _taped(
+        self, equation: Equation, eqn: Any, operands: list[Value], met: list[Value], results: list[Value]
+    ) -> list[Value]:
+        if self._takes_down:
+            assert self.tape is not None
+            self.tape.add(equation, eqn, self.place(), operands, met, results)
+        return results
+
+    @property
+    def _takes_down(self) -> bool:
+        return self.tape is not None and not self.trial and self.twin is None
+
+    def passed(self, passage: Passage) -> None:
+        """As `Context.passed`."""
+        if self._takes_down:
+            assert self.tape is not None
+            self.tape.moves.append(passage)
+
+    def repeated(self, count: int, carry: Sequence[Value], step: Callable[[], list[Value]]) -> list[Value]:
+        """As `Context.repeated`."""
+        if count == 1 or not self._takes_down:
+            return step()
+        assert self.tape is not None
+        self.tape.begin()
+        results = step()
+        self.tape.end(count, list(carry), results[: len(carry)])
+        return results
 
     def again(self, eqn: Any, place: Place, values: list[Value]) -> list[Value]:
         """An equation walked before, where it stood, with other values."""
@@ -222,10 +259,16 @@ class Walk:
         make: Callable[[Signal], Signal],
     ) -> Signal:  # fmt: skip
         """The output of a weight, and its row."""
+        if self._takes_down:
+            assert self.tape is not None
+            return self.tape.watched(weight, make, lambda m: product(self, equation, x, weight, axes, fan, m))
         return product(self, equation, x, weight, axes, fan, make)
 
     def embed(self, equation: Equation, weight: Signal, make: Callable[[Signal], Signal]) -> Signal:
         """Rows of a table, and their row."""
+        if self._takes_down:
+            assert self.tape is not None
+            return self.tape.watched(weight, make, lambda m: look_up(self, equation, weight, m))
         return look_up(self, equation, weight, make)
 
     def layer(self, value: Value, sliced: Callable[[Value], Value]) -> Value | None:

@@ -14,6 +14,7 @@ from qrjax._rules._equations import Equation
 from qrjax._rules._filters import filtered, step
 from qrjax._rules._operands import Known, Opaque, Value, derived, described, tagged
 from qrjax._rules._parts import moved, part, without
+from qrjax._rules._passages import Choice, Stack, Step
 from qrjax._rules._registry import structural
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal, halves, joined
@@ -118,32 +119,39 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
     order = range(length - 1, -1, -1) if p["reverse"] else range(length)
     outputs: list[list[Value]] = []
     counts: list[int] = []
-    for done, i in enumerate(order):
-        rest = 1
-        given = [step(v, _taken(equation, v, i, by_step), done) for v in inputs]
-        kind = "layer" if layered else "time"
-        if not by_step and done == MOST - 1:
-            rest = length - done
-        results = equation.context.walk(p["jaxpr"], [*constants, *carry, *given], (kind, i, rest))
-        following, emitted = results[:carried], results[carried:]
+
+    def walked(done: int, by_step: bool, rest: int) -> list[Value]:
+        i = order[done]
+
+        def once() -> list[Value]:
+            given = [step(v, _taken(equation, v, i, by_step), done) for v in inputs]
+            for whole, one in zip(inputs, given, strict=True):
+                equation.context.passed(Step(whole, one, i))
+            return equation.context.walk(
+                p["jaxpr"], [*constants, *carry, *given], ("layer" if layered else "time", i, rest)
+            )
+
+        results = equation.context.repeated(rest, carry, once)
+        outputs.append(results[carried:])
+        counts.append(rest)
+        return results[:carried]
+
+    for done in range(length):
+        rest = length - done if not by_step and done == MOST - 1 else 1
+        following = walked(done, by_step, rest)
         settled = not by_step and done + 1 >= LEAST and _repeats(carry, following)
         carry = following
-        outputs.append(emitted)
-        counts.append(rest)
         if rest > 1:
             break
         if settled and done + 1 < length:
             # The steps that remain are like this one: walked once more, to be counted as often as they occur.
-            given = [step(v, _taken(equation, v, order[done + 1], False), done + 1) for v in inputs]
-            rest = length - done - 1
-            results = equation.context.walk(p["jaxpr"], [*constants, *carry, *given], (kind, order[done + 1], rest))
-            carry = results[:carried]
-            outputs.append(results[carried:])
-            counts.append(rest)
+            carry = walked(done + 1, False, length - done - 1)
             break
-    return carry + [
-        _stack([o[k] for o in outputs], counts, length, p["reverse"]) for k in range(len(equation.outputs) - carried)
-    ]
+    emitted = [[o[k] for o in outputs] for k in range(len(equation.outputs) - carried)]
+    stacks = [_stack(steps, counts, length, p["reverse"]) for steps in emitted]
+    for steps, whole in zip(emitted, stacks, strict=True):
+        equation.context.passed(Stack(steps, counts, whole, p["reverse"]))
+    return carry + stacks
 
 
 def _is_short(inputs: Sequence[Value], length: int) -> bool:
@@ -306,7 +314,10 @@ def cond(equation: Equation, index: Value, *values: Value) -> list[Value]:
     shares = [s / total for s in shares] if total > 0 else [1 / len(branches)] * len(branches)
     outcomes = [equation.context.walk(branch, values, site=(k,)) for k, branch in enumerate(branches)]
     equation.context.note("a branch that depends on data: a mixture of all")
-    return [_chosen(list(column), shares) for column in zip(*outcomes, strict=True)]
+    results = [_chosen(list(column), shares) for column in zip(*outcomes, strict=True)]
+    for cases, result in zip(zip(*outcomes, strict=True), results, strict=True):
+        equation.context.passed(Choice(cases, shares, result))
+    return results
 
 
 def _chosen(parts: list[Value], shares: list[float]) -> Value:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._rules._operands import Value
+from qrjax._rules._passages import Passage
 from qrjax._signals._signal import Signal
 
 
@@ -49,6 +50,12 @@ class Context(Protocol):
 
     def mark(self, name: str, value: Value) -> Value:
         """A value that an adapter gave a name: a module's input or output."""
+
+    def passed(self, passage: Passage) -> None:
+        """Takes down what control flow hands on, where the walk is to be followed backwards."""
+
+    def repeated(self, count: int, carry: Sequence[Value], step: Callable[[], list[Value]]) -> list[Value]:
+        """The outputs of a step of a loop, the next carry first, that stands for `count` of them."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""The backward half of a walk: derivatives' second moments, equation by equation."""

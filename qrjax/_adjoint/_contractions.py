@@ -1,0 +1,179 @@
+"""Adjoints of contractions: with the other operand, as it is scaled."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from qrjax._adjoint._cotangent import Cotangent
+from qrjax._adjoint._registry import adjoint
+from qrjax._adjoint._structure import Found, Given, Wanted, from_table
+from qrjax._interpreter._tape import Move
+from qrjax._rules._operands import described
+from qrjax._signals import _tables
+from qrjax._signals._complexes import ComplexSignal
+from qrjax._signals._quadrature import Floats
+from qrjax._signals._signal import Signal
+
+
+def factors(move: Move) -> list[Signal]:
+    """The operands, weights as they are scaled."""
+    found = [described(v) for v in move.met]
+    if move.weight is not None:
+        found[move.weight[0]] = move.weight[1]
+    return found
+
+
+@adjoint("dot_general")
+def dot_general(move: Move, given: Given, wanted: Wanted) -> Found | None:
+    """The derivative contracted with the other operand."""
+    x, y = factors(move)
+    law = given[0].law()
+    if isinstance(x, ComplexSignal) or isinstance(y, ComplexSignal):
+        return None
+    if law is None:
+        return [None, None]
+    (cx, cy), (bx, by) = move.equation.params["dimension_numbers"]
+    b = len(bx)
+    own_x = [a for a in range(x.ndim) if a not in cx and a not in bx]
+    own_y = [a for a in range(y.ndim) if a not in cy and a not in by]
+    out_x, out_y = range(b, b + len(own_x)), range(b + len(own_x), len(law.shape))
+    found: Found = [None, None]
+    batches = list(range(b))
+    if wanted[0]:
+        batch = list(zip(batches, by, strict=True))
+        found[0] = _contracted(law, y, out_y, own_y, batch, x, [*bx, *own_x, *cx], [*batches, *out_x], cy)
+    if wanted[1]:
+        batch = list(zip(batches, bx, strict=True))
+        found[1] = _contracted(law, x, out_x, own_x, batch, y, [*by, *own_y, *cy], [*batches, *out_y], cx)
+    return found
+
+
+def _contracted(
+    law: Signal, other: Signal, summed: Any, other_summed: Any, batch: Any, to: Signal, axes: list[int], kept: Any,
+    other_kept: Any,
+) -> Cotangent:  # fmt: skip
+    """The sum over `summed` of the derivative's law, `other_summed` of the other's.
+
+    Args:
+      batch: pairs of axes, of the derivative and of the other, that are the same.
+      to: the operand by which the derivative is taken.
+      axes: its axes in the order batch and own, which are the derivative's `kept`, then the other's `other_kept`.
+    """
+    n, p, q = len(kept), len(list(other_kept)), len(list(summed))
+    ndim = n + p + q
+    b = len(batch)
+    left = _tables.broadcast(law.moments.transpose([*kept, *summed]), [*range(n), *range(n + p, ndim)], ndim)
+    right = _tables.broadcast(
+        other.moments.transpose([*(a for _, a in batch), *other_kept, *other_summed]),
+        [*range(b), *range(n, n + p), *range(n + p, ndim)],
+        ndim,
+    )
+    shape = tuple(to.shape[a] for a in axes)
+    sizes = (*shape, *(law.shape[a] for a in summed))
+    table = _tables.pair_sums(left * right, range(n + p, ndim), sizes)
+    back = tuple(int(a) for a in np.argsort(axes))
+    return from_table(tuple(to.shape), table.transpose(back), _kept_profiles(law, list(kept), axes))
+
+
+def _kept_profiles(law: Signal, kept: list[int], axes: list[int]) -> dict[int, Floats]:
+    return {axes[kept.index(a)]: p for a, p in law.profiles.items() if a in kept}
+
+
+@adjoint("conv_general_dilated")
+def convolution(move: Move, given: Given, wanted: Wanted) -> Found | None:
+    """Through the same taps, the other way."""
+    x, kernel = factors(move)
+    law = given[0].law()
+    if (
+        isinstance(x, ComplexSignal)
+        or isinstance(kernel, ComplexSignal)
+        or move.equation.params["batch_group_count"] > 1
+    ):
+        return None
+    if law is None:
+        return [None, None]
+    numbers = move.equation.params["dimension_numbers"]
+    return [
+        _by_input(move, law, x, kernel, numbers) if wanted[0] else None,
+        _by_kernel(law, x, kernel, numbers) if wanted[1] else None,
+    ]
+
+
+def _taps(move: Move, x: Signal, law: Signal, kernel: Signal) -> list[float]:
+    """For each spatial axis, through how many taps an input's place is seen on average."""
+    from qrjax._rules._reductions import taps
+
+    p, numbers = move.equation.params, move.equation.params["dimension_numbers"]
+    found = []
+    for s, (i, o, k) in enumerate(zip(numbers.lhs_spec[2:], numbers.out_spec[2:], numbers.rhs_spec[2:], strict=True)):
+        valid = taps(
+            x.shape[i], kernel.shape[k], p["window_strides"][s], tuple(p["padding"][s]), p["lhs_dilation"][s],
+            p["rhs_dilation"][s],
+        )  # fmt: skip
+        found.append(float((valid > 0).sum()) / x.shape[i] if len(valid) == law.shape[o] else kernel.shape[k])
+    return found
+
+
+def _by_input(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any) -> Cotangent:
+    """Over the output's channels and the taps; places that differ share taps, with outputs as far apart."""
+    g = law.moments.transpose(numbers.out_spec)  # batch, channel, places
+    w = kernel.moments.transpose(numbers.rhs_spec)  # output channel, input channel, taps
+    spatial = len(numbers.out_spec) - 2
+    channels = law.shape[numbers.out_spec[1]] / int(move.equation.params["feature_group_count"])
+    times = math.prod(_taps(move, x, law, kernel))
+    same_tap, other_tap = (0,) * spatial, (1,) * spatial
+    table = np.zeros((2,) * (2 + spatial))
+    for pattern in np.ndindex(table.shape):
+        example, channel, places = pattern[0], pattern[1], pattern[2:]
+        for other, count in ((0, channels), (1, channels * (channels - 1))):
+            table[pattern] += count * (
+                times * w[(other, channel, *same_tap)] * g[(example, other, *places)]
+                + max(0.0, times * times - times) * w[(other, channel, *other_tap)] * g[(example, other, *other_tap)]
+            )
+    back = tuple(int(a) for a in np.argsort(numbers.lhs_spec))
+    return from_table(x.shape, _settled_channels(table, x, numbers).transpose(back))
+
+
+def _settled_channels(table: Floats, x: Signal, numbers: Any) -> Floats:
+    return _tables.settled(table, tuple(x.shape[a] for a in numbers.lhs_spec))
+
+
+def _by_kernel(law: Signal, x: Signal, kernel: Signal, numbers: Any) -> Cotangent:
+    """Over examples and places."""
+    g, a = law.moments.transpose(numbers.out_spec), x.moments.transpose(numbers.lhs_spec)
+    spatial = len(numbers.out_spec) - 2
+    # Axes: output channel, input channel, taps, then example and places, which are summed over.
+    ndim = 2 + spatial + 1 + spatial
+    summed = range(2 + spatial, ndim)
+    left = _tables.broadcast(g, [2 + spatial, 0, *range(3 + spatial, ndim)], ndim)
+    right = _tables.broadcast(a, [2 + spatial, 1, *range(3 + spatial, ndim)], ndim)
+    table = left * right
+    # Another tap sees another place of the input.
+    moved = _tables.broadcast(
+        a[(slice(None), slice(None), *([slice(1, 2)] * spatial))].reshape(2, 2), [2 + spatial, 1], ndim
+    )
+    for pattern in np.ndindex((2,) * spatial):
+        if any(pattern):
+            index = (slice(None), slice(None), *pattern)
+            table[index] = (left * moved)[index]
+    outs = [law.shape[numbers.out_spec[0]], *(law.shape[i] for i in numbers.out_spec[2:])]
+    sizes = (*(kernel.shape[i] for i in numbers.rhs_spec), *outs)
+    total = _tables.pair_sums(table, summed, sizes)
+    back = tuple(int(i) for i in np.argsort(numbers.rhs_spec))
+    return from_table(kernel.shape, total.transpose(back))
+
+
+@adjoint("ragged_dot", "ragged_dot_general")
+def ragged_dot(move: Move, given: Given, wanted: Wanted) -> Found:
+    """Rows of one group, through its matrix."""
+    x, y = factors(move)[:2]
+    law, found = given[0].law(), [None] * len(wanted)
+    if law is None:
+        return list(found)
+    moment = law.second_moment
+    by_x = Cotangent.noise(x.shape, moment * y.second_moment * y.shape[-1], law.rho if law.ndim == x.ndim else None)
+    by_y = Cotangent.noise(y.shape, moment * x.second_moment * x.shape[0] / max(1, y.shape[0]))
+    return [by_x if wanted[0] else None, by_y if wanted[1] else None, *found[2:]]

@@ -1,0 +1,165 @@
+"""The derivative of the loss by one array, as a law."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from qrjax._adjoint._terms import Term, added, moments
+from qrjax._signals import _tables
+from qrjax._signals._places import is_entangled
+from qrjax._signals._profiles import kept, normalized
+from qrjax._signals._quadrature import Floats
+from qrjax._signals._signal import Profiles, Signal
+from qrjax._signals._tables import Shape
+
+# With more terms than this the sum becomes a base of its own.
+MOST = 6
+# A shared base is followed while its factor's mean has this share of its second moment.
+COMMON = 0.05
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cotangent:
+    """A sum of terms of one shape.
+
+    Attributes:
+      shape: that of the array.
+      terms: what adds up; none where the derivative is zero.
+    """
+
+    shape: Shape
+    terms: tuple[Term, ...] = ()
+
+    @staticmethod
+    def of(law: Signal) -> Cotangent:
+        """A derivative of which only the second moments count."""
+        return Cotangent(law.shape, () if law.is_constant else (Term.of(law),))
+
+    @staticmethod
+    def noise(shape: Shape, moment: float, rho: Floats | None = None, profiles: Profiles | None = None) -> Cotangent:
+        """A derivative with these second moments."""
+        if not moment > 0 or not math.isfinite(moment):
+            return Cotangent(shape)
+        law = Signal.normal(shape, 0.0, moment, np.float32, rho)
+        return Cotangent.of(dataclasses.replace(law, profiles=profiles or {}))
+
+    def __bool__(self) -> bool:
+        return bool(self.terms)
+
+    def plus(self, other: Cotangent) -> Cotangent:
+        """The sum; terms of one kind become one."""
+        found = list(self.terms)
+        for term in other.terms:
+            for i, mine in enumerate(found):
+                if mine.like(term):
+                    found[i] = dataclasses.replace(mine, outer=added(mine.outer, term.outer))
+                    break
+            else:
+                found.append(term)
+        result = Cotangent(self.shape, tuple(found))
+        return result if len(found) <= MOST else result.settled()
+
+    def each(self, shape: Shape, function: Callable[[Term], Term | None]) -> Cotangent | None:
+        """A function of every term; None if it cannot be said of one of them."""
+        made = [function(term) for term in self.terms]
+        known = [term for term in made if term is not None]
+        return Cotangent(shape, tuple(known)) if len(known) == len(made) else None
+
+    def times(self, factor: Signal | float) -> Cotangent:
+        """The product with a number or with a forward signal of this shape."""
+        if isinstance(factor, float) and factor == 0.0:
+            return Cotangent(self.shape)
+        if isinstance(factor, Signal) and any(_is_far(term.outer, factor) for term in self.terms):
+            return Cotangent(self.shape, tuple(term.times(factor) for term in self.in_few().terms))
+        return Cotangent(self.shape, tuple(term.times(factor) for term in self.terms))
+
+    @functools.cached_property
+    def table(self) -> Floats:
+        """E[g g'] by the axes along which the two elements differ."""
+        return moments(self.terms, self.shape)
+
+    @property
+    def second_moment(self) -> float:
+        """E[g^2] of an element."""
+        return float(self.table.flat[0]) if self.terms else 0.0
+
+    @functools.cached_property
+    def profiles(self) -> Profiles:
+        """How the second moment varies along axes."""
+        found: dict[int, list[tuple[float, Floats]]] = {}
+        if not any(term.base.law.profiles for term in self.terms):
+            return {}
+        shares = [term.base.law.second_moment * term.outer.second_moment for term in self.terms]
+        for axis, size in enumerate(self.shape):
+            for share, term in zip(shares, self.terms, strict=True):
+                own = term.place.index(axis) if axis in term.place else None
+                profile = None if own is None else term.base.law.profiles.get(own)
+                found.setdefault(axis, []).append((share, np.ones(size) if profile is None else profile))
+        return kept({axis: normalized(_mean(parts)) for axis, parts in found.items()})
+
+    def law(self) -> Signal | None:
+        """The derivative as one signal; None where it is zero."""
+        moment = self.second_moment
+        if not moment > 0 or not math.isfinite(moment):
+            return None
+        first = self.terms[0]
+        if len(self.terms) == 1 and first.is_base:
+            return first.base.law
+        made = Signal.normal(self.shape, 0.0, moment, np.float32, _correlations(self.table, self.shape))
+        return dataclasses.replace(made, profiles=self.profiles)
+
+    def settled(self) -> Cotangent:
+        """The same second moments in one term."""
+        law = self.law()
+        return Cotangent(self.shape) if law is None else Cotangent.of(law)
+
+    def in_few(self) -> Cotangent:
+        """The same second moments in one term, beside those of shared bases: what these have in common on average."""
+        steady = [t for t in self.terms if t.base.shared and t.is_plain and _is_steady(t.outer)]
+        held = [dataclasses.replace(t, outer=Signal.constant(t.outer.mean, t.shape)) for t in steady]
+        if not held:
+            return self.settled()
+        together = functools.reduce(Cotangent.plus, (Cotangent(self.shape, (term,)) for term in held))
+        rest = self.table - together.table
+        noise = Cotangent.noise(self.shape, float(rest.flat[0]), _correlations(rest, self.shape), self.profiles)
+        return Cotangent(self.shape, (*together.terms, *noise.terms))
+
+    def of_shared(self) -> Cotangent:
+        """The derivative as one that comes back at other steps."""
+        return Cotangent(
+            self.shape,
+            tuple(dataclasses.replace(t, base=dataclasses.replace(t.base, shared=True)) for t in self.terms),
+        )
+
+    @property
+    def bases(self) -> int:
+        """How many bases its terms have."""
+        return len({id(term.base) for term in self.terms})
+
+
+def _correlations(table: Floats, shape: Shape) -> Floats | None:
+    moment = float(table.flat[0])
+    return _tables.settled(np.clip(table / moment, -1.0, 1.0), shape) if moment > 0 else None
+
+
+def _is_steady(factor: Signal) -> bool:
+    return factor.mean**2 > COMMON * factor.second_moment
+
+
+def _is_far(outer: Signal, factor: Signal) -> bool:
+    """Whether two factors have little in common, so that their squares' means multiply; a joint law would be dear."""
+    if outer.source is None or factor.source is None or outer.source is factor.source:
+        return False
+    if outer.fiber is not None and outer.fiber is factor.fiber:
+        return False
+    return is_entangled([outer.source, factor.source])
+
+
+def _mean(parts: Sequence[tuple[float, Floats]]) -> Floats:
+    total = sum(share for share, _ in parts)
+    return np.asarray(sum(share * profile for share, profile in parts) / max(total, 1e-300), np.float64)

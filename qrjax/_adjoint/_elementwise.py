@@ -1,0 +1,46 @@
+"""Adjoints of elementwise primitives: the derivative times that by the operand, a forward signal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from qrjax._adjoint._cotangent import Cotangent
+from qrjax._adjoint._derivatives import SAME, derivative, places
+from qrjax._adjoint._registry import adjoint
+from qrjax._adjoint._structure import unbroadcast
+from qrjax._interpreter._binding import bind
+from qrjax._interpreter._tape import Move
+from qrjax._rules._elementwise import NAMES
+from qrjax._rules._operands import described
+from qrjax._signals._combine import combine
+
+
+@adjoint(*NAMES, "select_if_vmap")
+def elementwise(move: Move, given: Sequence[Cotangent], wanted: Sequence[bool]) -> list[Cotangent | None]:
+    """The chain rule."""
+    name = move.equation.name
+    if name in SAME and len(move.results) > 1:
+        return [g if w else None for g, w in zip(given, wanted, strict=True)]
+    return [_by(move, given[0], i) if w else None for i, w in enumerate(wanted)]
+
+
+def _by(move: Move, g: Cotangent, place: int) -> Cotangent | None:
+    equation, operands = move.equation, [described(v) for v in move.met]
+    name = equation.name
+    if name == "select_if_vmap":  # the cases the other way round
+        name, operands, place = "select_n", [operands[0], operands[2], operands[1]], (0, 2, 1)[place]
+
+    def evaluate(*arrays: Any) -> Any:
+        return bind(move.eqn, [jax.numpy.asarray(a, o.dtype) for a, o in zip(arrays, operands, strict=True)])[0]
+
+    slope = derivative(name, equation.params, len(operands), place, evaluate)
+    if slope is None:
+        return None
+    if callable(slope):
+        held = [operands[i] for i in places(name, len(operands), place)]
+        slope = combine(slope, held, equation.shape, np.float32)
+    return unbroadcast(g.times(slope), tuple(move.met[place].shape))

@@ -1,0 +1,256 @@
+"""A walk followed backwards: the derivative's second moment at every output and every weight."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+# The adjoints register themselves by being imported.
+from qrjax._adjoint import _contractions, _elementwise, _selections, _structure  # noqa: F401
+from qrjax._adjoint._cotangent import Cotangent
+from qrjax._adjoint._programs import by_program
+from qrjax._adjoint._registry import ADJOINTS
+from qrjax._adjoint._structure import piece, put, resized
+from qrjax._interpreter._derived import leaves_of
+from qrjax._interpreter._ledger import Site
+from qrjax._interpreter._tape import Move, Repeated
+from qrjax._rules._operands import Value
+from qrjax._rules._passages import Choice, Stack, Step
+from qrjax._signals._signal import Signal
+
+# A step that stands for many is followed back until its derivative repeats to this, at most so often.
+STEADY = 1e-3
+MOST = 256
+# Derivatives below this share of what went in are nothing.
+NOTHING = 1e-30
+
+
+@dataclasses.dataclass
+class Mean:
+    """A mean over the steps that share a row."""
+
+    total: float = 0.0
+    count: float = 0.0
+
+    def add(self, moment: float, count: float) -> None:
+        """One more step, or several alike."""
+        self.total, self.count = self.total + moment * count, self.count + count
+
+    @property
+    def value(self) -> float:
+        return self.total / self.count if self.count else 0.0
+
+
+@dataclasses.dataclass(eq=False)
+class Reverse:
+    """One pass.
+
+    Attributes:
+      outputs: by row, the second moment of the derivative by an element of its output.
+      approximate: by row, the primitives whose derivative was not walked, from the output on backwards.
+    """
+
+    outputs: dict[Site, Mean] = dataclasses.field(default_factory=dict)
+    approximate: dict[Site, set[str]] = dataclasses.field(default_factory=dict)
+    _found: dict[int, Cotangent] = dataclasses.field(default_factory=dict)
+    _emitted: dict[int, tuple[Cotangent, list[float]]] = dataclasses.field(default_factory=dict)
+    _uses: dict[Site, Value] = dataclasses.field(default_factory=dict)
+    _slices: dict[int, float] = dataclasses.field(default_factory=dict)
+    _origins: dict[int, Value] = dataclasses.field(default_factory=dict)
+    _guessed: set[str] = dataclasses.field(default_factory=set)
+
+    def start(self, outputs: Sequence[Value]) -> None:
+        """A derivative of second moment 1, independent from element to element, by each output."""
+        for value in outputs:
+            if _counts(value):
+                self._add(value, Cotangent.noise(tuple(value.shape), 1.0))
+
+    def follow(self, moves: Sequence[Any], times: float = 1.0) -> None:
+        """All moves, the last first."""
+        for move in reversed(moves):
+            if isinstance(move, Move):
+                self._move(move, times)
+            elif isinstance(move, Repeated):
+                self._repeated(move, times)
+            elif isinstance(move, Step):
+                self._step(move, times)
+            elif isinstance(move, Stack):
+                self._stack(move)
+            else:
+                self._choice(move)
+
+    def weight(self, site: Site) -> float | None:
+        """By the weight of a row, the second moment of the derivative by one of its elements, over all its uses."""
+        if site not in self._uses:
+            return None
+        origin = self._uses[site]
+        while id(origin) in self._origins and id(origin) not in self._slices:
+            origin = self._origins[id(origin)]
+        if id(origin) in self._slices:
+            return self._slices[id(origin)]
+        return self._seen(origin).second_moment
+
+    # -- one move ----------------------------------------------------------------------------------------------
+
+    def _move(self, move: Move, times: float) -> None:
+        same = [any(r is o for o in move.operands) for r in move.results]
+        given = [self._seen(r) if s else self._taken(r) for r, s in zip(move.results, same, strict=True)]
+        self._record(move, given[0], times)
+        if all(same):
+            return
+        wanted = [_counts(v) for v in move.operands]
+        if not any(wanted) or not any(given):
+            self._remember(move)
+            return
+        with np.errstate(all="ignore"):
+            found = self._pulled(move, given, wanted)
+        self._remember(move)
+        for value, derivative, is_wanted in zip(move.operands, found, wanted, strict=True):
+            if is_wanted and derivative:
+                self._add(value, derivative)
+
+    def _pulled(self, move: Move, given: list[Cotangent], wanted: list[bool]) -> list[Cotangent | None]:
+        name = move.equation.name
+        special = any(_is_complex(v) for v in (*move.met, *move.results))
+        if name in ADJOINTS and not special:
+            given = [g.in_few() if g.bases > 1 else g for g in given]
+            found = ADJOINTS[name](move, given, wanted)
+            if found is not None:
+                return found
+        found, walked = by_program(move, given, wanted)
+        if not walked:
+            self._guessed.add(name)
+        return found
+
+    def _record(self, move: Move, g: Cotangent, times: float) -> None:
+        layers = tuple(i for kind, i, _ in move.place[1] if kind == "layer")
+        site = (move.place[0], layers)
+        if move.equation.name == "name" or move.weight is not None:
+            self.outputs.setdefault(site, Mean()).add(g.second_moment, times)
+            if self._guessed:
+                self.approximate.setdefault(site, set()).update(self._guessed)
+        if move.weight is not None:
+            self._uses[site] = move.operands[move.weight[0]]
+
+    def _remember(self, move: Move) -> None:
+        """From which value a function of weights came."""
+        held = [v for v in move.operands if leaves_of(v)]
+        if held:
+            for result in move.results:
+                if leaves_of(result):
+                    self._origins[id(result)] = max(held, key=lambda v: math.prod(v.shape))
+
+    # -- control flow ------------------------------------------------------------------------------------------
+
+    def _step(self, step: Step, times: float) -> None:
+        if not _counts(step.whole) or step.slice is step.whole:
+            return
+        g = self._taken(step.slice)
+        if leaves_of(step.slice):
+            self._slices[id(step.slice)] = self._slices.get(id(step.slice), 0.0) + g.second_moment * times
+        if g:
+            shape = tuple(step.whole.shape)
+            lifted = resized(g, (1, *shape[1:]))
+            self._add(step.whole, put(lifted.times(math.sqrt(times)), shape, 0, [step.index] if times == 1 else None))
+
+    def _stack(self, stack: Stack) -> None:
+        whole = self._taken(stack.whole)
+        if not whole:
+            return
+        length, done = whole.shape[0], 0
+        order = range(length - 1, -1, -1) if stack.reverse else range(length)
+        law = whole.law()
+        assert law is not None
+        profile = law.profiles.get(0, np.ones(length))
+        flat = dataclasses.replace(law, profiles={a: p for a, p in law.profiles.items() if a})
+        one = resized(piece(Cotangent.of(flat), (1, *law.shape[1:]), 0, 0), law.shape[1:]).settled()
+        one = one.of_shared() if law.axis_correlation(0) > 0.5 else one
+        for value, count in zip(stack.steps, stack.counts, strict=True):
+            factors = [float(profile[order[done + k]]) for k in range(count)]
+            done += count
+            if not _counts(value):
+                continue
+            if count == 1:
+                self._add(value, one.times(math.sqrt(factors[0])))
+            else:
+                self._emitted[id(value)] = (one, factors)
+
+    def _choice(self, choice: Choice) -> None:
+        g = self._taken(choice.chosen)
+        for value, share in zip(choice.cases, choice.shares, strict=True):
+            if g and _counts(value) and share > 0:
+                self._add(value, g.times(math.sqrt(share)))
+
+    def _repeated(self, step: Repeated, times: float) -> None:
+        """A step that stands for many: until what it hands back repeats, or is nothing."""
+        emitted = [(value, *self._emitted.pop(id(value))) for value in _results(step) if id(value) in self._emitted]
+        carry = [self._taken(v) for v in step.following]
+        # What the step before has from elsewhere.
+        elsewhere = [(v, self._taken(v)) for v in step.carry]
+        rest, before = step.count, None
+        while rest:
+            left = MOST - (step.count - rest)
+            for value, g in zip(step.following, carry, strict=True):
+                if g:
+                    self._add(value, g)
+            for value, g, factors in emitted:
+                factor = factors[rest - 1]
+                if factor > 0:
+                    self._add(value, g.times(math.sqrt(factor)))
+            steady = all(len(set(f[:rest])) == 1 for _, _, f in emitted)
+            moments = [g.second_moment for g in carry]
+            settled = before is not None and steady and _repeat(before, moments)
+            count = rest if settled or left <= 1 else 1
+            self.follow(step.moves, times * count)
+            before = moments
+            carry = [self._taken(v) for v in step.carry]
+            rest -= count
+        for value, g in [*elsewhere, *zip(step.carry, carry, strict=True)]:
+            if g:
+                self._add(value, g)
+
+    # -- derivatives by value ----------------------------------------------------------------------------------
+
+    def _add(self, value: Value, derivative: Cotangent) -> None:
+        known = self._found.get(id(value))
+        self._found[id(value)] = derivative if known is None else known.plus(derivative)
+
+    def _taken(self, value: Value) -> Cotangent:
+        return self._found.pop(id(value), None) or Cotangent(tuple(value.shape))
+
+    def _seen(self, value: Value) -> Cotangent:
+        return self._found.get(id(value)) or Cotangent(tuple(value.shape))
+
+
+def _results(step: Repeated) -> list[Value]:
+    found: list[Value] = list(step.following)
+    for move in step.moves:
+        if isinstance(move, Move):
+            found += move.results
+        elif isinstance(move, Stack):
+            found.append(move.whole)
+        elif isinstance(move, Choice):
+            found.append(move.chosen)
+    unique = {id(v): v for v in found}
+    return list(unique.values())
+
+
+def _repeat(before: Sequence[float], now: Sequence[float]) -> bool:
+    scale = max([*before, *now, NOTHING])
+    return all(abs(a - b) <= STEADY * scale for a, b in zip(before, now, strict=True))
+
+
+def _is_complex(value: Value) -> bool:
+    return isinstance(value, Signal) and jax.numpy.issubdtype(value.dtype, np.complexfloating)
+
+
+def _counts(value: Value) -> bool:
+    """Whether a derivative by it is of interest: it is no known array, and not the same whatever the weights are."""
+    if not isinstance(value, Signal) or not jax.numpy.issubdtype(value.dtype, np.inexact):
+        return False
+    return not (value.is_constant and leaves_of(value))

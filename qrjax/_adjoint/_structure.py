@@ -1,0 +1,242 @@
+"""Adjoints of what moves elements: they move back, and where one was handed out several times these add up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from qrjax._adjoint._cotangent import Cotangent
+from qrjax._adjoint._registry import adjoint
+from qrjax._adjoint._terms import permuted, reshaped, spread, total
+from qrjax._interpreter._tape import Move
+from qrjax._rules._operands import Known
+from qrjax._signals import _tables
+from qrjax._signals._profiles import kept, normalized, renamed
+from qrjax._signals._quadrature import Floats
+from qrjax._signals._signal import Profiles
+from qrjax._signals._tables import Shape
+
+Wanted = Sequence[bool]
+Given = Sequence[Cotangent]
+Found = list[Cotangent | None]
+
+
+# -- sums and copies ----------------------------------------------------------------------------------------------
+
+
+def summed_over(g: Cotangent, axes: Sequence[int]) -> Cotangent:
+    """The sum along axes, without them."""
+    shape = tuple(n for a, n in enumerate(g.shape) if a not in axes)
+    if not axes:
+        return g
+    found = g.each(shape, lambda term: total(term, axes))
+    if found is not None:
+        return found
+    law = g.law()
+    if law is None:
+        return Cotangent(shape)
+    table = _tables.pair_sums(law.moments, axes, g.shape)
+    left = [a for a in range(len(g.shape)) if a not in axes]
+    return from_table(shape, table, renamed(law.profiles, {a: i for i, a in enumerate(left)}))
+
+
+def from_table(shape: Shape, table: Floats, profiles: Profiles | None = None) -> Cotangent:
+    """The derivative with these second moments, by the axes along which two elements differ."""
+    moment = float(table.flat[0])
+    if not moment > 0:
+        return Cotangent(shape)
+    return Cotangent.noise(shape, moment, _tables.settled(np.clip(table / moment, -1.0, 1.0), shape), profiles)
+
+
+def unbroadcast(g: Cotangent, shape: Shape) -> Cotangent:
+    """The derivative by an operand of this shape, which was broadcast: along axes of length 1, or all of them."""
+    if g.shape == shape:
+        return g
+    axes = [a for a, n in enumerate(g.shape) if len(shape) < len(g.shape) or (shape[a] == 1 and n != 1)]
+    return resized(summed_over(g, axes), shape)
+
+
+def resized(g: Cotangent, shape: Shape) -> Cotangent:
+    """The same elements in another shape."""
+    if g.shape == shape:
+        return g
+    found = g.each(shape, lambda term: reshaped(term, shape))
+    if found is not None:
+        return found
+    law = g.law()
+    if law is None:
+        return Cotangent(shape)
+    places, i, j = {}, 0, 0
+    for left, right in _tables.groups(g.shape, shape):
+        if left == right and len(left) == 1:
+            places[i] = j
+        i, j = i + len(left), j + len(right)
+    return from_table(shape, _tables.reshaped(law.moments, g.shape, shape), renamed(law.profiles, places))
+
+
+@adjoint("reduce_sum")
+def reduce_sum(move: Move, given: Given, wanted: Wanted) -> Found:
+    """Every summand gets the sum's."""
+    del wanted
+    axes, shape = move.equation.params["axes"], tuple(move.met[0].shape)
+    left = [a for a in range(len(shape)) if a not in axes]
+    return [given[0].each(shape, lambda term: spread(term, left, shape))]
+
+
+@adjoint("broadcast_in_dim")
+def broadcast_in_dim(move: Move, given: Given, wanted: Wanted) -> Found:
+    """The sum over all copies."""
+    dimensions, shape = move.equation.params["broadcast_dimensions"], tuple(move.met[0].shape)
+    g = given[0]
+    copied = [a for a in range(len(g.shape)) if a not in dimensions]
+    copied += [p for a, p in enumerate(dimensions) if shape[a] == 1 and g.shape[p] != 1]
+    return [resized(summed_over(g, copied), shape), *[None] * (len(wanted) - 1)]
+
+
+@adjoint("reshape", "squeeze", "expand_dims")
+def reshape(move: Move, given: Given, wanted: Wanted) -> Found | None:
+    """Back to the old shape."""
+    del wanted
+    if move.equation.params.get("dimensions") is not None and move.equation.name == "reshape":
+        return None
+    return [resized(given[0], tuple(move.met[0].shape))]
+
+
+@adjoint("transpose")
+def transpose(move: Move, given: Given, wanted: Wanted) -> Found:
+    """Back to the old order."""
+    del wanted
+    back = tuple(int(a) for a in np.argsort(move.equation.params["permutation"]))
+    return [given[0].each(tuple(move.met[0].shape), lambda term: permuted(term, back))]
+
+
+@adjoint("name", "rev", "qrjax_compiled_once")
+def same(move: Move, given: Given, wanted: Wanted) -> Found:
+    """Handed on."""
+    del move, wanted
+    return [given[0]]
+
+
+# -- parts --------------------------------------------------------------------------------------------------------
+
+
+def put(g: Cotangent, shape: Shape, axis: int, places: Sequence[int] | None) -> Cotangent:
+    """The derivative by an array of which a part along one axis was taken; places None where they are not known."""
+    law = g.law()
+    if law is None:
+        return Cotangent(shape)
+    taken, size = g.shape[axis], shape[axis]
+    share = taken / max(1, size)
+    same_place, other = law.moments.take(0, axis) * share, law.moments.take(1, axis)
+    pairs = taken * (taken - 1) / max(1, size * (size - 1))
+    profiles = {a: p for a, p in law.profiles.items() if a != axis}
+    if places is not None:
+        where = np.zeros(size)
+        np.add.at(where, np.asarray(places), law.profiles.get(axis, np.ones(taken)))
+        profiles |= kept({axis: normalized(where)})
+    return from_table(shape, np.stack([same_place, other * pairs], axis), profiles)
+
+
+def piece(g: Cotangent, shape: Shape, axis: int, start: int | None) -> Cotangent:
+    """The derivative by one of the arrays that were put together along an axis."""
+    law = g.law()
+    if law is None:
+        return Cotangent(shape)
+    profiles, factor = dict(law.profiles), 1.0
+    profile = profiles.pop(axis, None)
+    if profile is not None and start is not None:
+        own = profile[start : start + shape[axis]]
+        factor = float(own.mean()) if own.size else 0.0
+        profiles |= kept({axis: normalized(own)} if factor > 0 else {})
+    return from_table(shape, law.moments * factor, profiles)
+
+
+@adjoint("slice", "dynamic_slice")
+def slice_(move: Move, given: Given, wanted: Wanted) -> Found:
+    """Back to the places that the slice was taken from."""
+    shape, g = tuple(move.met[0].shape), given[0]
+    for axis, size in enumerate(shape):
+        if g.shape[axis] != size:
+            middle = (*g.shape[:axis], size, *g.shape[axis + 1 :])
+            g = put(g, middle, axis, _places(move, axis, g.shape[axis], size))
+    return [g, *[None] * (len(wanted) - 1)]
+
+
+def _places(move: Move, axis: int, length: int, size: int) -> list[int] | None:
+    p = move.equation.params
+    if move.equation.name == "slice":
+        step = 1 if p["strides"] is None else p["strides"][axis]
+        return [p["start_indices"][axis] + k * step for k in range(length)]
+    start = move.met[1 + axis]
+    if not isinstance(start, Known):
+        return None
+    first = min(max(int(start.array), 0), size - length)
+    return list(range(first, first + length))
+
+
+@adjoint("concatenate")
+def concatenate(move: Move, given: Given, wanted: Wanted) -> Found:
+    """To each its own part."""
+    axis, start, found = move.equation.params["dimension"], 0, []
+    for value, is_wanted in zip(move.met, wanted, strict=True):
+        shape = tuple(value.shape)
+        found.append(piece(given[0], shape, axis, start) if is_wanted else None)
+        start += shape[axis]
+    return found
+
+
+@adjoint("pad")
+def pad(move: Move, given: Given, wanted: Wanted) -> Found:
+    """What was not padding."""
+    shape, g = tuple(move.met[0].shape), given[0]
+    for axis, (low, _, interior) in enumerate(move.equation.params["padding_config"]):
+        middle = (*g.shape[:axis], shape[axis], *g.shape[axis + 1 :])
+        if middle != g.shape:
+            g = piece(g, middle, axis, low if low >= 0 and not interior else None)
+    return [g, *[None] * (len(wanted) - 1)]
+
+
+@adjoint("split")
+def split(move: Move, given: Given, wanted: Wanted) -> Found:
+    """The parts together."""
+    del wanted
+    shape, axis, start = tuple(move.met[0].shape), move.equation.params["axis"], 0
+    result = Cotangent(shape)
+    for g in given:
+        result = result.plus(put(g, shape, axis, range(start, start + g.shape[axis])))
+        start += g.shape[axis]
+    return [result]
+
+
+@adjoint("stack")
+def stack(move: Move, given: Given, wanted: Wanted) -> Found:
+    """To each its own slice."""
+    axis = move.equation.params["axis"]
+    middle = (*given[0].shape[:axis], 1, *given[0].shape[axis + 1 :])
+    return [
+        resized(piece(given[0], middle, axis, i), tuple(v.shape)) if w else None
+        for i, (v, w) in enumerate(zip(move.met, wanted, strict=True))
+    ]
+
+
+@adjoint("unstack")
+def unstack(move: Move, given: Given, wanted: Wanted) -> Found:
+    """The slices together."""
+    del wanted
+    shape, axis = tuple(move.met[0].shape), move.equation.params["axis"]
+    result = Cotangent(shape)
+    for i, g in enumerate(given):
+        lifted = resized(g, (*shape[:axis], 1, *shape[axis + 1 :])) if g else Cotangent(shape)
+        result = result.plus(put(lifted, shape, axis, [i])) if g else result
+    return [result]
+
+
+def shared(g: Cotangent, shape: Shape) -> Cotangent:
+    """The derivative by an array whose elements, none more than others, went into those of the result."""
+    law = g.law()
+    if law is None:
+        return Cotangent(shape)
+    ratio = math.prod(g.shape) / max(1, math.prod(shape))
+    return Cotangent.noise(shape, law.second_moment * ratio)

@@ -1,0 +1,311 @@
+"""Derivatives as sums of terms: a base that no forward value has a part in, times what the equations made of it.
+
+Within what belongs together, a norm or an activation written in several equations, the same base comes back along
+several ways, each with its own factor of forward values. These factors are signals like all others, so that terms of
+one base add up as they do in the program: x * sigmoid(x) has the derivative of the whole, and what a norm takes away
+of a derivative cancels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from qrjax._rules._functions import Linear, Product
+from qrjax._rules._parts import moved
+from qrjax._signals import _tables
+from qrjax._signals._combine import combine
+from qrjax._signals._masks import resolved
+from qrjax._signals._quadrature import Floats
+from qrjax._signals._reduce import summed
+from qrjax._signals._signal import Signal
+from qrjax._signals._tables import Shape
+
+PRODUCT, SUM = Product(), Linear(np.add, (1.0, 1.0))
+
+
+@dataclasses.dataclass(eq=False)
+class Base:
+    """What terms share: an array of mean zero.
+
+    Attributes:
+      law: its second moments.
+      shared: whether it comes back at other steps, where what became of it adds up.
+    """
+
+    law: Signal
+    shared: bool = False
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Term:
+    """outer * (the sum over some of the base's axes of inner * base).
+
+    Attributes:
+      base: the base.
+      place: for each axis of the base, the axis of the term that it is; None for those summed over.
+      outer: a forward signal of the term's shape.
+      inner: a forward signal of the base's shape; None for ones.
+    """
+
+    base: Base
+    place: tuple[int | None, ...]
+    outer: Signal
+    inner: Signal | None = None
+
+    @staticmethod
+    def of(law: Signal) -> Term:
+        """A term that is its base."""
+        return Term(Base(law), tuple(range(law.ndim)), Signal.constant(1.0, law.shape))
+
+    @property
+    def shape(self) -> Shape:
+        return self.outer.shape
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing was summed."""
+        return self.inner is None and None not in self.place
+
+    @property
+    def is_base(self) -> bool:
+        """Whether it is its base as it stands."""
+        as_it_stands = self.is_plain and self.place == tuple(range(len(self.shape)))
+        return as_it_stands and self.outer.is_constant and self.outer.mean == 1.0
+
+    def times(self, factor: Signal | float) -> Term:
+        """The term multiplied by a number or by a forward signal of its shape."""
+        return dataclasses.replace(self, outer=multiplied(self.outer, factor))
+
+    def like(self, other: Term) -> bool:
+        """Whether only their outer factors differ."""
+        return self.base is other.base and self.place == other.place and self.inner is other.inner
+
+
+def multiplied(x: Signal, factor: Signal | float) -> Signal:
+    """A product of forward signals."""
+    if isinstance(factor, Signal) and factor.is_constant:
+        factor = factor.mean
+    if not isinstance(factor, Signal):
+        if factor == 1.0:
+            return x
+        if x.is_constant:
+            return Signal.constant(x.mean * factor, x.shape)
+        inner, number = x.at, float(factor)
+        at = None if inner is None else lambda z: number * inner(z)
+        return x.fresh(values=x.values * number, profiles=x.profiles, at=at, fiber=x.fiber,
+                       sample=None if x.sample is None else x.sample * number)  # fmt: skip
+    if x.is_constant:
+        return multiplied(factor, x.mean)
+    return combine(PRODUCT, [x, factor], x.shape, np.float32)
+
+
+def added(x: Signal, y: Signal) -> Signal:
+    """A sum of forward signals."""
+    return combine(SUM, [x, y], x.shape, np.float32)
+
+
+# -- in other shapes ----------------------------------------------------------------------------------------------
+
+
+def total(term: Term, axes: Sequence[int]) -> Term | None:
+    """The sum over axes of the term, without them; None where terms cannot say it."""
+    axes = tuple(sorted(axes))
+    held = [axis for axis in axes if axis in term.place]
+    idle = [axis for axis in axes if axis not in term.place]
+    outer = term.outer
+    if idle and held:
+        # First over what the base has no part in.
+        first = total(term, idle)
+        left = [a for a in range(len(term.shape)) if a not in idle]
+        return None if first is None else total(first, [left.index(a) for a in held])
+    kept = [a for a in range(len(term.shape)) if a not in axes]
+    shape = tuple(term.shape[a] for a in kept)
+    renumbered = {a: i for i, a in enumerate(kept)}
+    if not held:
+        return dataclasses.replace(
+            term, outer=summed(outer, axes), place=tuple(None if p is None else renumbered[p] for p in term.place)
+        )
+    if not term.is_plain or len(term.place) != len(term.shape):
+        return None
+    place = tuple(None if p in axes else renumbered[p] for p in term.place if p is not None)
+    if outer.is_constant:
+        return dataclasses.replace(term, place=place, outer=Signal.constant(outer.mean, shape))
+    order = tuple(p for p in term.place if p is not None)
+    inner = outer if order == tuple(range(len(order))) else moved(
+        outer, tuple(outer.shape[p] for p in order), outer.rho.transpose(order), order
+    )  # fmt: skip
+    return Term(term.base, place, Signal.constant(1.0, shape), inner)
+
+
+def spread(term: Term, dimensions: Sequence[int], shape: Shape) -> Term:
+    """The term with new axes, along which nothing differs."""
+    outer = moved(term.outer, shape, _tables.broadcast(term.outer.rho, dimensions, len(shape)))
+    return dataclasses.replace(term, outer=outer, place=tuple(None if p is None else dimensions[p] for p in term.place))
+
+
+def permuted(term: Term, order: Sequence[int]) -> Term:
+    """The term with its axes in another order."""
+    outer = moved(term.outer, tuple(term.shape[a] for a in order), term.outer.rho.transpose(order), tuple(order))
+    return dataclasses.replace(
+        term, outer=outer, place=tuple(None if p is None else list(order).index(p) for p in term.place)
+    )
+
+
+def reshaped(term: Term, shape: Shape) -> Term | None:
+    """The term in another shape, where only axes of length 1 come or go; None where others merge or split."""
+    places: dict[int, int] = {}
+    i = j = 0
+    for left, right in _tables.groups(term.shape, shape):
+        long_left = [i + k for k, n in enumerate(left) if n != 1]
+        long_right = [j + k for k, n in enumerate(right) if n != 1]
+        if [term.shape[a] for a in long_left] != [shape[a] for a in long_right]:
+            return None
+        places.update(zip(long_left, long_right, strict=True))
+        i, j = i + len(left), j + len(right)
+    if any(p is not None and p not in places and term.shape[p] != 1 for p in term.place):
+        return None
+    outer = moved(term.outer, shape, _tables.reshaped(term.outer.rho, term.shape, shape))
+    return dataclasses.replace(term, outer=outer, place=tuple(None if p is None else places.get(p) for p in term.place))
+
+
+# -- second moments -----------------------------------------------------------------------------------------------
+
+
+def crossed(x: Signal, y: Signal) -> Floats:
+    """E[x y'] by the axes along which the two elements differ."""
+    if x is y:
+        return resolved(x).moments
+    if x.is_constant or y.is_constant:
+        return np.full((2,) * x.ndim, resolved(x).mean * resolved(y).mean)
+    first, second = resolved(x), resolved(y)
+    sizes = math.sqrt(first.second_moment), math.sqrt(second.second_moment)
+    if not min(sizes) > 0:
+        return np.zeros((2,) * x.ndim)
+    # As parts of the same size, or the smaller would be lost in the larger.
+    both = resolved(added(multiplied(x, 1 / sizes[0]), multiplied(y, 1 / sizes[1])))
+    return (both.moments - first.moments / sizes[0] ** 2 - second.moments / sizes[1] ** 2) * sizes[0] * sizes[1] / 2
+
+
+def pair(t: Term, u: Term, law: Floats) -> Floats:
+    """E[t u'] by the axes along which the two elements differ; `law` has the moments of their base."""
+    if any(p is not None and q is not None and p != q for p, q in zip(t.place, u.place, strict=True)):
+        return np.zeros((2,) * len(t.shape))
+    first, second = _summed(t), _summed(u)
+    if first == second:
+        return _alike(t, u, law)
+    if not first:
+        return _one_sided(t, u, law)
+    return np.zeros((2,) * len(t.shape)) if second else _one_sided(u, t, law)
+
+
+def _summed(term: Term) -> tuple[int, ...]:
+    """The axes of the base that were summed over."""
+    return tuple(a for a, p in enumerate(term.place) if p is None)
+
+
+def _alike(t: Term, u: Term, law: Floats) -> Floats:
+    """Of two terms that sum over the same axes of the base."""
+    outer = crossed(t.outer, u.outer)
+    if t.inner is not None or u.inner is not None:
+        ones = Signal.constant(1.0, t.base.law.shape)
+        law = law * crossed(t.inner or ones, u.inner or ones) * _by_row(t, u)
+    law = _tables.pair_sums(law, _summed(t), t.base.law.shape)
+    return outer * _tables.broadcast(law, [p for p in t.place if p is not None], outer.ndim)
+
+
+def _by_row(t: Term, u: Term) -> float:
+    """By how much the mean over rows of a product is more than the product of means.
+
+    A softmax over few keys has large terms outside of the sum and within.
+    """
+    outer, inner = _row_means(t.outer, u.outer), _row_means(t.inner, u.inner)
+    if outer is None or inner is None or outer.shape != inner.shape:
+        return 1.0
+    separate = float(outer.mean() * inner.mean())
+    return max(0.0, float((outer * inner).mean()) / separate) if separate > 0 else 1.0
+
+
+def _row_means(x: Signal | None, y: Signal | None) -> Floats | None:
+    """The mean of x * y along each row of the sample that both are computed on."""
+    if x is None or y is None or x.sample is None or y.sample is None or x.fiber is not y.fiber:
+        return None
+    return np.asarray((x.sample * y.sample).mean(1), np.float64)
+
+
+def _one_sided(t: Term, u: Term, law: Floats) -> Floats:
+    """Of a term and of one that sums over axes: the same element is among those, and the others."""
+    shape, axes, ndim = t.base.law.shape, _summed(u), len(t.shape)
+    n = math.prod(shape[a] for a in axes)
+    held = [p for p in t.place if p is not None]
+    places = [p for a, p in enumerate(held) if a not in axes]
+    same = _tables.broadcast(_tables.dropped(law, axes), places, ndim)
+    other = _tables.broadcast(_tables.differing(law, axes, shape) * (n - 1), places, ndim)
+    if u.inner is None:
+        return crossed(t.outer, u.outer) * (same + other)
+    inner = moved(u.inner, t.shape, _tables.broadcast(u.inner.rho, held, ndim))
+    here = crossed(multiplied(t.outer, inner), u.outer) * same
+    return here + resolved(u.inner).mean * crossed(t.outer, u.outer) * other
+
+
+def moments(terms: Sequence[Term], shape: Shape) -> Floats:
+    """E[g g'] of a sum of terms, by the axes along which the two elements differ."""
+    table = np.zeros((2,) * len(shape))
+    for base in dict.fromkeys(term.base for term in terms):
+        table += _of_one_base(base, [term for term in terms if term.base is base], len(shape))
+    return possible(table, shape)
+
+
+def _of_one_base(base: Base, terms: Sequence[Term], ndim: int) -> Floats:
+    """What the base's elements have in common along axes that are summed over goes through the sum of all factors.
+
+    That is nothing in a softmax or a norm, and would be lost in the small difference of large numbers.
+    """
+    law, table = base.law.moments, np.zeros((2,) * ndim)
+    axes = max(map(_summed, terms), key=len)
+    if axes and len(terms) > 1 and all(_summed(term) in ((), axes) for term in terms):
+        common = _tables.differing(law, axes, base.law.shape)
+        whole = functools.reduce(added, [_with_sum(term, axes) for term in terms])
+        places = [p for p in max(terms, key=lambda t: len(_summed(t))).place if p is not None]
+        table += crossed(whole, whole) * _tables.broadcast(common, places, ndim)
+        law = _own(law, axes, common)
+    own = sum((pair(term, term, law) for term in terms), np.zeros((2,) * ndim))
+    both = own + 2 * sum((pair(t, u, law) for t, u in itertools.combinations(terms, 2)), np.zeros((2,) * ndim))
+    # What terms leave of each other is not less than nothing.
+    return table + (both if float(both.flat[0]) > 1e-9 * float(own.flat[0]) else 1e-9 * own)
+
+
+def _own(law: Floats, axes: Sequence[int], common: Floats) -> Floats:
+    """The moments without what elements that differ along the axes have in common."""
+    result = np.zeros_like(law)
+    index = tuple(0 if a in axes else slice(None) for a in range(law.ndim))
+    result[index] = _tables.dropped(law, axes) - common
+    return result
+
+
+def _with_sum(term: Term, axes: Sequence[int]) -> Signal:
+    """The factor of what the base's elements have in common along the axes."""
+    if not _summed(term):
+        return term.outer
+    n = math.prod(term.base.law.shape[a] for a in axes)
+    if term.inner is None:
+        return multiplied(term.outer, float(n))
+    total = summed(term.inner, axes)
+    held = [p for p in term.place if p is not None]
+    laid = moved(total, term.shape, _tables.broadcast(total.rho, held, len(term.shape)))
+    return multiplied(term.outer, laid)
+
+
+def possible(table: Floats, shape: Shape) -> Floats:
+    """The moments, with sums along axes whose squares have a mean that is not negative."""
+    for axis, n in enumerate(shape):
+        if n > 1:
+            same, other = table.take(0, axis), table.take(1, axis)
+            least = np.where(same > 0, -same / (n - 1), other)
+            table = np.stack([same, np.maximum(other, least)], axis)
+    return table

@@ -1,0 +1,42 @@
+"""Predicted gradients: the walk of a model followed backwards, in its rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from qrjax._adjoint._reverse import Reverse
+from qrjax._interpreter._gains import Gains
+from qrjax._interpreter._ledger import Entry
+from qrjax._interpreter._model import Model
+from qrjax._interpreter._report import Row
+from qrjax._rules._operands import Value
+
+
+def predicted(
+    model: Model, values: Sequence[Value], gains: Gains, rows: Sequence[Row], zero_sum: bool = False,
+    correlated: bool = True,
+) -> list[Row]:  # fmt: skip
+    """The rows with the gradients for a random cotangent of second moment 1 at all that the model returns."""
+    walk, outputs = model.taped(gains, values, zero_sum, correlated)
+    found = Reverse()
+    found.start(outputs)
+    assert walk.tape is not None
+    found.follow(walk.tape.moves)
+    return [_filled(row, walk.ledger.entries[row.site], found, model) for row in rows]
+
+
+def _filled(row: Row, entry: Entry, found: Reverse, model: Model) -> Row:
+    if row.site not in found.outputs:
+        return row
+    moment = found.outputs[row.site].value
+    norm = math.sqrt(moment * math.prod(row.shape) / model.examples)
+    guessed = found.approximate.get(row.site)
+    notes = (f"gradient approximate behind {', '.join(sorted(guessed))}",) if guessed else ()
+    if entry.weight is not None and (weight := found.weight(row.site)) is not None:
+        key = entry.weight.key
+        shape = next(leaf.shape for leaf in model.leaves if leaf.path == key[0])
+        size = math.prod(n for axis, n in enumerate(shape) if axis not in {axis for axis, _ in key[1]})
+        row = dataclasses.replace(row, weight_gradient=weight, weight_gradient_norm=math.sqrt(weight * size))
+    return dataclasses.replace(row, notes=(*row.notes, *notes), gradient=moment, gradient_norm=norm)

@@ -1,0 +1,119 @@
+"""What a walk did, in order, so that it can be followed backwards."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qrjax._interpreter._laws import scaled
+from qrjax._rules._equations import Equation
+from qrjax._rules._operands import Value
+from qrjax._rules._passages import Passage
+from qrjax._signals._complexes import ComplexSignal
+from qrjax._signals._quadrature import NODES, Floats
+from qrjax._signals._signal import Signal
+
+
+@dataclasses.dataclass(eq=False)
+class Move:
+    """One equation.
+
+    Attributes:
+      equation: the equation.
+      eqn: as it stands in the program.
+      place: where, see `Walk.place`.
+      operands: what it was given.
+      met: the same as it was understood, see `meeting`.
+      results: its outputs.
+      weight: of a product with a weight, which operand that is, and the weight as it is scaled.
+    """
+
+    equation: Equation
+    eqn: Any
+    place: Any
+    operands: Sequence[Value]
+    met: Sequence[Value]
+    results: Sequence[Value]
+    weight: tuple[int, Signal] | None = None
+
+
+@dataclasses.dataclass(eq=False)
+class Repeated:
+    """A step of a loop that stands for several.
+
+    Attributes:
+      count: for how many.
+      moves: what the step did.
+      carry: what it was given by the step before.
+      following: what it gave the next one.
+    """
+
+    count: int
+    carry: Sequence[Value]
+    following: Sequence[Value]
+    moves: list[Any]
+
+
+@dataclasses.dataclass(eq=False)
+class Tape:
+    """All that a walk did, in order: equations, what control flow handed on, steps that stand for several."""
+
+    moves: list[Move | Passage | Repeated] = dataclasses.field(default_factory=list)
+    _scaled: tuple[Signal, Signal] | None = None
+    _outer: list[list[Any]] = dataclasses.field(default_factory=list)
+
+    def add(
+        self, equation: Equation, eqn: Any, place: Any, operands: list[Value], met: list[Value], results: list[Value]
+    ) -> None:  # fmt: skip
+        """One equation."""
+        scaled, self._scaled = self._scaled, None
+        weight = None
+        if scaled is not None:
+            number = next((i for i, v in enumerate(met) if v is scaled[0]), None)
+            weight = None if number is None else (number, scaled[1])
+        self.moves.append(Move(equation, eqn, place, operands, met, results, weight))
+
+    def watched(
+        self, weight: Signal, make: Callable[[Signal], Signal],
+        function: Callable[[Callable[[Signal], Signal]], Signal],
+    ) -> Signal:  # fmt: skip
+        """A product with a weight, of which the scale that it is given is remembered."""
+        used: list[tuple[Signal, Signal]] = []
+
+        def seen(law: Signal) -> Signal:
+            made = make(law)
+            used.append((law, made))
+            return made
+
+        result = function(seen)
+        if used:
+            law, made = used[-1]
+            ratio = result.second_moment / made.second_moment if made.second_moment > 0 else 0.0
+            self._scaled = (weight, scaled(law, math.sqrt(ratio)))
+        return _between(result)
+
+    def begin(self) -> None:
+        """What follows is a step that stands for several."""
+        self._outer.append(self.moves)
+        self.moves = []
+
+    def end(self, count: int, carry: Sequence[Value], following: Sequence[Value]) -> None:
+        """The step is over."""
+        step = Repeated(count, carry, following, self.moves)
+        self.moves = self._outer.pop()
+        self.moves.append(step)
+
+
+def _between(x: Signal) -> Signal:
+    """A normal signal that is known between the nodes too: slopes jump where activations have a kink."""
+    if x.is_constant or x.at is not None or isinstance(x, ComplexSignal) or not x.is_normal:
+        return x
+    line = functools.partial(_line, x.mean, (x.values[-1] - x.values[0]) / (NODES[-1] - NODES[0]))
+    return dataclasses.replace(x, at=line)
+
+
+def _line(mean: float, slope: float, z: Floats) -> Floats:
+    return mean + slope * z
