@@ -29,11 +29,15 @@ SHOWN = 4
 
 
 def gradient_findings(rows: Sequence[Row]) -> Iterator[Finding]:
-    """Sentences on gradients, by predictions where these stand out, else by measurements; none where there are none."""
+    """Sentences on gradients: on their size by predictions where these stand out, else by measurements.
+
+    That there is none at all is measured, where anything is, as predictions round down to zero what nearly cancels.
+    """
     weights = [row for row in rows if row.gain is not None]
-    for check in (_strength, _missing):
-        halves = (list(check(weights, prefix)) for prefix in ("", "measured_"))
-        yield from next((found for found in halves if found), [])
+    halves = (list(_strength(weights, prefix)) for prefix in ("", "measured_"))
+    yield from next((found for found in halves if found), [])
+    measured = any(row.measured_weight_gradient is not None for row in weights)
+    yield from _missing(weights, "measured_" if measured else "")
 
 
 def _word(prefix: str) -> str:
@@ -53,7 +57,7 @@ def _strength(weights: Sequence[Row], prefix: str) -> Iterable[Finding]:
         change = _change(powers, sign)
         if change.octaves <= math.log2(NOTED):
             continue
-        late, early, *step = (_path(with_power[i][0]) for i in (change.late, change.early, *change.step))
+        late, early, *step = (_name(with_power[i][0], weights) for i in (change.late, change.early, *change.step))
         serious = change.octaves > math.log2(FAR)
         what = f"{extreme} gradient: it" if serious else "the gradient"
         most = f", most of it from {step[0]} to {step[1]}" if step and step != [late, early] else ""
@@ -64,8 +68,10 @@ def _strength(weights: Sequence[Row], prefix: str) -> Iterable[Finding]:
         )
 
 
-def _path(row: Row) -> str:
-    return row.path or "the whole model"
+def _name(row: Row, weights: Sequence[Row]) -> str:
+    """The module, or where it has several weights that one."""
+    several = any(other.path == row.path and other.weight != row.weight for other in weights)
+    return (row.weight if several or not row.path else row.path) or "the whole model"
 
 
 class Change(NamedTuple):

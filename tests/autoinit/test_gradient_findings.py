@@ -103,6 +103,19 @@ def test_weights_that_get_none():
     assert sentence.startswith("no gradient: Dense_1/kernel gets none (measured), since what comes behind is zero")
 
 
+def test_what_is_measured_decides_whether_there_is_none():
+    (row,) = rows([0.0])
+    row = dataclasses.replace(row, weight_gradient=0.0)
+    assert "none (predicted)" in said([row])[0][1]
+    assert said([dataclasses.replace(row, measured_weight_gradient=1e-9)]) == []
+
+
+def test_a_module_of_several_weights():
+    first, *others = rows([9.0, 0.0, 0.0])
+    ((_, sentence),) = said([dataclasses.replace(first, path=""), *(dataclasses.replace(r, path="b") for r in others)])
+    assert "from Dense_2/kernel to Dense_0/kernel" in sentence
+
+
 class Deep(nn.Module):
     """Tanh layers, one of which multiplies."""
 
