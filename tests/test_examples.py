@@ -79,7 +79,8 @@ def test_find_the_exploding_layer(example, capsys):
     # The signal shows nothing.
     assert all(0.8 < row.measured_second_moment < 1.3 for report, _ in found.values() for row in report.weights)
     assert broken[1][0] < 30 < 80 < mended[1][0]
-    assert "as a test says it: the report has findings of severity 'error'" in capsys.readouterr().out
+    assert "unhealthy: the report has findings of severity 'error'" in capsys.readouterr().out
+    assert all(abs(row.gradient_octaves) < 1.5 for report, _ in found.values() for row in report.weights)
 
 
 @pytest.fixture

@@ -34,6 +34,10 @@ CAPTION = (
 )
 OWN = "The weights are those of the module's own initialization."
 GAINS = "The gains are those that qrjax.autoinit gives; --default shows the module's own initialization."
+GRADIENTS = (
+    " E g² is the second moment of the gradient by an output, for a random cotangent of second moment 1 at the end, "
+    "and |g| its norm per example; E w'² and |w'| are those of the gradient by a weight, over the whole batch."
+)
 
 
 @click.command(
@@ -69,22 +73,27 @@ GAINS = "The gains are those that qrjax.autoinit gives; --default shows the modu
     "--layout", metavar="NAME", type=OneOf(LAYOUTS), default="outputs",
     help=f"Of the Sobol' points, as in qrjax.autoinit: {', '.join(LAYOUTS)}. Only neurons has gains of its own.",
 )  # fmt: skip
+@click.option(
+    "--gradients", is_flag=True,
+    help="Predict the gradients too, going back from a random cotangent at the model's output.",
+)  # fmt: skip
 @output("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @output(
     "--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"),
-    help="Save a picture of mean and variance through depth, beside the module's own initialization.",
+    help="Save a picture of variance and mean, or gradient, through depth, beside the module's own initialization.",
 )  # fmt: skip
 def command(
     target: str, inputs: tuple[Input, ...], dtypes: tuple[str, ...], arguments: tuple[tuple[str, Any], ...],
     keywords: tuple[tuple[str, Any], ...], second_moment: float, select: tuple[str, ...], default: bool,
-    as_json: bool, plot: Path | None, **options: Any,
+    gradients: bool, as_json: bool, plot: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Predict the mean and the variance of every layer's output, without drawing a weight.
 
     MODULE is a dotted module, which may lie in the current folder, or the path of a .py file; without a NAME its models
     are listed. NAME is in it a Linen or
     NNX module, a class or function that makes one, or a pair of functions (init, apply). The findings below the table
-    say where the signal vanishes, explodes, saturates or loses the difference between examples.
+    say where the signal or its gradient vanishes or explodes, and where it saturates or loses the difference between
+    examples.
     """
     if ":" not in target:
         _list(target, as_json)
@@ -94,6 +103,7 @@ def command(
         check_matplotlib()
     settings = _merged(named, dict(keywords))
     selection = select[0] if len(select) == 1 else list(select) or None
+    options |= {"gradients": True} if gradients else {}
     options |= {"target": second_moment, "select": selection, "rngs": options["rngs"] or None}
     model = model_at(target, dict(arguments))
 
@@ -111,7 +121,7 @@ def command(
         page = screen(quiet=False)
         page.show(found._table()._replace(title=""))
         page.gap()
-        page.text(CAPTION.format(weights=OWN if default else GAINS))
+        page.text(CAPTION.format(weights=OWN if default else GAINS) + GRADIENTS * gradients)
     if plot is not None:
         from qrjax import plot as pictures
 

@@ -158,6 +158,7 @@ OPTIONS = [
     (("--select", "conv/*"), {"select": "conv/*"}),
     (("--select", "conv/*", "--select", "*/bias"), {"select": ["conv/*", "*/bias"]}),
     (("--layout", "neurons"), {"layout": "neurons"}),
+    (("--gradients",), {"gradients": True}),
     (("--kwarg", "train=True", "--rngs", "dropout"), {"train": True, "rngs": ("dropout",)}),
 ]
 
@@ -169,6 +170,14 @@ def test_options_are_those_of_analyze(options, keywords, capsys):
     assert expected.to_json() != analyzed("CNN()", shaped(1, 8, 8, 3), train=False).to_json()
     found = json.loads(printed(capsys, "model.py:CNN", *IMAGES, *options, "--json"))
     assert found == json.loads(expected.to_json())
+
+
+@pytest.mark.usefixtures("folder")
+def test_gradients_are_explained_where_they_are_shown(capsys):
+    shown = printed(capsys, "model.py:Deep", "--arg", "scale=1.0", "--input", "1,16", "--gradients")
+    assert all(column in shown for column in ("E g²", "|g|", "E w'²", "|w'|"))
+    assert "E g² is the second moment of the gradient by an output" in " ".join(shown.split())
+    assert "the gradient by" not in printed(capsys, "model.py:Deep", "--arg", "scale=1.0", "--input", "1,16")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
