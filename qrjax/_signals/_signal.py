@@ -309,7 +309,7 @@ class Signal:
         """Cov of two elements, by the axes along which they differ."""
         if self.source is None:
             return np.zeros_like(self.rho)
-        table = covariance(self.squares, self.rho)
+        table = np.array(covariance(self.squares, self.rho))  # of one number too
         table[self.rho >= 1.0] = self.variance
         return table
 
