@@ -16,7 +16,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from qrjax._initializers._antithetic import is_symmetric, paired
 from qrjax._initializers._arguments import shape_of
-from qrjax._initializers._compilation import compiled_once
+from qrjax._initializers._blocks import blocks_of
+from qrjax._initializers._compilation import compiled_once, drawn_otherwise
 from qrjax._initializers._scaling import Fixed, Scaling
 from qrjax._initializers._sharding import Tensor, sharded
 from qrjax._initializers._specification import KEY, Resolved, Specification
@@ -154,8 +155,10 @@ def _filled(init: Initializer, words: Array, *, shape: Shape, dtype: np.dtype[An
 def _fill(init: Initializer, words: Array, *, shape: Shape, dtype: np.dtype[Any]) -> Array:
     # What is drawn, and from which key, rides along for who reads the program without running it.
     words = checkpoint_name(words, KEY)
-    value = _weights(init, words, whole(shape), shape, dtype, is_whole=True)
-    return checkpoint_name(jnp.broadcast_to(value, shape), init.specification(shape, dtype).label)
+    value = jnp.broadcast_to(_weights(init, words, whole(shape), shape, dtype, is_whole=True), shape)
+    if blocks := blocks_of(init, shape, dtype):
+        value = drawn_otherwise(value, words, blocks)
+    return checkpoint_name(value, init.specification(shape, dtype).label)
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("shape", "dtype"))

@@ -23,7 +23,7 @@ from qrjax._initializers._arguments import shape_of
 from qrjax._initializers._initializer import Initializer
 from qrjax._initializers._scaling import Fixed
 from qrjax._initializers._sharding import Tensor, sharded
-from qrjax._initializers._specification import FACTOR, KEY, source_from_dict, source_to_dict
+from qrjax._initializers._specification import FACTOR, KEY, law_to_dict, source_from_dict, source_to_dict
 from qrjax._initializers._streams import Component, Streams
 from qrjax._layouts._coordinates import Shape, from_index
 from qrjax._layouts._sources import Source
@@ -35,7 +35,7 @@ from qrjax._words._transfers import transferring
 class Orthogonal(Streams):
     """`init(key, shape, dtype=None, out_sharding=None)`: orthonormal rows or columns, times a scale.
 
-    `delta`: only the centre of a convolution kernel's receptive field is not zero.
+    `delta`: only the centre of a convolution kernel's receptive field is not zero. `law`: what is factorized.
     """
 
     scale: float
@@ -45,6 +45,7 @@ class Orthogonal(Streams):
     delta: bool
     expression: str = dataclasses.field(compare=False)
     path: tuple[Component, ...] = ()
+    law: Normal = dataclasses.field(default=Normal(), repr=False)
     __repr__ = Streams.__repr__  # a dataclass would write its own
 
     def __call__(
@@ -77,14 +78,16 @@ class Orthogonal(Streams):
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON. Without the path: what is recorded draws from a key that has absorbed it."""
-        source = source_to_dict(self.source)
-        return {"scale": self.scale, "column_axis": self.column_axis, "source": source, "delta": self.delta}
+        source, law = source_to_dict(self.source), law_to_dict(self.law)
+        del law["name"]
+        return {"scale": self.scale, "column_axis": self.column_axis, "source": source, "delta": self.delta} | law
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Orthogonal:
         """The inverse of `to_dict`."""
-        source = source_from_dict(data["source"])
-        return cls(float(data["scale"]), int(data["column_axis"]), source, None, bool(data["delta"]), "orthogonal")
+        source, law = source_from_dict(data["source"]), Normal(tabled=data.get("quantile") == "table")
+        scale, axis = float(data["scale"]), int(data["column_axis"])
+        return cls(scale, axis, source, None, bool(data["delta"]), "orthogonal", law=law)
 
     def _checked(self, shape: Any, dtype: Any) -> tuple[Shape, np.dtype[Any]]:
         shape = shape_of(shape)
@@ -135,7 +138,7 @@ def _matrix(init: Orthogonal, words: Array, shape: Shape, dtype: np.dtype[Any]) 
     rows = math.prod(shape) // columns
     # Half precision has no QR; the factor is rounded afterwards.
     wide = dtype if dtype.itemsize >= 4 else np.dtype("float32")
-    gaussian = Initializer(Normal(), Fixed(0.0, 1.0), init.source, None, "normal")
+    gaussian = Initializer(init.law, Fixed(0.0, 1.0), init.source, None, "normal")
     q, r = _factors(gaussian(words, (max(rows, columns), min(rows, columns)), wide))
     # With a positive diagonal of R the factors are unique, and Q is uniform (Mezzadri 2007, math-ph/0609050).
     q = q * jnp.sign(jnp.diagonal(r))[None, :]

@@ -79,12 +79,9 @@ class Specification:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        law: dict[str, Any] = {"name": _NAMES[type(self.distribution)]}
-        if isinstance(self.distribution, TruncatedNormal):
-            law |= {"lower": _plain(self.distribution.lower), "upper": _plain(self.distribution.upper)}
         s = self.scaling
         return {
-            "distribution": law,
+            "distribution": law_to_dict(self.distribution),
             "location": s.location,
             "scale": s.scale,
             "inputs": list(s.inputs),
@@ -97,14 +94,12 @@ class Specification:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Specification:
         """The inverse of `to_dict`."""
-        law = dict(data["distribution"])
-        kind = _DISTRIBUTIONS[law.pop("name")]
         scaling = Resolved(
             float(data["location"]), float(data["scale"]), tuple(map(int, data["inputs"])),
             tuple(map(int, data["outputs"])),
         )  # fmt: skip
         return cls(
-            kind(**{name: float(value) for name, value in law.items()}),
+            law_from_dict(data["distribution"]),
             scaling,
             source_from_dict(data["source"]),
             tuple(map(int, data["shape"])),
@@ -118,6 +113,22 @@ class Specification:
     @classmethod
     def from_label(cls, label: str) -> Specification:
         return cls.from_dict(json.loads(label.removeprefix(LABEL)))
+
+
+def law_to_dict(law: Distribution) -> dict[str, Any]:
+    """Plain values, for JSON. Without a word on its quantile a law is as it was before there were tables."""
+    bounds = {"lower": _plain(law.lower), "upper": _plain(law.upper)} if isinstance(law, TruncatedNormal) else {}
+    return {"name": _NAMES[type(law)]} | bounds | ({"quantile": "table"} if law.is_tabled else {})
+
+
+def law_from_dict(data: Mapping[str, Any]) -> Distribution:
+    """The inverse of `law_to_dict`."""
+    rest = dict(data)
+    kind, quantile = _DISTRIBUTIONS[rest.pop("name")], rest.pop("quantile", None)
+    if quantile not in (None, "table"):
+        raise ValueError(f"`quantile` must be 'table' or missing, got {quantile!r}")
+    law = kind(**{name: float(value) for name, value in rest.items()})  # type: ignore[arg-type]  # bounds alone
+    return law if law.is_tabled == (quantile == "table") else dataclasses.replace(law, tabled=quantile == "table")
 
 
 def source_to_dict(source: Source) -> dict[str, Any]:

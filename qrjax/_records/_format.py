@@ -18,8 +18,9 @@ from qrjax._records._origins import KINDS, implementation
 
 FORMAT = "qrjax.record"
 # 1: the layers of a stack lay along leading axes, and autoinit's were drawn with inputs and outputs swapped, as their
-# entries say and keep. 2: layers may lie along any axes, and are drawn as the same weights by themselves.
-VERSION = 2
+# entries say and keep. 2: layers may lie along any axes, and are drawn as the same weights by themselves. 3: an entry
+# says where a normal quantile is read from a table; those that do not, evaluate the polynomials of before.
+VERSION = 3
 
 
 def to_dict(entries: Sequence[Entry], made: Mapping[str, Any]) -> dict[str, Any]:

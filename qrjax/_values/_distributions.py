@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from qrjax._values import _complex, _quantiles
+from qrjax._values import _complex, _quantiles, _tables
 from qrjax._values._floats import is_octet, to_float
 from qrjax._values._quantiles import Draw
 from qrjax._values._truncated import FARTHEST, truncated_normal_between
@@ -31,6 +31,7 @@ class Uniform:
     mean = 0.0
     stddev = math.sqrt(1 / 3)
     complex_stddev = math.sqrt(1 / 2)
+    is_tabled = False
 
     def draw(self, bits: Array, exact: bool) -> Draw:
         return _quantiles.uniform(bits, exact)
@@ -41,28 +42,43 @@ class Uniform:
 
 @dataclasses.dataclass(frozen=True)
 class Normal:
-    """Standard normal; complex: E|z|**2 = 1."""
+    """Standard normal; complex: E|z|**2 = 1.
 
+    Attributes:
+      tabled: how the quantile is evaluated; False is for what was drawn before there were tables.
+    """
+
+    tabled: bool = True
     bounds = (-math.inf, math.inf)
     extent = 8.0
     mean = 0.0
     stddev = 1.0
     complex_stddev = math.sqrt(2)  # of `complex_draw`, whose parts are standard normal each
 
+    @property
+    def is_tabled(self) -> bool:
+        return self.tabled
+
     def draw(self, bits: Array, exact: bool) -> Draw:
-        return _quantiles.normal(bits, exact)
+        return (_tables if self.tabled else _quantiles).normal(bits, exact)
 
     def complex_draw(self, bits: Array, angle: Array) -> tuple[Draw, Draw]:
         # Here the second word is no angle: the parts are independent.
-        return _quantiles.normal(bits), _quantiles.normal(angle)
+        return self.draw(bits, exact=False), self.draw(angle, exact=False)
 
 
 @dataclasses.dataclass(frozen=True)
 class TruncatedNormal:
-    """Standard normal truncated to (lower, upper); complex: to modulus 2."""
+    """Standard normal truncated to (lower, upper); complex: to modulus 2.
+
+    Attributes:
+      lower, upper: the bounds.
+      tabled: as of `Normal`; between other bounds than -2 and 2 the quantile is one of polynomials, always.
+    """
 
     lower: float = -2.0
     upper: float = 2.0
+    tabled: bool = True
     complex_stddev = COMPLEX_TRUNCATED_STDDEV
 
     @property
@@ -83,12 +99,16 @@ class TruncatedNormal:
         return 2.0 if self._default else min(max(8.0, -self.lower, self.upper), FARTHEST + 1)
 
     @property
+    def is_tabled(self) -> bool:
+        return self.tabled and self._default
+
+    @property
     def _default(self) -> bool:
         return (self.lower, self.upper) == (-2.0, 2.0)
 
     def draw(self, bits: Array, exact: bool) -> Draw:
         if self._default:
-            return _quantiles.truncated_normal(bits, exact)
+            return (_tables if self.tabled else _quantiles).truncated_normal(bits, exact)
         return truncated_normal_between(bits, self.lower, self.upper)
 
     def complex_draw(self, bits: Array, angle: Array) -> tuple[Draw, Draw]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol, cast
 
 import numpy as np
 from jax import Array, lax
@@ -53,11 +53,14 @@ class Arithmetic:
     def complement(self, x: Array) -> Array:
         return x ^ self.word(WORD)
 
+    def where(self, condition: Array, x: Array, y: Array) -> Array:
+        return where(condition, x, y)
+
     def select(self, values: Sequence[int], beyond: Sequence[Array]) -> Array:
         """The value whose position counts how many of the nested conditions hold."""
         chosen = self.word(values[0])
         for condition, value in zip(beyond, values[1:], strict=True):
-            chosen = where(condition, self.word(value), chosen)
+            chosen = self.where(condition, self.word(value), chosen)
         return chosen
 
     def _word_of(self, x: Array) -> Array:
@@ -66,10 +69,30 @@ class Arithmetic:
         return x & self.word(WORD) if self._is_wide else x
 
 
+@dataclasses.dataclass(frozen=True)
+class Numbers(Arithmetic):
+    """The same for NumPy's arrays, where a function is evaluated ahead of any program."""
+
+    def word(self, value: int) -> Any:
+        return np.uint64(value)
+
+    def where(self, condition: Any, x: Any, y: Any) -> Any:
+        return np.where(condition, x, y)
+
+
 NARROW, WIDE = Arithmetic(np.dtype(np.uint32)), Arithmetic(np.dtype(np.uint64))
+NUMBERS = Numbers(np.dtype(np.uint64))
 
 
-def fixed(function: Callable[..., Array]) -> Callable[..., Array]:
+class Fixed(Protocol):
+    """A function of uint32 words, and the one of an arithmetic and words that it wraps."""
+
+    __wrapped__: Callable[..., Any]
+
+    def __call__(self, *words: Array) -> Array: ...
+
+
+def fixed(function: Callable[..., Array]) -> Fixed:
     """`function(arithmetic, *words)`, element by element, as a primitive on uint32 words."""
 
     def narrow(*words: Array) -> list[Array]:
@@ -85,7 +108,7 @@ def fixed(function: Callable[..., Array]) -> Callable[..., Array]:
     def call(*words: Array) -> Array:
         return primitive(*words)[0]
 
-    return call
+    return cast(Fixed, call)
 
 
 def horner(a: Arithmetic, coefficients: Sequence[Array], x: Array) -> Array:

@@ -64,8 +64,8 @@ def truncated_normal_magnitude(a: Arithmetic, v: Array) -> Array:
     ends = [t >= a.word(end) for end in (HALF, 3 * QUARTER, 7 << 29, 15 << 28)]
     # A piece of length 2**-k becomes [0, 1) by dropping the k bits that are the same all over it.
     one, two, three, four = (a.shift_left(t, k) for k in (1, 2, 3, 4))
-    local = where(ends[1], where(ends[2], four, three), where(ends[0], two, one))
-    local = where(ends[2] & ~ends[3], four, local)
+    local = a.where(ends[1], a.where(ends[2], four, three), a.where(ends[0], two, one))
+    local = a.where(ends[2] & ~ends[3], four, local)
     return a.mulhi(piecewise(a, table.TRUNCATED, ends, local), v)
 
 
@@ -89,15 +89,15 @@ def _normal_magnitude(a: Arithmetic, v: Array, y: Array, octaves: int) -> Array:
     tail_starts = [y >= a.word(start << 26) for start in (4, 8, 16, 32)[:octaves]]
     # One Horner scheme serves all pieces: the variable and each coefficient are selected first.
     # In the tail it is x = 2 - y / octave, which falls as y grows.
-    x = where(centre_ends[0], a.shift_left(t, 2), a.shift_left(t, 1))
+    x = a.where(centre_ends[0], a.shift_left(t, 2), a.shift_left(t, 1))
     for k, start in enumerate(tail_starts):
-        x = where(start, a.complement(a.shift_left(y, 4 - k)), x)
+        x = a.where(start, a.complement(a.shift_left(y, 4 - k)), x)
     pad = len(table.NORMAL_CENTRE[0]) - len(table.NORMAL_TAIL[0])
     rows = [*table.NORMAL_CENTRE, *[(0,) * pad + row for row in table.NORMAL_TAIL[:octaves]]]
     value = piecewise(a, rows, [*centre_ends, *tail_starts], x)
-    product = a.mulhi(value, where(tail_starts[0], x, v))
+    product = a.mulhi(value, a.where(tail_starts[0], x, v))
     top = a.select(table.NORMAL_TAIL_TOP[:octaves], tail_starts[1:])
-    return where(tail_starts[0], top - product, product)
+    return a.where(tail_starts[0], top - product, product)
 
 
 @fixed
@@ -130,7 +130,8 @@ def octaves_of_pair(q: Pair) -> Array:
 @fixed
 def log2_of_mantissa(a: Arithmetic, mantissa: Array) -> Array:
     """-log2(mantissa / 2**32) * 2**26 for a mantissa of [2**31, 2**32), below 2**26."""
-    return jnp.minimum(_log2(a, a.complement(mantissa)) >> a.word(4), a.word((1 << 26) - 1))
+    log2, largest = _log2(a, a.complement(mantissa)) >> a.word(4), a.word((1 << 26) - 1)
+    return a.where(log2 < largest, log2, largest)
 
 
 def _log2(a: Arithmetic, s: Array) -> Array:

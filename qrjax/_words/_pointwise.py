@@ -7,6 +7,7 @@ hundred that it stands for, and becomes operations at the end.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,19 +16,33 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 from jax.extend.core import Primitive
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import batching, mlir
 
 Words = Callable[..., Sequence[Array]]
 
 
-def pointwise(name: str, results: int, form: Words, **forms: Words) -> Words:
+@dataclasses.dataclass(frozen=True)
+class OneByOne:
+    """A function of scalars, with one result, as a form that is mapped over the words.
+
+    XLA takes a map for one operation, whatever is in it. So what reads a table at a place that it has worked out is
+    fused with all before and after it, which a look-up of arrays is not: for that, words would be kept in memory, or
+    made once for the place and once more for the rest.
+    """
+
+    function: Words
+
+
+def pointwise(name: str, results: int, form: Words, **forms: Words | OneByOne) -> Words:
     """A function of words that broadcast, applied element by element, lowered in a way of the platform's own.
 
     Args:
       name: of the primitive, for who reads a jaxpr.
       results: how many words it returns, each of the operands' common shape.
       form: the function as operations, for all platforms but those of `forms`.
-      **forms: by platform ("cpu", "tpu"), other operations for the same bits.
+      **forms: by platform ("cpu", "cuda", "tpu"), other operations for the same bits.
     """
     primitive = Primitive(name)
     primitive.multiple_results = True
@@ -46,8 +61,25 @@ def pointwise(name: str, results: int, form: Words, **forms: Words) -> Words:
     batching.primitive_batchers[primitive] = batched
     mlir.register_lowering(primitive, mlir.lower_fun(form, multiple_results=True))
     for platform, own in forms.items():
-        mlir.register_lowering(primitive, mlir.lower_fun(own, multiple_results=True), platform=platform)
+        rule = _mapped(own.function) if isinstance(own, OneByOne) else mlir.lower_fun(own, multiple_results=True)
+        mlir.register_lowering(primitive, rule, platform=platform)
     return call
+
+
+def _mapped(function: Words) -> Callable[..., Any]:
+    lower = mlir.lower_fun(function, multiple_results=True)
+
+    def rule(context: Any, *words: Any) -> Any:
+        result = words[0].type  # as every word's
+        scalars = [jax.core.ShapedArray((), aval.dtype) for aval in context.avals_in]
+        operation = stablehlo.MapOp(result, words, ir.DenseI64ArrayAttr.get(range(len(result.shape))))
+        block = operation.computation.blocks.append(*[ir.RankedTensorType.get([], result.element_type)] * len(words))
+        with ir.InsertionPoint(block):
+            inner = context.replace(primitive=None, avals_in=scalars, avals_out=scalars[:1])
+            stablehlo.return_(list(lower(inner, *block.arguments)))
+        return operation.results
+
+    return rule
 
 
 def in_64_bits(function: Words) -> Words:

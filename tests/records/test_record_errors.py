@@ -73,7 +73,7 @@ def test_every_flipped_digit_is_noticed(text, record):
         flipped = text[:place] + str((int(text[place]) + 1) % 10) + text[place + 1 :]
         if json.loads(flipped) == record.to_dict():
             continue  # beyond the digits that the number has
-        with pytest.raises(ValueError, match=r"altered after it was written: its `sha256`|`version` is 3"):
+        with pytest.raises(ValueError, match=r"altered after it was written: its `sha256`|`version` is 4"):
             Record.from_json(flipped)
 
 
@@ -88,9 +88,9 @@ def test_the_key_and_the_layout_of_the_text(record, text):
 
 
 def test_a_later_version(record):
-    for later in (3, 10):
+    for later in (4, 10):
         later_data = signed(record.to_dict() | {"version": later, "leaves": {"new": "things"}})
-        with pytest.raises(ValueError, match=f"`version` is {later}, and this qrjax reads up to 2; install a later"):
+        with pytest.raises(ValueError, match=f"`version` is {later}, and this qrjax reads up to 3; install a later"):
             Record.from_dict(later_data)
 
 
@@ -107,7 +107,7 @@ def test_missing_parts(record, changed):
 def test_a_leaf_without_a_field(record, field):
     data = record.to_dict()
     del data["leaves"][0][field]
-    with pytest.raises(ValueError, match=f"`leaves` are not what version 2 has: KeyError\\('{field}'\\)"):
+    with pytest.raises(ValueError, match=f"`leaves` are not what version 3 has: KeyError\\('{field}'\\)"):
         Record.from_dict(signed(data))
 
 
@@ -131,14 +131,14 @@ def test_a_leaf_without_a_field(record, field):
 def test_a_leaf_that_makes_no_sense(record, change):
     data = record.to_dict()
     data["leaves"][1] |= change
-    with pytest.raises(ValueError, match="the record's `leaves` are not what version 2 has"):
+    with pytest.raises(ValueError, match="the record's `leaves` are not what version 3 has"):
         Record.from_dict(signed(data))
 
 
 def test_a_record_without_its_making(record):
     data = record.to_dict()
     del data["made"]
-    with pytest.raises(ValueError, match=r"not what version 2 has: KeyError\('made'\)"):
+    with pytest.raises(ValueError, match=r"not what version 3 has: KeyError\('made'\)"):
         Record.from_dict(signed(data))
 
 

@@ -1,19 +1,22 @@
-"""Records that each version of the format wrote, and what they are for ever. Recipes: golden.py, golden_2.py."""
+"""Records that each version of the format wrote, and what they are for ever. Recipes: golden*.py."""
 
 import hashlib
 import json
 import pathlib
 
 import golden
+import golden_3
 import jax
 import numpy as np
 import pytest
 from recorded import kinds, octets
 
 from qrjax import Record
+from qrjax._initializers._specification import Specification
 
 FILE = json.loads((pathlib.Path(__file__).parent / "golden.json").read_text())
 SECOND = json.loads((pathlib.Path(__file__).parent / "golden_2.json").read_text())
+THIRD = json.loads((pathlib.Path(__file__).parent / "golden_3.json").read_text())
 # The kind, and the first half of the SHA-256 of the array's bytes; the factorization's last bits are the machine's.
 LEAVES = {
     "init": {
@@ -143,8 +146,48 @@ def test_orthogonal_layers_along_any_axis_are_orthogonal():
         np.testing.assert_allclose(squares, squares[:, :1, :1] * np.eye(7), atol=1e-5)
 
 
+# Of version 3: normal quantiles from tables.
+TABLED = {
+    "bfloat16": "drawn adcf011c45d423e63d6fcb5300b5cae4",
+    "complex": "drawn 4ea3133f04c12320491b1a7312612d69",
+    "factored": "orthogonal",
+    "hash": "drawn 0515b10ff3d133ea2df0c04e3ffb0fbe",
+    "lopsided": "drawn 2be0905b32af5396efc63219da19acb5",
+    "neurons": "drawn 141c317aeff2395fafd076ac0e07b5dc",
+    "outputs": "drawn 157b4170062a6e89b6f81f59a0f88da4",
+    "points": "drawn 3d6127b14f54607f8557d9d38367d269",
+    "sequence": "drawn 747c4083eade4f593cc71ba5eb048a47",
+    "shuffled": "drawn 9a3c1106fe7bfa3d321bfa8212cecf64",
+    "stacked": "drawn 3e81c2a82e0e64a1d977fcc355883303",
+    "uniform": "drawn ed0284f06276446c1e70a7b593484890",
+    "zero_mean": "drawn 3973d60f0a9fdd3ca1f91aab229cace2",
+}
+
+
+def test_quantiles_from_tables_are_what_they_were():
+    record = Record.from_dict(THIRD["init"])
+    found = dict(kinds(record))
+    for path in (p for p, kind in found.items() if kind != "orthogonal"):
+        found[path] += f" {hashlib.sha256(octets(record.initial(path))).hexdigest()[:32]}"
+    assert found == TABLED
+
+
+def test_a_law_without_a_word_on_its_quantile_keeps_its_polynomials():
+    data = json.loads(json.dumps(THIRD["init"]))
+    drawn = {leaf["path"]: leaf["origin"]["drawn"] for leaf in data["leaves"] if "drawn" in leaf["origin"]}
+    laws = [Specification.from_dict(d).distribution for d in drawn.values()]
+    assert [law.is_tabled for law in laws] == [path not in ("lopsided", "uniform") for path in drawn]
+    old = [Specification.from_dict(d | {"distribution": without(d["distribution"])}) for d in drawn.values()]
+    assert not any(spec.distribution.is_tabled for spec in old)
+    assert [spec.to_dict()["distribution"] for spec in old] == [without(d["distribution"]) for d in drawn.values()]
+
+
+def without(law):
+    return {name: value for name, value in law.items() if name != "quantile"}
+
+
 def test_writing_has_not_changed_without_a_new_version():
-    written = json.loads(json.dumps(golden.golden_init()))
-    assert written["version"] == SECOND["outputs"]["version"] == 2
+    written = json.loads(json.dumps(golden_3.golden_init()))
+    assert written["version"] == THIRD["init"]["version"] == 3
     assert set(written) == set(FILE["init"])
-    assert written["leaves"] == FILE["init"]["leaves"]
+    assert written["leaves"] == THIRD["init"]["leaves"]

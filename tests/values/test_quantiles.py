@@ -21,7 +21,7 @@ RECIPE = pathlib.Path(__file__).parents[1] / "recipes" / "fit_quantiles.py"
 LAWS = {"uniform": Uniform(), "normal": Normal(), "truncated": TruncatedNormal()}
 FRACTION = {"uniform": 32, "normal": 28, "truncated": 30}
 # What was measured on the lattice, rounded up; the contract allows 1e-6, and relative 2e-6 beyond 2.5.
-MEASURED = {"uniform": 0.0, "normal": 2.5e-7, "truncated": 8e-8}
+MEASURED = {"uniform": 0.0, "normal": 2.8e-7, "truncated": 8e-8}
 # The largest value lies between these.
 EXTREMES = {"uniform": (1 - 2.0**-30, 1.0), "normal": (6.22, 6.34), "truncated": (2 - 1e-7, 2.0)}
 TRUNCATED_DENSITY = np.exp(-2) / np.sqrt(2 * np.pi) / special.erf(np.sqrt(2))  # d, at either end
