@@ -12,6 +12,7 @@ and with two rounds a 1024 x 1024 matrix keeps 0.90 of the effective rank of an 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from qrjax._words._pairs import mulhi, quotient, where, word
+from qrjax._words._pointwise import OneByOne, Words, pointwise
 
 MULTIPLIERS = (0x9E3779B1, 0x85EBCA6B)
 
@@ -31,6 +33,18 @@ def permute(index: Array, n: int, keys: Sequence[Array]) -> Array:
       n: static, 1 <= n <= 2**32.
       keys: uint32 words that broadcast against `index`, one a round.
     """
+    (image,) = _permutation(n, len(keys))(index, *keys)
+    return image
+
+
+@functools.cache
+def _permutation(n: int, rounds: int) -> Words:
+    """One operation on words; on a GPU the compiler would else keep some of its many in memory."""
+    mapped = OneByOne(functools.partial(_images, n))
+    return pointwise(f"permute_{rounds}", 1, mapped.function, cuda=mapped, rocm=mapped)
+
+
+def _images(n: int, index: Array, *keys: Array) -> list[Array]:
     width = math.isqrt(n) | 1
     height = -(-n // width)
     last = n - (height - 1) * width  # cells of the last row
@@ -41,7 +55,7 @@ def permute(index: Array, n: int, keys: Sequence[Array]) -> Array:
             row = _rotate(row, keyed_hash(column, key), _length(column, last, height, height - 1))
         else:
             column = _rotate(column, keyed_hash(row, key), _length(row, height - 1, width, last))
-    return row * word(width) + column
+    return [row * word(width) + column]
 
 
 def _length(position: Array, limit: int, below: int, beyond: int) -> Array:
