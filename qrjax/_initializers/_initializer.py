@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from qrjax._initializers._antithetic import is_symmetric, paired
 from qrjax._initializers._arguments import shape_of
 from qrjax._initializers._blocks import blocks_of
-from qrjax._initializers._compilation import compiled_once, drawn_otherwise
+from qrjax._initializers._compilation import compiled_once
 from qrjax._initializers._scaling import Fixed, Scaling
 from qrjax._initializers._sharding import Tensor, sharded
 from qrjax._initializers._specification import KEY, Resolved, Specification
@@ -155,15 +155,18 @@ def _filled(init: Initializer, words: Array, *, shape: Shape, dtype: np.dtype[An
 def _fill(init: Initializer, words: Array, *, shape: Shape, dtype: np.dtype[Any]) -> Array:
     # What is drawn, and from which key, rides along for who reads the program without running it.
     words = checkpoint_name(words, KEY)
-    value = jnp.broadcast_to(_weights(init, words, whole(shape), shape, dtype, is_whole=True), shape)
-    if blocks := blocks_of(init, shape, dtype):
-        value = drawn_otherwise(value, words, blocks)
+    blocks = blocks_of(_tensor, init, shape, dtype)
+    value = blocks.tensor(words) if blocks else _tensor(init, words, shape, dtype)
     return checkpoint_name(value, init.specification(shape, dtype).label)
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames=("shape", "dtype"))
 def evaluate(init: Initializer, words: Array, coordinates: Coordinates, *, shape: Shape, dtype: np.dtype[Any]) -> Array:
     return _weights(init, words, coordinates, shape, dtype, is_whole=False)
+
+
+def _tensor(init: Initializer, words: Array, shape: Shape, dtype: np.dtype[Any]) -> Array:
+    return jnp.broadcast_to(_weights(init, words, whole(shape), shape, dtype, is_whole=True), shape)
 
 
 def _weights(

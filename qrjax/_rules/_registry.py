@@ -81,6 +81,6 @@ def name(equation: Equation, value: Value) -> Value:
 
 
 @structural(COMPILED_ONCE)
-def compiled_once(_equation: Equation, value: Value, *_words: Value) -> Value:
+def compiled_once(_equation: Equation, value: Value) -> Value:
     """A note to the compiler changes nothing."""
     return value

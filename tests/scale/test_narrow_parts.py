@@ -1,7 +1,4 @@
-"""Temporaries of narrow parts: a few words for every row, which is much where a row is short.
-
-A tensor of 2**18 weights and more is drawn by blocks, whose words are a 32nd of it.
-"""
+"""Temporaries of narrow parts: a few words for every row, which is much where a row is short."""
 
 import jax
 import pytest
@@ -24,12 +21,10 @@ def test_temporaries_are_a_few_words_a_row(init, words):
     for columns in COLUMNS:
         found = memory(init, columns)
         assert found.output_size_in_bytes == 4 * ROWS * columns
-        by_blocks = words == 4 and columns >= 64
-        rows, kept = (ROWS // 32, found.output_size_in_bytes // 32) if by_blocks else (ROWS, 0)
-        assert 0 <= found.temp_size_in_bytes - kept - 4 * words * rows <= 512, columns
+        assert 0 <= found.temp_size_in_bytes - 4 * words * ROWS <= 64, columns
 
 
-@pytest.mark.parametrize(("columns", "share"), [(8, 0.50), (32, 0.125), (64, 0.0335)])
+@pytest.mark.parametrize(("columns", "share"), [(8, 0.50), (64, 0.06)])
 def test_the_default_layout_s_shares_of_short_rows(columns, share):
     found = memory(qrjax.he_normal_qr(), columns)
     assert found.temp_size_in_bytes / found.output_size_in_bytes == pytest.approx(share, abs=0.005)
