@@ -47,7 +47,8 @@ def to_float(
     if offset:
         units = units + offset
     least, largest = unit_bounds(bounds, exponent, dtype)
-    units = lax.clamp(np.int32(least), units, np.int32(largest))
+    if (least, largest) != (-INT32_MAX, INT32_MAX):
+        units = lax.clamp(np.int32(least), units, np.int32(largest))
     if nothing := _rounded_to_zero(exponent, dtype):
         units = where(abs(units) <= nothing, units * 0, units)
     wide = jnp.float64 if dtype == np.dtype("float64") else jnp.float32
