@@ -9,8 +9,9 @@ reinterpreting bits and numbering elements cost nothing.
 
 The GPU is counted in issue slots of an SM's 32-bit lanes: a 64-bit sum, comparison or logical operation is two, a
 64-bit product four, the 64-bit product of two 32-bit words two (a wide multiplication), its high word nothing;
-counting bits or leading zeros four, and a division by a constant three (such a product, and a shift). The TPU has no
-64-bit words in its program; a division by a constant is there the product of 16-bit halves and a shift.
+counting bits or leading zeros, and reading a table, four; and a division by a constant three (such a product, and a
+shift). The TPU has no 64-bit words in its program and reads no tables; a division by a constant is there the product of
+16-bit halves and a shift. JAX's own draws are counted in the same way, though a GPU has twice the lanes for floats.
 
 Peaks assumed:
   TPU v5e  819 GB/s (Google's data sheet). 4,096 ALUs, four for each of 8 x 128 lanes ("How to Scale Your Model",
@@ -52,14 +53,16 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "points": {"layout": "points"},
 }
 HASHES: dict[str, dict[str, Any]] = {"hash": {}, "hash, zero_mean": {"zero_mean": True}}
+THEIRS = "jax.random"
 LAWS = ("uniform", "truncated_normal", "normal")
 KEY = jax.random.key(0)
 # Names for what is there, and no work.
 FREE = {
     "parameter", "constant", "broadcast", "bitcast", "bitcast-convert", "iota", "tuple", "get-tuple-element", "fusion",
     "call", "while", "reshape", "transpose", "slice", "copy", "concatenate", "pad", "dynamic-slice",
-    "dynamic-update-slice", "gather", "after-all",
+    "dynamic-update-slice", "gather", "after-all", "map",
 }  # fmt: skip
+ENTERED = {"fusion", "call", "while", "map"}
 COUNTS_BITS = {"popcnt", "count-leading-zeros"}
 WIDE = {"u64", "s64"}
 FLOATS = {"f16", "bf16", "f32"}
@@ -103,6 +106,7 @@ TPU = Chip("TPU v5e", "tpu", 4 * 8 * 128 * 1.5e9, 819e9)
 GPU = Chip("H200", "cuda", 132 * 64 * 1.98e9, 4.8e12)
 CHIPS = (TPU, GPU)
 HALVES = 16  # operations of a product's high word by 16-bit halves
+LOOK_UP = 4  # issue slots of a GPU's: loads are issued to a quarter of the lanes in a clock
 
 
 def computations(text: str) -> dict[str, list[Instruction]]:
@@ -125,16 +129,20 @@ def computations(text: str) -> dict[str, list[Instruction]]:
 
 
 def executed(text: str) -> Iterator[tuple[Instruction, dict[str, Instruction], int]]:
-    """Every instruction, with its computation's and how many times it runs: loops turn, fusions are entered once."""
+    """Every instruction, with its computation's and how many times it runs.
+
+    Loops turn, fusions are entered once, and what is mapped over an array is entered for each of its elements.
+    """
     module = computations(text)
 
     def walk(name: str, times: int) -> Iterator[tuple[Instruction, dict[str, Instruction], int]]:
         scope = {i.name: i for i in module[name]}
         for instruction in module[name]:
             yield instruction, scope, times
-            if instruction.operation in ("fusion", "call", "while"):
+            if instruction.operation in ENTERED:
                 trips = TRIPS.search(instruction.text)
                 turns = int(trips[1]) if instruction.operation == "while" and trips else 1
+                turns = instruction.size if instruction.operation == "map" else turns
                 for inner in CALLED.findall(instruction.text):
                     yield from walk(inner, times * turns)
 
@@ -144,6 +152,8 @@ def executed(text: str) -> Iterator[tuple[Instruction, dict[str, Instruction], i
 def price(instruction: Instruction, scope: dict[str, Instruction], chip: Chip) -> float:
     """Operations for one element."""
     operation = instruction.operation
+    if is_look_up(instruction):
+        return LOOK_UP
     operands = [scope[name] for name in instruction.operands if name in scope]
     if operation == "convert":
         # Between words of one length a conversion renames; from and to floats it works.
@@ -161,6 +171,11 @@ def price(instruction: Instruction, scope: dict[str, Instruction], chip: Chip) -
     return 2
 
 
+def is_look_up(instruction: Instruction) -> bool:
+    """Whether a table is read: for one element, and not for a part of an array that others are made of."""
+    return instruction.operation == "dynamic-slice" and instruction.size == 1
+
+
 def constant(instruction: Instruction, scope: dict[str, Instruction]) -> int | None:
     """The number that fills an array, where there is one."""
     while instruction.operation in ("broadcast", "convert") and instruction.operands[0] in scope:
@@ -176,7 +191,7 @@ def counted(text: str, chip: Chip, result_bytes: int) -> Count:
     for instruction, scope, times in executed(text):
         if instruction.operation == "parameter" and instruction.size > 1:
             short[instruction.name] = instruction.size * 4
-        if instruction.operation in FREE:
+        if instruction.operation in FREE and not is_look_up(instruction):
             continue
         size = instruction.size
         if instruction.operation == "reduce":
@@ -190,6 +205,8 @@ def counted(text: str, chip: Chip, result_bytes: int) -> Count:
 
 
 def draw_of(source: str, law: str, dtype: str) -> Any:
+    if source == THEIRS:
+        return jax.nn.initializers.variance_scaling(1.0, "fan_in", law, dtype=dtype)  # type: ignore[arg-type]
     options = LAYOUTS.get(source, HASHES.get(source, {}))
     build = qrjax.variance_scaling_hash if source in HASHES else qrjax.variance_scaling_qr
     return build(1.0, "fan_in", law, dtype=dtype, **options)
@@ -271,11 +288,11 @@ def main() -> None:
     parser.add_argument(
         "--measure", type=int, default=0, metavar="RUNS", help="also time so many draws on this machine"
     )
-    parser.add_argument("--source", action="append", choices=[*LAYOUTS, *HASHES], help="a row; all by default")
+    parser.add_argument("--source", action="append", choices=[*LAYOUTS, *HASHES, THEIRS], help="a row; all by default")
     parser.add_argument("--law", action="append", choices=LAWS, help="a distribution; all by default")
     options = parser.parse_args()
     warnings.simplefilter("ignore", qrjax.RankCollapseWarning)
-    sources, laws = options.source or [*LAYOUTS, *HASHES], options.law or list(LAWS)
+    sources, laws = options.source or [*LAYOUTS, *HASHES, THEIRS], options.law or list(LAWS)
     found = report(options.size, options.dtype, options.measure, sources, laws)
     show([found, crossovers(options.dtype)], environment(), options.markdown)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import qrjax
+from qrjax._values._tables import normal_quantile
 from qrjax._words._pairs import _mulhi_of_halves, materialized, mulhi
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "bench"))
@@ -53,6 +54,14 @@ def test_known_counts(name):
     function, on_tpu, on_gpu = KNOWN[name]
     assert counted(function, bench.TPU, WORDS) == (on_tpu, 0)
     assert counted(function, bench.GPU, WORDS) == (on_gpu, 0)
+
+
+def test_what_is_mapped_is_counted_for_every_element():
+    """A table's row and a product: the GPU reads, and the TPU works the row out."""
+    words = jnp.arange(1, N + 1, dtype=jnp.uint32)
+    on_gpu, on_tpu = (counted(normal_quantile, chip, words)[0] for chip in (bench.GPU, bench.TPU))
+    assert 20 <= on_gpu < 50
+    assert on_tpu > 10 * on_gpu
 
 
 def test_floats_are_counted_apart():
@@ -100,6 +109,13 @@ def test_a_tpus_product_costs_more_than_a_gpus():
     counts = [bench.count("hash", "normal", "bfloat16", 64, chip) for chip in bench.CHIPS]
     assert counts[0].integers > 1.5 * counts[1].integers
     assert counts[0].written == 2 * 64 * 64
+
+
+def test_our_draws_take_fewer_operations_than_theirs():
+    sources = ("hash", "outputs (default)", bench.THEIRS)
+    found = [bench.count(source, "normal", "float32", 256, bench.GPU) for source in sources]
+    ours, default, theirs = (count.integers + count.floats for count in found)
+    assert ours < default < theirs
 
 
 def test_the_script(monkeypatch, capsys):
