@@ -51,7 +51,7 @@ def broadcast(table: Floats, dimensions: Sequence[int], ndim: int) -> Floats:
     if len(dimensions):
         table = table.transpose(np.argsort(dimensions))
     shape = [2 if axis in set(dimensions) else 1 for axis in range(ndim)]
-    return np.ascontiguousarray(np.broadcast_to(table.reshape(shape), (2,) * ndim))
+    return np.broadcast_to(table.reshape(shape), (2,) * ndim).copy()
 
 
 def dropped(table: Floats, axes: Iterable[int]) -> Floats:
