@@ -77,7 +77,7 @@ def _weights(plans: Mapping[str, Plan], key: Array) -> dict[str, Array]:
 
 def _drawn_together(plans: Mapping[str, Plan], key: Array) -> dict[str, Array]:
     keys = path_keys(key, list(plans))
-    return {path: plan.array(own) for (path, plan), own in zip(plans.items(), keys, strict=True)}
+    return {path: plan.array(keys, number) for number, (path, plan) in enumerate(plans.items())}
 
 
 def _context_of(mesh: Any) -> contextlib.AbstractContextManager[Any] | None:

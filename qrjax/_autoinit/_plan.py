@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.sharding import NamedSharding
 
 from qrjax._autoinit._names import Drawn
@@ -30,6 +30,8 @@ from qrjax._layouts._coordinates import Shape
 from qrjax._layouts._sources import Hash, Layout, Roles, Sobol
 from qrjax._signals._weight import Weight
 from qrjax._values._distributions import Distribution
+
+BATCH = 64  # of keys
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,22 +172,26 @@ class Plan:
         """The key of each layer, from the parameter's own, which it is where no layers are stacked."""
         if not self.gains.ndim:
             return own
-        numbers = jnp.arange(self.gains.size, dtype=jnp.uint32)
-        return jax.vmap(lambda i: jax.random.fold_in(own, i))(numbers).reshape(self.gains.shape)
+        return _keys_of_layers(own, self.gains.shape)
 
-    def array(self, own: Array) -> Array:
-        """The weights, from the parameter's own key."""
-        return sharded(self._array, self.place)(own)
+    def array(self, keys: Array, number: int) -> Array:
+        """The weights, from the parameter's own key, which is one of several."""
+        return sharded(functools.partial(self._array, np.uint32(number)), self.place)(keys)
 
-    def _array(self, own: Array) -> Array:
+    def _array(self, number: np.uint32, keys: Array) -> Array:
         if self.equal:
             return jnp.full(self.leaf.shape, self.gains, self.leaf.dtype)
         self.draw.check(self.shape, self.inputs, self.unit_dtype)
-        keys, dtype = self.keys_of_layers(own), np.dtype(self.leaf.dtype)
+        draw, factors, dtype = self.unit_draw, jnp.asarray(self.factors), np.dtype(self.leaf.dtype)
         # An orthogonal matrix has other factors before the gain; compiled together they would round differently.
         scaled = _scaled if self.draw.distribution == "orthogonal" else _scaled_in_one
-        drawn = scaled(self.unit_draw, keys, jnp.asarray(self.factors), self.inputs, self.shape, dtype, self.narrow)
+        drawn = scaled(draw, keys, number, factors, self.inputs, self.shape, dtype, self.narrow)
         return jnp.moveaxis(compiled_once(drawn), tuple(range(len(self.stack))), self.stack)
+
+
+def _keys_of_layers(own: Array, layers: Shape) -> Array:
+    numbers = jnp.arange(math.prod(layers), dtype=jnp.uint32)
+    return jax.vmap(lambda i: jax.random.fold_in(own, i))(numbers).reshape(layers)
 
 
 def unit_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -194,20 +200,24 @@ def unit_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _scaled(
-    draw: Draw, keys: Array, gains: Array, inputs: tuple[int, ...], shape: Shape, dtype: np.dtype[Any], narrow: bool
-) -> Array:
-    # Gains are arguments, so that weights of one shape share one program.
+    draw: Draw, keys: Array, number: np.uint32, gains: Array, inputs: tuple[int, ...], shape: Shape,
+    dtype: np.dtype[Any], narrow: bool,
+) -> Array:  # fmt: skip
+    # Gains are arguments, so that weights of one shape share one program, and so is the place of the key among all: to
+    # take each out first is a kernel more for each weight.
+    own = lax.dynamic_index_in_dim(keys, number, keepdims=False)
+
     def unit(key: Array) -> Array:
         drawn = draw.unit(key, shape, inputs, unit_dtype(dtype))
         return drawn + offsets(key, shape, inputs) if narrow else drawn
 
     for _ in gains.shape:
         unit = jax.vmap(unit)
-    weights = unit(keys)
+    weights = unit(_keys_of_layers(own, gains.shape) if gains.ndim else own)
     return (weights * gains.reshape(*gains.shape, *[1] * len(shape)).astype(weights.dtype)).astype(dtype)
 
 
-_scaled_in_one = jax.jit(_scaled, static_argnums=(0, 3, 4, 5, 6))
+_scaled_in_one = jax.jit(_scaled, static_argnums=(0, 4, 5, 6, 7))
 
 
 def plans(model: Model, walk: Walk, chosen: Callable[[str], bool], draw: Draw) -> dict[str, Plan]:
@@ -250,13 +260,16 @@ def path_key(key: Array, path: str) -> Array:
     return _fold(key, _digest(path))
 
 
-def path_keys(key: Array, paths: Sequence[str]) -> list[Array]:
-    """`path_key` of each path. In one batch, where a kind of keys allows: to compile each by itself takes seconds."""
-    digests = np.array([_digest(path) for path in paths], np.uint32).reshape(-1, 2)
+def path_keys(key: Array, paths: Sequence[str]) -> Array:
+    """`path_key` of each path, and then some. In one batch, as to compile each by itself takes seconds.
+
+    Their number is rounded up, so that models of many sizes share what is compiled for a weight.
+    """
+    digests = np.zeros((-(-len(paths) // BATCH) * BATCH, 2), np.uint32)
+    digests[: len(paths)] = np.array([_digest(path) for path in paths], np.uint32).reshape(-1, 2)
     if jax.random.key_impl(key) == "unsafe_rbg":  # whose batches are other numbers
-        return [_fold(key, digest) for digest in digests]
-    own = _folds(key, digests)
-    return [own[i] for i in range(len(paths))]
+        return jnp.stack([_fold(key, digest) for digest in digests])
+    return _folds(key, digests)
 
 
 def _digest(path: str) -> tuple[int, int]:
