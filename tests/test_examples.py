@@ -371,6 +371,15 @@ def test_multihost_ends_all_when_time_is_up(example, stand_in, monkeypatch):
         stand_in("pass")
 
 
+@pytest.fixture
+def interruptible():
+    """A process that a shell starts in the background has this signal ignored, and so have those that it starts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_multihost_ends_all_when_interrupted(stand_in):
     with pytest.raises(KeyboardInterrupt):
         stand_in("os.kill(os.getppid(), signal.SIGINT)")
@@ -388,6 +397,7 @@ def test_multihost_waits_for_nobody_when_it_fails(example, tmp_path, monkeypatch
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_multihost_leaves_nothing_when_it_is_ended(tmp_path, number, status):
     command = [sys.executable, FOLDER / "multihost.py"]

@@ -22,6 +22,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+from jax.sharding import NamedSharding, PartitionSpec
+from sampling import Report, environment, show
+
 NEEDED = ("jax_plugins.xla_cuda13", "jax_cuda13_plugin")
 
 
@@ -38,15 +44,11 @@ def _assemblers() -> Iterator[pathlib.Path]:
         yield from place.glob("nvidia/cu13/bin/ptxas")
 
 
-if __name__ == "__main__":  # before JAX looks for its plugins
+def prepare() -> None:
+    """Before JAX looks for its plugins, which it does when it is first asked for a device."""
     os.environ["JAX_SKIP_CUDA_CONSTRAINTS_CHECK"] = "1"  # it would ask for cuDNN, which initializers do not need
     os.environ["PATH"] = os.pathsep.join([*(str(path.parent) for path in _assemblers()), os.environ["PATH"]])
 
-import jax
-import jax.numpy as jnp
-from jax.experimental import topologies
-from jax.sharding import NamedSharding, PartitionSpec
-from sampling import Report, environment, show
 
 H100 = """
 gpu_device_info {
@@ -174,6 +176,7 @@ def main() -> None:
     options = parser.parse_args()
     if not installed():
         raise SystemExit("gpu_compile.py: the GPU's compiler is not installed; pip install -e '.[test,gpu-compiler]'")
+    prepare()
     reports = [table(model, measured(model, options.kinds)) for model in options.models]
     show(reports, environment(), options.markdown)
 
