@@ -30,6 +30,7 @@ from qrjax._layouts._coordinates import Shape
 from qrjax._layouts._sources import Hash, Layout, Roles, Sobol
 from qrjax._signals._weight import Weight
 from qrjax._values._distributions import Distribution
+from qrjax._values._floats import rounded
 
 BATCH = 64  # of keys
 
@@ -214,7 +215,7 @@ def _scaled(
     for _ in gains.shape:
         unit = jax.vmap(unit)
     weights = unit(_keys_of_layers(own, gains.shape) if gains.ndim else own)
-    return (weights * gains.reshape(*gains.shape, *[1] * len(shape)).astype(weights.dtype)).astype(dtype)
+    return rounded(weights * gains.reshape(*gains.shape, *[1] * len(shape)).astype(weights.dtype), dtype)
 
 
 _scaled_in_one = jax.jit(_scaled, static_argnums=(0, 4, 5, 6, 7))

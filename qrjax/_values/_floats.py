@@ -52,7 +52,13 @@ def to_float(
     if nothing := _rounded_to_zero(exponent, dtype):
         units = where(abs(units) <= nothing, units * 0, units)
     wide = jnp.float64 if dtype == np.dtype("float64") else jnp.float32
-    return (units.astype(wide) * np.dtype(wide).type(math.ldexp(1.0, exponent))).astype(dtype)
+    return rounded(units.astype(wide) * np.dtype(wide).type(math.ldexp(1.0, exponent)), dtype)
+
+
+def rounded(x: Array, dtype: Any) -> Array:
+    """`x` in `dtype`, and so it stays: a GPU's compiler leaves out a rounding that a caller's conversion follows."""
+    narrow = np.dtype(dtype).itemsize < x.dtype.itemsize
+    return lax.optimization_barrier(x.astype(dtype)) if narrow else x.astype(dtype)
 
 
 def _rounded_to_zero(exponent: int, dtype: Any) -> int:

@@ -88,16 +88,26 @@ class Compiled(NamedTuple):
 
 def compile_for_h100(function: Callable[..., Any], *arguments: Any) -> Compiled:
     """`function` of arrays; `arguments` are arrays or jax.ShapeDtypeStruct."""
-    topology = topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=H100)
-    place = NamedSharding(topologies.make_mesh(topology, (1,), ("x",)), PartitionSpec())
-    jitted = jax.jit(function, in_shardings=place, out_shardings=place)
-    lowered = jitted.trace(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arguments)).lower()
+    lowered = lowered_for_h100(function, *arguments)
     processors, clock = _processor_seconds(), time.perf_counter()
     compiled = lowered.compile()
     seconds, wall = _processor_seconds() - processors, time.perf_counter() - clock
     memory, bodies = compiled.memory_analysis(), launched(compiled.as_text())
     share = memory.temp_size_in_bytes / max(memory.output_size_in_bytes, 1)
     return Compiled(seconds, wall, share, len(bodies), len(set(bodies)))
+
+
+def compiled_for_h100(function: Callable[..., Any], *arguments: Any) -> jax.stages.Compiled:
+    """The compiled program itself."""
+    return lowered_for_h100(function, *arguments).compile()
+
+
+def lowered_for_h100(function: Callable[..., Any], *arguments: Any) -> jax.stages.Lowered:
+    """A program for a card that is not there."""
+    topology = topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=H100)
+    place = NamedSharding(topologies.make_mesh(topology, (1,), ("x",)), PartitionSpec())
+    jitted = jax.jit(function, in_shardings=place, out_shardings=place)
+    return jitted.trace(*(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in arguments)).lower()
 
 
 def _processor_seconds() -> float:

@@ -12,6 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from wrongs import wrong
 
+import qrjax
 from qrjax._values._distributions import Normal, TruncatedNormal, Uniform, check_dtype, values
 from qrjax._values._floats import neighbour, unit_bounds, unit_exponent
 
@@ -229,3 +230,11 @@ def test_check_dtype_refuses(dtype):
 def test_check_dtype_refuses_complex_where_there_is_none():
     with pytest.raises(ValueError, match=r"`dtype` must be a floating \(.*float8_\*\) dtype, got complex64"):
         check_dtype("complex64", allow_complex=False)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn", "float32"])
+def test_no_compiler_may_leave_out_a_rounding(dtype):
+    """As a GPU's does where a conversion back follows: tests/scale/test_gpu_compiler.py shows it."""
+    init, key = qrjax.he_normal_hash(), jax.random.key(0)
+    text = jax.jit(lambda key: init(key, (4, 8), dtype).astype(jnp.float32)).lower(key).as_text()
+    assert ("optimization_barrier" in text) == (dtype != "float32")
