@@ -1,9 +1,11 @@
 """What qrjax does on a GPU: the committed bits, speed next to jax.random and cuRAND, whole models, autoinit.
 
-    python tests/bench/gpu.py [--markdown] [--part digests ...] [--size 16384] [--repeats 15] [--unrolled]
+    python tests/bench/gpu.py [--minutes 6] [--markdown] [--part digests ...] [--size 16384] [--repeats 15] [--unrolled]
     python tests/bench/gpu.py --platform cpu --size 256 --repeats 2 --model small      # tries the script out
 
 Needs a GPU and jax with its plugin, such as `pip install "jax[cuda12]"`; cuRAND's rows appear where CuPy is installed.
+Each table is printed when it is done, what is being compiled on standard error. After --minutes nothing more is begun;
+each part may take its share of them, and what was left out for lack of time stands at the end.
 
 digests: every case of tests/initializers/members.py, against tests/initializers/digests.json.
 speed: size * size float32 values. Each row is compiled beforehand, takes its key at run time, and is called several
@@ -28,7 +30,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,7 +46,10 @@ from initializers.members import digests
 from zoo.decoder import Decoder, Weights
 
 COMMITTED = Path(__file__).parents[1] / "initializers" / "digests.json"
-PARTS = ("digests", "speed", "model", "autoinit")
+# What is dearest first; the share of the minutes at whose end a part begins nothing more.
+SHARES = {"speed": 0.45, "model": 0.65, "autoinit": 0.8, "digests": 1.0}
+PARTS = tuple(SHARES)
+CHUNKS = 24  # of the cases of digests
 FILLING, THREEFRY, RBG, CURAND = "filling the array", "jax.random, threefry", "jax.random, rbg", "cuRAND, Sobol'"
 OURS = (*SOURCES, HASH)
 THEIRS = {THREEFRY: ("threefry2x32", 2), RBG: ("rbg", 4)}  # a key's kind and how many words it has
@@ -73,12 +78,37 @@ def device_of(platform: str) -> jax.Device | None:
         return None
 
 
-def wrong_digests(device: jax.Device, every: int = 1) -> dict[str, str]:
+@dataclasses.dataclass
+class Clock:
+    """How much time there is, and what it did not suffice for."""
+
+    seconds: float = math.inf
+    begun: float = dataclasses.field(default_factory=time.monotonic)
+    left_out: list[str] = dataclasses.field(default_factory=list)
+
+    def allows(self, part: str, what: str) -> bool:
+        """Whether to begin something of a part; says what on standard error, or notes that it was left out."""
+        passed = time.monotonic() - self.begun
+        if passed >= SHARES[part] * self.seconds:
+            self.left_out.append(f"{part}: {what}")
+            return False
+        print(f"{passed:6.1f} s  {part}: {what}", file=sys.stderr, flush=True)
+        return True
+
+
+def wrong_digests(device: jax.Device, every: int = 1, first: int = 0) -> dict[str, str]:
     """The cases whose bits are not the committed ones."""
-    committed = json.loads(COMMITTED.read_text())
+    return {name: value for name, value in drawn_digests(device, every, first).items() if committed()[name] != value}
+
+
+def drawn_digests(device: jax.Device, every: int = 1, first: int = 0) -> dict[str, str]:
     with jax.default_device(device):
-        found = digests(every)
-    return {name: value for name, value in found.items() if committed[name] != value}
+        return digests(every, first=first)
+
+
+def committed() -> dict[str, str]:
+    found: dict[str, str] = json.loads(COMMITTED.read_text())
+    return found
 
 
 @dataclasses.dataclass
@@ -104,19 +134,27 @@ class Row:
 
 
 def rows(
-    device: jax.Device, size: int, laws: Sequence[str] = LAWS, sources: Sequence[str] = (*OURS, *THEIRS)
-) -> list[Row]:
-    shape = (size, size)
-    found = [compiled_row(FILLING, "", lambda key: jnp.full(shape, key[-1].astype(jnp.float32)), device)]
-    for law in laws:
-        for source in [s for s in sources if s in OURS]:
-            builder = getattr(qrjax, f"{law}_{'hash' if source == HASH else 'qr'}")
-            init = builder(1.0, **SOURCES.get(source, {}))
-            found.append(compiled_row(source, law, lambda key, init=init: init(key, shape), device))
-        for source in [s for s in sources if s in THEIRS]:
-            kind, words = THEIRS[source]
-            found.append(compiled_row(source, law, theirs(law, kind, shape), device, words))
-    return found + [row for row in curand_rows(size * size, device) if row.law in laws]
+    device: jax.Device, size: int, laws: Sequence[str] = LAWS, sources: Sequence[str] = (*OURS, *THEIRS),
+    clock: Clock | None = None,
+) -> list[Row]:  # fmt: skip
+    clock, shape = clock or Clock(), (size, size)
+    wanted = [(FILLING, ""), *((source, law) for law in laws for source in (*OURS, *THEIRS) if source in sources)]
+    made = [
+        jitted_row(source, law, shape, device)
+        for source, law in wanted
+        if clock.allows("speed", f"compiling {law} {source}")
+    ]
+    return made + [row for row in curand_rows(size * size, device) if row.law in laws]
+
+
+def jitted_row(source: str, law: str, shape: tuple[int, int], device: jax.Device) -> Row:
+    if source == FILLING:
+        return compiled_row(source, law, lambda key: jnp.full(shape, key[-1].astype(jnp.float32)), device)
+    if source in THEIRS:
+        kind, words = THEIRS[source]
+        return compiled_row(source, law, theirs(law, kind, shape), device, words)
+    init = getattr(qrjax, f"{law}_{'hash' if source == HASH else 'qr'}")(1.0, **SOURCES.get(source, {}))
+    return compiled_row(source, law, lambda key: init(key, shape), device)
 
 
 def theirs(law: str, kind: str, shape: tuple[int, int]) -> Callable[[jax.Array], jax.Array]:
@@ -164,10 +202,12 @@ def curand_rows(count: int, device: jax.Device) -> list[Row]:
     return [Row(CURAND, "uniform", uniform, wait, reset), Row(CURAND, "normal", normal, wait, reset)]
 
 
-def measure(table: Sequence[Row], repeats: int, batch: int = BATCH) -> None:
+def measure(table: Sequence[Row], repeats: int, batch: int = BATCH, clock: Clock | None = None) -> None:
     """Interleaved; the first round, in which memory is claimed, does not count."""
-    order = np.random.default_rng(0)
+    order, clock = np.random.default_rng(0), clock or Clock()
     for turn in range(-1, repeats):
+        if turn > 0 and not clock.allows("speed", f"round {turn + 1} of {repeats}"):
+            break
         for k in order.permutation(len(table)):
             row = table[k]
             row.reset()
@@ -324,7 +364,7 @@ def driver_version() -> str:
 
 def targets_of(table: Sequence[Row], models: Sequence[Drawn]) -> list[Target]:
     found = []
-    if table:
+    if {(FILLING, ""), (SEQUENCE, "uniform")} <= {(row.source, row.law) for row in table}:
         found.append(
             Target("uniform, sequence, plain: pace over filling the array", fill_share(table), ">=", FILL_SHARE)
         )
@@ -337,6 +377,7 @@ def targets_of(table: Sequence[Row], models: Sequence[Drawn]) -> list[Target]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--markdown", action="store_true", help="print Markdown instead of a terminal's tables")
+    parser.add_argument("--minutes", type=float, default=6.0, help="how long to begin something new")
     parser.add_argument("--part", action="append", choices=PARTS, help="what to do; all of it by default")
     parser.add_argument("--platform", default="gpu", choices=("gpu", "cpu"), help="what it runs on")
     parser.add_argument("--size", type=int, default=16384, help="rows and columns of the array")
@@ -348,33 +389,47 @@ def main() -> None:
     device = device_of(options.platform)
     if device is None:
         raise SystemExit(f"gpu.py: jax {jax.__version__} finds no {options.platform} on this machine; see its --help")
-    show(run(options, device), facts(device), options.markdown)
+    clock = Clock(60 * options.minutes)
+    known = facts(device)
+    for report in run(options, device, clock):
+        show([report], known, options.markdown)
+        sys.stdout.flush()
+        known = {"seconds since the start": f"{time.monotonic() - clock.begun:.0f}"}
 
 
-def run(options: argparse.Namespace, device: jax.Device) -> list[Report]:
-    parts, reports = options.part or PARTS, []
-    table: list[Row] = []
-    models: list[Drawn] = []
-    if "digests" in parts:
-        reports.append(digest_report(wrong_digests(device)))
+def run(options: argparse.Namespace, device: jax.Device, clock: Clock) -> Iterator[Report]:
+    """The reports, each as soon as there is one."""
+    parts, table, models = options.part or PARTS, list[Row](), list[Drawn]()
     if "speed" in parts:
-        table = rows(device, options.size)
-        measure(table, options.repeats)
-        reports.append(speed_report(table, options.size))
+        table = rows(device, options.size, clock=clock)
+        measure(table, options.repeats, clock=clock)
+        if table:
+            yield speed_report(table, options.size)
     if "model" in parts:
         name = options.model or "decoder_7b"
-        models = [draw_model(name, source, device, not options.unrolled) for source in WEIGHTS]
-        reports.append(model_report(name, models))
-    if "autoinit" in parts:
-        name = options.model or "gpt2"
-        reports.append(autoinit_report(name, run_autoinit(name, device)))
-    found = targets_of(table, models)
-    return [*reports, target_report(found)] if found else reports
+        for source in WEIGHTS:
+            if clock.allows("model", f"{name}, {source}"):
+                models.append(draw_model(name, source, device, not options.unrolled))
+        if models:
+            yield model_report(name, models)
+    name = options.model or "gpt2"
+    if "autoinit" in parts and clock.allows("autoinit", name):
+        yield autoinit_report(name, run_autoinit(name, device))
+    if "digests" in parts:
+        yield digest_report(device, clock)
+    if found := targets_of(table, models):
+        yield target_report(found)
+    if clock.left_out:
+        yield Report("Left out for lack of time", ("part and what",), [[what] for what in clock.left_out])
 
 
-def digest_report(wrong: dict[str, str]) -> Report:
-    committed = json.loads(COMMITTED.read_text())
-    lines = [["the same bits as committed", f"{len(committed) - len(wrong)} of {len(committed)}"]]
+def digest_report(device: jax.Device, clock: Clock) -> Report:
+    right, drawn = committed(), dict[str, str]()
+    for first in range(CHUNKS):
+        if clock.allows("digests", f"part {first + 1} of {CHUNKS}"):
+            drawn |= drawn_digests(device, CHUNKS, first)
+    wrong = [name for name, value in drawn.items() if right[name] != value]
+    lines = [["the same bits as committed", f"{len(drawn) - len(wrong)} of {len(drawn)} drawn, {len(right)} in all"]]
     return Report("Every builder, layout and dtype", ("", "cases"), lines + [["other bits", name] for name in wrong])
 
 

@@ -5,7 +5,6 @@ With a card at hand: `pytest -m "gpu or slow" -n 0 tests/scale/test_gpu.py`.
 
 import argparse
 import functools
-import json
 import pathlib
 import sys
 
@@ -201,11 +200,27 @@ def test_reports_of_what_was_found():
 
 def test_parts_are_done_as_asked(monkeypatch):
     name = "he_normal_qr float32"
-    monkeypatch.setattr(bench, "digests", lambda every: {name: "0" * every, "he_normal_hash (7, 1)": right})
-    right = json.loads(bench.COMMITTED.read_text())["he_normal_hash (7, 1)"]
+    monkeypatch.setattr(bench, "CHUNKS", 1)
+    monkeypatch.setattr(
+        bench, "digests", lambda every, first: {name: f"{every}{first}", "he_normal_hash (7, 1)": right}
+    )
+    right = bench.committed()["he_normal_hash (7, 1)"]
     options = argparse.Namespace(part=["digests"], size=8, repeats=1, model="small", unrolled=False)
-    (report,) = bench.run(options, jax.devices("cpu")[0])
+    (report,) = bench.run(options, jax.devices("cpu")[0], bench.Clock())
+    assert report.rows[0][1].startswith("1 of 2 drawn")
     assert report.rows[1:] == [["other bits", name]]
+
+
+def test_what_there_is_no_time_for_is_said(capsys):
+    options = argparse.Namespace(part=None, size=8, repeats=1, model="small", unrolled=False)
+    reports = list(bench.run(options, jax.devices("cpu")[0], bench.Clock(0.0)))
+    *_, cases, left_out = reports
+    assert cases.rows[0][1].startswith("0 of 0 drawn")
+    said = [cells[0] for cells in left_out.rows]
+    assert "speed: compiling uniform hash" in said
+    assert "autoinit: small" in said
+    assert {what.partition(":")[0] for what in said} == set(bench.PARTS)
+    assert capsys.readouterr().err == ""
 
 
 def test_no_device_of_a_platform_that_is_not_there():

@@ -1,4 +1,4 @@
-"""What a GPU's compiler makes of programs, where its three wheels are installed (extra gpu-compiler); no card needed."""
+"""What a GPU's compiler makes of programs, without a card, where its wheels are installed (extra gpu-compiler)."""
 
 import json
 import pathlib
