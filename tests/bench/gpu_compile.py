@@ -7,6 +7,12 @@ Nothing runs, as there is no card: programs are compiled for an H100. Seconds ar
 threads too, since a machine of many cores compiles kernels side by side and one of two does not; what counts is their
 ratio to Flax's own in the same process, in which kinds take turns. "wall" is the clock's. Kernels are those launched;
 "different" is how many the compiler had to work through, as it takes equal ones for one. Temporaries are of the output.
+
+What was found (GPT-2, processor seconds; Flax's own 41 with jax 0.10.2, 66 with 0.12.0): most of it is the pass that
+fuses, whose work goes with the operations of all draws together. Every call inlined: default layout 44, hash 33,
+autoinit 48 (0.12: 63 and 53). Units, which 0.10.1 and 0.10.2 know: some 18 for the default layout, where 74 derivations
+of keys take the most; these as units too: 7.4, hash 5, autoinit 7. Calls that may not be inlined, in versions without units:
+each operation is a kernel of its own, 1,700 for three draws.
 """
 
 from __future__ import annotations
