@@ -10,9 +10,9 @@ ratio to Flax's own in the same process, in which kinds take turns. "wall" is th
 
 What was found (GPT-2, processor seconds; Flax's own 41 with jax 0.10.2, 66 with 0.12.0): most of it is the pass that
 fuses, whose work goes with the operations of all draws together. Every call inlined: default layout 44, hash 33,
-autoinit 48 (0.12: 63 and 53). Units, which 0.10.1 and 0.10.2 know: some 18 for the default layout, where 74 derivations
-of keys take the most; these as units too: 7.4, hash 5, autoinit 7. Calls that may not be inlined, in versions without units:
-each operation is a kernel of its own, 1,700 for three draws.
+autoinit 48 (0.12: 63 and 53). Units, which 0.10.1 and 0.10.2 know: some 18 for the default layout, where 74
+derivations of keys take the most; these as units too: 7.4, hash 5, autoinit 7. Calls that may not be inlined, in
+versions without units: each operation is a kernel of its own, 1,700 for three draws.
 """
 
 from __future__ import annotations
