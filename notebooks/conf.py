@@ -1,0 +1,56 @@
+"""How Sphinx makes the book: `sphinx-build -W notebooks build/book`, with `pip install -e '.[docs]'`.
+
+MyST Markdown and the committed notebooks, which are shown as they are and not run: tests run them, and the pages'
+snippets. Nothing is loaded from the network, neither when the book is built nor when it is read.
+"""
+
+import qrjax
+
+project = "qrjax"
+author = "The qrjax authors"
+copyright = "2026, the qrjax authors"  # noqa: A001 - Sphinx's name
+version = release = qrjax.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["tables"]  # parts of pages
+nitpicky = False
+default_role = "code"  # docstrings put names between single backticks
+language = "en"
+
+nb_execution_mode = "off"
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+# Files of the repository that are no pages: [the script](repo:examples/own_layer.py).
+REPOSITORY = "https://github.com/qrjax/qrjax"
+myst_url_schemes = {
+    "http": None,
+    "https": None,
+    "repo": {"url": REPOSITORY + "/blob/main/{{path}}", "title": "{{path}}"},
+}
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # the signature has them as it is written
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+napoleon_custom_sections = [("Reference", "notes")]
+
+html_theme = "furo"
+html_title = f"qrjax {release}"
+html_static_path = ["_static"]
+html_css_files = ["book.css"]
+html_theme_options = {
+    "source_repository": REPOSITORY,
+    "source_branch": "main",
+    "source_directory": "notebooks/",
+    "footer_icons": [],
+}
+# Sphinx would copy every page's source beside it.
+html_copy_source = False
