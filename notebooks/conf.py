@@ -4,6 +4,8 @@ MyST Markdown and the committed notebooks, which are shown as they are and not r
 snippets. Nothing is loaded from the network, neither when the book is built nor when it is read.
 """
 
+import re
+
 import qrjax
 
 project = "qrjax"
@@ -40,6 +42,7 @@ autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 napoleon_custom_sections = [("Reference", "notes")]
 
 html_theme = "furo"
@@ -54,3 +57,20 @@ html_theme_options = {
 }
 # Sphinx would copy every page's source beside it.
 html_copy_source = False
+
+
+def as_text(app, what, name, object_, options, lines):  # noqa: ARG001 - Sphinx's signature
+    """Docstrings are text, in which `*` and `|` are what they look like; code and examples stay as they are."""
+    example = False
+    for number, line in enumerate(lines):
+        if line and not line[0].isspace():
+            example = line.startswith("Example:")
+        if not example:
+            parts = line.split("`")
+            parts[::2] = [re.sub(r"(?<=\S)[*|]|[*|](?=\S)", r"\\\g<0>", part) for part in parts[::2]]
+            lines[number] = "`".join(parts)
+
+
+def setup(app):
+    """Before napoleon reads the docstrings."""
+    app.connect("autodoc-process-docstring", as_text, priority=100)
