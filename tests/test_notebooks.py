@@ -81,7 +81,6 @@ def run_at_once(source):
 
 def test_these_are_all():
     assert tuple(recipe.names()) == NAMES
-    assert {path.name for path in (ROOT / "notebooks").iterdir()} == {f"{name}.ipynb" for name in NAMES}
 
 
 def test_the_repository_stays_small():
@@ -145,18 +144,13 @@ def test_code_is_short_and_stays_on_the_machine(committed, name):
 
 @each
 def test_what_is_linked_to_is_there(committed, name):
-    headings = re.findall(r"^#+ ([^:\n]*)", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
     for cell in committed[name].cells:
         if cell.cell_type == "markdown":
             for target in re.findall(r"\]\(([^)]+)\)", cell.source):
                 assert (ROOT / "notebooks" / target).is_file(), target
             for script in re.findall(r"examples/\w+\.py", cell.source):
                 assert (ROOT / script).is_file(), script
-    bullets = re.split(r"^- ", committed[name].cells[-1].source, flags=re.MULTILINE)
-    about = [bullet.replace("\n ", "") for bullet in bullets if bullet.startswith("In the [README](../README.md)")]
-    named = [heading for bullet in about for heading in re.findall(r"\*([^*]+)\*", bullet)]
-    assert named
-    assert set(named) <= set(headings)
+    assert re.search(r"\]\(\w+\.md\)", committed[name].cells[-1].source), "a page of the book to go on with"
 
 
 def compared(cells, again):

@@ -1,4 +1,4 @@
-"""Predicted against measured second moments on the zoo, by the benchmark that makes the README's table."""
+"""Predicted against measured second moments on the zoo, by the benchmark that makes the book's table."""
 
 import functools
 import pathlib
@@ -12,7 +12,7 @@ from zoo import NETWORKS
 
 # Octaves: the median and the 90th percentile of |log2(measured / predicted)| over rows and seeds.
 MEDIAN, HIGH = 0.10, 0.35
-# Networks beyond these bounds, and why; the README's table has the figures.
+# Networks beyond these bounds, and why; the book's table has the figures.
 LUCK = "without normalization, finite width's luck adds up from layer to layer: its own spread is of this size"
 BEYOND = {
     "mlp_relu": (0.45, 1.3, LUCK),

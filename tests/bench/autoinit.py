@@ -1,4 +1,4 @@
-"""AutoInit's accuracy and speed on the zoo: the tables of the README.
+"""AutoInit's accuracy and speed on the zoo: tables of the book.
 
     python tests/bench/autoinit.py [--markdown] [--seeds 8] [--only accuracy] [names ...]
 

@@ -2,9 +2,9 @@
 
     python tests/bench/experiments.py [--results experiments.jsonl] [--seeds 20] [--optimizer adam] [--markdown]
 
-Trains the README's networks (an MLP with two hidden layers, a CNN and a Transformer) on scikit-learn's digits and
-prints one table a network: the baseline's accuracy, and every source's mean difference from it with a 95 % bootstrap
-interval; a star where the sign-flip test is below 5 % after Holm's correction for all comparisons of the run. The
+Trains the book's networks (an MLP with two hidden layers, a CNN and a Transformer) on scikit-learn's digits and
+prints a summary and one table a network: the baseline's accuracy, and every source's mean difference from it with a 95 %
+bootstrap interval; a star where the sign-flip test is below 5 % after Holm's correction for all comparisons of the run. The
 results file is kept, and a run that was killed goes on.
 
 Autoinit takes the initializer's distribution alone, so it is trained once for each distribution, and compared with
@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from sampling import Report, as_markdown, command
 
 from qrjax import experiments
 from qrjax._experiments._initializers import FAMILIES
@@ -31,6 +32,7 @@ from qrjax._experiments._settings import OPTIMIZERS
 SOURCES = ("sobol", "sequence", "hash", "autoinit")
 NETWORKS = {"mlp2": {}, "cnn": {}, "transformer": {"units": 32, "blocks": 1}}
 HEADINGS = ("initializer", "random, %", *SOURCES)
+SUMMARY = ("source", "better", "worse", "no difference seen", "mean difference, points", "wins", "epochs saved")
 
 
 def main(argv: Sequence[str] | None = None) -> list[experiments.Comparison]:
@@ -46,10 +48,11 @@ def main(argv: Sequence[str] | None = None) -> list[experiments.Comparison]:
     options = parser.parse_args(argv)
     records = trained(options)
     found = experiments.compare(records)
+    show("of all comparisons", SUMMARY, summary(found), options.markdown)
     for model in NETWORKS:
-        show(model, [one for one in found if one.settings["model"] == model], options.markdown)
-    print(summary(found))
-    print(machine(records))
+        of_model = [one for one in found if one.settings["model"] == model]
+        show(model, HEADINGS, rows(of_model), options.markdown)
+    print(f"From `{command()}`: {machine(records)}.")
     return found
 
 
@@ -82,19 +85,20 @@ def shared(records: Sequence[dict]) -> list[dict]:
     ]
 
 
-def show(model: str, found: Sequence[experiments.Comparison], markdown: bool) -> None:
-    rows = [row(name, [one for one in found if one.settings["initializer"] == name]) for name in FAMILIES]
+def show(title: str, headings: Sequence[str], lines: Sequence[Sequence[str]], markdown: bool) -> None:
     if markdown:
-        print(f"\n**{model}**\n\n| {' | '.join(HEADINGS)} |\n| --- |{' ---: |' * (len(HEADINGS) - 1)}")
-        for cells in rows:
-            print(f"| {' | '.join(cells)} |")
+        print(as_markdown(Report(title, headings, lines)) + "\n")
         return
-    table = Table(title=model)
-    for number, heading in enumerate(HEADINGS):
+    table = Table(title=title)
+    for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left", no_wrap=True)
-    for cells in rows:
+    for cells in lines:
         table.add_row(*cells)
     Console(width=140).print(table)
+
+
+def rows(found: Sequence[experiments.Comparison]) -> list[list[str]]:
+    return [row(name, [one for one in found if one.settings["initializer"] == name]) for name in FAMILIES]
 
 
 def row(name: str, found: Sequence[experiments.Comparison]) -> list[str]:
@@ -107,24 +111,24 @@ def cell(one: experiments.Comparison) -> str:
     return f"{100 * one.difference:+.2f}{star} ({100 * one.low:+.2f}, {100 * one.high:+.2f})"
 
 
-def summary(found: Sequence[experiments.Comparison]) -> str:
+def summary(found: Sequence[experiments.Comparison]) -> list[list[str]]:
     """One line a source: how often it is better or worse, and its mean difference."""
-    lines = ["\nof all comparisons: better / worse / no difference seen; mean difference; share of wins; epochs saved"]
+    lines = []
     for source in SOURCES:
         of_source = [one for one in found if one.source == source]
         verdicts = [one.verdict for one in of_source]
-        counts = " / ".join(str(verdicts.count(word)) for word in ("better", "worse", "no difference seen"))
+        counts = [str(verdicts.count(word)) for word in ("better", "worse", "no difference seen")]
         gap = 100 * np.mean([one.difference for one in of_source])
         wins = 100 * np.mean([one.wins for one in of_source])
         saved = np.mean([one.baseline_epochs - one.epochs for one in of_source])
-        lines.append(f"{source:9} {counts:12} {gap:+.2f} points  {wins:.0f} % wins  {saved:+.2f} epochs")
-    return "\n".join(lines)
+        lines.append([source, *counts, f"{gap:+.2f}", f"{wins:.0f} %", f"{saved:+.2f}"])
+    return lines
 
 
 def machine(records: Sequence[dict]) -> str:
     """Where, with what, and when; the versions are those that trained."""
     versions = ", ".join(f"{name} {version}" for name, version in records[0]["versions"].items())
-    return f"\n{platform.machine()}, {os.cpu_count()} cores, {versions}, {datetime.date.today()}"
+    return f"{platform.machine()}, {os.cpu_count()} cores, {versions}, {datetime.date.today()}"
 
 
 if __name__ == "__main__":

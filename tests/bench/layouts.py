@@ -1,6 +1,6 @@
 """What each layout does to a matrix and to a deep network, next to independent weights.
 
-    python tests/bench/layouts.py [--markdown] [--seeds 40]
+    python tests/bench/layouts.py [--markdown] [--seeds 40] [--short]
 
 Effective rank: exp(H) of a matrix of uniform weights less their mean, H the entropy of its squared
 singular values taken as shares; the mean over a few keys. A layout that leaves a matrix as free as
@@ -146,14 +146,28 @@ def luck_cells(found: Luck) -> list[str]:
     ]
 
 
+def short_report(matrix: Report, lucks: Report) -> Report:
+    """The ratios of the one and the luck of the other, for a reader in a hurry."""
+    found = {name: cells for name, *cells in lucks.rows}
+    lines = [[name, *map(ratio, cells[:4]), *found[name][:2]] for name, *cells in matrix.rows]
+    title = "Ratios to independent weights, and the luck of the draw"
+    return Report(title, [*matrix.columns[:5], "luck: mean", "sd"], lines)
+
+
+def ratio(cell: str) -> str:
+    return cell.partition("(")[2].rstrip(")")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--markdown", action="store_true", help="print Markdown instead of a terminal's tables")
     parser.add_argument("--seeds", type=int, default=40, help="networks a layout")
+    parser.add_argument("--short", action="store_true", help="one table of ratios and luck in the place of both")
     options = parser.parse_args()
     warnings.simplefilter("ignore", qrjax.RankCollapseWarning)
     facts, table = environment(), members()
-    show([matrix_report(table), luck_report(table, options.seeds)], facts, options.markdown)
+    reports = [matrix_report(table), luck_report(table, options.seeds)]
+    show([short_report(*reports)] if options.short else reports, facts, options.markdown)
 
 
 if __name__ == "__main__":

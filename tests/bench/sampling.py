@@ -24,6 +24,7 @@ import json
 import math
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -290,12 +291,17 @@ def show(reports: Sequence[Report], facts: dict[str, str], markdown: bool) -> No
     """The tables, and below them the facts, on standard output."""
     printed = [f"{name} {value}" for name, value in facts.items()]
     if markdown:
-        print("\n\n".join([*map(as_markdown, reports), "; ".join(printed) + "."]))
+        print("\n\n".join([*map(as_markdown, reports), f"From `{command()}`: {'; '.join(printed)}."]))
         return
     console = Console(width=None if sys.stdout.isatty() else 160)
     for report in reports:
         console.print(as_rich(report))
     console.print("; ".join(printed) + ".", highlight=False)
+
+
+def command() -> str:
+    """What was typed, for a page of the book, which includes what it printed."""
+    return shlex.join(["python", f"tests/bench/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
 def as_markdown(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""What it takes to initialize a decoder of 70 billion parameters over many devices: the table of the README.
+"""What it takes to initialize a decoder of 70 billion parameters over many devices: a table of the book.
 
     python tests/bench/sharded_init.py [--markdown] [--mesh 8x8] [--layers 80] [--unrolled] [--weights default ...]
 

@@ -198,7 +198,7 @@ def test_tensors_beyond_two_to_the_32():
 
 @pytest.mark.parametrize(("layout", "low", "high"), [("outputs", 0.0, 0.05), ("shuffled", 0.7, 1.3)])
 def test_the_sum_over_outputs_is_lost_where_inputs_are_stratified(layout, low, high):
-    """What README says of |W 1|, against W times random signs."""
+    """What the book says of |W 1|, against W times random signs."""
     w = np.asarray(qrjax.he_uniform_qr(layout=layout)(jax.random.key(0), (784, 64)), np.float64)
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (64, 64))
     share = np.sqrt(np.square(w.sum(1)).mean() / np.square(w @ signs).mean())

@@ -1,4 +1,4 @@
-"""AutoInit on public models that nobody here wrote, by the benchmark that makes the README's table.
+"""AutoInit on public models that nobody here wrote, by the benchmark that makes the book's table.
 
     pip install -e '.[test,wild]' && python -m pytest -m slow tests/wild
 
