@@ -10,7 +10,7 @@ import qrjax
 
 project = "qrjax"
 author = "The qrjax authors"
-copyright = "2026, the qrjax authors"  # noqa: A001 - Sphinx's name
+copyright = "2026, the qrjax authors"
 version = release = qrjax.__version__
 
 extensions = [

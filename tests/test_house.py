@@ -122,17 +122,6 @@ def test_docstrings_run_and_name_their_errors(found, module):
         assert not out, "".join(out)
 
 
-def test_readme_blocks_of_python_run(tmp_path, monkeypatch):
-    readme = PACKAGE.parent / "README.md"
-    if not readme.exists():
-        pytest.skip("installed without its repository")
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", readme.read_text(), re.DOTALL)
-    assert blocks
-    for block in blocks:
-        exec(compile(block, "README.md", "exec"), {})
-
-
 def test_import_costs_little_more_than_jax():
     # The processor's time, since others may be busy on this machine.
     code = "import jax, time; t = time.process_time(); import qrjax; qrjax.uniform_qr; print(time.process_time() - t)"

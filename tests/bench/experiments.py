@@ -3,9 +3,9 @@
     python tests/bench/experiments.py [--results experiments.jsonl] [--seeds 20] [--optimizer adam] [--markdown]
 
 Trains the book's networks (an MLP with two hidden layers, a CNN and a Transformer) on scikit-learn's digits and
-prints a summary and one table a network: the baseline's accuracy, and every source's mean difference from it with a 95 %
-bootstrap interval; a star where the sign-flip test is below 5 % after Holm's correction for all comparisons of the run. The
-results file is kept, and a run that was killed goes on.
+prints a summary and one table a network: the baseline's accuracy, and every source's mean difference from it with a
+95 % bootstrap interval; a star where the sign-flip test is below 5 % after Holm's correction for all comparisons of the
+run. The results file is kept, and a run that was killed goes on.
 
 Autoinit takes the initializer's distribution alone, so it is trained once for each distribution, and compared with
 every initializer of it.
