@@ -37,15 +37,19 @@ myst_url_schemes = {
 }
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # the signature has them as it is written
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+python_maximum_signature_line_length = 100
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_param = False  # one line may be about several arguments
 napoleon_use_rtype = False
 napoleon_use_ivar = True
 napoleon_custom_sections = [("Reference", "notes")]
 
 html_theme = "furo"
+pygments_dark_style = "one-dark"  # the default underlines modules
 html_title = f"qrjax {release}"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
@@ -68,7 +72,9 @@ def as_text(app, what, name, object_, options, lines):  # noqa: ARG001 - Sphinx'
         if not example:
             parts = line.split("`")
             parts[::2] = [re.sub(r"(?<=\S)[*|]|[*|](?=\S)", r"\\\g<0>", part) for part in parts[::2]]
-            lines[number] = "`".join(parts)
+            text = "`".join(parts)
+            # napoleon would say for each of several arguments what they have in common.
+            lines[number] = re.sub(r"^  [\\*\w]+(?:, [\\*\w]+)+(?=: )", lambda names: names[0].replace(", ", " / "), text)
 
 
 def setup(app):
