@@ -63,6 +63,9 @@ html_theme_options = {
 html_copy_source = False
 
 
+SEVERAL = re.compile(r"^  [\\*\w]+(?:, [\\*\w]+)+(?=: )")
+
+
 def as_text(app, what, name, object_, options, lines):  # noqa: ARG001 - Sphinx's signature
     """Docstrings are text, in which `*` and `|` are what they look like; code and examples stay as they are."""
     example = False
@@ -72,9 +75,8 @@ def as_text(app, what, name, object_, options, lines):  # noqa: ARG001 - Sphinx'
         if not example:
             parts = line.split("`")
             parts[::2] = [re.sub(r"(?<=\S)[*|]|[*|](?=\S)", r"\\\g<0>", part) for part in parts[::2]]
-            text = "`".join(parts)
             # napoleon would say for each of several arguments what they have in common.
-            lines[number] = re.sub(r"^  [\\*\w]+(?:, [\\*\w]+)+(?=: )", lambda names: names[0].replace(", ", " / "), text)
+            lines[number] = SEVERAL.sub(lambda names: names[0].replace(", ", " / "), "`".join(parts))
 
 
 def setup(app):

@@ -25,7 +25,8 @@ LONG = (
     "initializers/test_layouts.py", "blocks/test_block_linen.py", "records/test_record_init.py",
     "scale/test_placements.py", "cli/test_cli_matrix.py", "records/test_record_autoinit.py", "tracking/test_prune.py",
     "autoinit/test_transformed_weights.py", "tracking/test_changes_devices.py", "records/test_record_elsewhere.py",
-    "test_notebooks.py", "initializers/test_laws.py", "initializers/test_bits.py", "initializers/test_compilation.py",
+    "test_book.py", "test_notebooks.py", "initializers/test_laws.py", "initializers/test_bits.py",
+    "initializers/test_compilation.py",
 )  # fmt: skip
 
 
