@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> list[experiments.Comparison]:
     options = parser.parse_args(argv)
     records = trained(options)
     found = experiments.compare(records)
-    show("of all comparisons", SUMMARY, summary(found), options.markdown)
+    show("All comparisons", SUMMARY, summary(found), options.markdown)
     for model in NETWORKS:
         of_model = [one for one in found if one.settings["model"] == model]
         show(model, HEADINGS, rows(of_model), options.markdown)
@@ -107,7 +107,7 @@ def row(name: str, found: Sequence[experiments.Comparison]) -> list[str]:
 
 
 def cell(one: experiments.Comparison) -> str:
-    star = "" if one.verdict == "no difference seen" else "*"
+    star = "*" if one.verdict in ("better", "worse") else ""
     return f"{100 * one.difference:+.2f}{star} ({100 * one.low:+.2f}, {100 * one.high:+.2f})"
 
 
