@@ -109,12 +109,14 @@ def test_every_table_is_on_a_page_and_every_script_has_one():
             assert f"`{path.name} " in PAGES["notebooks/tests.md"].read_text(encoding="utf-8"), path.name
 
 
-def test_the_page_of_tests_names_files_that_are_there():
-    tests = ROOT / "tests"
-    here = {path.name for path in tests.rglob("test_*.py")}
-    named = re.findall(r"`([\w/]*test_\w+\.py)`", PAGES["notebooks/tests.md"].read_text(encoding="utf-8"))
-    assert {pathlib.Path(name).name for name in named} <= here
+def test_the_page_of_tests_names_every_file_of_them():
+    tests, page = ROOT / "tests", PAGES["notebooks/tests.md"].read_text(encoding="utf-8")
+    here = {path.name: path for path in tests.rglob("test_*.py")}
+    named = re.findall(r"`([\w/]*test_\w+\.py)`", page)
+    assert {pathlib.Path(name).name for name in named} <= set(here)
     assert all((tests / name).is_file() for name in named if "/" in name)
+    left = [name for name, path in here.items() if name not in page and f"`{path.parent.name}/`" not in page]
+    assert not left, f"say in notebooks/tests.md what these show: {left}"
 
 
 def test_the_recipe_writes_outputs_in_place(tmp_path, monkeypatch, capsys):
