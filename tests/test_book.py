@@ -44,7 +44,7 @@ recipe = load_recipe()
 
 
 # What they show has tests of its own by default.
-LATER = ("notebooks/devices.md", "notebooks/sweeps.md")
+LATER = ("notebooks/devices.md", "notebooks/gradients.md", "notebooks/sweeps.md")
 
 
 @pytest.mark.parametrize(
