@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from qrjax._autoinit._rules import module_rule, rule
     from qrjax._blocks._block import BlockWarning, block
     from qrjax._blocks._stream import next_key, set_seed
+    from qrjax._files._journal import DamagedLineWarning
     from qrjax._initializers._builders import (
         delta_orthogonal_hash,
         delta_orthogonal_qr,
@@ -78,6 +79,7 @@ __all__ = [
     "CalibrationWarning",
     "Change",
     "Changes",
+    "DamagedLineWarning",
     "EmptiedWarning",
     "Initializer",
     "RankCollapseWarning",
@@ -166,6 +168,7 @@ _LATER = {name: "qrjax._initializers._builders" for name in __all__ if name.ends
     "CalibrationWarning": "qrjax._autoinit._calibration",
     "Change": "qrjax._tracking._changes",
     "Changes": "qrjax._tracking._changes",
+    "DamagedLineWarning": "qrjax._files._journal",
     "EmptiedWarning": "qrjax._tracking._masks",
     "Record": "qrjax._records._record",
     "Report": "qrjax._interpreter._report",

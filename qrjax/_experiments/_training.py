@@ -79,7 +79,7 @@ class Trainer:
 
         start = time.perf_counter()
         if chunk is None:
-            self.chunk, _, self._run = _memory.fitting(lowered, seeds, _memory.available())
+            self.chunk, _, self._run = _memory.fitting(lowered, seeds, _memory.available(jax.local_devices()[:1]))
         else:
             self.chunk, self._run = chunk, lowered(chunk).compile()
         self.compile_seconds = time.perf_counter() - start

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +39,17 @@ def _bytes(compiled: Any) -> int:
     return int(found.temp_size_in_bytes + found.output_size_in_bytes + found.argument_size_in_bytes)
 
 
-def available() -> float:
-    """Bytes that a program may use on the default device."""
-    device = jax.devices()[0]
+def available(devices: Sequence[jax.Device]) -> float:
+    """Bytes that a program may use on each of the devices at once."""
+    return min(_on(device, sum(other.platform == "cpu" for other in devices)) for device in devices)
+
+
+def _on(device: jax.Device, sharing: int) -> float:
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return SHARE * (stats["bytes_limit"] - stats.get("bytes_in_use", 0))
-    return SHARE * min(_of_the_machine(), _of_the_container())
+    # Devices made of one machine's processors share its memory.
+    return SHARE * min(_of_the_machine(), _of_the_container()) / max(1, sharing)
 
 
 def _of_the_machine() -> float:

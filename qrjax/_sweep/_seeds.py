@@ -67,7 +67,11 @@ def as_array(seeds: Sequence[int]) -> np.ndarray[Any, Any]:
     return np.array(seeds, np.uint32)
 
 
+def chunks(seeds: Sequence[int], chunk: int) -> list[tuple[int, ...]]:
+    """The seeds in chunks of one size, the last of what is left."""
+    return [tuple(seeds[start : start + chunk]) for start in range(0, len(seeds), chunk)]
+
+
 def padded(seeds: Sequence[int], chunk: int) -> list[tuple[int, ...]]:
     """The seeds in chunks of one size; the last is filled up with its last seed."""
-    parts = [tuple(seeds[start : start + chunk]) for start in range(0, len(seeds), chunk)]
-    return [part + part[-1:] * (chunk - len(part)) for part in parts]
+    return [part + part[-1:] * (chunk - len(part)) for part in chunks(seeds, chunk)]

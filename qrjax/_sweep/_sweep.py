@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
+import itertools
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qrjax._adapters._variables import path_name
-from qrjax._files._journal import Journal, Record, decoded, encoded, opened
-from qrjax._sweep import _memory
+from qrjax._files._journal import Journal, Record, decoded, encoded, opened, warn_of_damage
+from qrjax._sweep._places import Devices, Group, devices_of, group
+from qrjax._sweep._programs import Program, Shapes, digest, program
 from qrjax._sweep._results import Sweep
-from qrjax._sweep._seeds import as_array, checked, checked_chunk, padded
+from qrjax._sweep._seeds import as_array, checked, checked_chunk, chunks, padded
 from qrjax._terminal._bar import bar
 
 KIND = "qrjax.sweep"
-SEED = as_array([0]).dtype
-
-
-class Program(NamedTuple):
-    """The compiled training of one chunk."""
-
-    chunk: int
-    digest: str
-    run: Callable[..., Any]
+# What a line of a file has that tells of other chunks from there on.
+CHANGED = {"chunk", "program"}
 
 
 def sweep(
@@ -39,25 +33,39 @@ def sweep(
     seeds: Any,
     *args: Any,
     chunk: int | None = None,
+    devices: Sequence[jax.Device] | None = None,
     file: str | os.PathLike[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> Sweep:
     """Runs a training function for many seeds at once, chunk by chunk, and continues where it was killed.
 
-    `train` runs under `jax.jit` and `jax.vmap`, compiled once. With a file every finished chunk is kept on disk
-    before the next begins; the same call after a crash runs the seeds that are missing, in chunks of the same size,
-    and returns what an undisturbed run would have, bit for bit. More seeds can be added later in the same way.
+    `train` runs under `jax.jit` and `jax.vmap`, compiled once, on every device a chunk at a time; a second sweep of
+    the same program does not compile again. With a file every finished chunk is kept on disk before the next begins;
+    the same call after a crash runs the seeds that are missing, in chunks of the same size, and returns what an
+    undisturbed run would have, bit for bit, whatever the number of devices.
+
+    Under `jax.distributed` every process makes the same call, with a file that all of them see: each runs its share
+    of the chunks and adds them to that file, and all return the whole. What a process wrote before it was killed is
+    kept.
+
+    The same bits need a `train` that gives them twice on one device. Some operations do not: on a GPU additions in no
+    fixed order, as of scattered gradients (XLA's flag --xla_gpu_deterministic_ops=true forbids them), and kernels
+    that are chosen by their speed; on a CPU products so large that several threads share a sum, of whose number the
+    last bits depend. Devices or processes of several kinds differ, too.
 
     Args:
       train: (seed, *args) -> results: a traced integer in, numbers or arrays out, such as {"loss": (epochs,),
-        "accuracy": ()}; any pytree. `jax.random.key(seed)` and `qrjax.autoinit(..., seed=seed)` take the seed.
+        "accuracy": ()}; any pytree. `jax.random.key(seed)` and `qrjax.autoinit(..., seed=seed)` take the seed. One
+        that spreads over devices itself runs as it is, one chunk after the other.
       seeds: different whole numbers from 0 to 2**32 - 1, or how many, from 0.
       *args: pytrees of arrays that all seeds share, such as the training data: better here than closed over,
         where they would become part of the program.
-      chunk: how many seeds run side by side; None: as many as fit into half of the free memory, by what the
-        compiler says of the program. Results may depend on it in the last bits, as a matrix product's do; a file
-        keeps the chunk it was begun with, so begin a long sweep with a chunk that suits it.
+      chunk: how many seeds run side by side on a device; None: its share of the seeds, or as many as fit into half
+        of its free memory, by what the compiler says of the program. Results may depend on it in the last bits, as
+        a matrix product's do, so give it where runs on one and on several devices shall be equal. A file keeps the
+        chunk it was begun with until you give another, which holds for the seeds that are missing.
+      devices: of this process, which run a chunk each; None: all, or the default device alone where one was set.
       file: where finished chunks are kept, as JSON lines; None keeps none.
       settings: what you want to find in `file` later; plain JSON values. Another run with the same file must have
         the same.
@@ -67,12 +75,14 @@ def sweep(
       A `Sweep`: arrays by name with the seeds as their first axis, and tidy rows (`rows`, `to_csv`, `to_pandas`).
 
     Raises:
-      TypeError: if `seeds` are not whole numbers, `settings` are no mapping of plain JSON values, or `train` returns
-        something other than real arrays of different names.
-      ValueError: if a seed comes twice or is out of range, `chunk` is not positive or not the one that `file` was
-        begun with, or `file` is damaged or holds something else: results of another training function, other
-        arguments, settings or versions. The file stays as it is.
+      TypeError: if `seeds` are not whole numbers, `devices` are none, `settings` are no mapping of plain JSON values,
+        or `train` returns something other than real arrays of different names.
+      ValueError: if a seed comes twice or is out of range, `chunk` is not positive, `devices` are not different ones
+        of this process, several processes have no `file`, or `file` holds something else: results of another
+        training function, other arguments, settings or versions. The file stays as it is.
       OSError: if `file` cannot be written; what it held is kept.
+
+    A line of `file` that is damaged is a `qrjax.DamagedLineWarning`, and its seed is run again.
 
     Example:
       >>> import jax, jax.numpy as jnp, qrjax
@@ -84,84 +94,82 @@ def sweep(
       >>> found["power"].shape, bool(abs(found["power"].mean() - 1) < 0.1)
       ((8,), True)
     """
-    numbers = checked(seeds)
-    chunk = checked_chunk(chunk)
+    numbers, chunk, places, together = checked(seeds), checked_chunk(chunk), devices_of(devices), group()
     plain = _plain(settings)
-    with nullcontext() if file is None else opened(file, KIND) as journal:
+    if together.processes > 1 and file is None:
+        raise ValueError(f"`file` is None, and {together.processes} processes share their results by it; name one")
+    with nullcontext() if file is None else opened(file, KIND, shared=together.processes > 1) as journal:
         before = _continued(journal)
-        if chunk is not None and before.get("chunk", chunk) != chunk:
-            raise ValueError(
-                f"`chunk` is {chunk}, and the results in `file` {os.fspath(file or '')!r} were computed in chunks of "
-                f"{before['chunk']}; continue with that, or with None"
-            )
-        program, shapes = _program(train, numbers, args, before.get("chunk", chunk))
-        header = _header(program, shapes, plain)
-        _agree(journal, before, header)
-        done = _done(journal, shapes)
-        pending = [seed for seed in numbers if seed not in done]
-        for part, records in _ran(program, pending, args, shapes, progress):
+        program = _program(train, numbers, args, chunk or before.get("chunk"), places, together)
+        _agree(journal, before, _header(program, plain, places), train, args, together)
+        done = _done(journal, program.shapes)
+        missing = chunks([seed for seed in numbers if seed not in done], program.chunk)
+        share = list(itertools.chain.from_iterable(together.share(missing)))
+        for part, records in _ran(program, share, progress):
             if journal is not None:
                 journal.append(records)
             done |= zip(part, records, strict=True)
-    return _collected(numbers, done, shapes)
+        if journal is not None and together.processes > 1:
+            together.wait("end")
+            journal.reload()
+            done = _done(journal, program.shapes)
+    return _collected(numbers, done, program.shapes)
 
 
-def _done(journal: Journal | None, shapes: Mapping[str, Any]) -> dict[int, Record]:
+def _program(
+    train: Callable[..., Any], seeds: Sequence[int], args: Sequence[Any], chunk: int | None, places: Devices,
+    together: Group,
+) -> Program:  # fmt: skip
+    """Of one chunk for all processes."""
+    share = math.ceil(len(seeds) / together.processes)
+    found = program(train, share, args, chunk, places)
+    least = together.least(found.chunk)
+    return found if least == found.chunk else program(train, share, args, least, places)
+
+
+def _continued(journal: Journal | None) -> Record:
+    """What a file says of its results: its second line, and what changed since."""
+    if journal is None or not journal.records:
+        return {}
+    if "metrics" not in journal.records[0]:
+        raise ValueError(
+            f"line 2 of {str(journal.path)!r} is damaged, which says what its results are of; it was left as it is: "
+            "repair that line, or choose another name"
+        )
+    found = dict(journal.records[0])
+    for record in journal.records[1:]:
+        if record.keys() == CHANGED:
+            found |= record
+    return found
+
+
+def _done(journal: Journal | None, shapes: Shapes) -> dict[int, Record]:
     """What a file holds, by seed."""
-    found = {}
-    for number, record in enumerate(journal.records[1:] if journal else (), 3):
-        if not {"seed", "seconds", "values"} <= record.keys() or record["values"].keys() != shapes.keys():
-            raise ValueError(
-                f"line {number} of {str(journal and journal.path)!r} is damaged; delete that line, and its seed will "
-                "be run again"
-            )
+    found: dict[int, Record] = {}
+    if journal is None:
+        return found
+    for number, record in zip(journal.numbers[1:], journal.records[1:], strict=True):
+        if record.keys() == CHANGED:
+            continue
+        if cause := _damage(record, shapes):
+            warn_of_damage(journal.path, number, cause)
+            continue
         found[record["seed"]] = record
     return found
 
 
-def _continued(journal: Journal | None) -> Record:
-    return journal.records[0] if journal is not None and journal.records else {}
-
-
-def _program(
-    train: Callable[..., Any], seeds: Sequence[int], args: Sequence[Any], chunk: int | None
-) -> tuple[Program, dict[str, jax.ShapeDtypeStruct]]:
-    batched = jax.jit(jax.vmap(train, in_axes=(0, *(None for _ in args))))
-    shapes = _shapes(jax.eval_shape(train, jax.ShapeDtypeStruct((), SEED), *args))
-
-    def lowered(count: int) -> Any:
-        return batched.lower(jax.ShapeDtypeStruct((count,), SEED), *args)
-
-    if chunk is None:
-        chunk, program, compiled = _memory.fitting(lowered, len(seeds), _memory.available())
-    else:
-        program = lowered(chunk)
-        compiled = program.compile()
-    return Program(chunk, _digest(program.as_text(), args), compiled), shapes
-
-
-def _shapes(results: Any) -> dict[str, jax.ShapeDtypeStruct]:
-    leaves = jax.tree_util.tree_flatten_with_path(results)[0]
-    if not leaves:
-        raise TypeError(f"`train` must return numbers or arrays, got {results!r}")
-    named = {path_name(path) or "value": leaf for path, leaf in leaves}
-    if len(named) < len(leaves):
-        names = [path_name(path) or "value" for path, _ in leaves]
-        raise TypeError(f"`train` must return results of different names, got {sorted(names)}")
-    for name, leaf in named.items():
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.extended) or np.issubdtype(leaf.dtype, np.complexfloating):
-            raise TypeError(f"`train` must return real numbers, got {name!r} of dtype {leaf.dtype}")
-    return named
-
-
-def _digest(program: str, args: Sequence[Any]) -> str:
-    """Of what the results depend on: the program and its arguments."""
-    digest = hashlib.sha256(program.encode())
-    for leaf in jax.tree.leaves(args):
-        is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        data = jax.random.key_data(leaf) if is_key else leaf
-        digest.update(np.ascontiguousarray(data).tobytes())
-    return digest.hexdigest()
+def _damage(record: Record, shapes: Shapes) -> str:
+    """What is wrong with a seed's record; nothing, if all is right."""
+    if missing := [name for name in ("seed", "seconds", "values") if name not in record]:
+        return f"it has no {missing[0]!r}"
+    values = record["values"]
+    if not isinstance(values, dict) or values.keys() != shapes.keys():
+        return "its values have other names"
+    try:
+        wrong = [name for name, leaf in shapes.items() if np.array(values[name], leaf.dtype).size != leaf.size]
+    except (TypeError, ValueError):
+        return "its values are no numbers"
+    return f"{wrong[0]!r} has another shape" if wrong else ""
 
 
 def _plain(settings: Any) -> Record:
@@ -177,22 +185,37 @@ def _plain(settings: Any) -> Record:
     return found
 
 
-def _header(program: Program, shapes: Mapping[str, Any], settings: Mapping[str, Any]) -> Record:
-    metrics = {name: {"shape": list(leaf.shape), "dtype": str(leaf.dtype)} for name, leaf in shapes.items()}
+def _header(program: Program, settings: Mapping[str, Any], places: Devices) -> Record:
+    metrics = {name: {"shape": list(leaf.shape), "dtype": str(leaf.dtype)} for name, leaf in program.shapes.items()}
     versions = {"qrjax": sys.modules["qrjax"].__version__, "jax": jax.__version__, "numpy": np.__version__}
     return {
-        "settings": settings, "versions": versions, "device": jax.devices()[0].device_kind,
+        "settings": settings, "versions": versions, "device": places[0].device_kind,
         "chunk": program.chunk, "program": program.digest, "metrics": metrics,
     }  # fmt: skip
 
 
-def _agree(journal: Journal | None, before: Record, now: Record) -> None:
-    """Whether a file may be continued; a new one gets its header."""
+def _agree(
+    journal: Journal | None, before: Record, now: Record, train: Callable[..., Any], args: Sequence[Any],
+    together: Group,
+) -> None:  # fmt: skip
+    """Whether a file may be continued; a new one gets its header, one in other chunks a line that says so."""
     if journal is None:
         return
-    if not before:
-        journal.append([now])
-        return
+    added = now if not before else {name: now[name] for name in sorted(CHANGED)}
+    is_other = bool(before) and before["chunk"] != now["chunk"]
+    if before:
+        begun = digest(train, args, before["chunk"]) if is_other else now["program"]
+        _check_same(journal, before, now | {"program": begun})
+    if is_other or not before:
+        if together.process == 0:
+            journal.append([added])
+        together.wait("begin")
+        if not before and together.processes > 1:
+            journal.reload()
+            _check_same(journal, _continued(journal), now)
+
+
+def _check_same(journal: Journal, before: Record, now: Record) -> None:
     # In this order, so that the message names the cause rather than its effect.
     for name in ("settings", "versions", "device", "metrics", "program"):
         if encoded(before.get(name)) != encoded(now[name]):  # in which a NaN equals itself
@@ -204,15 +227,14 @@ def _agree(journal: Journal | None, before: Record, now: Record) -> None:
             )
 
 
-def _ran(
-    program: Program, seeds: Sequence[int], args: Sequence[Any], shapes: Mapping[str, Any], progress: bool
-) -> Iterator[tuple[tuple[int, ...], list[Record]]]:
-    """Each chunk's seeds and their records, as they are finished."""
+def _ran(program: Program, seeds: Sequence[int], progress: bool) -> Iterator[tuple[tuple[int, ...], list[Record]]]:
+    """The seeds of a chunk on each device and their records, as they are finished."""
+    finished = 0
     with bar(len(seeds), "seeds", progress) as update:
-        for number, part in enumerate(padded(seeds, program.chunk)):
+        for part in padded(seeds, program.chunk * program.devices):
             start = time.perf_counter()
-            leaves = jax.device_get(jax.tree.leaves(program.run(as_array(part), *args)))
-            named = list(zip(shapes, leaves, strict=True))
+            leaves = jax.device_get(program.run(as_array(part)))
+            named = list(zip(program.shapes, leaves, strict=True))
             count = len(dict.fromkeys(part))
             each = (time.perf_counter() - start) / count
             yield (
@@ -222,7 +244,8 @@ def _ran(
                     for row, seed in enumerate(part[:count])
                 ],
             )
-            update(number * program.chunk + count, "seeds")
+            finished += count
+            update(finished, "seeds")
 
 
 def _numbers(values: np.ndarray[Any, Any]) -> Any:
@@ -231,7 +254,7 @@ def _numbers(values: np.ndarray[Any, Any]) -> Any:
     return wide.tolist()
 
 
-def _collected(seeds: Sequence[int], done: Mapping[int, Record], shapes: Mapping[str, Any]) -> Sweep:
+def _collected(seeds: Sequence[int], done: Mapping[int, Record], shapes: Shapes) -> Sweep:
     values = {
         name: np.array([done[seed]["values"][name] for seed in seeds], leaf.dtype).reshape(len(seeds), *leaf.shape)
         for name, leaf in shapes.items()

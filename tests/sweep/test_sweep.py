@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import qrjax
-from qrjax._sweep import _memory, _sweep
+from qrjax._sweep import _memory, _programs
 from qrjax._sweep._seeds import padded
 
 X = np.linspace(-1, 1, 32, dtype=np.float32).reshape(8, 4)
@@ -33,23 +33,6 @@ def train(seed, x):
 
 def sweep(seeds=6, *, train=train, **options):
     return qrjax.sweep(train, seeds, X, progress=False, **options)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_once():
-    """`train` on X is compiled once for as many seeds in as large chunks."""
-    made, build = {}, _sweep._program
-
-    def program(function, seeds, args, chunk):
-        if function is not train or args[0] is not X:
-            return build(function, seeds, args, chunk)
-        if (len(seeds), chunk) not in made:
-            made[len(seeds), chunk] = build(function, seeds, args, chunk)
-        return made[len(seeds), chunk]
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_sweep, "_program", program)
-        yield
 
 
 def same(one, other):
@@ -176,7 +159,6 @@ class TestFile:
             ({"train": lambda seed, x: train(seed, 2 * x)}, "another training function or other arguments; it was"),
             ({"train": lambda seed, x: {"loss": x.sum() + seed.astype("float32")}}, "other metrics"),
             ({"settings": {"width": 3}}, r"other settings: \{\} there, \{'width': 3\} here"),
-            ({"chunk": 3}, "`chunk` is 3, and the results .* in chunks of 2; continue with that, or with None"),
         ],
     )
     def test_of_something_else_is_left_alone(self, tmp_path, change, said):
@@ -342,7 +324,7 @@ class TestChunks:
         assert compiled.memory_analysis().temp_size_in_bytes <= 8e6
 
     def test_free_memory_is_between_a_page_and_the_machine(self):
-        assert 1e6 < _memory.available() < 1e15
+        assert 1e6 < _memory.available(jax.local_devices()) < 1e15
 
     def test_last_chunk_is_filled_up(self):
         assert padded([5, 6, 7], 2) == [(5, 6), (7, 7)]
@@ -476,10 +458,133 @@ def test_result_without_elements():
     assert str(found).splitlines()[1].split() == ["none", "0", "0"]
 
 
-@pytest.mark.parametrize("line", ["{}", '{"seed": 1, "seconds": 0.1, "values": {"loss": [1]}}'])
-def test_damaged_line_is_named(tmp_path, line):
-    sweep(2, file=tmp_path / "f")
-    with (tmp_path / "f").open("a") as file:
-        file.write(line + "\n")
-    with pytest.raises(ValueError, match=r"line 5 of .* is damaged; delete that line, and its seed will be run again"):
-        sweep(3, file=tmp_path / "f")
+DAMAGED = {
+    "": "Expecting value",
+    "{}": "it has no 'seed'",
+    "[1]": "it is not an object",
+    '{"seed": 1, "sec': "Unterminated string",
+    '{"seed": 1, "seconds": 0.1, "values": {"loss": [1]}}': "its values have other names",
+    '{"seed": 1, "seconds": 0.1, "values": {"value": [[1], 2]}}': "its values are no numbers",
+    '{"seed": 1, "seconds": 0.1, "values": {"value": [1, 2]}}': "'value' has another shape",
+}
+
+
+@pytest.mark.parametrize(("line", "said"), DAMAGED.items(), ids=DAMAGED.values())
+def test_damaged_line_is_set_aside_and_named(tmp_path, line, said):
+    """Instead of seed 1's; the lines before and behind it are read."""
+    file = tmp_path / "f"
+    whole = sweep(3, train=plain, file=file)
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join([*lines[:3], line, lines[4]]) + "\n")
+    with pytest.warns(qrjax.DamagedLineWarning, match=rf"line 4 of '.*f' is damaged and was set aside: .*{said}.*"):
+        same(sweep(3, train=plain, file=file), whole)
+    assert file.read_text().splitlines()[:5] == [*lines[:3], line, lines[4]]
+    assert json.loads(file.read_text().splitlines()[5])["seed"] == 1  # alone
+    assert len(file.read_text().splitlines()) == 6
+
+
+def plain(seed, x):
+    return x.sum() + seed.astype("float32")
+
+
+def test_damaged_line_that_says_what_a_file_is_of(tmp_path):
+    sweep(2, train=plain, file=tmp_path / "f")
+    lines = (tmp_path / "f").read_text().splitlines()
+    (tmp_path / "f").write_text("\n".join([lines[0], lines[1][:30], *lines[2:]]) + "\n")
+    before = (tmp_path / "f").read_bytes()
+    with (
+        pytest.warns(qrjax.DamagedLineWarning, match="line 2"),
+        pytest.raises(ValueError, match=r"line 2 of '.*f' is damaged, which says what its results are of"),
+    ):
+        sweep(2, train=plain, file=tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == before
+
+
+class TestOtherChunks:
+    def test_hold_for_what_is_missing(self, tmp_path):
+        file = tmp_path / "f"
+        first = sweep(2, chunk=1, file=file)
+        found = sweep(6, chunk=4, file=file)
+        same(sweep(6, file=file), found)
+        np.testing.assert_array_equal(found["loss"][:2], first["loss"])
+        np.testing.assert_array_equal(found["loss"][2:], sweep(range(2, 6), chunk=4)["loss"])
+        records = [json.loads(line) for line in file.read_text().splitlines()[1:]]
+        assert [record.get("chunk") for record in records] == [1, None, None, 4, None, None, None, None]
+
+    def test_of_another_function_are_refused(self, tmp_path):
+        sweep(2, chunk=1, file=tmp_path / "f", train=plain)
+        before = (tmp_path / "f").read_bytes()
+        with pytest.raises(ValueError, match="another training function"):
+            sweep(2, chunk=2, file=tmp_path / "f", train=lambda seed, x: plain(seed, 2 * x))
+        assert (tmp_path / "f").read_bytes() == before
+
+
+class TestSecondSweep:
+    """By the programs that XLA is given."""
+
+    @pytest.fixture
+    def compiled(self, monkeypatch):
+        counted = []
+        compile = _programs._Lowered._compiled
+        monkeypatch.setattr(_programs._Lowered, "_compiled", lambda self: counted.append(1) or compile(self))
+        return counted
+
+    def test_does_not_compile(self, compiled):
+        def once(seed, x):
+            return x.sum() * 3 + seed.astype("float32")
+
+        first = sweep(4, train=once)
+        same(sweep(4, train=once), first)
+        assert len(compiled) == 1
+        again = qrjax.sweep(once, [7, 8, 9, 10], X + 1, progress=False)  # of the same shapes
+        assert again["value"][0] == (X + 1).sum() * 3 + 7
+        assert len(compiled) == 1
+
+    def test_compiles_what_has_changed(self, compiled):
+        scale = [5.0]
+
+        def scaled(seed, x, y):
+            return (x + 0 * y).sum() * scale[0] + seed.astype("float32")
+
+        def other(seed, x, y):
+            return (y + 0 * x).sum() * scale[0] + seed.astype("float32")
+
+        found = [qrjax.sweep(function, 2, X + 1, X + 2, progress=False)["value"][0] for function in (scaled, other)]
+        scale[0] = 7.0
+        found.append(qrjax.sweep(scaled, 2, X + 1, X + 2, progress=False)["value"][0])
+        np.testing.assert_allclose(found, [5 * 32, 5 * 64, 7 * 32], rtol=1e-5)
+        assert len(compiled) == 3
+
+    def test_calls_the_function_that_is_meant(self):
+        def calling(number):
+            return lambda seed: jax.pure_callback(
+                lambda n: n + np.uint32(number), jax.ShapeDtypeStruct((), "uint32"), seed, vmap_method="sequential"
+            )
+
+        assert qrjax.sweep(calling(1), 2, progress=False)["value"].tolist() == [1, 2]
+        assert qrjax.sweep(calling(2), 2, progress=False)["value"].tolist() == [2, 3]
+
+    def test_keeps_no_more_than_a_few(self, monkeypatch):
+        monkeypatch.setattr(_programs, "KEPT", 1)
+        for factor in range(3):
+            qrjax.sweep(lambda seed, factor=factor: seed * jnp.uint32(factor), 2, progress=False)
+        assert len(_programs._KEPT) == 1
+
+
+@pytest.mark.parametrize(
+    ("devices", "error", "said"),
+    [
+        ("cpu", TypeError, "`devices` must be devices of JAX, got 'cpu'; for example"),
+        ([], ValueError, r"`devices` must be different devices, one or several, got \[\]"),
+        (2, TypeError, "`devices` must be devices of JAX, got 2"),
+    ],
+)
+def test_wrong_devices(devices, error, said):
+    with pytest.raises(error, match=said):
+        sweep(devices=devices)
+
+
+def test_on_a_device_that_is_named():
+    same(sweep(3, train=plain, devices=jax.local_devices()[:1]), sweep(3, train=plain))
+    with jax.default_device(jax.local_devices()[0]):
+        same(sweep(3, train=plain), sweep(3, train=plain, devices=jax.local_devices()[0]))
