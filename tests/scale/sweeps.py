@@ -22,9 +22,7 @@ RATES = {"rate": 0.1, "key": jax.random.key(5)}
 def train(seed, x, rates):
     """A network of two layers, trained for a few steps."""
     key = jax.random.key(seed)
-    kernels = [
-        qrjax.he_normal_qr()(jax.random.fold_in(key, layer), shape) for layer, shape in enumerate([(8, 32), (32, 1)])
-    ]
+    kernels = [qrjax.uniform_hash()(key, (8, 32)), jax.random.normal(key, (32, 1))]
     noise = jax.random.normal(rates["key"], (12, 1))
 
     def loss(kernels):

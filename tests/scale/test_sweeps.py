@@ -1,14 +1,20 @@
-"""Sweeps on 8 devices: the bits of one, whatever is left over for the last chunk.
+"""Sweeps on 8 devices and in several processes: the bits of one, whatever is left over for the last chunk.
 
-Each test runs a function of `sweeps` in a process with 8 devices.
+Tests on devices run a function of `sweeps` in a process with 8 devices.
 """
 
+import json
+import pathlib
+import time
+
 import pytest
+import sweep_worker
 from devices import run
+from processes import Workers
 
 
 def test_have_the_bits_of_one_device():
-    cases = [(16, 2, 8), (13, 2, 8), (5, 2, 3)]
+    cases = [(15, 2, 8), (5, 2, 3)]
     assert run("sweeps", "equal", cases) == [True] * len(cases)
 
 
@@ -33,3 +39,46 @@ def test_functions_of_the_host():
 
 def test_a_device_that_comes_twice():
     assert "`devices` must be different devices" in run("sweeps", "wrong_devices")
+
+
+WORKER = pathlib.Path(sweep_worker.__file__)
+
+
+def seeds(folder):
+    """In the order of the file's lines, whole ones alone."""
+    lines = (folder / "sweep.jsonl").read_bytes().split(b"\n")[:-1] if (folder / "sweep.jsonl").exists() else []
+    return [json.loads(line)["seed"] for line in lines[2:]]
+
+
+def together(folder, count, devices):
+    with Workers(folder, count, devices, script=WORKER) as workers:
+        return workers.reports("report", range(count))
+
+
+def test_processes_share_the_seeds_and_a_file(tmp_path):
+    reports = together(tmp_path, 2, 2)
+    assert {report["curve"] for report in reports} == {sweep_worker.curve()}
+    assert sorted(seeds(tmp_path)) == list(range(sweep_worker.SEEDS))  # none twice
+    assert {report["said"] for report in reports} == {
+        "`file` is None, and 2 processes share their results by it; name one"
+    }
+    assert sweep_worker.curve(file=tmp_path / "sweep.jsonl") == sweep_worker.curve()  # one process goes on with it
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_killed_process_loses_nothing_that_was_written(tmp_path, killed):
+    (tmp_path / "seconds").write_text("0.3")
+    with Workers(tmp_path, 2, 1, script=WORKER) as workers:
+        while len(seeds(tmp_path)) < 4:
+            assert all(process.poll() is None for process in workers.processes)
+            time.sleep(0.02)
+        workers.kill(killed)
+    kept = seeds(tmp_path)
+    assert 4 <= len(kept) < sweep_worker.SEEDS
+    with (tmp_path / "sweep.jsonl").open("a") as file:
+        file.write('{"seed": 9, "sec')  # as if killed while it wrote
+    reports = together(tmp_path, 2, 1)
+    assert {report["curve"] for report in reports} == {sweep_worker.curve()}
+    assert seeds(tmp_path)[: len(kept)] == kept
+    assert sorted(seeds(tmp_path)) == list(range(sweep_worker.SEEDS))
