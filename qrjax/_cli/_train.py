@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import os
 import shlex
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from qrjax._cli._failure import Failure
 from qrjax._cli._files import shown
 from qrjax._cli._screen import screen
 from qrjax._cli._sections import Sectioned, section
-from qrjax._experiments._names import INITIALIZERS, SOURCES
+from qrjax._experiments._names import INITIALIZERS, MARK, OWN, SOURCES
 from qrjax._experiments._schemes import SCHEMES, Scheme
 from qrjax._experiments._settings import KINDS, MODELS, OPTIMIZERS, Settings
 from qrjax._files._journal import encoded
@@ -42,10 +43,26 @@ def _numbers(option: Callable[..., Callable[[Any], Any]], *added: tuple[str, int
     return decorate
 
 
+class Initializers(SeveralOf):
+    """The paper's, and a person's own, each MODULE:FACTORY."""
+
+    def __init__(self) -> None:
+        super().__init__(INITIALIZERS)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        if isinstance(value, tuple):
+            return value
+        words = dict.fromkeys(str(value).split(","))
+        theirs = ",".join(word for word in words if MARK not in word)
+        known = super().convert(theirs, param, ctx) if theirs else ()
+        return (*known, *(word for word in words if MARK in word))
+
+
 @click.command(
     cls=Sectioned,
     epilog=examples(
         "qrjax train --model cnn --initializer he_normal --out results.jsonl",
+        "qrjax train --initializer he_normal,mypackage.peers:sinusoidal --out peers.jsonl",
         "qrjax train --model mlp2,cnn --initializer all --source all --out results.jsonl",
         "qrjax train --dataset mnist --data ~/mnist --source random,sequence --scheme auto --out mnist.jsonl",
         "qrjax aggregate results.jsonl",
@@ -70,8 +87,8 @@ def _numbers(option: Callable[..., Callable[[Any], Any]], *added: tuple[str, int
     ("--length", Settings.length, "Tokens of a review of IMDB."),
 )
 @weights(
-    "--initializer", type=SeveralOf(INITIALIZERS), default="glorot_uniform",
-    help=f"The paper's ten: {', '.join(INITIALIZERS)}, or all.",
+    "--initializer", type=Initializers(), default="glorot_uniform",
+    help=f"The paper's ten: {', '.join(INITIALIZERS)}, or all; or your own, package.module:factory.",
 )  # fmt: skip
 @weights("--source", type=SeveralOf(SOURCES), default="random,sobol", help="Of randomness.")
 @training("--optimizer", type=SeveralOf(OPTIMIZERS), default="adam", help="With Keras's learning rate.")
@@ -108,9 +125,10 @@ def command(
     The harness of arXiv 2408.02654: every combination of --model, --optimizer, --initializer and --source ("a,b" or
     "all") is trained for every seed, on scikit-learn's digits, on MNIST-1D, or on files of MNIST, CIFAR-10 or IMDB.
     Sources: random is jax.nn.initializers, sobol the _qr builders, sequence the paper's order, hash the _hash
-    builders, autoinit qrjax.autoinit with the initializer's distribution. A seed has the same order of the data
-    everywhere. Results are on the disk as soon as there are any; a run that was killed goes on with what is missing
-    when you repeat the command. Needs: pip install 'qrjax[bench]'
+    builders, autoinit qrjax.autoinit with the initializer's distribution. An initializer of your own, which a
+    function without arguments returns, is a source itself, compared with the others' baseline. A seed has the same
+    order of the data everywhere. Results are on the disk as soon as there are any; a run that was killed goes on with
+    what is missing when you repeat the command. Needs: pip install 'qrjax[bench]'
     """
     if (folder is None and not download) != (options["dataset"] in WITHOUT_FILES):
         raise click.UsageError(
@@ -122,7 +140,8 @@ def command(
     try:
         experiments = [
             Settings(**chosen | {"model": m, "optimizer": o, "initializer": i, "source": s})
-            for m, o, i, s in itertools.product(model, optimizer, initializer, source)
+            for m, o, i in itertools.product(model, optimizer, initializer)
+            for s in ((OWN,) if MARK in i else source)
         ]
     except ValueError as error:
         raise click.UsageError(as_options(str(error))) from error
@@ -136,7 +155,7 @@ def command(
     page.text(same)
     page.table(*table)
     page.line(f"The results are in {shown(out)}")
-    if len(source) > 1:
+    if len({settings.source for settings in experiments}) > 1:
         page.line(f"Compare them: qrjax aggregate {shlex.quote(os.path.relpath(out))}")
 
 
@@ -185,6 +204,8 @@ def _run(
 ) -> list[Record]:  # fmt: skip
     from qrjax._experiments._run import run
 
+    if any(settings.source == OWN for settings in experiments) and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     try:
         return run(experiments, seeds, out, **data, scheme=scheme, chunk=chunk, progress=progress)
     except KeyboardInterrupt:

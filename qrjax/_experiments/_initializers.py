@@ -1,4 +1,4 @@
-"""The paper's ten initializers, from each source of randomness."""
+"""The paper's ten initializers, from each source of randomness, and a person's own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from jax import Array
 from jax.nn import initializers as theirs
 
 from qrjax._autoinit._names import Drawn
-from qrjax._experiments._names import INITIALIZERS
+from qrjax._experiments._names import INITIALIZERS, OWN
+from qrjax._experiments._own import built
 from qrjax._initializers import _builders as ours
 
 Initializer = Callable[..., Array]
@@ -59,6 +60,8 @@ FAMILIES = {name: _FIXED[name] if name in _FIXED else _scaled(name) for name in 
 
 def kernel_inits(name: str, source: str, kernels: int, dim: int) -> tuple[Initializer, ...]:
     """An initializer for each kernel; `dim` is the Sobol' dimension of the first one in the paper's order."""
+    if source == OWN:
+        return (built(name),) * kernels
     family = FAMILIES[name]
     if source == "sequence":
         return tuple(family.sobol(layout="sequence", dim=dim + k, scramble=None) for k in range(kernels))

@@ -15,3 +15,5 @@ SOURCES = {
     "hash": "the _hash builders",
     "autoinit": "qrjax.autoinit: the initializer's distribution, and gains from the signal",
 }
+# The source of an initializer of a person's own, which has this mark in its name: "module:factory".
+OWN, MARK = "own", ":"

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from qrjax._experiments._names import INITIALIZERS, SOURCES
+from qrjax._experiments._names import INITIALIZERS, MARK, OWN, SOURCES
+from qrjax._experiments._own import built, check_form
 from qrjax._terminal._names import choice
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ LARGEST_RATE = 1e38  # of float32
 OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2}  # with Keras's learning rates, as in the paper
 # What each dataset holds; `Settings` is checked before any file is read.
 KINDS = {"digits": "images", "mnist1d": "images", "mnist": "images", "cifar10": "images", "imdb": "tokens"}
-SourceName = Literal["random", "sobol", "sequence", "hash", "autoinit"]
+SourceName = Literal["random", "sobol", "sequence", "hash", "autoinit", "own"]
 
 
 class Model(NamedTuple):
@@ -40,8 +41,11 @@ class Settings:
       dataset: "digits" (scikit-learn's) or "mnist1d" (signals of 40 numbers), which need no file, "mnist", "cifar10"
         or "imdb".
       model: "mlp1" and "mlp2" (one and two hidden layers), "cnn", "lstm" (tokens), "transformer".
-      initializer: one of the paper's ten, such as "glorot_uniform".
-      source: "random" (jax.nn.initializers), "sobol", "sequence" (the paper's order), "hash" or "autoinit".
+      initializer: one of the paper's ten, such as "glorot_uniform", or one of your own as "package.module:factory":
+        a function without arguments that returns an initializer, (key, shape, dtype) -> array. Its results have this
+        name alone, so another definition needs another.
+      source: "random" (jax.nn.initializers), "sobol", "sequence" (the paper's order), "hash" or "autoinit"; "own" for
+        an initializer of your own, and for no other.
       optimizer: "adam" or "sgd".
       learning_rate: None: Keras's, 0.001 for Adam and 0.01 for SGD.
       epochs: passes over the training data.
@@ -79,10 +83,10 @@ class Settings:
 
     def __post_init__(self) -> None:
         for name, choices in (
-            ("dataset", list(KINDS)), ("model", list(MODELS)), ("initializer", INITIALIZERS),
-            ("source", list(SOURCES)), ("optimizer", list(OPTIMIZERS)),
+            ("dataset", list(KINDS)), ("model", list(MODELS)), ("optimizer", list(OPTIMIZERS)),
         ):  # fmt: skip
             choice(name, getattr(self, name), choices)
+        self._check_initializer()
         self._check_numbers()
         self._make_plain()
         kind, takes = KINDS[self.dataset], MODELS[self.model].takes
@@ -93,6 +97,20 @@ class Settings:
                 f"`model` {self.model!r} takes {' or '.join(takes)} and `dataset` {self.dataset!r} holds {kind}: use "
                 f"one of {fit} with it, or {self.model!r} with {data}"
             )
+
+    def _check_initializer(self) -> None:
+        if isinstance(self.initializer, str) and MARK in self.initializer:
+            check_form(self.initializer)
+            if self.source != OWN:
+                raise ValueError(f"`source` must be {OWN!r} for an initializer of your own, got {self.source!r}")
+            return
+        if self.source == OWN:
+            raise ValueError(
+                f"`source` {OWN!r} is of an `initializer` of your own, such as 'package.module:factory', got "
+                f"{self.initializer!r}"
+            )
+        choice("initializer", self.initializer, INITIALIZERS)
+        choice("source", self.source, list(SOURCES))
 
     def _check_numbers(self) -> None:
         for name in ("epochs", "batch_size", "units", "heads", "blocks", "vocabulary", "length"):
@@ -121,11 +139,13 @@ class Settings:
             object.__setattr__(self, name, value if value is None else int(value))
 
     def check(self, data: Dataset) -> None:
-        """Whether the network fits the data.
+        """Whether the network fits the data, and an initializer of one's own is there.
 
         Raises:
-          ValueError: if the CNN halves the images to nothing.
+          ValueError: if the CNN halves the images to nothing, or the initializer is not what it must be.
         """
+        if self.source == OWN:
+            built(self.initializer)
         height, width = data.train_inputs.shape[1:3]
         least = min(size for size in (height, width, max(height, width)) if size > 1 or height == width)
         if self.model == "cnn" and least >> len(self.filters) - 1 == 0:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qrjax._experiments._names import SOURCES
+from qrjax._experiments._names import OWN, SOURCES
 from qrjax._experiments._records import Record
 from qrjax._terminal._names import choice
 from qrjax._terminal._packages import package
@@ -33,8 +33,8 @@ class Comparison(NamedTuple):
     """One source against the baseline, over the seeds that both have.
 
     Attributes:
-      settings: of the experiment, without its source.
-      source, baseline: what is compared.
+      settings: of the experiment, without its source; with the baseline's initializer.
+      source, baseline: what is compared; an initializer of your own by its name.
       seeds: how many pairs.
       mean, baseline_mean: accuracy after the last epoch, shares of the test examples.
       difference: of the means, positive where the source is better.
@@ -83,6 +83,8 @@ class Comparison(NamedTuple):
 
 def compare(records: Iterable[Record], *, baseline: str = "random", target: float | None = None) -> list[Comparison]:
     """Compares every source of every experiment with a baseline, in pairs of equal seeds.
+
+    An initializer of your own is a source, by its name, of every experiment that differs in the initializer alone.
 
     Args:
       records: from `run` or `load_results`.
@@ -155,12 +157,34 @@ def _grouped(records: Iterable[Record]) -> dict[str, dict[tuple[str, str], dict[
     """Accuracies by experiment without its source, by source and scheme, by seed."""
     groups: dict[str, dict[tuple[str, str], dict[int, Floats]]] = {}
     for record in records:
-        settings = dict(record["settings"])
-        source = settings.pop("source"), json.dumps(record["scheme"], sort_keys=True)
-        group = json.dumps([settings, record.get("data")], sort_keys=True)
+        source, group = _named(record)
         of_source = groups.setdefault(group, {}).setdefault(source, {})
         of_source[record["seed"]] = np.asarray(record["accuracy"], np.float64)
-    return groups
+    return _with_own(groups)
+
+
+def _named(record: Record) -> tuple[tuple[str, str], str]:
+    """The source and scheme, and all else; of a person's own initializer its name is the source."""
+    settings = dict(record["settings"])
+    source = settings.pop("source")
+    if source == OWN:
+        source, settings["initializer"] = settings["initializer"], OWN
+    scheme = json.dumps(record["scheme"], sort_keys=True)
+    return (source, scheme), json.dumps([settings, record.get("data")], sort_keys=True)
+
+
+def _with_own(groups: dict[str, dict[tuple[str, str], dict[int, Floats]]]) -> Any:
+    """Each group with the initializers of a person's own that differ in nothing else; those without one are left."""
+    found: dict[str, dict[tuple[str, str], dict[int, Floats]]] = {}
+    used = set()
+    for group, sources in groups.items():
+        settings, data = json.loads(group)
+        own = json.dumps([{**settings, "initializer": OWN}, data], sort_keys=True)
+        is_own = own == group
+        if not is_own and own in groups:
+            used.add(own)
+        found[group] = sources if is_own else sources | groups.get(own, {})
+    return {group: sources for group, sources in found.items() if group not in used}
 
 
 def _compared(

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import numpy as np
@@ -75,6 +76,21 @@ class TestTrain:
         printed = json.loads(capsys.readouterr().out)
         assert printed == [r for r in experiments.load_results(results) if r["settings"]["source"] == "hash"]
 
+    def test_an_initializer_of_ones_own(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", str(tmp_path))])
+        (tmp_path / "mine_here.py").write_text("import jax\nhalf = lambda: jax.nn.initializers.normal(0.5)\n")
+        chosen = ["--initializer", "he_normal,mine_here:half", "--source", "random", "--epochs", "1"]
+        assert main(["train", *TINY, *chosen, "--out", "r.jsonl"]) == 0
+        printed = capsys.readouterr().out
+        assert "mine_here:half" in printed
+        records = experiments.load_results("r.jsonl")
+        names = [(one["settings"]["initializer"], one["settings"]["source"]) for one in records[::3]]
+        assert names == [("he_normal", "random"), ("mine_here:half", "own")]
+        assert main(["aggregate", "r.jsonl", "--plot", "r.png"]) == 0
+        (row,) = [line for line in capsys.readouterr().out.splitlines() if "too few" in line]
+        assert row.split()[0] == "mine_here:half"
+
     def test_every_option_is_in_the_results(self, tmp_path):
         file = tmp_path / "r.jsonl"
         options = {
@@ -115,6 +131,10 @@ class TestTrain:
              "commas between, got 'mlp3'; did you mean mlp2 or mlp1?"),
             (["--dataset", "minst"], 2, "got 'minst'; did you mean mnist or mnist1d?"),
             (["--initializer", "he_norml"], 2, "got 'he_norml'; did you mean he_normal"),
+            (["--initializer", "he_norml,mine:f"], 2, "got 'he_norml'; did you mean he_normal"),
+            (["--initializer", "gone:f"], 1, "`--initializer` 'gone:f': the module 'gone' cannot be imported"),
+            (["--initializer", "qrjax:heee"], 1, "the module 'qrjax' has no 'heee'; name a function of it"),
+            (["--initializer", "a-b:f"], 2, "`--initializer` of your own must be a dotted module, a colon and"),
             (["--source", "sobol,hsah"], 2, "got 'hsah'; did you mean hash?"),
             (["--scheme", "increment"], 2, "got 'increment'; did you mean increment-"),
             (["--epochs", "none"], 2, "`--epochs` must be a positive whole number, got 'none'; for example 10"),

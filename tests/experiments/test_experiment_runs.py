@@ -13,6 +13,7 @@ import optax
 import pandas
 import pytest
 
+import qrjax
 from qrjax import experiments
 from qrjax._datasets._table import load
 from qrjax._experiments import _bench, _training
@@ -186,11 +187,17 @@ class TestFile:
         assert first[0]["data"] != second[0]["data"]
         assert first[0]["loss"] != second[0]["loss"]
 
-    @pytest.mark.parametrize("line", ["{}", '{"settings": {}, "seed": 0}'])
-    def test_damaged_line_is_named(self, tmp_path, line):
-        (tmp_path / "r").write_text('{"format": "qrjax.experiments", "version": 1}\n' + line + "\n")
-        with pytest.raises(ValueError, match=r"line 2 of .* has no '.*', so it is damaged; delete that line"):
-            run(SMALL, 1, tmp_path / "r")
+    @pytest.mark.parametrize("line", ["{}", '{"settings": {}, "seed": 0}', "\x00" * 40])
+    def test_damaged_line_is_set_aside_and_named(self, tmp_path, line):
+        first = run(SMALL, 2, tmp_path / "r")
+        header, *lines = (tmp_path / "r").read_text().splitlines()
+        (tmp_path / "r").write_text("\n".join([header, lines[0], line, lines[1]]) + "\n")
+        before = (tmp_path / "r").read_bytes()
+        with pytest.warns(qrjax.DamagedLineWarning, match=r"line 3 of '.*r' is damaged and was set aside: "):
+            assert run(SMALL, 2, tmp_path / "r") == first
+        with pytest.warns(qrjax.DamagedLineWarning, match="line 3"):
+            assert experiments.load_results(tmp_path / "r") == first
+        assert (tmp_path / "r").read_bytes() == before
 
     def test_of_something_else_is_left_alone(self, tmp_path):
         (tmp_path / "r").write_text("a,b\n1,2\n")

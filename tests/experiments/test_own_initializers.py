@@ -1,0 +1,103 @@
+"""Initializers of a person's own among the sources: peers without code in the package."""
+
+import jax
+import numpy as np
+import peers
+import pytest
+
+import qrjax
+from qrjax import experiments
+from qrjax._experiments._initializers import kernel_inits
+from qrjax.experiments import Settings
+
+SMALL = {"model": "mlp1", "units": 8, "epochs": 1, "limit": 96}
+
+
+def own(name, **options):
+    return Settings(initializer=name, source="own", **SMALL | options)
+
+
+def test_are_what_the_network_draws(tmp_path):
+    init, other = kernel_inits("peers:waves", "own", 2, 1)
+    assert init is other
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(init(key, (3, 4)), peers.waves()(key, (3, 4)))
+    records = experiments.run(own("peers:waves"), 2, tmp_path / "r", progress=False)
+    assert records[0]["settings"]["initializer"] == "peers:waves"
+    assert records[0]["settings"]["source"] == "own"
+    assert experiments.load_results(tmp_path / "r") == records
+    assert experiments.run(own("peers:waves"), 2, tmp_path / "r", progress=False) == records
+
+
+def test_a_name_within_a_class():
+    (init,) = kernel_inits("peers:Builders.normal", "own", 1, 1)
+    drawn = init(jax.random.key(0), (50, 50), "float32")
+    assert drawn.std() == pytest.approx(0.1, rel=0.05)
+
+
+WRONG = {
+    "no_module_here:f": r"the module 'no_module_here' cannot be imported: ModuleNotFoundError: No module named",
+    "peers:wave": r"the module 'peers' has no 'wave'; name a function of it: a factory takes no arguments and returns",
+    "peers:NUMBER": r"'NUMBER' of the module 'peers' is 3; a factory takes no arguments and returns an initializer",
+    "peers:needs_an_argument": r"needs_an_argument\(\) raised TypeError: .*'scale'; a factory takes no arguments",
+    "peers:no_initializer": r"no_initializer\(\) returned 0.5; a factory takes .* returns an initializer, \(key, shape",
+    "peers:wrong_shape": r"what wrong_shape\(\) returned gave float32 of shape \(4, 6\) for float32 of shape \(6, 4\)",
+    "peers:no_array": r"what no_array\(\) returned gave None for float32",
+    "peers:raises": r"what raises\(\) returned raised KeyError: 'scale' for the shape \(6, 4\)",
+}
+
+
+@pytest.mark.parametrize(("name", "said"), WRONG.items(), ids=WRONG)
+def test_wrong_ones_are_named_before_anything_is_done(tmp_path, name, said):
+    with pytest.raises(ValueError, match=f"`initializer` '{name}': {said}"):
+        experiments.run([Settings(**SMALL), own(name)], 1, tmp_path / "r", progress=False)
+    assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("name", ["peers.py:f", "my-package:f", ":f", "peers:", "a:b:c", "a..b:c", "a:f()"])
+def test_names_of_another_form(name):
+    if name == "peers.py:f":  # a module `py` of the package `peers`, which is not there
+        with pytest.raises(ValueError, match="cannot be imported"):
+            kernel_inits(name, "own", 1, 1)
+        return
+    with pytest.raises(ValueError, match=r"must be a dotted module, a colon and a name in it, got '.*'; for example"):
+        own(name)
+
+
+def test_have_a_source_of_their_own():
+    with pytest.raises(ValueError, match="`source` must be 'own' for an initializer of your own, got 'sobol'"):
+        Settings(initializer="peers:waves")
+    with pytest.raises(
+        ValueError, match=r"`source` 'own' is of an `initializer` of your own, such as .*, got 'he_norm"
+    ):
+        Settings(initializer="he_normal", source="own")
+
+
+def record(initializer, source, seed, accuracy, units=8):
+    settings = {"model": "mlp1", "units": units, "initializer": initializer, "source": source}
+    return {"settings": settings, "seed": seed, "scheme": None, "accuracy": [accuracy]}
+
+
+def test_are_compared_with_the_baseline_of_every_initializer():
+    records = [
+        record(initializer, source, seed, 0.5 + gain + seed / 100)
+        for initializer, source, gain in [
+            ("he_normal", "random", 0.0), ("he_normal", "hash", 0.1), ("orthogonal", "random", 0.05),
+            ("peers:waves", "own", 0.2), ("peers:other", "own", -0.1),
+        ]
+        for seed in range(8)
+    ]  # fmt: skip
+    elsewhere = [record("peers:waves", "own", seed, 0.9, units=16) for seed in range(8)]
+    found = experiments.compare(records + elsewhere)
+    assert {(one.settings["initializer"], one.source): round(one.difference, 6) for one in found} == {
+        ("he_normal", "hash"): 0.1, ("he_normal", "peers:waves"): 0.2, ("he_normal", "peers:other"): -0.1,
+        ("orthogonal", "peers:waves"): 0.15, ("orthogonal", "peers:other"): -0.15,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="there is peers:waves"):
+        experiments.compare(elsewhere)
+
+
+def test_an_initializer_of_this_package():
+    # What a builder returns is drawn from as it is, whatever the source of others.
+    (init,) = kernel_inits("qrjax:he_normal_qr", "own", 1, 1)
+    assert init == qrjax.he_normal_qr()
