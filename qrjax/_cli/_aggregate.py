@@ -14,6 +14,7 @@ from qrjax._cli._arguments import OneOf, OutputPath, examples
 from qrjax._cli._failure import Failure
 from qrjax._cli._files import shown
 from qrjax._cli._picture import save
+from qrjax._cli._results import damage_told
 from qrjax._cli._screen import print_json, screen
 from qrjax._experiments._names import SOURCES
 from qrjax._terminal._cells import decimal
@@ -76,7 +77,8 @@ def command(
     if as_json and markdown:
         raise click.UsageError("give --json or --markdown, not both")
     try:
-        records = load_results(*results)
+        with damage_told("qrjax aggregate"):
+            records = load_results(*results)
         if not records:
             raise Failure(f"{' and '.join(map(str, results))} holds no results yet; `qrjax train` adds some")
         if out is not None:

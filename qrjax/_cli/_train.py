@@ -16,6 +16,7 @@ import click
 from qrjax._cli._arguments import OneOf, OutputPath, Positive, SeveralOf, examples
 from qrjax._cli._failure import Failure
 from qrjax._cli._files import shown
+from qrjax._cli._results import damage_told
 from qrjax._cli._screen import screen
 from qrjax._cli._sections import Sectioned, section
 from qrjax._experiments._names import INITIALIZERS, MARK, OWN, SOURCES
@@ -207,7 +208,8 @@ def _run(
     if any(settings.source == OWN for settings in experiments) and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        return run(experiments, seeds, out, **data, scheme=scheme, chunk=chunk, progress=progress)
+        with damage_told("qrjax train"):
+            return run(experiments, seeds, out, **data, scheme=scheme, chunk=chunk, progress=progress)
     except KeyboardInterrupt:
         click.echo(f"\nWhat was finished is in {shown(out)}; the same command goes on with the rest.", err=True)
         raise

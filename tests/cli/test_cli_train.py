@@ -189,6 +189,19 @@ class TestAggregate:
         assert {one["target"] for one in printed} == {0.5}
         assert {one["baseline"] for one in printed} == {"hash"}
 
+    def test_a_damaged_line_is_told(self, results, tmp_path, capsys):
+        lines = results.read_text().splitlines()
+        (tmp_path / "r.jsonl").write_text("\n".join([*lines[:3], lines[3][:40], *lines[3:]]) + "\n")
+        assert main(["aggregate", str(tmp_path / "r.jsonl"), "--json"]) == 0
+        printed = capsys.readouterr()
+        assert len(json.loads(printed.out)) == 4
+        (line,) = printed.err.splitlines()
+        assert line.startswith("qrjax aggregate: line 4 of ")
+        assert "is damaged and was set aside" in line
+        assert main(["train", *TINY, "--source", "all", "--json", "--out", str(tmp_path / "r.jsonl")]) == 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("qrjax train: line 4 of ")
+
     def test_markdown(self, results, capsys):
         assert main(["aggregate", str(results), "--markdown"]) == 0
         lines = capsys.readouterr().out.splitlines()
