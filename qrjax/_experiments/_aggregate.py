@@ -23,9 +23,11 @@ WRITERS = {".csv": "to_csv", ".parquet": "to_parquet"}
 def load_results(*files: str | os.PathLike[str]) -> list[Record]:
     """The records of one or several files that `run` or `qrjax train` wrote; equal ones once.
 
+    A line that is damaged is left out, with a `qrjax.DamagedLineWarning`.
+
     Raises:
       FileNotFoundError: if a file is not there.
-      ValueError: if it holds something else or is damaged, or two files disagree about a result.
+      ValueError: if it holds something else, or two files disagree about a result.
 
     Example:
       >>> import pathlib, tempfile

@@ -58,8 +58,10 @@ def run(
     Raises:
       FileNotFoundError: if a file of the dataset is missing; it says which, and where it is published.
       ValueError: if the dataset's files are damaged, `file` holds something else, the experiments are of several
-        datasets, or a network or scheme does not fit the data.
+        datasets, a network or scheme does not fit the data, or an initializer of your own is not what it must be.
       OSError: if `file` cannot be written; what it held is kept.
+
+    A line of `file` that is damaged is a `qrjax.DamagedLineWarning`, and what it held is run again.
 
     Example:
       >>> import pathlib, tempfile

@@ -60,11 +60,11 @@ class Group(NamedTuple):
     def share(self, parts: Sequence[Any]) -> list[Any]:
         return list(parts[self.process :: self.processes])
 
-    def least(self, number: int) -> int:
-        """The least of all processes' numbers; none goes on before each has given its own."""
+    def every(self, number: int) -> tuple[int, ...]:
+        """All processes' numbers, below 2**31; none goes on before each has given its own."""
         if self.processes == 1:
-            return number
-        return int(multihost_utils.process_allgather(np.int32(number)).min())
+            return (number,)
+        return tuple(multihost_utils.process_allgather(np.int32(number)).ravel().tolist())
 
     def wait(self, place: str) -> None:
         """Until every process is here."""

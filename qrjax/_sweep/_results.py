@@ -29,7 +29,8 @@ class Sweep(Shown, Mapping[str, Values]):
     Attributes:
       seeds: the seeds, in the order of the first axis.
       arrays: the results by name, as a plain mapping.
-      seconds: what running them took, without compiling; of a continued sweep, all its runs.
+      seconds: what running them took, without compiling; of a continued sweep, all its runs, and of several
+        processes the sum of theirs.
 
     Example:
       >>> import jax, qrjax

@@ -120,11 +120,17 @@ def _program(
     train: Callable[..., Any], seeds: Sequence[int], args: Sequence[Any], chunk: int | None, places: Devices,
     together: Group,
 ) -> Program:  # fmt: skip
-    """Of one chunk for all processes."""
+    """The same in all processes, each of which has read the file by then, and none has written."""
     share = math.ceil(len(seeds) / together.processes)
     found = program(train, share, args, chunk, places)
-    least = together.least(found.chunk)
-    return found if least == found.chunk else program(train, share, args, least, places)
+    least = min(together.every(found.chunk))
+    found = found if least == found.chunk else program(train, share, args, least, places)
+    if len(set(together.every(int(found.digest[:7], 16)))) > 1:
+        raise ValueError(
+            f"`train` or its arguments are not the same in all {together.processes} processes; each must make the same "
+            "call, on devices of one kind"
+        )
+    return found
 
 
 def _continued(journal: Journal | None) -> Record:
@@ -210,9 +216,6 @@ def _agree(
         if together.process == 0:
             journal.append([added])
         together.wait("begin")
-        if not before and together.processes > 1:
-            journal.reload()
-            _check_same(journal, _continued(journal), now)
 
 
 def _check_same(journal: Journal, before: Record, now: Record) -> None:

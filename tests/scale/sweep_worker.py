@@ -47,16 +47,21 @@ def curve(**options: Any) -> str:
     return qrjax.sweep(train, SEEDS, 0.5, chunk=CHUNK, progress=False, **options)["curve"].tobytes().hex()
 
 
+def refused(*arguments: Any, **options: Any) -> str:
+    try:
+        qrjax.sweep(*arguments, progress=False, **options)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def main(folder: pathlib.Path, port: str, processes: int, process: int) -> None:
     """Runs the sweep, and writes down what it gives."""
     address = f"127.0.0.1:{port}"
     jax.distributed.initialize(
         address, processes, process, coordinator_bind_address=address, heartbeat_timeout_seconds=600
     )
-    try:
-        qrjax.sweep(train, 2)
-    except ValueError as error:
-        said = str(error)
+    said = [refused(train, 2), refused(train, 2, process, file=folder / "other.jsonl")]
     pause = folder / "seconds"
     function = slowly(float(pause.read_text())) if pause.exists() else train
     found = qrjax.sweep(function, SEEDS, 0.5, chunk=CHUNK, file=folder / "sweep.jsonl", progress=False)
