@@ -188,15 +188,14 @@ class TestFile:
         assert first[0]["loss"] != second[0]["loss"]
 
     @pytest.mark.parametrize("line", ["{}", '{"settings": {}, "seed": 0}', "\x00" * 40])
-    def test_damaged_line_is_set_aside_and_named(self, tmp_path, line):
-        first = run(SMALL, 2, tmp_path / "r")
-        header, *lines = (tmp_path / "r").read_text().splitlines()
-        (tmp_path / "r").write_text("\n".join([header, lines[0], line, lines[1]]) + "\n")
+    def test_damaged_line_is_set_aside_and_named(self, records, tmp_path, line):
+        lines = ['{"format": "qrjax.experiments", "version": 1}', *map(json.dumps, records)]
+        (tmp_path / "r").write_text("\n".join([*lines[:2], line, *lines[2:]]) + "\n")
         before = (tmp_path / "r").read_bytes()
         with pytest.warns(qrjax.DamagedLineWarning, match=r"line 3 of '.*r' is damaged and was set aside: "):
-            assert run(SMALL, 2, tmp_path / "r") == first
+            assert run(SMALL, 2, tmp_path / "r") == records[:2]
         with pytest.warns(qrjax.DamagedLineWarning, match="line 3"):
-            assert experiments.load_results(tmp_path / "r") == first
+            assert experiments.load_results(tmp_path / "r") == records
         assert (tmp_path / "r").read_bytes() == before
 
     def test_of_something_else_is_left_alone(self, tmp_path):

@@ -17,11 +17,15 @@ def own(name, **options):
     return Settings(initializer=name, source="own", **SMALL | options)
 
 
-def test_are_what_the_network_draws(tmp_path):
+def test_are_what_the_network_draws():
     init, other = kernel_inits("peers:waves", "own", 2, 1)
     assert init is other
     key = jax.random.key(0)
     np.testing.assert_array_equal(init(key, (3, 4)), peers.waves()(key, (3, 4)))
+
+
+@pytest.mark.slow
+def test_are_recorded_by_their_names(tmp_path):
     records = experiments.run(own("peers:waves"), 2, tmp_path / "r", progress=False)
     assert records[0]["settings"]["initializer"] == "peers:waves"
     assert records[0]["settings"]["source"] == "own"
