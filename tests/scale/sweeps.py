@@ -44,9 +44,9 @@ def bits(found: qrjax.Sweep) -> dict[str, str]:
     return {name: values.tobytes().hex() for name, values in found.items()}
 
 
-def equal(cases: list[tuple[int, int, int]]) -> list[bool]:
+def equal(cases: list[tuple[int, int, int]], optimized: bool) -> list[bool]:
     """Of so many seeds in such chunks on so many devices: whether they have the bits of one device."""
-    devices.strict()
+    devices.strict(optimized)
     one = jax.local_devices()[:1]
     return [
         bits(swept(seeds, chunk=chunk, devices=jax.local_devices()[:count]))
@@ -57,7 +57,7 @@ def equal(cases: list[tuple[int, int, int]]) -> list[bool]:
 
 def continued() -> dict[str, Any]:
     """A file that was begun on one device, continued on eight and then on three."""
-    devices.strict()
+    devices.strict(optimized=False)
     with tempfile.TemporaryDirectory() as folder:
         file = pathlib.Path(folder) / "f"
         swept(4, chunk=2, file=file, devices=jax.local_devices()[:1])
@@ -72,7 +72,7 @@ def places() -> dict[str, Any]:
     """Where the programs of some sweeps run."""
     from qrjax._sweep import _places, _programs
 
-    devices.strict()
+    devices.strict(optimized=False)
     seen: list[list[int]] = []
 
     def noted(seed):
