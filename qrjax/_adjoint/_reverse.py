@@ -128,8 +128,7 @@ class Reverse:
         return found
 
     def _record(self, move: Move, g: Cotangent, times: float) -> None:
-        layers = tuple(i for kind, i, _ in move.place[1] if kind == "layer")
-        site = (move.place[0], layers)
+        site = move.site
         if move.equation.name == "name" or move.weight is not None:
             self.outputs.setdefault(site, Mean()).add(g.second_moment, times)
             if self._guessed:

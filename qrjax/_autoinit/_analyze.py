@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from qrjax._activations._target import positive
 from qrjax._adapters._axes import sizes_of
 from qrjax._autoinit._assumptions import assumptions, moments_apply
 from qrjax._autoinit._backward import check_gradients
-from qrjax._autoinit._calls import BY_NAME, arguments_of, check_module, is_pair
+from qrjax._autoinit._calls import arguments_of, check_module, is_pair
 from qrjax._autoinit._gradients import predicted
 from qrjax._autoinit._laws import unit_law
 from qrjax._autoinit._names import WHOSE, Whose
+from qrjax._autoinit._stable import ALLOWED, stable
 from qrjax._autoinit._streams import streams_of
+from qrjax._autoinit._targets import STABLE, Aim, Aimed, aim_at, check_patterns, check_target
 from qrjax._initializers._arguments import number
-from qrjax._interpreter._findings import findings
-from qrjax._interpreter._gains import Gains
+from qrjax._interpreter._finding import INFO, Finding
+from qrjax._interpreter._findings import chains, findings
+from qrjax._interpreter._gains import Gains, Target
 from qrjax._interpreter._model import Model, input_value
 from qrjax._interpreter._processes import gathered
-from qrjax._interpreter._report import Report
+from qrjax._interpreter._report import Report, Row
 from qrjax._interpreter._untouched import remarks as on_untouched
 from qrjax._interpreter._untouched import untouched
 from qrjax._interpreter._walk import Walk
@@ -97,20 +100,6 @@ def selector(select: Selection, model: Model) -> Callable[[str], bool]:
     return chosen
 
 
-def check_target(target: Any) -> float:
-    """A positive finite number.
-
-    Raises:
-      TypeError, ValueError: if it is not.
-    """
-    if isinstance(target, jax.core.Tracer):
-        raise TypeError(
-            "`target` must be a number, the second moment of weights' outputs, got a traced value; the walk needs its "
-            "size: pass a number, or multiply the result"
-        )
-    return positive("target", target, "weights' outputs", f"; {BY_NAME.format('target')}")
-
-
 def input_values(model: Model, mean: Any, variance: Any) -> list[Value]:
     """The laws of the inputs.
 
@@ -149,7 +138,7 @@ def _check_finite(array: Any) -> None:
 
 
 def gains_of(
-    model: Model, target: float, select: Selection, distribution: str = "truncated_normal", tied: str = "logits"
+    model: Model, target: Target, select: Selection, distribution: str = "truncated_normal", tied: str = "logits"
 ) -> Gains:
     """The gains to be decided; constants are kept but for those whose paths `select` spells out.
 
@@ -162,23 +151,52 @@ def gains_of(
     )
 
 
+def aim_of(
+    target: Any, model: Model, values: Sequence[Value], gains_at: Callable[[Target], Gains], zero_sum: bool = False,
+    orthogonal: bool = False,
+) -> Aim:  # fmt: skip
+    """The second moments that a checked target stands for.
+
+    Raises:
+      ValueError: if a pattern matches no parameter.
+    """
+    if isinstance(target, str):
+        return stable(model, values, gains_at, zero_sum, orthogonal)
+    return aim_at(target, model)
+
+
 def walked(
-    model: Model, values: Sequence[Value], gains: Gains, zero_sum: bool = False, correlated: bool = True,
+    model: Model, values: Sequence[Value], gains: Gains, aim: Aim, zero_sum: bool = False, correlated: bool = True,
     remarks: Sequence[str] = (), gradients: bool = False,
 ) -> tuple[Walk, Report]:  # fmt: skip
     """The walk and its report, with `remarks` behind its findings.
 
     Raises:
-      ValueError: if the model has no weights.
+      ValueError: if the model has no weights, or the target a pattern that matches none.
     """
     walk, _ = model.walked(gains, values, zero_sum, correlated)
     rows = walk.ledger.rows()
+    weights = [row.weight for row in rows if row.weight is not None]
     if not any(row.gain is not None for row in rows):
         raise ValueError(_no_weights(model, walk))
+    check_patterns(aim.given, weights, "weight")
     if gradients:
         rows = predicted(model, values, gains, rows, zero_sum, correlated)
-    noticed = [*findings(rows, walk.ledger, gains.target), *on_untouched(walk), *gains.unsettled, *remarks]
-    return walk, Report(rows, noticed, gains.target)
+    noticed = [*findings(rows, walk.ledger, gains.target), *on_untouched(walk), *gains.unsettled]
+    return walk, Report(rows, [*noticed, *_on_choice(aim, rows, walk), *remarks], aim.given)
+
+
+def _on_choice(aim: Aim, rows: Sequence[Row], walk: Walk) -> Iterable[Finding]:
+    """What was chosen, and whether small deviations grow nevertheless."""
+    if aim.chosen is not None:
+        yield Finding(aim.chosen, INFO)
+    along, growth = max(chains(rows, walk.ledger), key=lambda chain: chain.growth, default=([], 1.0))
+    if aim.advises and growth > 2**ALLOWED:
+        yield Finding(
+            f'target="{STABLE}": deviations of the second moment still grow {growth:.3g} times over {len(along)} '
+            'layers; distribution="orthogonal", which makes fewer of them than independent weights, is advised',
+            INFO,
+        )
 
 
 def _no_weights(model: Model, walk: Walk) -> str:
@@ -194,7 +212,7 @@ def analyze(
     module: Any,
     sample_input: Any = None,
     *args: Any,
-    target: float = 1.0,
+    target: Aimed = 1.0,
     input_mean: float | None = None,
     input_variance: float | None = None,
     layout: Layout | None = None,
@@ -216,7 +234,8 @@ def analyze(
         jax.ShapeDtypeStruct; anything else is handed through as a setting. All may be given by name.
       call_kwargs: arguments of the module's call by name, for names that this function has itself:
         call_kwargs={"key": key}.
-      target: the second moment that each weight's output is given; positive.
+      target: the second moment that each weight's output is given, or one for each, or "stable", as in
+        `qrjax.autoinit`; why which was chosen is a finding.
       input_mean, input_variance: of the inputs that are real numbers or images in bytes, or else of all integers; by
         default their own where they hold numbers, else 0 and 1. What is guessed of integers is a finding.
       layout: as in `qrjax.autoinit`; "neurons" draws weights that sum to zero, which changes their gains.
@@ -235,7 +254,7 @@ def analyze(
 
     Raises:
       ValueError: if there are no weights, the input is zero or not finite, the module is bound, `target` is not
-        positive, or `select` matches nothing.
+        positive, or `select` or a pattern of `target` matches nothing.
       TypeError: if an argument has the wrong type.
 
     Example:
@@ -259,6 +278,12 @@ def analyze(
     )  # fmt: skip
     model = model_of(module, *arguments, method=method, rngs=rngs, mutable=mutable, axes=axes)
     values = input_values(model, input_mean, input_variance)
-    gains = Gains(target, None) if weights == "module" else gains_of(model, target, select)
+    zero_sum = layout == "neurons"
+    gains_at = functools.partial(gains_of, model, select=select)
+    if weights == "module":
+        if isinstance(target, str):
+            raise ValueError(f"`target` {target!r} chooses scales, but weights='module' keeps the module's; drop one")
+        gains_at = functools.partial(Gains, selected=None)
+    aim = aim_of(target, model, values, gains_at, zero_sum)
     remarks = assumptions(model, input_mean is not None or input_variance is not None)
-    return walked(model, values, gains, layout == "neurons", remarks=remarks, gradients=gradients)[1]
+    return walked(model, values, gains_at(aim.target), aim, zero_sum, remarks=remarks, gradients=gradients)[1]

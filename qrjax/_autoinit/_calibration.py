@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qrjax._interpreter._gains import Target, target_at
 from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._replay import Moments, Path, Replay
@@ -110,11 +111,11 @@ class Search:
         with np.errstate(all="ignore"):
             return np.asarray(total / count)
 
-    def miss(self, moments: Mapping[Path, Any], target: float) -> Floats:
+    def miss(self, moments: Mapping[Path, Any], target: Target) -> Floats:
         """How far the outputs are from the target, in logarithms; what is zero or never ran has no factor."""
         moment = self.moment(moments)
         with np.errstate(all="ignore"):
-            miss = np.clip(np.log(target / moment), -STRIDE, STRIDE)
+            miss = np.clip(np.log(target_at(target, self.path) / moment), -STRIDE, STRIDE)
         return np.where(self.inert | np.isnan(moment) | (moment <= 0), 0.0, miss)
 
     def learn(self, miss: Floats) -> None:
@@ -180,7 +181,7 @@ def _search(path: str, uses: list[Use], shapes: Mapping[str, tuple[int, ...]]) -
 
 
 def settled(
-    model: Model, flat: Sequence[Any], ledger: Ledger, target: float, chosen: Callable[[str], bool], key: Any
+    model: Model, flat: Sequence[Any], ledger: Ledger, target: Target, chosen: Callable[[str], bool], key: Any
 ) -> Factors:
     """What each weight is to be multiplied with, by path: a number, or one for each layer and the layers' axes."""
     searches = _searches(model, ledger, chosen)
@@ -206,7 +207,7 @@ def settled(
     return {path: found for path, found in _factors(searches).items() if path not in idle}
 
 
-def _sweep(model: Model, searches: Sequence[Search], target: float) -> Callable[..., Moments]:
+def _sweep(model: Model, searches: Sequence[Search], target: Target) -> Callable[..., Moments]:
     """(variables, key, factors, whether to correct on the spot) -> moments, compiled once for all rounds."""
     places = frozenset(use.place for search in searches for use in search.uses)
     axes = {path: along for path, (_, along) in _factors(searches).items()}
@@ -219,7 +220,9 @@ def _sweep(model: Model, searches: Sequence[Search], target: float) -> Callable[
             for leaf, array in zip(model.leaves, flat, strict=True)
         ]
         correct = {
-            use.place: functools.partial(_to, target * unit_of(use.entry.output), live[search.path])
+            use.place: functools.partial(
+                _to, target_at(target, search.path) * unit_of(use.entry.output), live[search.path]
+            )
             for search in searches
             if search.alone
             for use in search.uses
@@ -245,17 +248,19 @@ def _factors(searches: Sequence[Search]) -> Factors:
     return {path: found for search in searches for path, found in search.factors.items()}
 
 
-def _tell(searches: Sequence[Search], moments: Mapping[Path, Any], target: float) -> None:
+def _tell(searches: Sequence[Search], moments: Mapping[Path, Any], target: Target) -> None:
     """Warns of weights whose outputs are not at the target."""
     missed = []
     for search in searches:
-        moment = search.moment(moments)
-        if np.any((moment > 0) & (np.abs(np.log(np.where(moment > 0, moment, target) / target)) > MISSED)):
+        moment, goal = search.moment(moments), target_at(target, search.path)
+        if np.any((moment > 0) & (np.abs(np.log(np.where(moment > 0, moment, goal) / goal)) > MISSED)):
             reason = ", whatever its scale" if np.any(search.inert) else ""
-            missed.append(f"{search.path} ({np.nanmean(moment):.3g}{reason})")
+            own = f" in the place of {goal:.3g}" if callable(target) else ""
+            missed.append(f"{search.path} ({np.nanmean(moment):.3g}{own}{reason})")
     if missed:
+        common = "" if callable(target) else f" {target:.3g}"
         warnings.warn(
-            f"calibrate: the second moment of {len(missed)} weights' outputs is not the target {target:.3g} but: "
+            f"calibrate: the second moment of {len(missed)} weights' outputs is not the target{common} but: "
             f"{', '.join(missed[:20])}{', ...' if len(missed) > 20 else ''}; leave them out with `select`",
             CalibrationWarning, stacklevel=6,
         )  # fmt: skip

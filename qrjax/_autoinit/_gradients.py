@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from qrjax._adjoint._heads import heads
 from qrjax._adjoint._reverse import Reverse
 from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._ledger import Entry
@@ -19,12 +20,22 @@ def predicted(
     correlated: bool = True,
 ) -> list[Row]:  # fmt: skip
     """The rows with the gradients for a random cotangent of second moment 1 at all that the model returns."""
+    return backward(model, values, gains, rows, zero_sum, correlated)[0]
+
+
+def backward(
+    model: Model, values: Sequence[Value], gains: Gains, rows: Sequence[Row], zero_sum: bool = False,
+    correlated: bool = True,
+) -> tuple[list[Row], frozenset[str]]:  # fmt: skip
+    """The rows with gradients, and the paths of the weights that make what the model returns."""
     walk, outputs = model.taped(gains, values, zero_sum, correlated)
     found = Reverse()
     found.start(outputs)
     assert walk.tape is not None
     found.follow(walk.tape.moves)
-    return [_filled(row, walk.ledger.entries[row.site], found, model) for row in rows]
+    last = heads(outputs, walk.tape.moves)
+    filled = [_filled(row, walk.ledger.entries[row.site], found, model) for row in rows]
+    return filled, frozenset(row.weight for row in rows if row.site in last and row.weight is not None)
 
 
 def _filled(row: Row, entry: Entry, found: Reverse, model: Model) -> Row:

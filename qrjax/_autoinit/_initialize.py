@@ -13,13 +13,15 @@ import jax
 from jax import Array
 from jax.sharding import AxisType, Mesh
 
-from qrjax._autoinit._analyze import Selection, check_target, gains_of, input_values, model_of, walked
+from qrjax._autoinit._analyze import Selection, aim_of, gains_of, input_values, model_of, walked
 from qrjax._autoinit._assumptions import assumptions
 from qrjax._autoinit._calls import arguments_of
 from qrjax._autoinit._names import DRAWN, SOURCES, TIED, Drawn, Source, Tied
 from qrjax._autoinit._own import Rescaling, rescalings
 from qrjax._autoinit._plan import Draw, Plan, path_keys, plans
 from qrjax._autoinit._streams import key_of, streams_of
+from qrjax._autoinit._targets import Aimed, check_target
+from qrjax._interpreter._gains import Target
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._report import Report
 from qrjax._interpreter._untouched import UntouchedWarning, sentences, unsized
@@ -36,7 +38,7 @@ class Prepared:
     model: Model
     plans: Mapping[str, Plan]
     report: Report
-    target: float
+    target: Target
     chosen: Callable[[str], bool]
     rescaled: Mapping[str, Rescaling] = dataclasses.field(default_factory=dict)
 
@@ -92,7 +94,7 @@ def _context_of(mesh: Any) -> contextlib.AbstractContextManager[Any] | None:
 
 
 def prepare(
-    module: Any, arguments: tuple[tuple[Any, ...], dict[str, Any]], *, target: float = 1.0,
+    module: Any, arguments: tuple[tuple[Any, ...], dict[str, Any]], *, target: Aimed = 1.0,
     input_mean: float | None = None, input_variance: float | None = None, distribution: str = "truncated_normal",
     source: str = "sobol", layout: str = "outputs", select: Selection = None, tied: str = "logits", **options: Any,
 ) -> Prepared:  # fmt: skip
@@ -105,18 +107,20 @@ def prepare(
     )
     choice("tied", tied, TIED)
     model = model_of(module, *arguments, **options)
-    gains = gains_of(model, target, select, distribution, tied)
-    chosen = gains.selected
-    assert chosen is not None
+    gains_at = functools.partial(gains_of, model, select=select, distribution=distribution, tied=tied)
     values = input_values(model, input_mean, input_variance)
     zero_sum = layout == "neurons" and source == "sobol" and distribution not in ("orthogonal", "own")
+    aim = aim_of(target, model, values, gains_at, zero_sum, distribution == "orthogonal")
+    gains = gains_at(aim.target)
+    chosen = gains.selected
+    assert chosen is not None
     remarks = assumptions(model, input_mean is not None or input_variance is not None)
-    walk, report = walked(model, values, gains, zero_sum, remarks=remarks)
+    walk, report = walked(model, values, gains, aim, zero_sum, remarks=remarks)
     _warn(unsized(walk))
     found = plans(model, walk, chosen, draw)
     if distribution == "own":
-        return Prepared(model, {}, report, target, chosen, rescalings(model, found))
-    return Prepared(model, found, report, target, chosen)
+        return Prepared(model, {}, report, aim.target, chosen, rescalings(model, found))
+    return Prepared(model, found, report, aim.target, chosen)
 
 
 def _warn(found: Mapping[str, str]) -> None:
@@ -133,7 +137,7 @@ def autoinit(
 @overload
 def autoinit(
     module: Any, sample_input: Any = None, *args: Any, seed: int | Array | None = None, key: Array | None = None,
-    target: float = 1.0, input_mean: float | None = None, input_variance: float | None = None,
+    target: Aimed = 1.0, input_mean: float | None = None, input_variance: float | None = None,
     distribution: Drawn = "truncated_normal", source: Source = "sobol", layout: Layout = "outputs",
     select: Selection = None, tied: Tied = "logits", method: Any = None, rngs: Any = None, mutable: Any = None,
     axes: Mapping[Any, int] | None = None, call_kwargs: Mapping[str, Any] | None = None, calibrate: bool = False,
@@ -146,7 +150,7 @@ def autoinit(
     *args: Any,
     seed: int | Array | None = None,
     key: Array | None = None,
-    target: float = 1.0,
+    target: Aimed = 1.0,
     input_mean: float | None = None,
     input_variance: float | None = None,
     distribution: Drawn = "truncated_normal",
@@ -189,7 +193,14 @@ def autoinit(
         call_kwargs={"key": key}.
       seed: a number that all weights depend on, by default 0; may be traced.
       key: a JAX key in the place of `seed`.
-      target: the second moment; positive.
+      target: the second moment of every weight's output, positive; or a mapping from patterns of parameters' paths to
+        such, the first that matches, 1 for the others; or a function of the path. Or "stable": 1 for the weights that
+        make the model's outputs, and for the hidden ones the largest power of two, from 1 to 2^-9, with which the
+        predicted gradient's squared norm per example changes over depth by no more than half an octave (1.4-fold), or
+        a tenth of what it does for the smallest if that is more, beyond what it does for that. The report says what
+        was chosen and why. Choose "stable" for plain networks from twenty layers or so on without norms or with an
+        activation that is not ReLU's like; with norms, few layers or ReLU it mostly chooses 1 itself, for the time of
+        two to six walks more.
       input_mean, input_variance: of the inputs that are real numbers or images in bytes, or else of all integers; by
         default their own where they hold numbers, else 0 and 1. What is guessed of integers is a finding of the report.
       distribution: "truncated_normal", "normal", "uniform" or "orthogonal"; or "own" for what the module's own
@@ -215,8 +226,8 @@ def autoinit(
 
     Raises:
       ValueError: if there are no weights, the input is zero or not finite, the module is bound, a setting is out
-        of range, `select` matches nothing, or two arguments say how weights are drawn. A shape that the module
-        rejects raises the module's own error.
+        of range, `select` or a pattern of `target` matches nothing, or two arguments say how weights are drawn. A
+        shape that the module rejects raises the module's own error.
       TypeError: if an argument has the wrong type.
 
     Example:

@@ -12,15 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qrjax._autoinit._analyze import Selection, check_target, input_values, model_of, selector
+from qrjax._autoinit._analyze import Selection, aim_of, gains_of, input_values, model_of, selector
 from qrjax._autoinit._assumptions import axes_measured
 from qrjax._autoinit._backward import Loss, check_gradients, gradients_of, with_gradients
 from qrjax._autoinit._calibration import Factors, settled, times
 from qrjax._autoinit._calls import arguments_of, check_variables
 from qrjax._autoinit._gradients import predicted
 from qrjax._autoinit._streams import PARAMS, Streams, streams_of
+from qrjax._autoinit._targets import Aimed, check_target
 from qrjax._interpreter._findings import findings
-from qrjax._interpreter._gains import Given
+from qrjax._interpreter._gains import Given, Target
 from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._replay import Moments, Path, Replay, pooled
@@ -169,7 +170,7 @@ def calibrate(
     variables: Any,
     sample_input: Any = None,
     *args: Any,
-    target: float = 1.0,
+    target: Aimed = 1.0,
     select: Selection = None,
     rngs: Any = None,
     method: Any = None,
@@ -189,7 +190,7 @@ def calibrate(
     Args:
       module, variables, sample_input, *args, rngs, method, mutable, axes, call_kwargs, **kwargs: as in
         `qrjax.measure`.
-      target: the second moment of each weight's output; positive.
+      target: the second moment of each weight's output, or one for each, or "stable", as in `qrjax.autoinit`.
       select: which weights to rescale, as in `qrjax.autoinit`; by default all.
 
     Returns:
@@ -218,10 +219,12 @@ def calibrate(
     model = model_of(module, *arguments, variables, method=method, rngs=streams, mutable=mutable, axes=axes)
     chosen = selector(select, model)
     flat = list(model.materialize(None, [True] * len(model.leaves)))
-    return model.rebuild(calibrated(model, flat, target, chosen, _key(streams)))
+    values = input_values(model, None, None) if isinstance(target, str) else ()
+    aim = aim_of(target, model, values, functools.partial(gains_of, model, select=select))
+    return model.rebuild(calibrated(model, flat, aim.target, chosen, _key(streams)))
 
 
-def calibrated(model: Model, flat: list[Any], target: float, chosen: Callable[[str], bool], key: Any) -> list[Any]:
+def calibrated(model: Model, flat: list[Any], target: Target, chosen: Callable[[str], bool], key: Any) -> list[Any]:
     """The variables with corrected weights."""
     found = _settled(model, flat, target, chosen, key)
     return [
@@ -231,13 +234,13 @@ def calibrated(model: Model, flat: list[Any], target: float, chosen: Callable[[s
 
 
 def corrections(
-    model: Model, flat: list[Any], target: float, chosen: Callable[[str], bool], key: Any
+    model: Model, flat: list[Any], target: Target, chosen: Callable[[str], bool], key: Any
 ) -> dict[str, np.ndarray]:
     """What each weight is to be multiplied with, by path: a number, or one for each layer of a stack."""
     found = _settled(model, flat, target, chosen, key)
     return {path: np.asarray(factor, np.float32) for path, (factor, _) in found.items()}
 
 
-def _settled(model: Model, flat: list[Any], target: float, chosen: Callable[[str], bool], key: Any) -> Factors:
+def _settled(model: Model, flat: list[Any], target: Target, chosen: Callable[[str], bool], key: Any) -> Factors:
     ledger, _ = _rows_of(model, flat)
     return settled(model, flat, ledger, target, chosen, key)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from qrjax._interpreter._finding import ERROR, INFO, WARNING, Finding
+from qrjax._interpreter._gains import Target, target_at
 from qrjax._interpreter._gradient_findings import gradient_findings
 from qrjax._interpreter._ledger import PART, Entry, Ledger
 from qrjax._interpreter._report import Row
@@ -30,7 +32,7 @@ UNLIKE = 4.0
 STEP = 1.05
 
 
-def findings(rows: Sequence[Row], ledger: Ledger, target: float) -> list[Finding]:
+def findings(rows: Sequence[Row], ledger: Ledger, target: Target) -> list[Finding]:
     """Sentences on what a reader should look at, the most serious first."""
     checks: list[tuple[str, Iterable[str]]] = [
         (WARNING, _dead(rows, ledger)),
@@ -51,17 +53,16 @@ def _name(row: Row) -> str:
     return row.path or "the whole model"
 
 
-def _strength(rows: Sequence[Row], ledger: Ledger, target: float) -> Iterable[str]:
+def _strength(rows: Sequence[Row], ledger: Ledger, target: Target) -> Iterable[str]:
     units = [unit_of(ledger.entries[row.site].output) for row in rows]
+    # A row without a weight may have what any weight has.
+    most = max((target_at(target, row.weight) for row in rows if row.weight is not None), default=1.0)
+    goals = [most if row.weight is None else target_at(target, row.weight) for row in rows]
     for predicted, word in ((True, "predicted"), (False, "measured")):
         found = [row.second_moment if predicted else row.measured_second_moment for row in rows]
-        moments = [None if m is None else m / unit for m, unit in zip(found, units, strict=True)]
-        weak = [
-            (m, r)
-            for m, r in zip(moments, rows, strict=True)
-            if m is not None and m < target / FAR and r.gain  # a constant zero is meant
-        ]
-        strong = [(m, r) for m, r in zip(moments, rows, strict=True) if m is not None and not m <= target * FAR]
+        moments = [(m / u, g, r) for m, u, g, r in zip(found, units, goals, rows, strict=True) if m is not None]
+        weak = [(m, r) for m, goal, r in moments if m < goal / FAR and r.gain]  # a constant zero is meant
+        strong = [(m, r) for m, goal, r in moments if not m <= goal * FAR]
         if weak:
             least, row = weak[0]
             yield (
@@ -150,7 +151,14 @@ def _of_a_weight(x: Signal) -> bool:
     return x.source is not None and not x.source.kin and x.source.base is None
 
 
-def amplification(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
+class Chain(NamedTuple):
+    """Layers that amplify deviations of the second moment one after the other, and by how much in all."""
+
+    rows: Sequence[Row]
+    growth: float
+
+
+def chains(rows: Sequence[Row], ledger: Ledger) -> Iterable[Chain]:
     """Chains of layers whose variance map has a slope above 1: they amplify every deviation, luck included."""
     run: list[tuple[Row, float]] = []
     for row in [*rows, None]:
@@ -159,15 +167,20 @@ def amplification(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
             if found is not None and row.gain is not None:
                 run.append((row, found))
             continue
-        total = math.prod(s for _, s in run)
-        if total > AMPLIFIES:
-            mean = total ** (1 / len(run))
-            yield (
-                f"the variance map has a slope of {mean:.3f} above 1 from {_name(run[0][0])} to {_name(run[-1][0])}: "
-                f"deviations of the second moment, finite width's among them, grow {total:.3g} times over "
-                f"{len(run)} layers; qrjax.calibrate corrects them on a batch"
-            )
+        if run:
+            yield Chain([row for row, _ in run], math.prod(s for _, s in run))
         run = []
+
+
+def amplification(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
+    """Chains that amplify much."""
+    for along, growth in chains(rows, ledger):
+        if growth > AMPLIFIES:
+            yield (
+                f"the variance map has a slope of {growth ** (1 / len(along)):.3f} above 1 from {_name(along[0])} to "
+                f"{_name(along[-1])}: deviations of the second moment, finite width's among them, grow {growth:.3g} "
+                f"times over {len(along)} layers; qrjax.calibrate corrects them on a batch"
+            )
 
 
 def _saturated(ledger: Ledger) -> Iterable[str]:

@@ -20,6 +20,13 @@ ANSWER = 0.45
 # More than this is said.
 UNSETTLED = 2e-2
 BITS = 20
+# A second moment: the same for all weights, or by the path of each.
+Target = float | Callable[[str], float]
+
+
+def target_at(target: Target, path: str) -> float:
+    """The second moment that a weight's output is to have."""
+    return target(path) if callable(target) else target
 
 
 def rounded(variance: float) -> float:
@@ -63,7 +70,7 @@ class Gains:
     its look-ups, unless it makes logits too: then by these.
 
     Attributes:
-      target: the second moment of outputs.
+      target: the second moment of outputs, or a function of a weight's path to it.
       selected: whether a weight may be touched, by its path; None to touch none.
       fixed: parameters whose own initializer is a constant, which they keep.
       law: the distribution that weights are drawn from: at the quadrature nodes, of variance 1.
@@ -71,14 +78,14 @@ class Gains:
       tied: what settles a table that is looked up and makes logits: "logits" or "lookup".
       expected: paths of tables that the program looks up and makes logits with.
       variances: what has been decided.
-      uses: for each weight, its outputs' second moments and how often each occurs.
+      uses: for each weight, its outputs' second moments over the target, and how often each occurs.
       groups: parameters that are sized together, by the first of them, and the power of their common
         variance that the second moment grows with.
       settling: how the weights used several times came to where they are.
       miss: by how much the mean over a weight's uses misses the target at most, in logarithms.
     """
 
-    target: float
+    target: Target
     selected: Callable[[str], bool] | None
     fixed: frozenset[str] = frozenset()
     law: Floats = dataclasses.field(default_factory=lambda: NODES)
@@ -105,6 +112,10 @@ class Gains:
             f"{math.expm1(self.miss):.0%}"
         ]
 
+    def target_of(self, path: str) -> float:
+        """The second moment that a weight's output is to have."""
+        return target_at(self.target, path)
+
     @property
     def decides(self) -> bool:
         """Whether there is anything to decide."""
@@ -124,17 +135,17 @@ class Gains:
 
     def variance(self, weight: Weight, unit: float, fan: float, count: float, table: bool = False) -> float:
         """The variance of a weight at one of its uses, `count` times in the program."""
-        key = weight.key
+        key, target = weight.key, self.target_of(weight.path)
         if table:
             self.tables.add(key)
         if key not in self.variances or (table and self.tied == "lookup"):
             # Nothing has come in yet, as at a recurrence's first step, or what will is not known, as the input of
             # logits: the textbook's scale until the next walk.
             unseen = unit <= 0 or (table and self.tied == "logits" and self.is_tied(key))
-            self.variances[key] = rounded(self.target / fan if unseen else self.target / unit)
+            self.variances[key] = rounded(target / fan if unseen else target / unit)
         if not table:
             self._guess(key, unit, count)
-            self.used(key, unit * self.variances[key], count)
+            self.used(key, unit * self.variances[key] / target, count)
         for path in weight.also:
             self.variances[path, weight.layer] = self.variances[key]
         return self.variances[key]
@@ -143,19 +154,20 @@ class Gains:
         """In the first walk of a stretch the variance follows the mean over its uses."""
         if self._guesses is None or unit <= 0 or (key in self.tables and self.tied == "lookup"):
             return
+        target = self.target_of(key[0])
         if key in self._guesses:
-            self.variances[key] = rounded(self._guesses[key].add(self.target, unit, count, self.variances[key]))
+            self.variances[key] = rounded(self._guesses[key].add(target, unit, count, self.variances[key]))
         else:
             guess = self._guesses[key] = Guess(self.variances[key])
-            self.variances[key] = rounded(guess.add(self.target, unit, count, self.target / unit))
+            self.variances[key] = rounded(guess.add(target, unit, count, target / unit))
 
     def decide(self, gains: Mapping[Key, float]) -> None:
         """The standard deviations of parameters that are sized together."""
         self.variances |= {key: rounded(gain**2) for key, gain in gains.items()}
 
-    def used(self, key: Key, moment: float, count: float, members: tuple[Key, ...] = (), power: float = 1.0) -> None:
-        """Takes down a use."""
-        self.uses.setdefault(key, []).append((moment, count))
+    def used(self, key: Key, share: float, count: float, members: tuple[Key, ...] = (), power: float = 1.0) -> None:
+        """Takes down a use whose output has this share of the target."""
+        self.uses.setdefault(key, []).append((share, count))
         if members:
             self.groups[key] = members, power
 
@@ -218,8 +230,8 @@ class Gains:
 
     def _miss(self, uses: list[tuple[float, float]]) -> float:
         """By how much the mean over a weight's uses misses the target, in logarithms."""
-        pooled = sum(moment * count for moment, count in uses) / sum(count for _, count in uses)
-        return math.log(self.target / pooled) if pooled > 0 and math.isfinite(pooled) else 0.0
+        pooled = sum(share * count for share, count in uses) / sum(count for _, count in uses)
+        return -math.log(pooled) if pooled > 0 and math.isfinite(pooled) else 0.0
 
     def _members(self, key: Key) -> tuple[Key, ...]:
         return self.groups[key][0] if key in self.groups else (key,)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
 from qrjax._interpreter._finding import Finding, check_healthy
@@ -178,7 +178,8 @@ class Report(Shown, Sequence[Row]):
       rows: the rows.
       findings: sentences on what a reader should look at, each with a `severity`: "info", "warning" or "error"; empty
         where nothing stands out.
-      target: the second moment that weights aim at.
+      target: the second moment that weights aim at, or what gives one for each: a mapping from patterns of paths, of
+        which the first that matches counts, or a function of a path. Of "stable" what was chosen.
 
     Example:
       >>> import flax.linen as nn, jax, jax.numpy as jnp, qrjax
@@ -190,7 +191,7 @@ class Report(Shown, Sequence[Row]):
       0.177
     """
 
-    def __init__(self, rows: Sequence[Row], findings: Sequence[str] = (), target: float = 1.0):
+    def __init__(self, rows: Sequence[Row], findings: Sequence[str] = (), target: Any = 1.0):
         self.rows, self.target = tuple(rows), target
         self.findings = tuple(f if isinstance(f, Finding) else Finding(f) for f in findings)
 
@@ -236,7 +237,7 @@ class Report(Shown, Sequence[Row]):
     def to_dict(self) -> dict[str, Any]:
         """{"target", "findings", "severities", "rows": [...]}, plain values."""
         said = {"findings": list(map(str, self.findings)), "severities": [found.severity for found in self.findings]}
-        return {"target": self.target, **said, "rows": self._rows()}
+        return {"target": _plain_target(self.target), **said, "rows": self._rows()}
 
     def assert_healthy(self, severity: str = "error") -> None:
         """Raises where the report has findings of this severity or a higher one, as in a test of a model.
@@ -267,13 +268,26 @@ class Report(Shown, Sequence[Row]):
 
     def _table(self) -> Table:
         counts = [counted(len(self.rows), "row"), counted(len(self.weights), "weight")]
-        title = f"Report: {', '.join(counts)}, target {number(self.target)}"
+        title = f"Report: {', '.join(counts)}, target {_said(self.target)}"
         columns = _columns(self.rows)
         cells = [[_cell(row, name) for name in columns] for row in self.rows]
         headings = [HEADINGS.get(name, name.replace("_", " ")) for name in columns]
         texts = {columns.index(name) for name in TEXTS}
         spare = [columns.index(name) for name in SPARE if name in columns]
         return Table(title, headings, cells, texts, spare, remarks=[f"- {finding}" for finding in self.findings])
+
+
+def _plain_target(target: Any) -> Any:
+    if callable(target):
+        return getattr(target, "__name__", repr(target))
+    return dict(target) if isinstance(target, Mapping) else target
+
+
+def _said(target: Any) -> str:
+    if not isinstance(target, Mapping):
+        found = _plain_target(target)
+        return found if isinstance(found, str) else number(found)
+    return ", ".join(f"{number(value)} for {pattern}" for pattern, value in target.items())
 
 
 def _columns(rows: Sequence[Row]) -> list[str]:

@@ -130,7 +130,7 @@ def size(walk: Walk, weight: Signal, make: Make) -> tuple[Signal, Sized]:
         walk.note("normalized: its own scale has no effect" + ("" if chosen else ", and is kept"))
     if not chosen:
         walk.left |= dict.fromkeys(drawn, "normalized, so that its scale has no effect")
-    result = _solved(walk, trials, chosen)
+    result = _solved(walk, trials, chosen, gains.target_of(main.weight.path))
     gain = math.sqrt(gains.variances[main.weight.key]) if main.weight.key in gains.variances else own_gain(main)
     others = [laws[k] for k in chosen if k != main.weight.key]
     beside = tuple(dataclasses.replace(law.weight, equal=_is_fixed(law)) for law in others)
@@ -153,25 +153,25 @@ def own_gain(law: Signal) -> float:
 def _used_again(walk: Walk, trials: Trials, main: Any, decided: tuple[Key, ...]) -> tuple[Signal, Sized]:
     """Of parameters that are sized already."""
     result = trials.output({})
-    walk.gains.used(decided[0], _moment(result), walk.count())
+    walk.gains.used(decided[0], _moment(result) / walk.gains.target_of(main.weight.path), walk.count())
     return result, Sized(main.weight, math.sqrt(walk.gains.variances.get(main.weight.key, main.variance)))
 
 
-def _solved(walk: Walk, trials: Trials, own: Mapping[Key, float]) -> Signal:
+def _solved(walk: Walk, trials: Trials, own: Mapping[Key, float], target: float) -> Signal:
     if not own:
         return trials.output({})
     moment = trials.along(own)
-    factor = solution(moment, walk.gains.target)
+    factor = solution(moment, target)
     if factor is None:
         walk.note("no scale of it gives its output the target: kept")
         walk.left |= dict.fromkeys(own, "no scale of it gives its output the target")
         return trials.output({})
-    if moment(NONE_LEFT) > walk.gains.target / 2:
+    if moment(NONE_LEFT) > target / 2:
         walk.note("beside a constant that gives the target already: its own part has it too")
     walk.gains.decide({key: factor * gain for key, gain in own.items()})
     result = trials.output({})
     power = max(0.1, math.log2(max(1e-300, moment(2 * factor)) / max(1e-300, moment(factor))) / 2)
-    walk.gains.used(next(iter(own)), _moment(result), walk.count(), tuple(own), power)
+    walk.gains.used(next(iter(own)), _moment(result) / target, walk.count(), tuple(own), power)
     return result
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from qrjax._interpreter._laws import scaled
+from qrjax._interpreter._ledger import Site
 from qrjax._rules._equations import Equation
 from qrjax._rules._operands import Value
 from qrjax._rules._passages import Passage
@@ -38,6 +39,11 @@ class Move:
     met: Sequence[Value]
     results: Sequence[Value]
     weight: tuple[int, Signal] | None = None
+
+    @property
+    def site(self) -> Site:
+        """Its row, if it has one."""
+        return self.place[0], tuple(i for kind, i, _ in self.place[1] if kind == "layer")
 
 
 @dataclasses.dataclass(eq=False)

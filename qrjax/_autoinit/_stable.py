@@ -1,0 +1,179 @@
+"""`target="stable"`: the second moment of hidden outputs with which the gradient keeps its size over depth.
+
+What an activation does to a gradient depends on the second moment of its inputs: the smaller that is, the more it is
+like a line, which hands a gradient on as it hands on the signal. What a network does whatever the second moment, as
+by means over places, residual sums or norms, is no matter of the target; so gradients are compared with those of the
+smallest second moment tried.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import glob
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from qrjax._autoinit._gradients import backward
+from qrjax._autoinit._targets import STABLE, Aim
+from qrjax._interpreter._gains import Gains, Target
+from qrjax._interpreter._model import Model
+from qrjax._interpreter._report import Row
+from qrjax._rules._operands import Value
+
+# By so many octaves may the gradient's squared norm per example change over depth beyond what it does in the limit:
+# 1.4-fold. A hundred layers of tanh then have 2^-4, of swish 2^-6, of gelu 2^-8.
+ALLOWED = 0.5
+# Or by this share of what it does in the limit, as a norm's small constant adds a little to each layer.
+SHARE = 0.1
+# The smallest second moment tried is 2 to minus this. A network's is told from one that has vanished, at 1e-3.
+SMALLEST = 9
+# Weights beside the stream, such as queries, keys or gates, whose gradient goes with the signal's size: in the limit
+# it is so many octaves below the second largest of so many weights one after the other.
+BESIDE, WINDOW = 3.0, 7
+
+# The powers of gradients, in octaves, by the row's place among the hidden weights.
+Profile = Mapping[int, float]
+
+
+@dataclasses.dataclass
+class Trials:
+    """Gradients at several second moments of hidden outputs.
+
+    Attributes:
+      gradients: the rows for a target, with gradients, and the paths of the weights that make the outputs.
+      heads: these paths.
+      found: the profiles by minus the logarithm of the second moment.
+    """
+
+    gradients: Callable[[Target], tuple[Sequence[Row], frozenset[str]]]
+    heads: frozenset[str] = frozenset()
+    found: dict[int, Profile] = dataclasses.field(default_factory=dict)
+
+    def profile(self, octaves: int) -> Profile:
+        """The gradients where hidden outputs have a second moment of 2 to minus `octaves`."""
+        if octaves not in self.found:
+            rows, heads = self.gradients(self.target(octaves))
+            self.heads = self.heads or heads
+            hidden = [row for row in rows if row.gain is not None and row.weight not in self.heads]
+            self.found[octaves] = {i: _octaves(row) for i, row in enumerate(hidden) if _tells(row)}
+        return self.found[octaves]
+
+    def target(self, octaves: int) -> Target:
+        """1 for heads, 2 to minus `octaves` for the others."""
+        if not octaves:
+            return 1.0
+        heads, hidden = self.heads, 2.0**-octaves
+        return lambda path: 1.0 if path in heads else hidden
+
+    def stream(self) -> list[int]:
+        """The weights that the signal goes through one after the other."""
+        limit, first = self.profile(SMALLEST), self.profile(0)
+        known = [i for i in limit if i in first]
+        size = min(WINDOW, len(known))
+        levels = _levels([limit[i] for i in known], size)
+        near = [max(0, min(k - size // 2, len(levels) - 1)) for k in range(len(known))]
+        return [i for i, k in zip(known, near, strict=True) if limit[i] >= levels[k] - BESIDE]
+
+    def is_line(self) -> bool:
+        """Whether gradients change no more in the limit than at 1; they do where an activation of 0 is not 0."""
+        spans = []
+        for profile in (self.profile(SMALLEST), self.profile(0)):
+            levels = _levels([*profile.values()], WINDOW if len(profile) > WINDOW else 1)
+            spans.append(max(levels, default=math.inf) - min(levels, default=0.0))
+        return len(self.profile(SMALLEST)) == len(self.profile(0)) and spans[0] <= spans[1] + ALLOWED
+
+    def excess(self, octaves: int, stream: Sequence[int]) -> float:
+        """By how much gradients change over depth beyond what they do in the limit: a straight line's rise or fall.
+
+        A line, as the two halves of a residual branch differ whatever the depth.
+        """
+        limit, profile = self.profile(SMALLEST), self.profile(octaves)
+        changes = [profile[i] - limit[i] for i in stream if i in profile]
+        if len(changes) < 2:
+            return 0.0
+        places = np.arange(len(changes)) - (len(changes) - 1) / 2
+        return float(abs(places @ np.array(changes)) / (places @ places) * (len(changes) - 1))
+
+    def growth(self, octaves: int, stream: Sequence[int]) -> float:
+        """From the last weight of the stream back to the first."""
+        profile = self.profile(octaves)
+        return profile.get(stream[0], -math.inf) - profile.get(stream[-1], -math.inf)
+
+
+def _levels(powers: Sequence[float], size: int) -> list[float]:
+    """The second largest of so many one after the other."""
+    starts = range(len(powers) - size + 1)
+    return [sorted(powers[start : start + size])[-min(2, size)] for start in starts]
+
+
+def _tells(row: Row) -> bool:
+    # A table's look-ups have a scale of their own.
+    return row.op != "gather" and bool(row.gradient_norm) and math.isfinite(row.gradient_norm or math.inf)
+
+
+def _octaves(row: Row) -> float:
+    assert row.gradient_norm is not None
+    return 2 * math.log2(row.gradient_norm)
+
+
+def stable(
+    model: Model, values: Sequence[Value], gains_at: Callable[[Target], Gains], zero_sum: bool = False,
+    orthogonal: bool = False,
+) -> Aim:  # fmt: skip
+    """The largest power of two, 1 at most, with which gradients change little beyond what they do in the limit."""
+
+    def gradients(target: Target) -> tuple[Sequence[Row], frozenset[str]]:
+        gains = gains_at(target)
+        walk, _ = model.walked(gains, values, zero_sum)
+        return backward(model, values, gains, walk.ledger.rows(), zero_sum)
+
+    trials = Trials(gradients)
+    if not trials.profile(0):
+        return Aim(1.0, 1.0, f'target="{STABLE}": no hidden weight has a gradient, so all outputs have 1')
+    stream = trials.stream()
+    chosen = _chosen(trials, stream)
+    said = _said(trials, stream, chosen)
+    if not chosen:
+        return Aim(1.0, 1.0, said, not orthogonal)
+    given = {**{glob.escape(path): 1.0 for path in sorted(trials.heads)}, "*": 2.0**-chosen}
+    return Aim(trials.target(chosen), given, said, not orthogonal)
+
+
+def _chosen(trials: Trials, stream: Sequence[int]) -> int:
+    limit = [trials.profile(SMALLEST)[i] for i in stream]
+    allowed = max(ALLOWED, SHARE * (max(limit) - min(limit))) if limit else ALLOWED
+    if not trials.is_line() or trials.excess(0, stream) <= allowed:
+        return 0
+    too_large, enough = 0, SMALLEST
+    while enough - too_large > 1:
+        middle = (too_large + enough) // 2
+        if trials.excess(middle, stream) <= allowed:
+            enough = middle
+        else:
+            too_large = middle
+    return enough
+
+
+def _said(trials: Trials, stream: Sequence[int], chosen: int) -> str:
+    if len(stream) < 2:
+        return f'target="{STABLE}": hidden outputs have the second moment {_size(chosen)}, as there is no depth'
+    if not trials.is_line():
+        return f'target="{STABLE}": hidden outputs have 1, since with smaller ones gradients change more'
+    sizes = {octaves: trials.growth(octaves, stream) for octaves in (chosen, 0, SMALLEST)}
+    others = [f"{_fold(growth)} at {_size(octaves)}" for octaves, growth in sizes.items() if octaves != chosen]
+    verb = "grows" if sizes[chosen] >= 0 else "falls"
+    return (
+        f'target="{STABLE}": hidden outputs have the second moment {_size(chosen)}; the gradient {verb} '
+        f"{_fold(abs(sizes[chosen]))} over {len(stream)} weights ({', '.join(others)}; predicted, squared norm per "
+        "example)"
+    )
+
+
+def _size(octaves: int) -> str:
+    return f"2^-{octaves}" if octaves else "1"
+
+
+def _fold(octaves: float) -> str:
+    return f"2^{octaves:.1f}-fold" if abs(octaves) >= 0.05 else "1-fold"
