@@ -40,11 +40,18 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
     "tanh": nn.tanh,
     "gelu": nn.gelu,
-    "selu": nn.selu,
+    "swish": nn.swish,
 }
 CLASSES, BATCH, TRAINING_IMAGES = 10, 64, 1347
 # How often the test images are looked at.
-CHECKS = 20
+CHECKS = 10
+# Colours and lines.
+LOOKS = {
+    "Flax default": ("#D55E00", "--"),
+    "autoinit, 1": ("#009E73", "-."),
+    "autoinit, stable": ("#0072B2", "-"),
+    "stable, orthogonal": ("#CC79A7", ":"),
+}
 
 
 class Deep(nn.Module):
@@ -96,13 +103,29 @@ def digits() -> Digits:
 
 def initializations(network: Deep, data: Digits, seed: int) -> dict[str, Any]:
     """Flax's default and ours, which is the whole difference between the runs."""
+    x = data.images
     return {
-        "Flax default": network.init(jax.random.key(seed), data.images[:1]),
-        "qrjax.autoinit": qrjax.autoinit(network, data.images, seed=seed),
+        "Flax default": network.init(jax.random.key(seed), x[:1]),
+        "autoinit, 1": qrjax.autoinit(network, x, seed=seed),
+        "autoinit, stable": qrjax.autoinit(network, x, seed=seed, target="stable"),
+        "stable, orthogonal": qrjax.autoinit(network, x, seed=seed, target="stable", distribution="orthogonal"),
     }
 
 
-def trained(network: Deep, starts: dict[str, Any], data: Digits, steps: int, rate: float) -> list[Run]:
+def curves(network: Deep, data: Digits) -> dict[str, qrjax.Report]:
+    """What is predicted of the signal and the gradient at every layer; orthogonal weights are taken as others are."""
+
+    def analyzed(**options: Any) -> qrjax.Report:
+        return qrjax.analyze(network, data.images, gradients=True, **options)
+
+    return {
+        "Flax default": analyzed(weights="module"),
+        "autoinit, 1": analyzed(),
+        "autoinit, stable": analyzed(target="stable"),
+    }
+
+
+def trained(network: Deep, starts: Sequence[tuple[str, Any]], data: Digits, steps: int, rate: float) -> list[Run]:
     """Adam with a cosine decay from each start, on the same minibatches."""
     optimizer = optax.adam(optax.cosine_decay_schedule(rate, steps))
 
@@ -134,7 +157,7 @@ def trained(network: Deep, starts: dict[str, Any], data: Digits, steps: int, rat
                 accuracies.append(float(accuracy(variables)))
         return Run(network.activation, name, moment, gradients[0], np.array(losses), checked, accuracies)
 
-    return [run(name, variables) for name, variables in starts.items()]
+    return [run(name, variables) for name, variables in starts]
 
 
 def table(runs: Sequence[Run], depth: int) -> Table:
@@ -151,46 +174,56 @@ def table(runs: Sequence[Run], depth: int) -> Table:
     return result
 
 
-def picture(runs: Sequence[Run], depth: int, path: str) -> None:
-    """Test accuracy against steps, both initializations in one panel, one panel for each activation."""
+def picture(runs: Sequence[Run], reports: dict[str, dict[str, qrjax.Report]], depth: int, path: str) -> None:
+    """For each activation the signal and the gradient by layer, as predicted, and the accuracy against steps."""
     from matplotlib.figure import Figure
 
-    names = list(dict.fromkeys(run.activation for run in runs))
-    figure = Figure(figsize=(3 + 3.5 * len(names), 4.2), dpi=150, layout="constrained")
-    panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    looks = {"Flax default": ("#D55E00", "--", "v"), "qrjax.autoinit": ("#0072B2", "-", "o")}
-    for axes, name in zip(panels, names, strict=True):
+    figure = Figure(figsize=(3 + 3 * len(reports), 9), dpi=150, layout="constrained")
+    panels = figure.subplots(3, len(reports), sharey="row", squeeze=False)
+    for (signal, gradient, accuracy), name in zip(panels.T, reports, strict=True):
+        for start, report in reports[name].items():
+            look = dict(zip(("color", "linestyle", "label"), (*LOOKS[start], start), strict=True))
+            signal.semilogy([row.second_moment for row in report.weights], **look)
+            gradient.semilogy([row.gradient_norm for row in report.weights], **look)
         for run in (run for run in runs if run.activation == name):
-            color, line, marker = looks[run.name]
-            percent = 100 * np.array(run.accuracies)
-            axes.plot(run.checked, percent, color=color, linestyle=line, marker=marker, label=run.name)
-        axes.axhline(100 / CLASSES, color="#555555", linestyle=":", label="chance")
-        axes.set(ylim=(0, 100), title=f"{depth} layers, {name}", xlabel="steps of training (minibatches of 64)")
+            color, line = LOOKS[run.name]
+            accuracy.plot(run.checked, 100 * np.array(run.accuracies), color=color, linestyle=line, label=run.name)
+        signal.set(title=f"{depth} layers, {name}", xlabel="layer")
+        gradient.set(xlabel="layer")
+        accuracy.set(ylim=(0, 100), xlabel="steps of training (minibatches of 64)")
+        accuracy.axhline(100 / CLASSES, color="#555555", linestyle=":", label="chance")
+    words = ("predicted second moment", "predicted gradient's norm per example", "test accuracy on digits, %")
+    for axes, word in zip(panels[:, 0], words, strict=True):
+        axes.set_ylabel(word)
+    for axes in panels.flat:
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("test accuracy on handwritten digits, %")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False)
+    figure.legend(*panels[2, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
     figure.savefig(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Run]:
     """Trains, prints the table, saves the picture."""
-    parser = argparse.ArgumentParser(description="A deep network without normalization, initialized in two ways.")
-    parser.add_argument("--activation", nargs="+", choices=list(ACTIVATIONS), default=["relu"])
-    parser.add_argument("--depth", type=int, default=100, help="layers (default: %(default)s)")
-    parser.add_argument("--width", type=int, default=128, help="neurons of a layer (default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=800, help="minibatches of 64 (default: %(default)s)")
-    parser.add_argument("--rate", type=float, default=2e-4, help="Adam's first step size (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser = argparse.ArgumentParser(description="A deep network without normalization, initialized in four ways.")
+    parser.add_argument("--activation", nargs="+", choices=list(ACTIVATIONS), default=list(ACTIVATIONS))
+    parser.add_argument("--depth", type=int, default=40, help="layers (default: %(default)s)")
+    parser.add_argument("--width", type=int, default=64, help="neurons of a layer (default: %(default)s)")
+    parser.add_argument("--steps", type=int, default=200, help="minibatches of 64 (default: %(default)s)")
+    parser.add_argument("--rate", type=float, default=5e-4, help="Adam's first step size (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=2, help="how many, from 0 (default: %(default)s)")
     parser.add_argument("--output", default="deep_network.png", help="the picture (default: %(default)s)")
     options = parser.parse_args(arguments)
-    data, runs = digits(), []
+    data, runs, reports = digits(), [], {}
+    console = Console()
     for activation in options.activation:
         network = Deep(activation, options.depth, options.width)
-        starts = initializations(network, data, options.seed)
+        reports[activation] = curves(network, data)
+        for finding in reports[activation]["autoinit, stable"].findings:
+            console.print(f"{activation}: {finding}", highlight=False)
+        seeds = range(options.seeds)
+        starts = [start for seed in seeds for start in initializations(network, data, seed).items()]
         runs += trained(network, starts, data, options.steps, options.rate)
-    console = Console()
     console.print(table(runs, options.depth))
-    picture(runs, options.depth, options.output)
+    picture(runs, reports, options.depth, options.output)
     console.print("E(logit²) and the gradient's norm are from before training, the accuracy is of test images.")
     console.print(f"The curves are in {options.output}", highlight=False)
     return runs
