@@ -33,6 +33,8 @@ SMALLEST = 9
 # it is so many octaves below the second largest of so many weights one after the other.
 BESIDE, WINDOW = 3.0, 7
 
+# Less than this, in octaves, is no change.
+FLAT = 0.05
 # The powers of gradients, in octaves, by the row's place among the hidden weights.
 Profile = Mapping[int, float]
 
@@ -163,10 +165,11 @@ def _said(trials: Trials, stream: Sequence[int], chosen: int) -> str:
         return f'target="{STABLE}": hidden outputs have 1, since with smaller ones gradients change more'
     sizes = {octaves: trials.growth(octaves, stream) for octaves in (chosen, 0, SMALLEST)}
     others = [f"{_fold(growth)} at {_size(octaves)}" for octaves, growth in sizes.items() if octaves != chosen]
-    verb = "grows" if sizes[chosen] >= 0 else "falls"
+    now = sizes[chosen]
+    change = f"{'grows' if now >= 0 else 'falls'} {_fold(abs(now))}" if abs(now) >= FLAT else "keeps its size"
     return (
-        f'target="{STABLE}": hidden outputs have the second moment {_size(chosen)}; the gradient {verb} '
-        f"{_fold(abs(sizes[chosen]))} over {len(stream)} weights ({', '.join(others)}; predicted, squared norm per "
+        f'target="{STABLE}": hidden outputs have the second moment {_size(chosen)}; the gradient {change} '
+        f"over {len(stream)} weights ({', '.join(others)}; predicted, squared norm per "
         "example)"
     )
 
@@ -176,4 +179,4 @@ def _size(octaves: int) -> str:
 
 
 def _fold(octaves: float) -> str:
-    return f"2^{octaves:.1f}-fold" if abs(octaves) >= 0.05 else "1-fold"
+    return f"2^{octaves:.1f}-fold" if abs(octaves) >= FLAT else "1-fold"
