@@ -59,9 +59,9 @@ def test_deep_network(example, tmp_path, capsys):
         runs = example("deep_network").main([*options, "--seeds", "1", "--output", str(path)])
     assert [run.name for run in runs] == ["Flax default", "autoinit, 1", "autoinit, stable", "stable, orthogonal"]
     assert all(0.1 < run.second_moment < 10 for run in runs[1:])
-    # Nineteen layers of tanh multiply a gradient's norm by 4.7 where the second moment is 1.
-    assert runs[2].gradient < runs[1].gradient / 2
-    assert runs[2].accuracies[-1] > 0.6
+    # Nineteen layers of tanh multiply a gradient's norm by 4.3 where the second moment is 1.
+    assert runs[2].accuracies[-1] > runs[1].accuracies[-1]
+    assert runs[2].losses[-10:].mean() < runs[1].losses[-10:].mean()
     assert path.read_bytes().startswith(b"\x89PNG")
     printed = capsys.readouterr().out
     assert "20 dense layers" in printed

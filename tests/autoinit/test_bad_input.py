@@ -113,9 +113,14 @@ def test_a_target_that_is_not_positive(reader, target):
 
 
 @pytest.mark.parametrize("reader", ALL)
-@pytest.mark.parametrize("target", ["1", None, True, [1.0]])
+@pytest.mark.parametrize("target", [None, True, [1.0]])
 def test_a_target_that_is_no_number(reader, target):
     refused(reader, TypeError, "`target` must be a number.*got ", DENSE, X, target=target)
+
+
+@pytest.mark.parametrize("reader", ALL)
+def test_a_target_that_is_a_word_but_no_setting(reader):
+    refused(reader, ValueError, "`target` must be a number, 'stable', a mapping.*got '1'", DENSE, X, target="1")
 
 
 @pytest.mark.parametrize("reader", ALL)
