@@ -21,6 +21,8 @@ from qrjax._signals._tables import Shape
 MOST = 6
 # A shared base is followed while its factor's mean has this share of its second moment.
 COMMON = 0.05
+# Terms that leave this share of their own moments, or less, leave nothing but rounding.
+ROUNDING = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,6 +90,11 @@ class Cotangent:
         """E[g^2] of an element."""
         return float(self.table.flat[0]) if self.terms else 0.0
 
+    def at(self, layer: Sequence[tuple[int, int]]) -> float:
+        """E[g^2] of an element at these places along these axes."""
+        along = {axis: place for axis, place in layer if axis in self.profiles}
+        return self.second_moment * math.prod(float(self.profiles[axis][place]) for axis, place in along.items())
+
     @functools.cached_property
     def profiles(self) -> Profiles:
         """How the second moment varies along axes."""
@@ -101,6 +108,12 @@ class Cotangent:
                 profile = None if own is None else term.base.law.profiles.get(own)
                 found.setdefault(axis, []).append((share, np.ones(size) if profile is None else profile))
         return kept({axis: normalized(_mean(parts)) for axis, parts in found.items()})
+
+    @property
+    def cancels(self) -> bool:
+        """Whether its terms add up to nothing, as by what a softmax's inputs are shifted."""
+        own = sum(float(moments([term], self.shape).flat[0]) for term in self.terms)
+        return len(self.terms) > 1 and self.second_moment <= ROUNDING * own
 
     def law(self) -> Signal | None:
         """The derivative as one signal; None where it is zero."""

@@ -84,8 +84,13 @@ class Reverse:
             else:
                 self._choice(move)
 
-    def weight(self, site: Site) -> float | None:
-        """By the weight of a row, the second moment of the derivative by one of its elements, over all its uses."""
+    def weight(self, site: Site, layer: Sequence[tuple[int, int]] = ()) -> float | None:
+        """By the weight of a row, the second moment of the derivative by one of its elements, over all its uses.
+
+        Args:
+          site: the row.
+          layer: of a stack the axes and places of the layer that the row uses.
+        """
         if site not in self._uses:
             return None
         origin = self._uses[site]
@@ -93,7 +98,7 @@ class Reverse:
             origin = self._origins[id(origin)]
         if id(origin) in self._slices:
             return self._slices[id(origin)]
-        return self._seen(origin).second_moment
+        return self._seen(origin).at(layer)
 
     # -- one move ----------------------------------------------------------------------------------------------
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._registry import adjoint
-from qrjax._adjoint._structure import Found, Given, Wanted, from_table, put, shared
+from qrjax._adjoint._structure import Found, Given, Wanted, from_table, shared
 from qrjax._adjoint._terms import spread
 from qrjax._interpreter._tape import Move
-from qrjax._rules._operands import Known, described
+from qrjax._rules._operands import Known, Value, described
 from qrjax._rules._registry import NEAR
 from qrjax._signals import _tables
+from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._quadrature import COARSE, COARSE_WEIGHTS, WEIGHTS, Floats, phi, phi_inverse
 from qrjax._signals._signal import Signal
+from qrjax._signals._tables import Shape
 
 
 @adjoint("gather")
@@ -37,10 +41,28 @@ def gather(move: Move, given: Given, wanted: Wanted) -> Found:
     merged = (*shape[:axis], math.prod(g.shape[a] for a in rows), *shape[axis + 1 :])
     turned = tuple(g.shape[a] for a in order)
     table = _tables.reshaped(law.moments.transpose(order), turned, merged)
-    known = isinstance(indices, Known)
-    places = indices.array.reshape(-1).clip(0, shape[axis] - 1).tolist() if isinstance(indices, Known) else None
-    found = put(from_table(merged, table), shape, axis, places if known else None)
-    return [found, *[None] * (len(wanted) - 1)]
+    places = indices.array.reshape(-1).clip(0, shape[axis] - 1) if isinstance(indices, Known) else None
+    return [_returned(from_table(merged, table), shape, axis, places), *[None] * (len(wanted) - 1)]
+
+
+def _returned(g: Cotangent, shape: Shape, axis: int, places: NDArray[Any] | None) -> Cotangent:
+    """The derivative by an array of which rows were taken, some several times: there these add up."""
+    law = g.law()
+    taken, size = g.shape[axis], shape[axis]
+    if law is None or not taken:
+        return Cotangent(shape)
+    counts = np.full(size, taken / size) if places is None else np.bincount(places, minlength=size).astype(np.float64)
+    # Pairs of takings, and those of one row; where the rows are not known, as many as chance has it.
+    pairs = taken * (taken - 1.0)
+    alike = pairs / size if places is None else float((counts * (counts - 1)).sum())
+    same, other = law.moments.take(0, axis), law.moments.take(1, axis)
+    at_one = taken * same + alike * other
+    table = np.stack([at_one / size, other * (pairs - alike) / max(1, size * (size - 1))], axis)
+    profiles = {a: p for a, p in law.profiles.items() if a != axis}
+    # How much a row's takings have in common, by their number.
+    common = float(other.flat[0] / same.flat[0]) if same.flat[0] > 0 else 0.0
+    profiles |= kept({axis: normalized(counts * np.maximum(0.0, 1 + (counts - 1) * common))})
+    return from_table(shape, table, profiles)
 
 
 @adjoint("scatter-add", "scatter_add", "scatter-sub")
@@ -48,7 +70,30 @@ def scatter_add(move: Move, given: Given, wanted: Wanted) -> Found:
     """Every summand gets the sum's."""
     g, updates = given[0], tuple(move.met[2].shape)
     law = g.law()
-    return [g if wanted[0] else None, None, Cotangent.noise(updates, 0.0 if law is None else law.second_moment)]
+    if law is None or not wanted[2]:
+        return [g if wanted[0] else None, None, None]
+    numbers = move.equation.params["dimension_numbers"]
+    own = numbers.update_window_dims
+    if tuple(numbers.inserted_window_dims) == tuple(numbers.scatter_dims_to_operand_dims) == (0,) and own:
+        return [g if wanted[0] else None, None, _handed(law, updates, own, move.met[1])]
+    return [g if wanted[0] else None, None, Cotangent.noise(updates, law.second_moment)]
+
+
+def _handed(law: Signal, shape: Sequence[int], own: Sequence[int], indices: Value) -> Cotangent:
+    """The derivative by rows that were added up by index: two that went to the same place have it in common."""
+    rows = [a for a in range(len(shape)) if a not in own]
+    equal = 1 / law.shape[0]
+    if isinstance(indices, Known):
+        n = indices.array.size
+        counts = np.unique(indices.array, return_counts=True)[1].astype(np.float64)
+        equal = float((counts * (counts - 1)).sum()) / max(1, n * (n - 1))
+    table = np.zeros((2,) * len(shape))
+    for pattern in np.ndindex(table.shape):
+        inner = tuple(pattern[a] for a in own)
+        differs = any(pattern[a] for a in rows)
+        same, other = law.moments[(0, *inner)], law.moments[(1, *inner)]
+        table[pattern] = equal * same + (1 - equal) * other if differs else same
+    return from_table(tuple(shape), table)
 
 
 @adjoint("scatter", "dynamic_update_slice", "scatter-max", "scatter_max", "scatter-min", "scatter_min")
@@ -89,6 +134,8 @@ def extreme(move: Move, given: Given, wanted: Wanted) -> Found:
     """To the elements that were picked."""
     del wanted
     x, axes = described(move.met[0]), move.equation.params["axes"]
+    if given[0].cancels:
+        return [None]
     left = [a for a in range(x.ndim) if a not in axes]
     spread = from_terms(given[0], x.shape, left)
     return [spread.times(picked(x, axes, [x.shape[a] for a in axes], move.equation.name == "reduce_max"))]

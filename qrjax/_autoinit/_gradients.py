@@ -45,8 +45,8 @@ def _filled(row: Row, entry: Entry, found: Reverse, model: Model) -> Row:
     norm = math.sqrt(moment * math.prod(row.shape) / model.examples)
     guessed = found.approximate.get(row.site)
     notes = (f"gradient approximate behind {', '.join(sorted(guessed))}",) if guessed else ()
-    if entry.weight is not None and (weight := found.weight(row.site)) is not None:
-        key = entry.weight.key
+    key = entry.weight.key if entry.weight is not None else ("", ())
+    if entry.weight is not None and (weight := found.weight(row.site, key[1])) is not None:
         shape = next(leaf.shape for leaf in model.leaves if leaf.path == key[0])
         size = math.prod(n for axis, n in enumerate(shape) if axis not in {axis for axis, _ in key[1]})
         row = dataclasses.replace(row, weight_gradient=weight, weight_gradient_norm=math.sqrt(weight * size))
