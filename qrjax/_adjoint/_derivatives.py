@@ -40,6 +40,9 @@ def _inside(low: Any, x: Any, high: Any) -> Any:
 
 def _inverse_error(x: Any) -> Any:
     root = phi_inverse((np.asarray(x, np.float64) + 1) / 2) / np.sqrt(2.0)
+    # The table's root to float64, by Newton's rule, as the exponential magnifies what it lacks.
+    for _ in range(2):
+        root = root - (erf(root) - x) * ROOT_PI / 2 * np.exp(root**2)
     return ROOT_PI / 2 * np.exp(root**2)
 
 

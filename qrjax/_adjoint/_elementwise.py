@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,14 +16,20 @@ from qrjax._adjoint._structure import unbroadcast
 from qrjax._interpreter._binding import bind
 from qrjax._interpreter._tape import Move
 from qrjax._rules._elementwise import NAMES
+from qrjax._rules._functions import BY_JAX
 from qrjax._rules._operands import described
 from qrjax._signals._combine import combine
 
 
 @adjoint(*NAMES, "select_if_vmap")
-def elementwise(move: Move, given: Sequence[Cotangent], wanted: Sequence[bool]) -> list[Cotangent | None]:
+def elementwise(move: Move, given: Sequence[Cotangent], wanted: Sequence[bool]) -> list[Cotangent | None] | None:
     """The chain rule."""
     name = move.equation.name
+    if name in BY_JAX:
+        try:
+            return [_by(move, given[0], i) if w else None for i, w in enumerate(wanted)]
+        except (NotImplementedError, ValueError, TypeError):  # JAX has no derivative of it
+            return None
     if name in SAME and len(move.results) > 1:
         return [g if w else None for g, w in zip(given, wanted, strict=True)]
     return [_by(move, given[0], i) if w else None for i, w in enumerate(wanted)]
@@ -43,4 +50,6 @@ def _by(move: Move, g: Cotangent, place: int) -> Cotangent | None:
     if callable(slope):
         held = [operands[i] for i in places(name, len(operands), place)]
         slope = combine(slope, held, equation.shape, np.float32)
+        if name in BY_JAX:  # Between the nodes JAX would be asked again and again.
+            slope = dataclasses.replace(slope, at=None)
     return unbroadcast(g.times(slope), tuple(move.met[place].shape))
