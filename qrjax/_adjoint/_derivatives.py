@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from qrjax._signals._quadrature import phi_inverse
+from qrjax._signals._quadrature import erf, phi_inverse
 
 Function = Callable[..., Any]
 # Of what does not change with its operand, or only in jumps.

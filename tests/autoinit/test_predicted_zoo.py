@@ -22,7 +22,7 @@ BEYOND = {
     "vit_mean": ((0.6, 2.2), None, "queries: deviations of keys and values from their means are of low rank"),
     "vit_class": ((0.9, 2.4), (0.6, 2.6), "queries: deviations of keys and values from their means are of low rank"),
     "resnet_batch": (GRADIENT, None, "kernels of convolutions whose inputs and cotangents cluster in space"),
-    "mixer": (None, None, "weights add up to almost nothing along outputs, and a cotangent equal at all tokens with them"),
+    "mixer": (None, None, "weights add up to almost nothing along outputs, as does a cotangent equal at all tokens"),
     "unet": (None, None, "the means of groups that a reshape splits, behind an embedding that all places share"),
     "densenet": (None, None, "not looked into"),
     "densenet_free": (None, None, "not looked into"),
