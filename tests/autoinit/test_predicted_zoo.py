@@ -23,7 +23,6 @@ BEYOND = {
     "vit_class": ((0.9, 2.4), (0.6, 2.6), "not looked into; presumably as vit_mean"),
     "mobilenet": ((0.45, 0.8), WEIGHT, "not looked into"),
     "efficientnet": ((0.45, 0.9), None, "not looked into; kernels' derivatives not measured yet"),
-    "convnext": (GRADIENT, None, "kernels' derivatives not measured yet"),
     "resnet_group": (GRADIENT, None, "presumably what a group norm takes away: a reshape splits its groups"),
     "decoder": (GRADIENT, None, "derivatives by weights not measured yet"),
     "nnx_transformer": (None, None, "not measured yet"),
