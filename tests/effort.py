@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
@@ -34,9 +35,20 @@ def emit_loops_sooner() -> None:
 
 
 def _sooner(compile_or_get_cached: Callable[..., Any]) -> Callable[..., Any]:
-    def wrapped(backend: Any, computation: Any, devices: Any, options: Any, *args: Any, **kwargs: Any) -> Any:
-        if jax.config.values["jax_disable_most_optimizations"] and backend.platform == "cpu":
-            options.env_option_overrides += [(EMITTERS, False)]
-        return compile_or_get_cached(backend, computation, devices, options, *args, **kwargs)
+    made: dict[Any, Any] = {}
+
+    def wrapped(backend: Any, module: Any, devices: Any, options: Any, callbacks: Any, *args: Any, **kwargs: Any) -> Any:
+        make = functools.partial(compile_or_get_cached, backend, module, devices, options, callbacks, *args, **kwargs)
+        if not jax.config.values["jax_disable_most_optimizations"] or backend.platform != "cpu":
+            return make()
+        options.env_option_overrides += [(EMITTERS, False)]
+        if callbacks:  # a program names them by their number only
+            return make()
+        places = tuple(device.id for device in devices.flat)
+        program = module.operation.get_asm(enable_debug_info=False).encode()
+        key = hashlib.sha256(program).digest(), options.SerializeAsString(), places
+        if key not in made:
+            made[key] = make()
+        return made[key]
 
     return wrapped
