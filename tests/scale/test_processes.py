@@ -37,8 +37,8 @@ class Run(NamedTuple):
 
 @pytest.fixture(
     scope="module",
-    params=[(2, 1), pytest.param((4, 2), marks=pytest.mark.slow)],
-    ids=["2 processes", "4 processes with 2 devices each"],
+    params=[pytest.param((4, 2), marks=pytest.mark.slow)],
+    ids=["4 processes with 2 devices each"],
 )
 def run(request, tmp_path_factory):
     count, local = request.param

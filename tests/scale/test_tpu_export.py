@@ -206,7 +206,7 @@ MODELS = {
     "autoinit, orthogonal": (autoinit(distribution="orthogonal"), FACTORS),
     "autoinit of NNX": (autoinit_nnx, Allowed()),
 }
-FAST = ("Linen, scanned", "NNX", "autoinit, orthogonal")
+FAST = ("Linen, scanned", "autoinit, orthogonal")
 
 
 @pytest.mark.parametrize(
