@@ -95,6 +95,13 @@ def test_modules_show_their_public_names_alone(module):
     assert all(hasattr(module, name) and not name.startswith("_") for name in module.__all__)
 
 
+# What these examples call, the book, another name's example or a file of tests calls, too.
+COSTLY = {
+    "qrjax.experiments.load_results", "qrjax.autoinit", "qrjax.changes", "qrjax.calibrate", "qrjax.awakened",
+    "qrjax.random_normal_qr", "qrjax.random_normal_hash", "qrjax.delta_orthogonal_hash", "qrjax.truncated_normal_hash",
+}  # fmt: skip
+
+
 def public_objects():
     seen = []  # xavier_normal_qr is glorot_normal_qr
     for module in PUBLIC:
@@ -106,22 +113,28 @@ def public_objects():
                 seen.append(found)
                 # The fan-scaled builders' docstrings come from one template.
                 spared = re.search("glorot|lecun|he_", name) and name not in ("he_normal_qr", "glorot_uniform_hash")
-                marks = pytest.mark.slow if spared else ()
+                marks = pytest.mark.slow if spared or f"{module.__name__}.{name}" in COSTLY else ()
                 yield pytest.param(found, module, id=f"{module.__name__}.{name}", marks=marks)
 
 
+def test_docstrings_name_errors():
+    for found, module in (member.values for member in public_objects()):
+        text = inspect.getdoc(found)
+        assert text, f"{module.__name__}.{found.__name__} is a public name without a docstring"
+        if inspect.isfunction(found) and "raise" in inspect.getsource(found):
+            named = "Raises:" in text
+            assert named, f"{module.__name__}.{found.__name__} raises errors that its docstring does not name"
+
+
 @pytest.mark.parametrize(("found", "module"), list(public_objects()))
-def test_docstrings_run_and_name_their_errors(found, module):
-    text = inspect.getdoc(found)
-    assert text, "a public name without a docstring"
-    if inspect.isfunction(found) and "raise" in inspect.getsource(found):
-        assert "Raises:" in text, f"{module.__name__}.{found.__name__} raises errors that its docstring does not name"
+def test_docstrings_run(found, module):
     for test in doctest.DocTestFinder(recurse=False).find(found, module.__name__, module=False):
         out = []
         doctest.DocTestRunner(verbose=False).run(test, out=out.append)
         assert not out, "".join(out)
 
 
+@pytest.mark.slow  # what an import loads is above
 def test_import_costs_little_more_than_jax():
     # The processor's time, since others may be busy on this machine.
     code = "import jax, time; t = time.process_time(); import qrjax; qrjax.uniform_qr; print(time.process_time() - t)"

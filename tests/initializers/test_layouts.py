@@ -43,6 +43,7 @@ SCRAMBLED = [
 ]
 
 
+@pytest.mark.few("shape0-owen", "shape1-linear", "shape2-shift", "shape15-owen")
 @pytest.mark.parametrize(("shape", "scramble"), SCRAMBLED)
 def test_every_group_is_stratified(shape, scramble):
     matrix = uniform(shape, "outputs", scramble=scramble).reshape(-1, shape[-1])
@@ -87,6 +88,7 @@ def largest_correlation(matrix):
     return np.abs(np.triu(neurons.T @ neurons, 1)).max()
 
 
+@pytest.mark.few("shape5")
 @pytest.mark.parametrize("shape", SPECTRUM_SHAPES)
 def test_no_trace_in_the_spectrum_but_the_sequence_collapses(shape):
     # The largest of many correlations varies from draw to draw, by more where the matrix is small.
@@ -116,8 +118,9 @@ def log_output_variance(init, depth=20, width=256, seeds=40):
     return logs.mean(), logs.std(ddof=1)
 
 
-@pytest.mark.parametrize("width", [64, pytest.param(128, marks=pytest.mark.slow)])
-def test_the_default_layout_needs_less_luck(width):
+@pytest.mark.slow
+def test_the_default_layout_needs_less_luck():
+    width = 64
     # A standard deviation over 200 seeds is uncertain by 5 %; over 400 the ratio is 0.49. It goes with 1 / width.
     _, independent = log_output_variance(jax.nn.initializers.he_normal(), width=width, seeds=200)
     mean, ours = log_output_variance(qrjax.he_normal_qr(), width=width, seeds=200)

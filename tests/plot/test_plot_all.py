@@ -103,8 +103,9 @@ NAVY = {"figure.facecolor": "#101040", "axes.facecolor": "#101040", "legend.face
 NAVY |= dict.fromkeys(["text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"], "#ffee88")
 
 
+@pytest.mark.few("navy-signal", "navy-changes", "navy-movement", "navy-density", "navy-points", "navy-boxes")
 @ALL
-@pytest.mark.parametrize("style", ["navy", pytest.param("dark_background", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("style", ["navy", "dark_background"])
 def test_every_style_is_followed(name, style):
     with plt.style.context(NAVY if style == "navy" else style):
         panels = drawn(name, *many(name, 3, long=False))
@@ -156,8 +157,9 @@ def look(line):
     return matplotlib.colors.to_hex(line.get_color()), str(line.get_linestyle()), str(line.get_marker())
 
 
+@pytest.mark.few("30-True-signal", "30-True-changes", "30-True-losses", "30-True-boxes")
 @ALL
-@pytest.mark.parametrize(("count", "long"), [pytest.param(12, False, marks=pytest.mark.slow), (30, True)])
+@pytest.mark.parametrize(("count", "long"), [(12, False), (30, True)])
 def test_many_and_long_names_stay_on_the_page_and_off_the_curves(name, count, long):
     if name == "stability":
         count = min(count, 12)
@@ -173,6 +175,7 @@ def test_many_and_long_names_stay_on_the_page_and_off_the_curves(name, count, lo
         assert axes.get_window_extent().height > 60
 
 
+@pytest.mark.few("signal", "changes", "losses", "spectrum")
 @ALL
 def test_subplots_of_two_inches_are_legible(name):
     count = {"changes": 3, "signal": 2}.get(name, 1)
@@ -259,9 +262,15 @@ def test_titles_and_legends_stay_within_a_small_panel(name):
 
 
 @EACH
-def test_docstrings_run_and_name_their_errors(name):
+def test_docstrings_name_their_errors(name):
+    parts = ("Args:", "Returns:", "Raises:", "Example:")
+    assert [part for part in parts if part not in inspect.getdoc(getattr(qrjax.plot, name))] == []
+
+
+# What a stability is is worked out in seconds.
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "stability")) for n in MEMBERS])
+def test_docstrings_run(name):
     found = getattr(qrjax.plot, name)
-    assert all(part in inspect.getdoc(found) for part in ("Args:", "Returns:", "Raises:", "Example:"))
     tests = doctest.DocTestFinder(recurse=False).find(found, name, module=False)
     assert any(test.examples for test in tests)
     for test in tests:
