@@ -201,6 +201,7 @@ def test_spectral_norm_is_left_and_said_to_be():
 
 
 @pytest.mark.filterwarnings("ignore::qrjax.UntouchedWarning")
+@pytest.mark.slow
 def test_spectral_norm_can_be_drawn_within_a_program():
     network = Normed(spectral, 1)
     inside = jax.jit(lambda seed: qrjax.autoinit(network, X, seed=seed))(0)
@@ -282,6 +283,7 @@ class Tied(nn.Module):
 IDS = np.random.default_rng(0).integers(0, 512, (4, 16), np.int32)
 
 
+@pytest.mark.slow
 def test_a_tied_language_model_starts_where_it_knows_nothing():
     variables, report = qrjax.autoinit(Tied(), IDS, report=True)
     logits = Tied().apply(variables, IDS)

@@ -148,6 +148,7 @@ def test_another_flax(monkeypatch):
     Network().init(jax.random.key(0), jnp.ones((1, 2)))
 
 
+@pytest.mark.slow  # another process imports JAX
 def test_flax_is_not_loaded():
     code = (
         "import random, sys, qrjax\n"

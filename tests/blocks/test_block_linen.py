@@ -334,7 +334,8 @@ def test_what_jit_has_compiled_before_does_not_matter():
     assert weights(nn.jit(Twice), "b", "a") == both
 
 
-@pytest.mark.parametrize("transform", [pytest.param(nn.remat, marks=pytest.mark.slow), nn.jit])
+@pytest.mark.slow
+@pytest.mark.parametrize("transform", [nn.remat, nn.jit])
 def test_a_lifted_parent_has_the_weights_of_its_plain_self(transform):
     plain = InSetup(2).init(KEY, jnp.ones((1, 4)))["params"]
     lifted = transform(InSetup)(2).init(KEY, jnp.ones((1, 4)))["params"]
@@ -589,7 +590,7 @@ def changed(blocks, chance):
     return kept
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(forest(forest(st.just([]))), st.randoms(use_true_random=False))
 def test_any_tree_of_blocks(blocks, chance):
     def weights(blocks):

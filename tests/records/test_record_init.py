@@ -141,7 +141,7 @@ TABLE = DRAWN | CHANGED
 NAMES = [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in TABLE]
 
 
-@pytest.mark.few("dense", "constants", "scan of vmap", "boxes", "doubly rounded")
+@pytest.mark.few("dense", "constants", "boxes", "doubly rounded")
 @pytest.mark.parametrize("name", NAMES)
 def test_linen(name):
     module, x, expected = TABLE[name]

@@ -54,7 +54,7 @@ def test_an_nnx_module_built_within_a_mesh(way, source, mesh):
 @pytest.mark.parametrize(
     ("draw", "source", "mesh"),
     [
-        ("autoinit", "default", [4, 2]),
+        pytest.param("autoinit", "default", [4, 2], marks=pytest.mark.slow),
         *(pytest.param("init", s, m, marks=pytest.mark.slow) for s, m in (("default", [8]), ("hash", [2, 2, 2]))),
         pytest.param("autoinit", "hash", [2, 2, 2], marks=pytest.mark.slow),
     ],

@@ -169,6 +169,7 @@ class Normed(nnx.Module):
         return self.norm(self.layer(x))
 
 
+@pytest.mark.slow
 def test_pruned_trains_an_nnx_model():
     model = Normed(nnx.Rngs(0))
     mask = qrjax.mask(None, model, criterion="magnitude", sparsity=0.5)
@@ -200,6 +201,7 @@ def search(loss, tolerance, **options):
     )  # fmt: skip
 
 
+@pytest.mark.few("0", "5", "64")
 @pytest.mark.parametrize("left", [0, 1, 5, 63, 64])
 def test_the_known_largest_sparsity(left):
     found = search(lambda p: 0.0 if count(p) >= left else 1.0, 0.5)
