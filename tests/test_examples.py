@@ -222,7 +222,7 @@ def test_many_seeds(example, tmp_path, capsys):
         assert len(set(sweep["loss"][:, -1].tolist())) == 6
     assert (found["pseudorandom"]["loss"] != found["quasirandom"]["loss"]).all()
     assert len((tmp_path / "quasirandom.jsonl").read_text().splitlines()) == 2 + 6
-    assert "6 seeds, last step of each result" in capsys.readouterr().out
+    assert "of each result its last step" in capsys.readouterr().out
 
 
 @pytest.mark.slow  # what several processes do is in tests/scale

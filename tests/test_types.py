@@ -11,7 +11,7 @@ import pytest
 import qrjax
 from qrjax import experiments
 from qrjax._autoinit._names import DRAWN
-from qrjax._experiments._initializers import SOURCES
+from qrjax._experiments._names import OWN, SOURCES
 from qrjax._experiments._settings import KINDS, MODELS, OPTIMIZERS
 from qrjax._initializers._builders import DISTRIBUTIONS
 
@@ -19,7 +19,7 @@ from qrjax._initializers._builders import DISTRIBUTIONS
 def test_literals_have_the_names_that_are_checked():
     assert (*DISTRIBUTIONS, "orthogonal", "own") == DRAWN
     fields = typing.get_type_hints(experiments.Settings)
-    for name, known in (("dataset", KINDS), ("model", MODELS), ("source", SOURCES), ("optimizer", OPTIMIZERS)):
+    for name, known in (("dataset", KINDS), ("model", MODELS), ("source", (*SOURCES, OWN)), ("optimizer", OPTIMIZERS)):
         assert set(typing.get_args(fields[name])) == set(known), name
 
 

@@ -226,7 +226,7 @@ def test_a_module_rule_that_returns_nonsense_is_named_with_its_path(function, er
 
 @pytest.mark.usefixtures("rules")
 def test_rules_of_the_wrong_number_and_for_the_wrong_things():
-    qrjax.rule("test_cube")(lambda x: [x, x])
+    qrjax.rule(cube_p)(lambda x: [x, x])
     refused("analyze", ValueError, "the rule of test_cube must return 1 signals, got 2", Cubed(), X)
     with pytest.raises(TypeError, match="`primitive` must be a JAX primitive or its name, got 3"):
         qrjax.rule(3)

@@ -28,6 +28,7 @@ from qrjax._autoinit._analyze import gains_of, input_values, model_of, walked
 from qrjax._autoinit._initialize import drawn
 from qrjax._autoinit._measure import _filled, calibrated
 from qrjax._autoinit._plan import Draw, plans
+from qrjax._autoinit._targets import Aim
 from qrjax._interpreter._replay import Replay
 
 DRAW = Draw("truncated_normal", "sobol", "outputs")
@@ -65,7 +66,9 @@ def measured_rows(model, walk, report, seeds, network):
 
 def study(network, seeds, correlated):
     model = traced(network)
-    walk, report = walked(model, input_values(model, None, None), gains_of(model, 1.0, None), correlated=correlated)
+    walk, report = walked(
+        model, input_values(model, None, None), gains_of(model, 1.0, None), Aim(1.0, 1.0), correlated=correlated
+    )
     rows, again = measured_rows(model, walk, report, seeds, network)
     octaves = np.array([[row.octaves for row in one if row.octaves is not None] for one in rows])
     found = {
@@ -112,7 +115,7 @@ def timing(network):
     for _ in range(3):
         started = time.perf_counter()
         fresh = dataclasses.replace(model, laws=model.laws)
-        walked(fresh, input_values(model, None, None), gains_of(fresh, 1.0, None))
+        walked(fresh, input_values(model, None, None), gains_of(fresh, 1.0, None), Aim(1.0, 1.0))
         walks.append(time.perf_counter() - started)
     equations = sum(1 for _ in model.program.jaxpr.eqns)
     parameters = sum(int(np.prod(leaf.shape)) for leaf in model.leaves if leaf.trained)

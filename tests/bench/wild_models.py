@@ -30,6 +30,7 @@ from wild import MODELS
 
 import qrjax
 from qrjax._adapters._variables import values_of
+from qrjax._autoinit._targets import Aim
 from qrjax._rules._operands import described
 
 PACKAGES = ("flax", "transformers", "equinox", "dm-haiku", "keras", "jraph", "flowjax", "diffrax")
@@ -39,7 +40,7 @@ def study(network, seeds=3):
     """The figures of one model, and what a test compares."""
     model, trace = clocked(lambda: traced(network))
     values = input_values(model, None, None)
-    (walk, report), walking = clocked(lambda: walked(model, values, gains_of(model, 1.0, None)), times=2)
+    (walk, report), walking = clocked(lambda: walked(model, values, gains_of(model, 1.0, None), Aim(1.0, 1.0)), times=2)
     rows, again = measured_rows(model, walk, report, seeds, network)
     weights = [[row for row in one if row.gain is not None] for one in rows]
     octaves = np.abs([[row.octaves for row in one if row.octaves is not None] for one in weights])

@@ -15,6 +15,7 @@ from stablehlo import Operation, exported, operations
 from zoo.decoder import Decoder, Weights
 
 import qrjax
+from qrjax._autoinit._plan import BATCH
 
 COMMITTED = json.loads((pathlib.Path(__file__).parents[1] / "initializers" / "digests.json").read_text())
 KEY = jax.random.key_data(jax.random.key(3))
@@ -191,7 +192,9 @@ def autoinit(**settings: Any):
 
 STREAM = Allowed(LOOP, 128)  # the words of a stream's name, hashed one after another
 STACKED = Allowed(LOOP | {"dynamic_update_slice"}, 2 * 64 * 128)  # what `nn.scan` does
-FACTORS = Allowed(frozenset({"case", "gather"}), 512 * 64, QR_CALLS)
+FACTORS = Allowed(frozenset({"case", "gather", "dynamic_slice"}), 512 * 64, QR_CALLS)
+# autoinit makes its keys in batches, from which each draw reads its own two words.
+KEYS = Allowed(frozenset({"dynamic_slice"}), 2 * BATCH)
 MODELS = {
     "Linen": (linen_init("default"), Allowed()),
     "Linen, hash": (linen_init("hash"), Allowed()),
@@ -199,12 +202,12 @@ MODELS = {
     # `jax.random.split`, of which a scan asks a key for each layer, counts in 64 bits.
     "Linen, scanned": (linen_init("default", scanned=True), STACKED._replace(wide=2)),
     "NNX": (lambda key: nnx.state(Small(nnx.Rngs(key))), STREAM),
-    "autoinit": (autoinit(), Allowed()),
+    "autoinit": (autoinit(), KEYS),
     "autoinit, scanned": (autoinit(scanned=True), STACKED),
-    "autoinit, hash": (autoinit(source="hash"), Allowed()),
-    "autoinit, neurons": (autoinit(layout="neurons", distribution="uniform"), Allowed()),
+    "autoinit, hash": (autoinit(source="hash"), KEYS),
+    "autoinit, neurons": (autoinit(layout="neurons", distribution="uniform"), KEYS),
     "autoinit, orthogonal": (autoinit(distribution="orthogonal"), FACTORS),
-    "autoinit of NNX": (autoinit_nnx, Allowed()),
+    "autoinit of NNX": (autoinit_nnx, KEYS),
 }
 FAST = ("Linen, scanned", "autoinit, orthogonal")
 
