@@ -266,7 +266,7 @@ def path_keys(key: Array, paths: Sequence[str]) -> Array:
 
     Their number is rounded up, so that models of many sizes share what is compiled for a weight.
     """
-    digests = np.zeros((-(-len(paths) // BATCH) * BATCH, 2), np.uint32)
+    digests = np.zeros((max(1, -(-len(paths) // BATCH)) * BATCH, 2), np.uint32)
     digests[: len(paths)] = np.array([_digest(path) for path in paths], np.uint32).reshape(-1, 2)
     if jax.random.key_impl(key) == "unsafe_rbg":  # whose batches are other numbers
         return jnp.stack([_fold(key, digest) for digest in digests])

@@ -19,6 +19,7 @@ from jax.extend.core import Primitive
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import batching, mlir
+from jax.sharding import AxisType
 
 Words = Callable[..., Sequence[Array]]
 
@@ -61,15 +62,18 @@ def pointwise(name: str, results: int, form: Words, **forms: Words | OneByOne) -
     batching.primitive_batchers[primitive] = batched
     mlir.register_lowering(primitive, mlir.lower_fun(form, multiple_results=True))
     for platform, own in forms.items():
-        rule = _mapped(own.function) if isinstance(own, OneByOne) else mlir.lower_fun(own, multiple_results=True)
+        rule = _mapped(own.function, form) if isinstance(own, OneByOne) else mlir.lower_fun(own, multiple_results=True)
         mlir.register_lowering(primitive, rule, platform=platform)
     return call
 
 
-def _mapped(function: Words) -> Callable[..., Any]:
-    lower = mlir.lower_fun(function, multiple_results=True)
+def _mapped(function: Words, form: Words) -> Callable[..., Any]:
+    lower, plain = (mlir.lower_fun(one, multiple_results=True) for one in (function, form))
 
     def rule(context: Any, *words: Any) -> Any:
+        if _is_explicit(context.avals_out[0]):
+            # There XLA does not take the parts that are asked for later through a map: each device would make all.
+            return plain(context, *words)
         result = words[0].type  # as every word's
         scalars = [jax.core.ShapedArray((), aval.dtype) for aval in context.avals_in]
         operation = stablehlo.MapOp(result, words, ir.DenseI64ArrayAttr.get(range(len(result.shape))))
@@ -80,6 +84,11 @@ def _mapped(function: Words) -> Callable[..., Any]:
         return operation.results
 
     return rule
+
+
+def _is_explicit(aval: Any) -> bool:
+    """Whether it lies on a mesh with explicit axes."""
+    return AxisType.Explicit in (getattr(aval.sharding.mesh, "axis_types", None) or ())
 
 
 def in_64_bits(function: Words) -> Words:

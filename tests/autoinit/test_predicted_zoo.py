@@ -22,7 +22,7 @@ BEYOND = {
     "vit_mean": ((0.6, 2.2), None, "queries: deviations of keys and values from their means are of low rank"),
     "vit_class": ((0.9, 2.4), (0.6, 2.6), "not looked into; presumably as vit_mean"),
     "mobilenet": ((0.45, 0.8), WEIGHT, "not looked into"),
-    "efficientnet": ((0.45, 0.9), None, "not looked into; kernels' derivatives not measured yet"),
+    "efficientnet": ((1.3, 1.7), (1.2, 1.6), "not looked into"),
     "resnet_group": (GRADIENT, None, "presumably what a group norm takes away: a reshape splits its groups"),
     "decoder": (GRADIENT, None, "derivatives by weights not measured yet"),
     "nnx_transformer": (None, None, "not measured yet"),

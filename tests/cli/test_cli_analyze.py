@@ -423,4 +423,4 @@ class TestProcess:
         monkeypatch.chdir(folder)
         shown, status = in_terminal("analyze", "model.py:CNN", *IMAGES, env=environment)
         assert status == 0
-        assert "conv_general_dilated" in shown
+        assert "Conv" in shown
