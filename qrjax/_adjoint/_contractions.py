@@ -9,9 +9,10 @@ import numpy as np
 
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._registry import adjoint
-from qrjax._adjoint._structure import Found, Given, Wanted, from_table
+from qrjax._adjoint._structure import Found, Given, Wanted
 from qrjax._interpreter._tape import Move
 from qrjax._rules._operands import described
+from qrjax._rules._reductions import taps
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._quadrature import Floats
@@ -75,7 +76,7 @@ def _contracted(
     sizes = (*shape, *(law.shape[a] for a in summed))
     table = _tables.pair_sums(left * right, range(n + p, ndim), sizes)
     back = tuple(int(a) for a in np.argsort(axes))
-    return from_table(tuple(to.shape), table.transpose(back), _kept_profiles(law, list(kept), axes))
+    return Cotangent.of_table(tuple(to.shape), table.transpose(back), _kept_profiles(law, list(kept), axes))
 
 
 def _kept_profiles(law: Signal, kept: list[int], axes: list[int]) -> dict[int, Floats]:
@@ -104,8 +105,6 @@ def convolution(move: Move, given: Given, wanted: Wanted) -> Found | None:
 
 def _taps(move: Move, x: Signal, law: Signal, kernel: Signal) -> list[float]:
     """For each spatial axis, through how many taps an input's place is seen on average."""
-    from qrjax._rules._reductions import taps
-
     p, numbers = move.equation.params, move.equation.params["dimension_numbers"]
     found = []
     for s, (i, o, k) in enumerate(zip(numbers.lhs_spec[2:], numbers.out_spec[2:], numbers.rhs_spec[2:], strict=True)):
@@ -134,11 +133,7 @@ def _by_input(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any) 
                 + max(0.0, times * times - times) * w[(other, channel, *other_tap)] * g[(example, other, *other_tap)]
             )
     back = tuple(int(a) for a in np.argsort(numbers.lhs_spec))
-    return from_table(x.shape, _settled_channels(table, x, numbers).transpose(back))
-
-
-def _settled_channels(table: Floats, x: Signal, numbers: Any) -> Floats:
-    return _tables.settled(table, tuple(x.shape[a] for a in numbers.lhs_spec))
+    return Cotangent.of_table(x.shape, table.transpose(back))
 
 
 def _by_kernel(law: Signal, x: Signal, kernel: Signal, numbers: Any) -> Cotangent:
@@ -163,7 +158,7 @@ def _by_kernel(law: Signal, x: Signal, kernel: Signal, numbers: Any) -> Cotangen
     sizes = (*(kernel.shape[i] for i in numbers.rhs_spec), *outs)
     total = _tables.pair_sums(table, summed, sizes)
     back = tuple(int(i) for i in np.argsort(numbers.rhs_spec))
-    return from_table(kernel.shape, total.transpose(back))
+    return Cotangent.of_table(kernel.shape, total.transpose(back))
 
 
 @adjoint("ragged_dot", "ragged_dot_general")

@@ -50,6 +50,14 @@ class Cotangent:
         law = Signal.normal(shape, 0.0, moment, np.float32, rho)
         return Cotangent.of(dataclasses.replace(law, profiles=profiles or {}))
 
+    @staticmethod
+    def of_table(shape: Shape, table: Floats, profiles: Profiles | None = None) -> Cotangent:
+        """The derivative with these second moments, by the axes along which two elements differ."""
+        moment = float(table.flat[0])
+        if not moment > 0 or not math.isfinite(moment):
+            return Cotangent(shape)
+        return Cotangent.noise(shape, moment, _tables.settled(np.clip(table / moment, -1.0, 1.0), shape), profiles)
+
     def __bool__(self) -> bool:
         return bool(self.terms)
 
@@ -117,19 +125,14 @@ class Cotangent:
 
     def law(self) -> Signal | None:
         """The derivative as one signal; None where it is zero."""
-        moment = self.second_moment
-        if not moment > 0 or not math.isfinite(moment):
-            return None
-        first = self.terms[0]
-        if len(self.terms) == 1 and first.is_base:
-            return first.base.law
-        made = Signal.normal(self.shape, 0.0, moment, np.float32, _correlations(self.table, self.shape))
-        return dataclasses.replace(made, profiles=self.profiles)
+        settled = self.settled()
+        return settled.terms[0].base.law if settled else None
 
     def settled(self) -> Cotangent:
         """The same second moments in one term."""
-        law = self.law()
-        return Cotangent(self.shape) if law is None else Cotangent.of(law)
+        if len(self.terms) == 1 and self.terms[0].is_base and math.isfinite(self.second_moment):
+            return self
+        return Cotangent.of_table(self.shape, self.table, self.profiles) if self.terms else self
 
     def in_few(self) -> Cotangent:
         """The same second moments in one term, beside those of shared bases: what these have in common on average."""
@@ -139,7 +142,7 @@ class Cotangent:
             return self.settled()
         together = functools.reduce(Cotangent.plus, (Cotangent(self.shape, (term,)) for term in held))
         rest = self.table - together.table
-        noise = Cotangent.noise(self.shape, float(rest.flat[0]), _correlations(rest, self.shape), self.profiles)
+        noise = Cotangent.of_table(self.shape, rest, self.profiles)
         return Cotangent(self.shape, (*together.terms, *noise.terms))
 
     def of_shared(self) -> Cotangent:
@@ -153,11 +156,6 @@ class Cotangent:
     def bases(self) -> int:
         """How many bases its terms have."""
         return len({id(term.base) for term in self.terms})
-
-
-def _correlations(table: Floats, shape: Shape) -> Floats | None:
-    moment = float(table.flat[0])
-    return _tables.settled(np.clip(table / moment, -1.0, 1.0), shape) if moment > 0 else None
 
 
 def _is_steady(factor: Signal) -> bool:

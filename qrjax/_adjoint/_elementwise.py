@@ -25,14 +25,14 @@ from qrjax._signals._combine import combine
 def elementwise(move: Move, given: Sequence[Cotangent], wanted: Sequence[bool]) -> list[Cotangent | None] | None:
     """The chain rule."""
     name = move.equation.name
-    if name in BY_JAX:
-        try:
-            return [_by(move, given[0], i) if w else None for i, w in enumerate(wanted)]
-        except (NotImplementedError, ValueError, TypeError):  # JAX has no derivative of it
-            return None
     if name in SAME and len(move.results) > 1:
         return [g if w else None for g, w in zip(given, wanted, strict=True)]
-    return [_by(move, given[0], i) if w else None for i, w in enumerate(wanted)]
+    try:
+        return [_by(move, given[0], i) if w else None for i, w in enumerate(wanted)]
+    except (NotImplementedError, ValueError, TypeError):
+        if name not in BY_JAX:
+            raise
+        return None  # JAX has no derivative of it
 
 
 def _by(move: Move, g: Cotangent, place: int) -> Cotangent | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from qrjax._interpreter._ledger import Site
 from qrjax._interpreter._tape import Move, Repeated
 from qrjax._rules._operands import Value
-from qrjax._rules._passages import Choice, Stack, Step
 
 
 def heads(outputs: Sequence[Value], moves: Sequence[Any]) -> set[Site]:
@@ -23,23 +22,9 @@ def _follow(moves: Sequence[Any], wanted: set[int], found: set[Site]) -> None:
     for move in reversed(moves):
         if isinstance(move, Repeated):
             _follow(move.moves, wanted, found)
-        elif not any(id(value) in wanted for value in _results(move)):
+        elif not any(id(value) in wanted for value in move.results):
             continue
         elif isinstance(move, Move) and move.weight is not None:
             found.add(move.site)
         else:
-            wanted.update(map(id, _operands(move)))
-
-
-def _results(move: Any) -> Iterable[Value]:
-    if isinstance(move, Move):
-        return move.results
-    return (move.slice,) if isinstance(move, Step) else (move.whole if isinstance(move, Stack) else move.chosen,)
-
-
-def _operands(move: Any) -> Iterable[Value]:
-    if isinstance(move, Move):
-        return move.operands
-    if isinstance(move, Choice):
-        return move.cases
-    return move.steps if isinstance(move, Stack) else (move.whole,)
+            wanted.update(map(id, move.operands))

@@ -22,8 +22,6 @@ from qrjax._rules._operands import Known, Opaque, Value, described
 from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._signal import Signal
 
-APPROXIMATE = "its derivative is taken to keep the share of the energy that the forward map keeps"
-
 
 def by_program(move: Move, given: Given, wanted: Wanted) -> tuple[Found, bool]:
     """The operands' derivatives, and whether they follow from the equation's own derivative."""
@@ -46,17 +44,12 @@ def _walked(move: Move, given: Given, wanted: Wanted) -> Found:
     found: Found = [None] * len(values)
     for place, outcome in zip(places, outcomes, strict=True):
         law = described(outcome)
-        moment = law.second_moment
-        found[place] = Cotangent.noise(law.shape, moment, _pairs(law, moment), law.profiles)
+        found[place] = Cotangent.of_table(law.shape, law.moments, law.profiles)
     return found
 
 
 def _plain(value: Value) -> Value:
     return dataclasses.replace(value, weight=None, recipe=None) if isinstance(value, Signal) else value
-
-
-def _pairs(law: Signal, moment: float) -> Any:
-    return np.clip(law.moments / moment, -1.0, 1.0) if moment > 0 else None
 
 
 def _given(g: Cotangent, result: Value) -> Value:

@@ -232,16 +232,8 @@ class Reverse:
 
 
 def _results(step: Repeated) -> list[Value]:
-    found: list[Value] = list(step.following)
-    for move in step.moves:
-        if isinstance(move, Move):
-            found += move.results
-        elif isinstance(move, Stack):
-            found.append(move.whole)
-        elif isinstance(move, Choice):
-            found.append(move.chosen)
-    unique = {id(v): v for v in found}
-    return list(unique.values())
+    made = [value for move in step.moves if not isinstance(move, Repeated) for value in move.results]
+    return list({id(value): value for value in (*step.following, *made)}.values())
 
 
 def _repeat(before: Sequence[float], now: Sequence[float]) -> bool:

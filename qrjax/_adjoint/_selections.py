@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._registry import adjoint
-from qrjax._adjoint._structure import Found, Given, Wanted, from_table, shared
-from qrjax._adjoint._terms import spread
+from qrjax._adjoint._structure import Found, Given, Wanted, handed_out, shared
 from qrjax._interpreter._tape import Move
 from qrjax._rules._operands import Known, Value, described
 from qrjax._rules._registry import NEAR
@@ -42,7 +41,7 @@ def gather(move: Move, given: Given, wanted: Wanted) -> Found:
     turned = tuple(g.shape[a] for a in order)
     table = _tables.reshaped(law.moments.transpose(order), turned, merged)
     places = indices.array.reshape(-1).clip(0, shape[axis] - 1) if isinstance(indices, Known) else None
-    return [_returned(from_table(merged, table), shape, axis, places), *[None] * (len(wanted) - 1)]
+    return [_returned(Cotangent.of_table(merged, table), shape, axis, places), *[None] * (len(wanted) - 1)]
 
 
 def _returned(g: Cotangent, shape: Shape, axis: int, places: NDArray[Any] | None) -> Cotangent:
@@ -62,7 +61,7 @@ def _returned(g: Cotangent, shape: Shape, axis: int, places: NDArray[Any] | None
     # How much a row's takings have in common, by their number.
     common = float(other.flat[0] / same.flat[0]) if same.flat[0] > 0 else 0.0
     profiles |= kept({axis: normalized(counts * np.maximum(0.0, 1 + (counts - 1) * common))})
-    return from_table(shape, table, profiles)
+    return Cotangent.of_table(shape, table, profiles)
 
 
 @adjoint("scatter-add", "scatter_add", "scatter-sub")
@@ -93,7 +92,7 @@ def _handed(law: Signal, shape: Sequence[int], own: Sequence[int], indices: Valu
         differs = any(pattern[a] for a in rows)
         same, other = law.moments[(0, *inner)], law.moments[(1, *inner)]
         table[pattern] = equal * same + (1 - equal) * other if differs else same
-    return from_table(tuple(shape), table)
+    return Cotangent.of_table(tuple(shape), table)
 
 
 @adjoint("scatter", "dynamic_update_slice", "scatter-max", "scatter_max", "scatter-min", "scatter_min")
@@ -136,9 +135,8 @@ def extreme(move: Move, given: Given, wanted: Wanted) -> Found:
     x, axes = described(move.met[0]), move.equation.params["axes"]
     if given[0].cancels:
         return [None]
-    left = [a for a in range(x.ndim) if a not in axes]
-    spread = from_terms(given[0], x.shape, left)
-    return [spread.times(picked(x, axes, [x.shape[a] for a in axes], move.equation.name == "reduce_max"))]
+    factor = picked(x, axes, [x.shape[a] for a in axes], move.equation.name == "reduce_max")
+    return [handed_out(given[0], axes, x.shape).times(factor)]
 
 
 @adjoint("sort")
@@ -166,7 +164,7 @@ def window_extreme(move: Move, given: Given, wanted: Wanted) -> Found:
     apart = [index for index in np.ndindex(table.shape) if any(index[a] for a in axes)]
     for index in apart:
         table[index] *= min(1.0, chance)
-    return [from_table(x.shape, table).times(dataclasses.replace(factor, rho=x.rho))]
+    return [Cotangent.of_table(x.shape, table).times(dataclasses.replace(factor, rho=x.rho))]
 
 
 def picked(x: Signal, axes: Sequence[int], sizes: Sequence[int], largest: bool) -> Signal:
@@ -193,12 +191,6 @@ def _scores(values: Floats) -> Floats:
     return scores
 
 
-def from_terms(g: Cotangent, shape: Sequence[int], left: Sequence[int]) -> Cotangent:
-    """The derivative handed to all elements along the other axes."""
-    found = g.each(tuple(shape), lambda term: spread(term, left, tuple(shape)))
-    return found if found is not None else Cotangent(tuple(shape))
-
-
 @adjoint("reduce_window_sum")
 def window_sum(move: Move, given: Given, wanted: Wanted) -> Found:
     """The sum over the windows that an element is in."""
@@ -215,4 +207,4 @@ def window_sum(move: Move, given: Given, wanted: Wanted) -> Found:
             # Neighbours are in the same windows; elements far apart in others.
             near = (n - 1) / max(1, shape[axis] - 1)
             table = np.stack([inside, near * inside + (1 - near) * times * times * other], axis)
-    return [from_table(shape, table)]
+    return [Cotangent.of_table(shape, table)]

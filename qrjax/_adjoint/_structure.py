@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._registry import adjoint
-from qrjax._adjoint._terms import permuted, reshaped, spread, total
+from qrjax._adjoint._terms import Term, permuted, reshaped, spread, total
 from qrjax._interpreter._tape import Move
 from qrjax._rules._operands import Known
 from qrjax._signals import _tables
 from qrjax._signals._profiles import kept, normalized, renamed
 from qrjax._signals._quadrature import Floats
-from qrjax._signals._signal import Profiles
 from qrjax._signals._tables import Shape
 
 Wanted = Sequence[bool]
@@ -28,26 +27,30 @@ Found = list[Cotangent | None]
 
 def summed_over(g: Cotangent, axes: Sequence[int]) -> Cotangent:
     """The sum along axes, without them."""
-    shape = tuple(n for a, n in enumerate(g.shape) if a not in axes)
     if not axes:
         return g
-    found = g.each(shape, lambda term: total(term, axes))
+    left = [a for a in range(len(g.shape)) if a not in axes]
+    return _carried(
+        g,
+        tuple(g.shape[a] for a in left),
+        lambda term: total(term, axes),
+        lambda table: _tables.pair_sums(table, axes, g.shape),
+        {a: i for i, a in enumerate(left)},
+    )
+
+
+def _carried(
+    g: Cotangent, shape: Shape, by_term: Callable[[Term], Term | None], by_table: Callable[[Floats], Floats],
+    places: Mapping[int, int],
+) -> Cotangent:  # fmt: skip
+    """A linear map of every term, or, where one cannot say it, of the second moments; `places` of axes left whole."""
+    found = g.each(shape, by_term)
     if found is not None:
         return found
     law = g.law()
     if law is None:
         return Cotangent(shape)
-    table = _tables.pair_sums(law.moments, axes, g.shape)
-    left = [a for a in range(len(g.shape)) if a not in axes]
-    return from_table(shape, table, renamed(law.profiles, {a: i for i, a in enumerate(left)}))
-
-
-def from_table(shape: Shape, table: Floats, profiles: Profiles | None = None) -> Cotangent:
-    """The derivative with these second moments, by the axes along which two elements differ."""
-    moment = float(table.flat[0])
-    if not moment > 0:
-        return Cotangent(shape)
-    return Cotangent.noise(shape, moment, _tables.settled(np.clip(table / moment, -1.0, 1.0), shape), profiles)
+    return Cotangent.of_table(shape, by_table(law.moments), renamed(law.profiles, places))
 
 
 def unbroadcast(g: Cotangent, shape: Shape) -> Cotangent:
@@ -62,27 +65,26 @@ def resized(g: Cotangent, shape: Shape) -> Cotangent:
     """The same elements in another shape."""
     if g.shape == shape:
         return g
-    found = g.each(shape, lambda term: reshaped(term, shape))
-    if found is not None:
-        return found
-    law = g.law()
-    if law is None:
-        return Cotangent(shape)
-    places, i, j = {}, 0, 0
-    for left, right in _tables.groups(g.shape, shape):
-        if left == right and len(left) == 1:
-            places[i] = j
-        i, j = i + len(left), j + len(right)
-    return from_table(shape, _tables.reshaped(law.moments, g.shape, shape), renamed(law.profiles, places))
+    return _carried(
+        g,
+        shape,
+        lambda term: reshaped(term, shape),
+        lambda table: _tables.reshaped(table, g.shape, shape),
+        _tables.whole(g.shape, shape),
+    )
+
+
+def handed_out(g: Cotangent, axes: Sequence[int], shape: Shape) -> Cotangent:
+    """The derivative by all elements along axes that it does not have."""
+    left = [a for a in range(len(shape)) if a not in axes]
+    return Cotangent(shape, tuple(spread(term, left, shape) for term in g.terms))
 
 
 @adjoint("reduce_sum")
 def reduce_sum(move: Move, given: Given, wanted: Wanted) -> Found:
     """Every summand gets the sum's."""
     del wanted
-    axes, shape = move.equation.params["axes"], tuple(move.met[0].shape)
-    left = [a for a in range(len(shape)) if a not in axes]
-    return [given[0].each(shape, lambda term: spread(term, left, shape))]
+    return [handed_out(given[0], move.equation.params["axes"], tuple(move.met[0].shape))]
 
 
 @adjoint("broadcast_in_dim")
@@ -95,7 +97,7 @@ def broadcast_in_dim(move: Move, given: Given, wanted: Wanted) -> Found:
     return [resized(summed_over(g, copied), shape), *[None] * (len(wanted) - 1)]
 
 
-@adjoint("reshape", "squeeze", "expand_dims")
+@adjoint("reshape", "squeeze")
 def reshape(move: Move, given: Given, wanted: Wanted) -> Found | None:
     """Back to the old shape."""
     del wanted
@@ -112,7 +114,7 @@ def transpose(move: Move, given: Given, wanted: Wanted) -> Found:
     return [given[0].each(tuple(move.met[0].shape), lambda term: permuted(term, back))]
 
 
-@adjoint("name", "rev", "qrjax_compiled_once")
+@adjoint("name", "rev")
 def same(move: Move, given: Given, wanted: Wanted) -> Found:
     """Handed on."""
     del move, wanted
@@ -136,7 +138,7 @@ def put(g: Cotangent, shape: Shape, axis: int, places: Sequence[int] | None) -> 
         where = np.zeros(size)
         np.add.at(where, np.asarray(places), law.profiles.get(axis, np.ones(taken)))
         profiles |= kept({axis: normalized(where)})
-    return from_table(shape, np.stack([same_place, other * pairs], axis), profiles)
+    return Cotangent.of_table(shape, np.stack([same_place, other * pairs], axis), profiles)
 
 
 def piece(g: Cotangent, shape: Shape, axis: int, start: int | None) -> Cotangent:
@@ -150,7 +152,7 @@ def piece(g: Cotangent, shape: Shape, axis: int, start: int | None) -> Cotangent
         own = profile[start : start + shape[axis]]
         factor = float(own.mean()) if own.size else 0.0
         profiles |= kept({axis: normalized(own)} if factor > 0 else {})
-    return from_table(shape, law.moments * factor, profiles)
+    return Cotangent.of_table(shape, law.moments * factor, profiles)
 
 
 @adjoint("slice", "dynamic_slice")

@@ -120,10 +120,9 @@ class Ledger:
         entry.add(_count(place), output, None, notes)
 
     def _entry(self, place: Place, path: str, op: str) -> Entry:
-        layers = tuple(i for kind, i, _ in place[1] if kind == "layer")
-        site = (place[0], layers)
+        site = site_of(place)
         if site not in self.entries:
-            name = path + "".join(f"[{i}]" for i in layers)
+            name = path + "".join(f"[{i}]" for i in site[1])
             self.entries[site] = Entry(name, op, kinds=tuple(kind for kind, _, _ in place[1]))
         return self.entries[site]
 
@@ -175,6 +174,11 @@ class Ledger:
                 note = f"{PART} {path}: one scale for all its parts, whose mean has the target"
                 if note not in entry.notes:
                     entry.notes.append(note)
+
+
+def site_of(place: Place) -> Site:
+    """The row of what is made at a place: steps in time share it, layers have one each."""
+    return place[0], tuple(i for kind, i, _ in place[1] if kind == "layer")
 
 
 def _count(place: Place) -> float:

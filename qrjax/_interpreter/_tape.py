@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from qrjax._interpreter._laws import scaled
-from qrjax._interpreter._ledger import Site
+from qrjax._interpreter._ledger import Site, site_of
 from qrjax._rules._equations import Equation
 from qrjax._rules._operands import Value
 from qrjax._rules._passages import Passage
@@ -43,7 +43,7 @@ class Move:
     @property
     def site(self) -> Site:
         """Its row, if it has one."""
-        return self.place[0], tuple(i for kind, i, _ in self.place[1] if kind == "layer")
+        return site_of(self.place)
 
 
 @dataclasses.dataclass(eq=False)

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from qrjax._initializers._specification import LABEL, Specification
 from qrjax._rules._equations import Equation
-from qrjax._rules._filters import filtered, step
-from qrjax._rules._operands import Known, Opaque, Value, derived, described, tagged
-from qrjax._rules._parts import moved, part, without
-from qrjax._rules._passages import Choice, Stack, Step
+from qrjax._rules._operands import Known, Opaque, Value, derived, described
+from qrjax._rules._passages import Choice
 from qrjax._rules._registry import structural
+from qrjax._rules._steps import Steps, by_part, is_layered
 from qrjax._signals import _tables
-from qrjax._signals._complexes import ComplexSignal, halves, joined
-from qrjax._signals._mixtures import chosen, stacked
-from qrjax._signals._places import alike
+from qrjax._signals._complexes import ComplexSignal
+from qrjax._signals._mixtures import chosen
 from qrjax._signals._quadrature import CDF, WEIGHTS, Floats
 from qrjax._signals._recipe import NOISE
 from qrjax._signals._signal import Signal
@@ -30,8 +28,6 @@ STEADY = 5e-4
 LEAST, MOST = 4, 256
 # Of what is computed on a sample of places, moments wander by this much.
 STEADY_SAMPLE = 6e-3
-# The last step is compared with so many before it.
-REMEMBERED = 8
 # Known inputs of this many steps at most are taken step by step.
 UNROLLED = 512
 # Loops without a settled state end after about so many equations; where their length is not known, after so many
@@ -114,81 +110,33 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
     if length == 0:
         empty = equation.outputs[carried:]
         return carry + [Signal.constant(0.0, tuple(o.shape), o.dtype) for o in empty]
-    layered = any(_is_layered(equation, v) for v in inputs)
-    by_step = layered or _is_short(inputs, length)
-    order = range(length - 1, -1, -1) if p["reverse"] else range(length)
-    outputs: list[list[Value]] = []
-    counts: list[int] = []
+    layered = any(is_layered(equation, v) for v in inputs)
+    steps = Steps(equation, constants, inputs, "layer" if layered else "time", length)
+    if layered or _is_short(inputs, length):
+        for done in range(length):
+            carry = steps.walk(carry, done, 1, by_step=True)
+    else:
+        carry = _until_settled(steps, carry)
+    return carry + steps.stacks(len(carry))
 
-    def walked(done: int, by_step: bool, rest: int) -> list[Value]:
-        i = order[done]
 
-        def once() -> list[Value]:
-            given = [step(v, _taken(equation, v, i, by_step), done) for v in inputs]
-            for whole, one in zip(inputs, given, strict=True):
-                equation.context.passed(Step(whole, one, i))
-            return equation.context.walk(
-                p["jaxpr"], [*constants, *carry, *given], ("layer" if layered else "time", i, rest)
-            )
-
-        results = equation.context.repeated(rest, carry, once)
-        outputs.append(results[carried:])
-        counts.append(rest)
-        return results[:carried]
-
-    for done in range(length):
-        rest = length - done if not by_step and done == MOST - 1 else 1
-        following = walked(done, by_step, rest)
-        settled = not by_step and done + 1 >= LEAST and _repeats(carry, following)
-        carry = following
-        if rest > 1:
-            break
-        if settled and done + 1 < length:
+def _until_settled(steps: Steps, carry: list[Value]) -> list[Value]:
+    """The carry after all steps, of which those count as one that come when it repeats itself, or after the bound."""
+    for done in range(steps.length):
+        if done == MOST - 1:
+            return steps.walk(carry, done, steps.length - done, by_step=False)
+        before, carry = carry, steps.walk(carry, done, 1, by_step=False)
+        rest = steps.length - done - 1
+        if rest and done + 1 >= LEAST and _repeats(before, carry):
             # The steps that remain are like this one: walked once more, to be counted as often as they occur.
-            carry = walked(done + 1, False, length - done - 1)
-            break
-    emitted = [[o[k] for o in outputs] for k in range(len(equation.outputs) - carried)]
-    stacks = [_stack(steps, counts, length, p["reverse"]) for steps in emitted]
-    for steps, whole in zip(emitted, stacks, strict=True):
-        equation.context.passed(Stack(steps, counts, whole, p["reverse"]))
-    return carry + stacks
+            return steps.walk(carry, done + 1, rest, by_step=False)
+    return carry
 
 
 def _is_short(inputs: Sequence[Value], length: int) -> bool:
     """Whether a recurrence is walked to its end: a few steps, or as many as known numbers say one by one."""
     numbered = any(isinstance(v, Known) and len(v.shape) == 1 for v in inputs)
     return length <= LEAST or (numbered and length <= UNROLLED)
-
-
-def _is_layered(equation: Equation, value: Value) -> bool:
-    """Whether the steps are layers: each has a parameter of its own, or a function of one."""
-    if not isinstance(value, Signal) or value.weight is not None:
-        return isinstance(value, Signal)
-    return equation.context.layer(value, lambda v: _slice(v, 0, keep_known=True)) is not None
-
-
-def _taken(equation: Equation, value: Value, i: int, keep_known: bool) -> Value:
-    """What a step is given of an array; of a function of stacked parameters the function of one layer."""
-    found = equation.context.layer(value, lambda v: _slice(v, i, keep_known=True))
-    return _slice(value, i, keep_known) if found is None else found
-
-
-def _slice(value: Value, i: int, keep_known: bool) -> Value:
-    shape = value.shape[1:]
-    if isinstance(value, Opaque):
-        return Opaque(shape)
-    if isinstance(value, Known):
-        if keep_known:
-            return dataclasses.replace(value, array=value.array[i])
-        value = value.signal
-    if isinstance(value, ComplexSignal):
-        halved = value.each(lambda half: described(_slice(half, i, keep_known)))
-        return dataclasses.replace(halved, recipe=derived([value], lambda whole: [_slice(whole, i, keep_known)]))
-    sliced = part(value, (1, *shape), ("slice", ((0, i, i + 1, 1),)), (0,), {0: (i,)})
-    one = without(sliced, [0], moved(sliced, shape, _tables.dropped(sliced.rho, [0]), tuple(range(1, sliced.ndim))))
-    if one.weight is not None:
-        return tagged(one)
-    return dataclasses.replace(one, recipe=derived([value], lambda whole: [_slice(whole, i, keep_known)]))
 
 
 def _repeats(before: Sequence[Value], after: Sequence[Value]) -> bool:
@@ -204,52 +152,6 @@ def _repeats(before: Sequence[Value], after: Sequence[Value]) -> bool:
                 continue
             return False
     return True
-
-
-def _stack(steps: Sequence[Value], counts: Sequence[int], length: int, reverse: bool) -> Value:
-    if any(isinstance(s, Opaque) for s in steps):
-        return Opaque((length, *steps[0].shape))
-    if all(isinstance(s, Known) for s in steps) and len(steps) == length:
-        arrays = [s.array for s in steps if isinstance(s, Known)]
-        told = (
-            any(s.data for s in steps if isinstance(s, Known)),
-            any(s.random for s in steps if isinstance(s, Known)),
-        )
-        return Known(np.stack(arrays[::-1] if reverse else arrays), *told)
-    parts = [described(s) for s in steps]
-    if any(isinstance(p, ComplexSignal) for p in parts):
-        both = _by_part(parts, lambda found: _stack(found, counts, length, reverse))
-        both = filtered(both, parts, length)
-        return dataclasses.replace(both, recipe=derived(steps, lambda *o: [_stack(o, counts, length, reverse)]))
-    made = filtered(stacked(parts, counts, _far(parts[-1]), _lags(parts)), parts, length)
-    recipe = derived(steps, lambda *others: [_stack(others, counts, length, reverse)])
-    return dataclasses.replace(made, recipe=recipe)
-
-
-def _lags(steps: Sequence[Signal]) -> list[float]:
-    """How alike the last step is to those before it, the nearest first."""
-    found: list[float] = []
-    # The first steps of all are not like any later ones.
-    for earlier in reversed(steps[-1 - min(REMEMBERED, len(steps) // 2) : -1]):
-        if steps[-1].source is None or earlier.source is None:
-            break
-        found.append(alike(steps[-1].source, earlier.source))
-    return found
-
-
-def _by_part(values: Sequence[Signal], function: Callable[[Sequence[Signal]], Value]) -> Signal:
-    """A function of several complex signals that acts on both parts alike."""
-    re, im = (described(function([halves(v)[k] for v in values])) for k in (0, 1))
-    return joined(re, im, next(v.dtype for v in values if isinstance(v, ComplexSignal)))
-
-
-def _far(x: Signal) -> Any:
-    """Two steps far apart are as alike as two examples of a batch: the weights are all that they share."""
-    if x.ndim == 0 or x.shape[0] == 1:
-        return np.minimum(x.rho, 0.0)
-    table = x.rho.copy()
-    table[0] = x.rho[1]
-    return table
 
 
 @structural("while")
@@ -325,7 +227,7 @@ def _chosen(parts: list[Value], shares: list[float]) -> Value:
         return parts[0]
     signals = [described(p) for p in parts]
     if any(isinstance(s, ComplexSignal) for s in signals):
-        made = _by_part(signals, lambda found: chosen(found, shares))
+        made = by_part(signals, lambda found: chosen(found, shares))
     else:
         made = chosen(signals, shares)
     return dataclasses.replace(made, recipe=derived(parts, lambda *others: [_chosen(list(others), shares)]))

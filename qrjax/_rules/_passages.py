@@ -15,6 +15,14 @@ class Step:
     slice: Any
     index: int
 
+    @property
+    def operands(self) -> Sequence[Any]:
+        return (self.whole,)
+
+    @property
+    def results(self) -> Sequence[Any]:
+        return (self.slice,)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stack:
@@ -32,6 +40,14 @@ class Stack:
     whole: Any
     reverse: bool
 
+    @property
+    def operands(self) -> Sequence[Any]:
+        return self.steps
+
+    @property
+    def results(self) -> Sequence[Any]:
+        return (self.whole,)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Choice:
@@ -40,6 +56,14 @@ class Choice:
     cases: Sequence[Any]
     shares: Sequence[float]
     chosen: Any
+
+    @property
+    def operands(self) -> Sequence[Any]:
+        return self.cases
+
+    @property
+    def results(self) -> Sequence[Any]:
+        return (self.chosen,)
 
 
 Passage = Step | Stack | Choice

@@ -16,7 +16,7 @@ from qrjax._rules._stacks import rearranged, remembered
 from qrjax._signals import _tables
 from qrjax._signals._mixtures import concatenated, surrounded
 from qrjax._signals._profiles import kept, normalized, renamed
-from qrjax._signals._signal import Profiles, Signal
+from qrjax._signals._signal import Signal
 
 
 @structural("transpose")
@@ -56,18 +56,9 @@ def reshape(equation: Equation, x: Value) -> Value:
     result = moved(x, equation.shape, _tables.reshaped(x.rho, x.shape, equation.shape))
     if x.weight is not None:
         result = dataclasses.replace(result, weight=x.weight.reshaped(x.shape, equation.shape))
-    return dataclasses.replace(result, profiles=_through_reshape(x, equation.shape)) if x.profiles else result
-
-
-def _through_reshape(x: Signal, shape: tuple[int, ...]) -> Profiles:
-    """The profiles of axes that a reshape leaves whole."""
-    i = j = 0
-    places = {}
-    for left, right in _tables.groups(x.shape, shape):
-        if left == right and len(left) == 1:
-            places[i] = j
-        i, j = i + len(left), j + len(right)
-    return renamed(x.profiles, places)
+    if not x.profiles:
+        return result
+    return dataclasses.replace(result, profiles=renamed(x.profiles, _tables.whole(x.shape, equation.shape)))
 
 
 @structural("squeeze")

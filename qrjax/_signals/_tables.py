@@ -132,6 +132,17 @@ def groups(old: Shape, new: Shape) -> list[tuple[Shape, Shape]]:
     return result
 
 
+def whole(old: Shape, new: Shape) -> dict[int, int]:
+    """The axes that a reshape leaves whole, and where they are then."""
+    i = j = 0
+    places = {}
+    for left, right in groups(old, new):
+        if left == right and len(left) == 1:
+            places[i] = j
+        i, j = i + len(left), j + len(right)
+    return places
+
+
 def reshaped(table: Floats, old: Shape, new: Shape) -> Floats:
     """The table after a reshape: axes that merge mix their correlations, axes that split share one."""
     axis = 0

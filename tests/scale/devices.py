@@ -17,7 +17,8 @@ import sys
 import tempfile
 import traceback
 import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import effort
 import jax
@@ -27,6 +28,27 @@ COLLECTIVE = re.compile(
     r"\b(?:all-gather|all-reduce|all-to-all|ragged-all-to-all|reduce-scatter|collective-permute|collective-broadcast"
     r"|send|recv)(?:-start)?\("
 )
+
+
+def write(file: pathlib.Path, value: Any) -> None:
+    """Whole or not at all, since somebody waits for it."""
+    temporary = file.with_name(file.name + ".part")
+    temporary.write_text(json.dumps(value))
+    temporary.rename(file)
+
+
+def end_by(main: Callable[..., None]) -> NoReturn:
+    """What one of several processes does, by FOLDER PORT PROCESSES PROCESS, and its end."""
+    status = 1
+    try:
+        main(pathlib.Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    # Without a farewell to the others, some of whom may be gone, and would be waited for.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def run(module: str, function: str, *arguments: Any, devices: int = 8, fresh: bool = False) -> Any:

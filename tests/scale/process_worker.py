@@ -7,10 +7,8 @@ stays until its standard input ends.
 """
 
 import json
-import os
 import pathlib
 import sys
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -237,27 +235,13 @@ def main(folder: pathlib.Path, port: str, processes: int, process: int) -> None:
         "module": [shards(variables_of_module), text],
         "module here": [str(place) for place in _places(nnx.state(Normed(nnx.Rngs(SEED))))],
     }
-    _write(folder / f"report.{process}", report)
+    devices.write(folder / f"report.{process}", report)
     lost = int(sys.stdin.readline())
-    _write(folder / f"recovered.{process}", shards_of(lost, record, variables))
+    devices.write(folder / f"recovered.{process}", shards_of(lost, record, variables))
     sys.stdin.read()  # the coordinator takes all others with it when it goes
-
-
-def _write(file: pathlib.Path, value: Any) -> None:
-    """Whole or not at all, since somebody waits for it."""
-    temporary = file.with_name(file.name + ".part")
-    temporary.write_text(json.dumps(value))
-    temporary.rename(file)
 
 
 if __name__ == "__main__":
     # What it draws is compared with what is drawn by programs that were compiled with more effort.
     devices.strict(optimized=False)
-    status = 1
-    try:
-        main(pathlib.Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    # Without a farewell to the others, some of whom may be gone, and would be waited for.
-    os._exit(status)
+    devices.end_by(main)

@@ -5,12 +5,9 @@
 A file `seconds` in the folder says how long a seed takes.
 """
 
-import json
-import os
 import pathlib
 import sys
 import time
-import traceback
 from typing import Any
 
 import devices
@@ -65,21 +62,10 @@ def main(folder: pathlib.Path, port: str, processes: int, process: int) -> None:
     pause = folder / "seconds"
     function = slowly(float(pause.read_text())) if pause.exists() else train
     found = qrjax.sweep(function, SEEDS, 0.5, chunk=CHUNK, file=folder / "sweep.jsonl", progress=False)
-    temporary = folder / f"report.{process}.part"
-    temporary.write_text(json.dumps({"curve": found["curve"].tobytes().hex(), "said": said}))
-    temporary.rename(folder / f"report.{process}")
+    devices.write(folder / f"report.{process}", {"curve": found["curve"].tobytes().hex(), "said": said})
     sys.stdin.read()  # the coordinator takes all others with it when it goes
 
 
 if __name__ == "__main__":
     devices.strict(optimized=False)
-    status = 1
-    try:
-        main(pathlib.Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:]))
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    # Without a farewell to the others, some of whom may be gone, and would be waited for.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    devices.end_by(main)
