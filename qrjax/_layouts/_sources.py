@@ -226,12 +226,13 @@ class Sobol:
         index = linear_index(coordinates, shape, roles.outputs) + word(self._skip)
         batch = absorb(absorb(state, GROUPS), *batches)
         own = absorb(batch, inputs)
-        count = size(shape, roles.inputs)
-        directions = table.directions_at(inputs, self.dim or 1, count)
+        largest = size(shape, roles.outputs) - 1 + self._skip
+        digits = max(largest.bit_length(), 1)
+        directions = table.directions_at(inputs, self.dim or 1, size(shape, roles.inputs), digits)
         directions = scrambled_directions(directions, self.scramble, absorb(own, MATRIX))
-        seed = output(own, WORDS).hi
-        (seed,) = materialized(seed)
-        bits = point_bits(directions, index, size(shape, roles.outputs))
+        # Once an input: a device would make them anew for every output.
+        (directions,), (seed,) = materialized(directions), materialized(output(own, WORDS).hi)
+        bits = point_bits(directions, index, largest)
         return scrambled_points(bits, self.scramble, seed)
 
     def _point(self, state: Pair, index: Array, seed: Array, largest: int) -> Array:

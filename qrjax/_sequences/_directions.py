@@ -87,42 +87,67 @@ def compact_directions(fraction: Array) -> Array:
     return expand(jnp.pad(table[row], (0, 6 - COMPACT_WORDS)))
 
 
-def directions_at(offset: Array, first: int, count: int) -> Array:
-    """Direction numbers of the dimensions `first + offset`, wrapping beyond 21,201; shape (32, *offset.shape).
+def directions_at(offset: Array, first: int, count: int, digits: int) -> Array:
+    """The first direction numbers of the dimensions `first + offset`, wrapping beyond 21,201; (digits, *offset.shape).
 
-    The executable holds 24 bytes for each of the `count` dimensions that can occur, and computes the
-    128 bytes of those that do.
+    Points whose index has so many binary digits need no more of them. The executable holds at most 24 bytes for each
+    of the `count` dimensions that can occur, and computes the 4 bytes a digit of those that do.
     """
     used = min(count, DIMENSIONS)
-    rows = packed_directions().take(range(first - 1, first - 1 + used), axis=0, mode="wrap")
-    expand_all = expand
+    if digits <= LARGEST_DEGREE:
+        # The recurrence is run here: to that length its numbers pack as densely as the initial ones, and need no scan.
+        rows = jnp.asarray(_longer_rows(first, used, digits))[offset % used]
+        return _initial_numbers(jnp.moveaxis(rows, -1, 0), digits) << (31 - _counted(digits, offset.ndim))
+    expand_all = functools.partial(expand, digits=digits)
     for _ in range(offset.ndim):
         expand_all = jax.vmap(expand_all, out_axes=1)
     # Each vmap puts its axis at 1, so the innermost, which is the last axis, has to stay last.
-    return expand_all(jnp.asarray(rows)[offset % used])
+    return expand_all(jnp.asarray(_rows(first, used))[offset % used])
+
+
+def _rows(first: int, count: int) -> np.ndarray:
+    return packed_directions().take(range(first - 1, first - 1 + count), axis=0, mode="wrap")
+
+
+@functools.lru_cache(maxsize=64)
+def _longer_rows(first: int, count: int, digits: int) -> np.ndarray:
+    """Rows packed like the table's with `digits` numbers in each, whatever its degree, and no polynomial."""
+    words = np.zeros((digits * (digits - 1) // 2 // 32 + 2, count), np.uint64)
+    for k, number in enumerate(_numbers(_rows(first, count), digits)):
+        at, shift = divmod(k * (k - 1) // 2, 32)
+        bits = number.astype(np.uint64) >> np.uint64(1) << np.uint64(shift)
+        words[at : at + 2] |= bits & np.uint64(2**32 - 1), bits >> np.uint64(32)
+    return np.insert(words[:-1], 0, 0, axis=0).T.astype(np.uint32)
 
 
 @functools.lru_cache(maxsize=256)
 def static_directions(dim: int) -> np.ndarray:
     """`expand` on the host."""
-    row = [int(w) for w in packed_directions()[dim - 1]]
-    polynomial, packed = row[0], sum(w << 32 * i for i, w in enumerate(row[1:]))
-    degree = polynomial.bit_length() - 1
-    v: list[int] = []
-    for k in range(BITS):
-        if k < degree or degree == 0:
-            bits = packed >> k * (k - 1) // 2 & (1 << k) - 1 if degree else 0
-            v.append((2 * bits + 1) << (31 - k))
-            continue
-        value = v[k - degree] >> degree
-        for i in range(1, degree + 1):
-            value ^= v[k - i] * (polynomial >> (degree - i) & 1)
-        v.append(value)
-    return np.array(v, np.uint32)
+    return _numbers(_rows(dim, 1), BITS)[:, 0] << (31 - _counted(BITS, 0))
 
 
-def expand(row: Array) -> Array:
-    """The 32 direction numbers from a packed row of six words, by Joe and Kuo's recurrence.
+def _numbers(rows: np.ndarray, digits: int) -> np.ndarray:
+    """m_1, m_2, ... of each packed row, shape (digits, rows): the direction numbers v_k = m_k 2**-k as integers."""
+    degrees = np.frexp(rows[:, 0].astype(np.float64))[1] - 1
+    found = _initial_numbers(rows.T, digits)
+    for degree in np.unique(degrees[degrees > 0]):
+        own = np.flatnonzero(degrees == degree)
+        numbers, polynomial = list(found[:, own]), rows[own, 0]
+        for k in range(degree, digits):
+            numbers[k] = numbers[k - degree]
+            for i in range(1, degree + 1):
+                numbers[k] = numbers[k] ^ (numbers[k - i] << np.uint32(i)) * (polynomial >> np.uint32(degree - i) & 1)
+        found[:, own] = numbers
+    return found
+
+
+def _counted(digits: int, rank: int) -> np.ndarray:
+    """0, 1, ... along the first of 1 + `rank` axes."""
+    return np.arange(digits, dtype=np.uint32).reshape(-1, *[1] * rank)
+
+
+def expand(row: Array, digits: int = BITS) -> Array:
+    """The first of the 32 direction numbers from a packed row of six words, by Joe and Kuo's recurrence.
 
     v_k = a_1 v_{k-1} ^ ... ^ a_s v_{k-s} ^ (v_{k-s} >> s), a_s = 1, as a scan that carries the last
     18 numbers, because the degree s differs from row to row.
@@ -139,15 +164,18 @@ def expand(row: Array) -> Array:
         value = where((k < degree) | (degree == 0), initial << (31 - k), recurrence)
         return jnp.concatenate([value[None], recent[:-1]]), value
 
-    k = jnp.arange(BITS, dtype=jnp.uint32)
-    return lax.scan(step, jnp.zeros_like(coefficients), (k, _initial_numbers(row)))[1]
+    k = jnp.arange(digits, dtype=jnp.uint32)
+    return lax.scan(step, jnp.zeros_like(coefficients), (k, _initial_numbers(row, digits)))[1]
 
 
-def _initial_numbers(row: Array) -> Array:
-    """m_1..m_32 as packed; those beyond the degree are meaningless, except that dimension 1 has ones."""
-    k = np.arange(BITS) * (np.arange(BITS) < LARGEST_DEGREE)
-    at, shift = np.divmod(k * (k - 1) // 2, 32)
-    low = row[1 + at] >> shift.astype(np.uint32)
-    high = row[np.minimum(2 + at, 5)] << (-shift % 32).astype(np.uint32)
+def _initial_numbers(row: Any, digits: int) -> Any:
+    """m_1, m_2, ... along the first axis, as packed along the first axis of `row`, of NumPy or of JAX.
+
+    Those beyond the degree are meaningless, except that dimension 1 has ones.
+    """
+    k = _counted(digits, row.ndim - 1) * (_counted(digits, row.ndim - 1) < LARGEST_DEGREE)
+    at, shift = np.divmod(k * (k - (k > 0)) // 2, np.uint32(32))
+    low = row[1 + at.ravel()] >> shift
+    high = row[np.minimum(2 + at.ravel(), row.shape[0] - 1)] << (32 - shift) % 32
     straddles = (shift + k > 32).astype(np.uint32)
-    return 2 * ((low | high * straddles) & (2**k - 1).astype(np.uint32)) + 1
+    return 2 * ((low | high * straddles) & (np.uint32(1) << k) - 1) + 1

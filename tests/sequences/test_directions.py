@@ -85,20 +85,23 @@ def test_the_compact_table_ends_where_four_words_do():
     assert (np.diff(degrees) >= 0).all()
 
 
-@pytest.mark.few("700-12", "21199-6")
+# Up to the largest degree numbers are made on the host, from the next one on in the program.
+@pytest.mark.few("1-5-1", "700-12-32", "21199-6-18")
+@pytest.mark.parametrize("digits", [1, 2, 9, 18, 19, 32])
 @pytest.mark.parametrize(("first", "count"), [(1, 5), (700, 12), (21_199, 6)])
-def test_directions_at_offsets(first, count):
+def test_directions_at_offsets(first, count, digits):
     offsets = np.arange(count, dtype=np.uint32).reshape(-1, 1)
-    found = jax.jit(lambda o: table.directions_at(o, first, count))(offsets)
+    found = jax.jit(lambda o: table.directions_at(o, first, count, digits))(offsets)
     rows = (first - 1 + np.arange(count)) % DIMENSIONS
-    np.testing.assert_array_equal(found, scipys()[rows].T[:, :, None])
+    np.testing.assert_array_equal(found, scipys()[rows].T[:digits, :, None])
 
 
 def test_directions_at_offsets_of_any_rank():
     offsets = jnp.arange(6, dtype=jnp.uint32)
-    at = jax.jit(lambda o: table.directions_at(o, 3, 6))
-    np.testing.assert_array_equal(at(offsets[4]), at(offsets)[:, 4])
-    np.testing.assert_array_equal(at(offsets.reshape(2, 3)), at(offsets).reshape(32, 2, 3))
+    for digits in (7, 32):
+        at = jax.jit(functools.partial(table.directions_at, first=3, count=6, digits=digits))
+        np.testing.assert_array_equal(at(offsets[4]), at(offsets)[:, 4])
+        np.testing.assert_array_equal(at(offsets.reshape(2, 3)), at(offsets).reshape(digits, 2, 3))
 
 
 def test_constants_in_the_executable():
@@ -106,7 +109,9 @@ def test_constants_in_the_executable():
     assert constants(lambda: table.directions(3)) == [128]
     assert constants(table.directions, dim)[0] == 508_824 == DIMENSIONS * 6 * 4
     assert constants(table.compact_directions, word)[0] == 17_776 == 1111 * 4 * 4
-    assert constants(lambda o: table.directions_at(o, 1, 100), word)[0] == 100 * 6 * 4
+    assert constants(lambda o: table.directions_at(o, 1, 100, 32), word)[0] == 100 * 6 * 4
+    assert constants(lambda o: table.directions_at(o, 1, 100, 18), word)[0] == 100 * 6 * 4
+    assert constants(lambda o: table.directions_at(o, 1, 100, 8), word)[0] == 100 * 2 * 4  # 28 bits
     # The rest are tables of 32 numbers of the recurrence.
     assert max(constants(table.directions, dim)[1:]) <= 128
 
