@@ -37,6 +37,13 @@ for depth in (2, 6):
     sample = jax.ShapeDtypeStruct((4, 512), jnp.float32)
     programs[f"autoinit {{depth}}"] = lambda key, m=module: qrjax.autoinit(m, sample, key=key)
 found = {{name: gpu_compile.compile_for_h100(of_key(draw), words)._asdict() for name, draw in programs.items()}}
+layouts = ("outputs", "neurons", "shuffled", "points", "sequence")
+builders = {{layout: qrjax.he_normal_qr(layout=layout) for layout in layouts}}
+for shape in ((4096, 4096), (3, 3, 512, 512)):
+    for dtype in ("float32", "bfloat16"):
+        for name, init in (builders | {{"hash": qrjax.he_normal_hash()}}).items():
+            draw = of_key(lambda key: init(key, shape, dtype))
+            found[f"{{name}} {{dtype}} {{shape}}"] = gpu_compile.compile_for_h100(draw, words).temporaries
 for dtype, short in (("float16", "f16"), ("bfloat16", "bf16"), ("float8_e4m3fn", "f8e4m3fn")):
     text = gpu_compile.compiled_for_h100(
         of_key(lambda key: qrjax.he_normal_hash()(key, (64, 64), dtype).astype(jnp.float32)), words
@@ -72,6 +79,13 @@ def test_equal_layers_are_compiled_once(found, kind):
     few, many = found[f"{kind} 2"], found[f"{kind} 6"]
     assert many["kernels"] > few["kernels"]
     assert many["different"] <= few["different"] + 2  # the zeros and keys of more layers
+
+
+@pytest.mark.parametrize("name", ["outputs", "neurons", "shuffled", "points", "sequence", "hash"])
+def test_temporaries_are_a_twentieth_of_a_tensor_at_most(found, name):
+    shares = {case: share for case, share in found.items() if case.startswith(f"{name} ") and case.endswith(")")}
+    assert len(shares) == 4
+    assert [case for case, share in shares.items() if share > 0.05] == []
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float8_e4m3fn"])
