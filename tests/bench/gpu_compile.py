@@ -2,6 +2,7 @@
 
     pip install -e '.[test,gpu-compiler]'       # three wheels, 560 MB, no driver
     python tests/bench/gpu_compile.py [--markdown] [--models GPT-2 ...] [--kinds Flax qr ...]
+    python tests/bench/gpu_compile.py --draws [--markdown]  # one tensor at a time, every layout
 
 Nothing runs, as there is no card: programs are compiled for an H100. Seconds are those of processors, of ptxas and all
 threads too, since a machine of many cores compiles kernels side by side and one of two does not; what counts is their
@@ -72,6 +73,10 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 """
 BASE, SCANNED = "Flax", "GPT-2, scanned"
 KINDS = (BASE, "qr", "hash", "autoinit")
+WORDS = jax.ShapeDtypeStruct((2,), jnp.uint32)  # of a key
+LAYOUTS = ("outputs", "neurons", "shuffled", "points", "sequence")
+SHAPES = ((4096, 4096), (3, 3, 512, 512), (512, 50264))
+DTYPES = ("float32", "bfloat16", "float8_e4m3fn")
 
 
 class Compiled(NamedTuple):
@@ -164,7 +169,7 @@ def _scanned(kind: str) -> Callable[[jax.Array], Any]:
 def measured(model: str, kinds: Sequence[str]) -> dict[str, Compiled]:
     found = {}
     for kind in kinds:
-        found[kind] = compile_for_h100(program(model, kind), jax.ShapeDtypeStruct((2,), jnp.uint32))
+        found[kind] = compile_for_h100(program(model, kind), WORDS)
         print(f"{model}, {kind}: {json.dumps(found[kind]._asdict())}", file=sys.stderr, flush=True)
     return found
 
@@ -180,6 +185,27 @@ def table(model: str, found: dict[str, Compiled]) -> Report:
     return Report(f"Compiling jit(init) of {model} for an H100", columns, lines)
 
 
+def draws() -> Iterator[Report]:
+    """What single tensors keep beside themselves, in each layout and type."""
+    import qrjax
+
+    builders = {layout: qrjax.he_normal_qr(layout=layout) for layout in LAYOUTS} | {"hash": qrjax.he_normal_hash()}
+    builders["points, linear"] = qrjax.he_normal_qr(layout="points", scramble="linear")
+    columns = ["he_normal", *(f"{shape}" for shape in SHAPES), "processor s", "kernels"]
+    for dtype in DTYPES:
+        lines = []
+        for name, init in builders.items():
+            found = [compile_for_h100(_of_words(init, shape, dtype), WORDS) for shape in SHAPES]
+            shares = [f"{100 * one.temporaries:.1f} %" for one in found]
+            lines.append([name, *shares, f"{found[0].seconds:.1f}", str(found[0].kernels)])
+        title = f"{dtype}: temporaries beside a tensor on an H100; seconds and kernels are the first shape's"
+        yield Report(title, columns, lines)
+
+
+def _of_words(init: Any, shape: tuple[int, ...], dtype: str) -> Callable[[jax.Array], jax.Array]:
+    return lambda words: init(jax.random.wrap_key_data(words), shape, dtype)
+
+
 def main() -> None:
     from whole_models import MODELS
 
@@ -189,11 +215,13 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=every, default=list(every), metavar="MODEL",
                         help=f"of {'; '.join(every)}; all by default")  # fmt: skip
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="all by default")
+    parser.add_argument("--draws", action="store_true", help="single tensors in every layout, and no models")
     options = parser.parse_args()
     if not installed():
         raise SystemExit("gpu_compile.py: the GPU's compiler is not installed; pip install -e '.[test,gpu-compiler]'")
     prepare()
-    reports = [table(model, measured(model, options.kinds)) for model in options.models]
+    models = (table(model, measured(model, options.kinds)) for model in options.models)
+    reports = list(draws() if options.draws else models)
     show(reports, environment(), options.markdown)
 
 
