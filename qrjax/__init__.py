@@ -60,6 +60,8 @@ if TYPE_CHECKING:
     from qrjax._interpreter._report import Report, Row
     from qrjax._interpreter._untouched import UntouchedWarning
     from qrjax._layouts._effective_rank import effective_rank
+    from qrjax._rates._learning_rates import learning_rates
+    from qrjax._rates._scale_by_width import scale_by_width
     from qrjax._records._make import record
     from qrjax._records._record import Record
     from qrjax._signals._signal import Signal
@@ -118,6 +120,7 @@ __all__ = [
     "kaiming_uniform_hash",
     "kaiming_uniform_qr",
     "keep_pruned",
+    "learning_rates",
     "lecun_normal_hash",
     "lecun_normal_qr",
     "lecun_uniform_hash",
@@ -141,6 +144,7 @@ __all__ = [
     "random_uniform_qr",
     "record",
     "rule",
+    "scale_by_width",
     "set_seed",
     "sobol",
     "splitmix",
@@ -190,6 +194,7 @@ _LATER = {name: "qrjax._initializers._builders" for name in __all__ if name.ends
     "effective_rank": "qrjax._layouts._effective_rank",
     "gain": "qrjax._activations._gain",
     "keep_pruned": "qrjax._tracking._pruned",
+    "learning_rates": "qrjax._rates._learning_rates",
     "mask": "qrjax._tracking._masks",
     "max_sparsity": "qrjax._tracking._search",
     "measure": "qrjax._autoinit._measure",
@@ -199,6 +204,7 @@ _LATER = {name: "qrjax._initializers._builders" for name in __all__ if name.ends
     "pruned": "qrjax._tracking._pruned",
     "record": "qrjax._records._make",
     "rule": "qrjax._autoinit._rules",
+    "scale_by_width": "qrjax._rates._scale_by_width",
     "set_seed": "qrjax._blocks._stream",
     "stability": "qrjax._activations._stability",
     "sweep": "qrjax._sweep._sweep",

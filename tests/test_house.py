@@ -19,9 +19,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the ground up; a file imports only from its own layer and those before it.
 LAYERS = [
     "_files", "_terminal", "_words", "_sequences", "_values", "_layouts", "_initializers", "_activations", "_signals",
-    "_rules", "_interpreter", "_adjoint", "_adapters", "_autoinit", "_records", "_tracking", "_blocks", "_sweep",
-    "_datasets",
-    "_experiments", "_plot", "public", "_demo", "_cli",
+    "_rules", "_interpreter", "_adjoint", "_adapters", "_autoinit", "_rates", "_records", "_tracking", "_blocks",
+    "_sweep", "_datasets", "_experiments", "_plot", "public", "_demo", "_cli",
 ]  # fmt: skip
 
 

@@ -120,6 +120,19 @@ def tree_of(variables: Any) -> Any:
     return nnx.split(variables)[1] if nnx is not None and isinstance(variables, nnx.Module) else variables
 
 
+def named_leaves(tree: Any) -> list[tuple[str, Any]]:
+    """The leaves of any pytree by path, in the order of `jax.tree.leaves`, boxes left out of the paths."""
+    return [("/".join(map(str, steps)), leaf) for steps, leaf in _flat(tree)]
+
+
+def trained_of(variables: Any) -> Any:
+    """The parameters alone: of Linen's collections "params", of an NNX module its state of nnx.Param."""
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is not None and isinstance(variables, nnx.Module):
+        return nnx.state(variables, nnx.Param)
+    return variables["params"] if isinstance(variables, Mapping) and "params" in variables else variables
+
+
 def with_values(variables: Any, arrays: Sequence[Any]) -> Any:
     """The same structure with other arrays; for an NNX module a new module."""
     tree = tree_of(variables)

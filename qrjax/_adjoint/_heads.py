@@ -12,13 +12,19 @@ from qrjax._rules._operands import Value
 
 def heads(outputs: Sequence[Value], moves: Sequence[Any]) -> set[Site]:
     """The rows of the weights whose outputs reach a model's own without meeting another weight."""
+    return ends(outputs, moves)[0]
+
+
+def ends(outputs: Sequence[Value], moves: Sequence[Any]) -> tuple[set[Site], set[int]]:
+    """These rows, and the ids of the values between them and the model's outputs, which the walk keeps alive."""
     found: set[Site] = set()
-    _follow(moves, {id(value) for value in outputs}, found)
-    return found
+    wanted = {id(value) for value in outputs}
+    _follow(moves, wanted, found)
+    return found, wanted
 
 
 def _follow(moves: Sequence[Any], wanted: set[int], found: set[Site]) -> None:
-    """Goes back over all moves, the last first; `wanted` are the values on the way, which the walk keeps alive."""
+    """Goes back over all moves, the last first; `wanted` are the values on the way."""
     for move in reversed(moves):
         if isinstance(move, Repeated):
             _follow(move.moves, wanted, found)

@@ -53,10 +53,13 @@ class Reverse:
     Attributes:
       outputs: by row, the second moment of the derivative by an element of its output.
       approximate: by row, the primitives whose derivative was not walked, from the output on backwards.
+      watched: the ids of other moves of which the derivative by the output is to be known.
     """
 
     outputs: dict[Site, Mean] = dataclasses.field(default_factory=dict)
     approximate: dict[Site, set[str]] = dataclasses.field(default_factory=dict)
+    watched: set[int] = dataclasses.field(default_factory=set)
+    _watched: dict[int, Mean] = dataclasses.field(default_factory=dict)
     _found: dict[int, Cotangent] = dataclasses.field(default_factory=dict)
     _emitted: dict[int, tuple[Cotangent, list[float]]] = dataclasses.field(default_factory=dict)
     _uses: dict[Site, Value] = dataclasses.field(default_factory=dict)
@@ -100,6 +103,10 @@ class Reverse:
             return self._slices[id(origin)]
         return self._seen(origin).at(layer)
 
+    def watched_moment(self, move: int) -> float:
+        """The second moment of the derivative by an element of the output of a move that was watched."""
+        return self._watched[move].value if move in self._watched else 0.0
+
     # -- one move ----------------------------------------------------------------------------------------------
 
     def _move(self, move: Move, times: float) -> None:
@@ -134,6 +141,8 @@ class Reverse:
 
     def _record(self, move: Move, g: Cotangent, times: float) -> None:
         site = move.site
+        if id(move) in self.watched:
+            self._watched.setdefault(id(move), Mean()).add(g.second_moment, times)
         if move.equation.name == "name" or move.weight is not None:
             self.outputs.setdefault(site, Mean()).add(g.second_moment, times)
             if self._guessed:

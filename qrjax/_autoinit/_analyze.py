@@ -183,7 +183,7 @@ def walked(
     if gradients:
         rows = predicted(model, values, gains, rows, zero_sum, correlated)
     noticed = [*findings(rows, walk.ledger, gains.target), *on_untouched(walk), *gains.unsettled]
-    return walk, Report(rows, [*noticed, *_on_choice(aim, rows, walk), *remarks], aim.given)
+    return walk, Report(rows, [*noticed, *_on_choice(aim, rows, walk), *aim.heads, *remarks], aim.given)
 
 
 def _on_choice(aim: Aim, rows: Sequence[Row], walk: Walk) -> Iterable[Finding]:

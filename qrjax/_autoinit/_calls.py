@@ -18,11 +18,11 @@ from qrjax._terminal._received import is_key, received
 OURS = frozenset(
     {"module", "variables", "sample_input", "seed", "key", "target", "input_mean", "input_variance", "distribution",
      "source", "layout", "select", "tied", "method", "rngs", "mutable", "calibrate", "report", "weights", "by", "axes",
-     "call_kwargs", "gradients", "loss"}
+     "call_kwargs", "gradients", "loss", "head", "optimizer"}
 )  # fmt: skip
 # What these are where nobody gives them.
 DEFAULTS = {"target": 1.0, "distribution": "truncated_normal", "source": "sobol", "layout": "outputs", "tied": "logits",
-            "weights": "autoinit", "gradients": False}  # fmt: skip
+            "weights": "autoinit", "gradients": False, "optimizer": "adam"}  # fmt: skip
 # For messages, to be formatted with such a name.
 BY_NAME = "an argument of that name that the module's own call has goes into call_kwargs={{{0!r}: ...}}"
 

@@ -16,6 +16,7 @@ from jax.sharding import AxisType, Mesh
 from qrjax._autoinit._analyze import Selection, aim_of, gains_of, input_values, model_of, walked
 from qrjax._autoinit._assumptions import assumptions
 from qrjax._autoinit._calls import arguments_of
+from qrjax._autoinit._heads import check_head, with_head
 from qrjax._autoinit._names import DRAWN, SOURCES, TIED, Drawn, Source, Tied
 from qrjax._autoinit._own import Rescaling, rescalings
 from qrjax._autoinit._plan import Draw, Plan, path_keys, plans
@@ -96,10 +97,11 @@ def _context_of(mesh: Any) -> contextlib.AbstractContextManager[Any] | None:
 def prepare(
     module: Any, arguments: tuple[tuple[Any, ...], dict[str, Any]], *, target: Aimed = 1.0,
     input_mean: float | None = None, input_variance: float | None = None, distribution: str = "truncated_normal",
-    source: str = "sobol", layout: str = "outputs", select: Selection = None, tied: str = "logits", **options: Any,
+    source: str = "sobol", layout: str = "outputs", select: Selection = None, tied: str = "logits",
+    head: float | None = None, **options: Any,
 ) -> Prepared:  # fmt: skip
     """Checks the settings, traces the model and walks it; settings and errors as for `autoinit`."""
-    target = check_target(target)
+    target, head = check_target(target), check_head(head)
     draw = Draw(
         choice("distribution", distribution, DRAWN),
         choice("source", source, SOURCES),
@@ -111,6 +113,7 @@ def prepare(
     values = input_values(model, input_mean, input_variance)
     zero_sum = layout == "neurons" and source == "sobol" and distribution not in ("orthogonal", "own")
     aim = aim_of(target, model, values, gains_at, zero_sum, distribution == "orthogonal")
+    aim = with_head(aim, head, model, values, gains_at, zero_sum)
     gains = gains_at(aim.target)
     chosen = gains.selected
     assert chosen is not None
@@ -139,9 +142,9 @@ def autoinit(
     module: Any, sample_input: Any = None, *args: Any, seed: int | Array | None = None, key: Array | None = None,
     target: Aimed = 1.0, input_mean: float | None = None, input_variance: float | None = None,
     distribution: Drawn = "truncated_normal", source: Source = "sobol", layout: Layout = "outputs",
-    select: Selection = None, tied: Tied = "logits", method: Any = None, rngs: Any = None, mutable: Any = None,
-    axes: Mapping[Any, int] | None = None, call_kwargs: Mapping[str, Any] | None = None, calibrate: bool = False,
-    report: bool = False, **kwargs: Any,
+    select: Selection = None, tied: Tied = "logits", head: float | None = None, method: Any = None, rngs: Any = None,
+    mutable: Any = None, axes: Mapping[Any, int] | None = None, call_kwargs: Mapping[str, Any] | None = None,
+    calibrate: bool = False, report: bool = False, **kwargs: Any,
 ) -> Any: ...  # fmt: skip
 @frames_hidden
 def autoinit(
@@ -158,6 +161,7 @@ def autoinit(
     layout: Layout = "outputs",
     select: Selection = None,
     tied: Tied = "logits",
+    head: float | None = None,
     method: Any = None,
     rngs: Any = None,
     mutable: Any = None,
@@ -209,6 +213,10 @@ def autoinit(
       layout: of the Sobol' points; see `qrjax.variance_scaling_qr`.
       select: which parameters to touch: a pattern such as "*/kernel", several, or a function of the path.
       tied: what sizes a table that is looked up and makes logits too: "logits" or "lookup".
+      head: the second moment of the outputs of the last weights, those that reach what the model returns without
+        meeting another weight: 0 for weights that are zero, .01 for outputs a tenth in size, None for `target`. At 0
+        or little a network begins undecided, and what it first learns does not drown in what it first says; see
+        `qrjax.learning_rates`. A last weight that has other uses, such as a tied table, is left, and a finding says so.
       method, mutable: as in Linen's `init`.
       rngs: the random streams that the call needs: names, ("dropout",); or their keys, {"params": key, "dropout":
         key}, where "params" is the key of the weights, in the place of `seed`; or an nnx.Rngs, of which the next
@@ -247,15 +255,15 @@ def autoinit(
     arguments = arguments_of(
         module, sample_input, args, kwargs, call_kwargs, method, seed=seed, key=key, rngs=rngs, target=target,
         distribution=distribution, source=source, layout=layout, select=select, tied=tied, axes=axes,
-        input_mean=input_mean, input_variance=input_variance,
+        input_mean=input_mean, input_variance=input_variance, head=head,
     )  # fmt: skip
     streams = streams_of(rngs)
     key = key_of(seed, key, streams)
     with keys_like(key):
         prepared = prepare(
             module, arguments, target=target, input_mean=input_mean, input_variance=input_variance,
-            distribution=distribution, source=source, layout=layout, select=select, tied=tied, method=method,
-            rngs=streams, mutable=mutable, axes=axes,
+            distribution=distribution, source=source, layout=layout, select=select, tied=tied, head=head,
+            method=method, rngs=streams, mutable=mutable, axes=axes,
         )  # fmt: skip
         flat = prepared.drawn(key)
         if calibrate:

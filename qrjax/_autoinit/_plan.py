@@ -253,7 +253,8 @@ def _plan(
         gains[layer] = math.sqrt(decided.get(tuple(zip(stack, layer, strict=True)), last))
     # Where the program regroups axes, a neuron sums over all but the last, as by convention.
     inputs = tuple(range(len(rest) - 1)) if axes is None else tuple(rest.index(a) for a in axes if a in rest)
-    return Plan(leaf, draw, stack, inputs, np.asarray(gains, np.float32), weight.equal and not stack, place)
+    equal = weight.equal or not gains.any()  # a head of zeros
+    return Plan(leaf, draw, stack, inputs, np.asarray(gains, np.float32), equal and not stack, place)
 
 
 def path_key(key: Array, path: str) -> Array:

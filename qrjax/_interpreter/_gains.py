@@ -136,6 +136,9 @@ class Gains:
     def variance(self, weight: Weight, unit: float, fan: float, count: float, table: bool = False) -> float:
         """The variance of a weight at one of its uses, `count` times in the program."""
         key, target = weight.key, self.target_of(weight.path)
+        if not target > 0:  # a head of zeros, which has nothing to settle
+            self.variances |= {(path, weight.layer): 0.0 for path in (weight.path, *weight.also)}
+            return 0.0
         if table:
             self.tables.add(key)
         if key not in self.variances or (table and self.tied == "lookup"):

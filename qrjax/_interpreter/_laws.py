@@ -59,7 +59,7 @@ def unit(weight: Signal, axes: Sequence[int], zero_sum_over: float | None) -> Si
 def scaled(x: Signal, gain: float) -> Signal:
     if isinstance(x, ComplexSignal):
         return x.each(lambda part: scaled(part, gain))
-    if x.is_constant:
+    if x.is_constant or gain == 0:
         return Signal.constant(x.mean * gain, x.shape, x.dtype)
     inner = x.at
     at = None if inner is None else lambda z: gain * inner(z)

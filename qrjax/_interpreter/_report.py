@@ -45,12 +45,14 @@ HEADINGS = {
     "weight_gradient_octaves": "octaves of w'",
     "weight_gradient_norm": "|w'|",
     "measured_weight_gradient_norm": "measured |w'|",
+    "rate": "rate",
+    "rule": "as",
     "correlation": "correlation along axes",
     "notes": "notes",
 }
 ENDING = ("correlation", "notes")
 HIDDEN = ("op", "module", "weight", "input_mean", "input_variance", "measured_mean", "measured_variance")
-TEXTS = ("path", "operation", "shape", *ENDING)
+TEXTS = ("path", "operation", "shape", "rule", *ENDING)
 ALWAYS = ("fan", "gain", "input_second_moment")
 # Left out one after the other where a page is narrow.
 SPARE = (
@@ -86,6 +88,9 @@ class Row:
       weight_gradient_norm: the root of the sum of squares of that derivative, of the whole batch.
       measured_gradient, measured_gradient_norm, measured_weight_gradient, measured_weight_gradient_norm: the same of
         a real backward pass, from a random cotangent or of a loss; None until measured.
+      rate: the multiplier of the learning rate, of `qrjax.learning_rates`; None elsewhere.
+      rule: what the parameter is to the signal, from which its rate came: "product", "look-up", "scale", "shift" and
+        so on; None elsewhere.
     """
 
     path: str
@@ -111,6 +116,8 @@ class Row:
     measured_gradient_norm: float | None = None
     measured_weight_gradient: float | None = None
     measured_weight_gradient_norm: float | None = None
+    rate: float | None = None
+    rule: str | None = None
     # Where in the program the row is, for measuring it; not part of what it says.
     site: Any = dataclasses.field(default=None, repr=False, compare=False)
 

@@ -99,6 +99,8 @@ def _moment(output: Signal) -> float:
 def with_gain(law: Signal, gain: float, unit: Floats) -> Signal:
     """A parameter of this standard deviation; of a constant one, this value."""
     assert law.weight is not None
+    if gain == 0:
+        return Signal.constant(0.0, law.shape, law.dtype)
     if isinstance(law, ComplexSignal):
         return law.each(lambda part: Signal.normal(part.shape, 0.0, gain**2 / 2, part.dtype))
     if law.is_constant and not law.weight.unknown:
@@ -153,7 +155,9 @@ def own_gain(law: Signal) -> float:
 def _used_again(walk: Walk, trials: Trials, main: Any, decided: tuple[Key, ...]) -> tuple[Signal, Sized]:
     """Of parameters that are sized already."""
     result = trials.output({})
-    walk.gains.used(decided[0], _moment(result) / walk.gains.target_of(main.weight.path), walk.count())
+    target = walk.gains.target_of(main.weight.path)
+    if target > 0:
+        walk.gains.used(decided[0], _moment(result) / target, walk.count())
     return result, Sized(main.weight, math.sqrt(walk.gains.variances.get(main.weight.key, main.variance)))
 
 
@@ -161,6 +165,9 @@ def _solved(walk: Walk, trials: Trials, own: Mapping[Key, float], target: float)
     if not own:
         return trials.output({})
     moment = trials.along(own)
+    if not target > 0:  # a head of zeros
+        walk.gains.decide(dict.fromkeys(own, 0.0))
+        return trials.output({})
     factor = solution(moment, target)
     if factor is None:
         walk.note("no scale of it gives its output the target: kept")

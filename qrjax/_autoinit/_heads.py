@@ -1,0 +1,96 @@
+"""`head=`: another second moment for what a model returns than for its hidden outputs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from qrjax._adjoint._heads import heads
+from qrjax._autoinit._targets import Aim
+from qrjax._initializers._arguments import number
+from qrjax._interpreter._finding import INFO, WARNING, Finding
+from qrjax._interpreter._gains import Gains, Target, target_at
+from qrjax._interpreter._ledger import Ledger, Site
+from qrjax._interpreter._model import Model
+from qrjax._rules._operands import Value
+from qrjax._terminal._names import listed
+
+
+def check_head(head: Any) -> float | None:
+    """The second moment of the last weights' outputs, None for that of the others.
+
+    Raises:
+      TypeError, ValueError: if it is no finite number of 0 or more.
+    """
+    if head is None:
+        return None
+    if isinstance(head, jax.core.Tracer):
+        raise TypeError(
+            "`head` must be a number, the second moment of what the model returns, got a traced value; multiply the "
+            "last weights instead"
+        )
+    value = number("head", head)
+    if not (math.isfinite(value) and value >= 0):
+        raise ValueError(
+            f"`head` must be the second moment of what the model returns, 0 or more, got {head!r}; 0 makes the last "
+            "weights zero, 0.01 their outputs a tenth in size"
+        )
+    return value
+
+
+def with_head(
+    aim: Aim, head: float | None, model: Model, values: Sequence[Value], gains_at: Callable[[Target], Gains],
+    zero_sum: bool = False,
+) -> Aim:  # fmt: skip
+    """The aim with another second moment for the weights that make the model's outputs.
+
+    Raises:
+      ValueError: if no weight makes them.
+    """
+    if head is None:
+        return aim
+    gains = gains_at(aim.target)
+    model.walked(gains, values, zero_sum)
+    walk, outputs = model.taped(gains, values, zero_sum)
+    assert walk.tape is not None
+    last = heads(outputs, walk.tape.moves)
+    paths, others = parted(walk.ledger, last, gains)
+    if not paths:
+        why = f"{listed(sorted(others))} have other uses too or are kept" if others else "none makes its outputs"
+        raise ValueError(f"`head` is for the weights that make the model's outputs, and of this model {why}; drop it")
+    given = dataclasses.replace(aim, target=_aimed(aim.target, head, paths))
+    return dataclasses.replace(given, heads=tuple(_said(head, paths, others)))
+
+
+def parted(ledger: Ledger, last: set[Site], gains: Gains) -> tuple[frozenset[str], frozenset[str]]:
+    """Of the weights that make a model's outputs those that do nothing else and may be sized, and the others."""
+    entries = {site: entry for site, entry in ledger.entries.items() if entry.weight is not None}
+    elsewhere = {path for site, entry in entries.items() if site not in last for path in _paths(entry)}
+    making = {path for site, entry in entries.items() if site in last for path in _paths(entry)}
+    kept = {e.weight.path for e in entries.values() if gains.decides and not gains.touches(e.weight)}
+    return frozenset(making - elsewhere - kept), frozenset(making & (elsewhere | kept))
+
+
+def _paths(entry: Any) -> set[str]:
+    return {entry.weight.path, *entry.weight.also, *(weight.path for weight in entry.beside)}
+
+
+def _aimed(target: Target, head: float, paths: frozenset[str]) -> Target:
+    return lambda path: head if path in paths else target_at(target, path)
+
+
+def _said(head: float, paths: frozenset[str], others: frozenset[str]) -> list[Finding]:
+    size = "are zero" if head == 0 else f"have a second moment of {head:.3g}"
+    found = [Finding(f"head: the outputs of {listed(sorted(paths))} {size}", INFO)]
+    if others:
+        found.append(
+            Finding(
+                f"head: {listed(sorted(others))} make outputs too, but have other uses or a constant of their own: left",
+                WARNING,
+            )
+        )
+    return found

@@ -1,0 +1,145 @@
+"""`learning_rates`: how fast each parameter is to learn, so that one rate is right for all and at every width."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Literal, overload
+
+from qrjax._adapters._variables import trained_of
+from qrjax._autoinit._analyze import Selection, gains_of, input_values, model_of
+from qrjax._autoinit._assumptions import assumptions
+from qrjax._autoinit._calls import arguments_of
+from qrjax._autoinit._heads import check_head
+from qrjax._autoinit._names import TIED, WHOSE, Tied, Whose
+from qrjax._autoinit._targets import Aimed, check_target
+from qrjax._interpreter._gains import Gains
+from qrjax._interpreter._report import Report
+from qrjax._layouts._sources import LAYOUTS, Layout
+from qrjax._rates._optimizers import Optimizer, check_optimizer, optimizers_of
+from qrjax._rates._rows import rated
+from qrjax._rates._settings import Settings
+from qrjax._terminal._frames import frames_hidden
+from qrjax._terminal._names import choice
+
+
+@overload
+def learning_rates(
+    module: Any, sample_input: Any = None, *args: Any, report: Literal[True], **options: Any
+) -> tuple[Any, Report]: ...
+@overload
+def learning_rates(
+    module: Any, sample_input: Any = None, *args: Any, optimizer: Optimizer | Mapping[str, Optimizer] = "adam",
+    head: float | None = None, target: Aimed = 1.0, input_mean: float | None = None,
+    input_variance: float | None = None, layout: Layout | None = None, select: Selection = None, tied: Tied = "logits",
+    weights: Whose = "autoinit", method: Any = None, rngs: Any = None, mutable: Any = None,
+    axes: Mapping[Any, int] | None = None, call_kwargs: Mapping[str, Any] | None = None, report: bool = False,
+    **kwargs: Any,
+) -> Any: ...  # fmt: skip
+@frames_hidden
+def learning_rates(
+    module: Any,
+    sample_input: Any = None,
+    *args: Any,
+    optimizer: Optimizer | Mapping[str, Optimizer] = "adam",
+    head: float | None = None,
+    target: Aimed = 1.0,
+    input_mean: float | None = None,
+    input_variance: float | None = None,
+    layout: Layout | None = None,
+    select: Selection = None,
+    tied: Tied = "logits",
+    weights: Whose = "autoinit",
+    method: Any = None,
+    rngs: Any = None,
+    mutable: Any = None,
+    axes: Mapping[Any, int] | None = None,
+    call_kwargs: Mapping[str, Any] | None = None,
+    report: bool = False,
+    **kwargs: Any,
+) -> Any:
+    """Multipliers of the learning rate, one a parameter, with which one rate is right for all of them, at any width.
+
+    The model is walked as by `qrjax.autoinit`, and of each parameter the walk tells how much a step of the optimizer
+    changes what it makes: a step of Adam moves each of a weight's elements by the rate r, whatever the gradient,
+    mostly all in the direction of the input that caused it, so an output y, the sum of `fan` products with an input
+    x, moves by up to r fan root(E x^2). The multiplier root(E y^2) / (fan root(E x^2)) makes that r root(E y^2): the
+    learning rate r is then the largest relative change of any weight's output in one step, which does not depend on
+    the width. So the best rate of a narrow model is that of a wide one, without a base model to compare with.
+
+    The multipliers go into `qrjax.scale_by_width`. Rates are of another size with them: tune from 2^-6 to 1.
+
+    Rules: a weight's as above, a convolution's by the taps that count. Of a model's outputs the change is measured by
+    their target, 1, whatever `head` they begin with, and so is that of what begins at zero. A table that is looked up
+    gets root(E y^2), as one row makes an output. Norms' scales and what is added (biases, positions) move all
+    examples' outputs alike and get a quarter of that. Layers stacked in one array get one number each, as an array
+    that broadcasts. A parameter with several uses (tied tables, shared layers) gets the smallest of theirs; all steps
+    of a recurrence are one use. A parameter within a function of parameters (masks, normalized weights) is measured
+    by its own size. What meets no signal has 1. What was guessed is in the report's findings.
+
+    Args:
+      module, sample_input, *args, **kwargs, call_kwargs: as in `qrjax.autoinit`.
+      optimizer: how steps are made: "adam" for all that divide each element by its own size (Adam, AdamW, Adafactor,
+        RMSProp), "sign" for signs (Lion, signSGD), which have the same multipliers; "sgd" for the gradient itself,
+        with momentum or without, whose size is predicted by going back from the model's outputs; "muon" for matrices
+        that are orthogonalized and scaled as `optax.contrib.muon` does (it takes parameters of two axes; the others
+        are Adam's, here as there). Or a mapping from patterns of paths to these, of which the first that matches
+        counts, {"*/embedding": "adam", "*": "muon"}.
+      head, target, input_mean, input_variance, layout, select, tied, method, rngs, mutable, axes: as in
+        `qrjax.autoinit`: those with which the weights are drawn.
+      weights: "autoinit" for weights that `qrjax.autoinit` draws, "module" for the module's own.
+      report: whether to return (multipliers, report): a `qrjax.Report` with a row for each use of a parameter, whose
+        `rate` is the multiplier and whose `rule` says what the parameter is to the signal.
+
+    Returns:
+      A tree of the structure of the parameters: for Linen of variables["params"], for NNX of
+      nnx.state(model, nnx.Param), for a pair of what its init returns. Its leaves are positive floats, and float32
+      arrays with the parameter's number of axes where layers are stacked.
+
+    Raises:
+      ValueError, TypeError: as `qrjax.autoinit`; if `optimizer` is none of these, or a pattern of it matches nothing.
+
+    Example:
+      >>> import flax.linen as nn, jax, jax.numpy as jnp, optax, qrjax
+      >>> network = nn.Sequential([nn.Dense(256), nn.relu, nn.Dense(10)])
+      >>> x = jax.ShapeDtypeStruct((32, 64), jnp.float32)
+      >>> rates = qrjax.learning_rates(network, x, head=0.0)
+      >>> {name: round(1 / rate["kernel"]) for name, rate in rates.items()}
+      {'layers_0': 64, 'layers_2': 181}
+      >>> params = qrjax.autoinit(network, x, head=0.0)["params"]
+      >>> optimizer = optax.chain(optax.scale_by_adam(), qrjax.scale_by_width(rates), optax.scale_by_learning_rate(0.1))
+      >>> state = optimizer.init(params)
+
+    Reference:
+      Yang and Hu et al. 2022, Tensor Programs V, arXiv 2203.03466, table 8; in the form of Yang, Simon and Bernstein
+      2023, A spectral condition for feature learning, arXiv 2310.17813, condition 1.
+    """
+    choice("weights", weights, WHOSE)
+    choice("layout", layout, (None, *LAYOUTS))
+    choice("tied", tied, TIED)
+    optimizer = check_optimizer(optimizer)
+    target, head = check_target(target), check_head(head)
+    arguments = arguments_of(
+        module, sample_input, args, kwargs, call_kwargs, method, optimizer=optimizer, head=head, target=target,
+        input_mean=input_mean, input_variance=input_variance, layout=layout, select=select, tied=tied, weights=weights,
+        rngs=rngs, axes=axes,
+    )  # fmt: skip
+    model = model_of(module, *arguments, method=method, rngs=rngs, mutable=mutable, axes=axes)
+    values = input_values(model, input_mean, input_variance)
+    gains_at = functools.partial(gains_of, model, select=select, tied=tied)
+    if weights == "module":
+        if isinstance(target, str) or head is not None:
+            name, value = ("target", target) if isinstance(target, str) else ("head", head)
+            raise ValueError(f"`{name}` {value!r} chooses scales, but weights='module' keeps the module's; drop one")
+        gains_at = functools.partial(Gains, selected=None)
+    trained = [leaf for leaf in model.leaves if leaf.trained]
+    optimizer_of = optimizers_of(optimizer, [leaf.path for leaf in trained])
+    settings = Settings(model, values, gains_at, layout == "neurons", target, head)
+    uses, aim = settings.uses("sgd" in map(optimizer_of, [leaf.path for leaf in trained]))
+    found = rated(trained, uses, optimizer_of)
+    flat = [found.values[leaf.path] if leaf.trained else 0.0 for leaf in model.leaves]
+    tree = trained_of(model.rebuild(flat))
+    if not report:
+        return tree
+    remarks = assumptions(model, input_mean is not None or input_variance is not None)
+    return tree, Report(found.rows, [*found.findings(), *aim.heads, *remarks], aim.given)

@@ -1,0 +1,99 @@
+"""What a step of each kind of optimizer makes of a weight, and the multiplier that makes it a step of one size."""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+from qrjax._rates._uses import FUNCTION, LOOKUP, PRODUCT, SCALE, SHIFT, Use
+from qrjax._terminal._names import choice, listed, meant
+from qrjax._terminal._received import received
+
+Optimizer = Literal["adam", "sign", "sgd", "muon"]
+OPTIMIZERS = get_args(Optimizer)
+# A weight's step changes the outputs of different examples differently, a bias's those of all alike: by so much less
+# is it moved. See `notebooks/rates.md` for how these were found.
+SHARE = {PRODUCT: 1.0, FUNCTION: 1.0, LOOKUP: 1.0, SCALE: 0.25, SHIFT: 0.25}
+
+
+def multiplier(use: Use, optimizer: Optimizer, shape: tuple[int, ...]) -> float | None:
+    """The step of an element, per unit of the optimizer's, that changes the output by its own size at most.
+
+    None where the optimizer never moves it, as no derivative reaches it.
+
+    Args:
+      use: how the parameter takes part.
+      optimizer: the kind.
+      shape: of the parameter, or of one layer of it, as the optimizer sees it.
+    """
+    wanted, arriving = math.sqrt(use.wanted), math.sqrt(use.input)
+    if use.kind == FUNCTION:
+        # An elementwise step is to the parameter what it is to the function of it.
+        wanted, arriving = (use.own or 1 / math.sqrt(use.fan)) * math.sqrt(use.fan), 1.0
+    if not arriving > 0:
+        return None
+    share = SHARE[use.kind]
+    if optimizer == "muon" and orthogonalized(use, shape):
+        return share * wanted / _spectral(use, arriving, shape)
+    change = use.fan * arriving
+    if optimizer == "sgd":
+        if not use.gradient:
+            return None
+        change *= math.sqrt(use.gradient)
+    return share * wanted / change
+
+
+def orthogonalized(use: Use, shape: tuple[int, ...]) -> bool:
+    """Whether optax's Muon takes this parameter, by default all matrices, rather than leave it to Adam."""
+    del use
+    return len(shape) == 2
+
+
+def _spectral(use: Use, arriving: float, shape: tuple[int, ...]) -> float:
+    """What a matrix of orthonormal columns or rows, scaled as optax does, changes an output by at most."""
+    scale = math.sqrt(max(1.0, shape[1] / shape[0]))
+    inputs = 1.0 if use.kind == LOOKUP else use.fan
+    outputs = shape[1] if use.kind == LOOKUP else math.prod(shape) / inputs
+    return scale * math.sqrt(inputs / outputs) * arriving
+
+
+def check_optimizer(optimizer: Any) -> Any:
+    """One of the names, or a mapping from patterns of paths to them.
+
+    Raises:
+      ValueError, TypeError: if it is neither.
+    """
+    if not isinstance(optimizer, Mapping):
+        return choice("optimizer", optimizer, OPTIMIZERS)
+    if not optimizer or not all(isinstance(pattern, str) for pattern in optimizer):
+        raise TypeError(
+            "`optimizer` as a mapping must be from patterns of paths to names, as in {'*/embedding': 'adam', '*': "
+            f"'muon'}}, got {received(optimizer)}"
+        )
+    return {pattern: choice(f"optimizer[{pattern!r}]", name, OPTIMIZERS) for pattern, name in optimizer.items()}
+
+
+def optimizers_of(optimizer: Any, paths: Sequence[str]) -> Callable[[str], Optimizer]:
+    """The kind of optimizer of each parameter.
+
+    Raises:
+      ValueError: if a pattern matches no parameter, or a parameter no pattern.
+    """
+    if isinstance(optimizer, str):
+        return lambda _: optimizer  # type: ignore[return-value]
+    for pattern in optimizer:
+        if not fnmatch.filter(paths, pattern):
+            raise ValueError(
+                f"`optimizer` has the pattern {pattern!r}, which matches no parameter; parameters: {listed(paths)}"
+                f"{meant(pattern, paths)}"
+            )
+    found = {
+        path: next((name for pattern, name in optimizer.items() if fnmatch.fnmatchcase(path, pattern)), None)
+        for path in paths
+    }
+    lacking = [path for path, name in found.items() if name is None]
+    if lacking:
+        raise ValueError(f"`optimizer` has no pattern for {listed(lacking)}; end it with one for the rest, '*': 'adam'")
+    return found.__getitem__  # type: ignore[return-value]

@@ -1,0 +1,70 @@
+"""The walks that multipliers come from."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from qrjax._adjoint._heads import heads
+from qrjax._autoinit._analyze import aim_of
+from qrjax._autoinit._heads import parted, with_head
+from qrjax._autoinit._targets import Aim
+from qrjax._interpreter._gains import Gains, Target, target_at
+from qrjax._interpreter._ledger import Ledger, Site
+from qrjax._interpreter._model import Model
+from qrjax._interpreter._walk import Walk
+from qrjax._rates._uses import Use, uses_of
+from qrjax._rules._operands import Value
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Settings:
+    """A model and how its weights are drawn.
+
+    Attributes:
+      model, values: the model, and the laws of its inputs.
+      gains_at: makes the gains for a target.
+      zero_sum: whether the weights of a neuron sum to zero.
+      target, head: as checked.
+    """
+
+    model: Model
+    values: Sequence[Value]
+    gains_at: Callable[[Target], Gains]
+    zero_sum: bool
+    target: Any
+    head: float | None
+
+    def uses(self, back: bool) -> tuple[list[Use], Aim]:
+        """The uses of all parameters, `back` for their gradients too, and the second moments with which they are drawn."""
+        hidden = aim_of(self.target, self.model, self.values, self.gains_at, self.zero_sum)
+        aim = with_head(hidden, self.head, self.model, self.values, self.gains_at, self.zero_sum)
+        gains, walk, outputs = self._taped(aim.target)
+        wanted = functools.partial(target_at, hidden.target)
+        uses = uses_of(self.model, walk, outputs, wanted)
+        if back:
+            assert walk.tape is not None
+            learned = _learned(aim.target, walk.ledger, heads(outputs, walk.tape.moves), gains)
+            _, walk, outputs = self._taped(learned)
+            pairs = zip(uses, uses_of(self.model, walk, outputs, wanted, back=True), strict=True)
+            uses = [dataclasses.replace(use, gradient=other.gradient) for use, other in pairs]
+        return uses, aim
+
+    def _taped(self, target: Target) -> tuple[Gains, Walk, list[Value]]:
+        gains = self.gains_at(target)
+        self.model.walked(gains, self.values, self.zero_sum)
+        return gains, *self.model.taped(gains, self.values, self.zero_sum)
+
+
+def _learned(target: Target, ledger: Ledger, last: set[Site], gains: Gains) -> Target:
+    """With heads as they are when they have learned to make outputs of second moment 1.
+
+    What they have learned lies in the direction of their inputs, so that it takes elements of 1 / fan only where
+    independent ones have 1 / sqrt(fan): 1 / fan of the second moment of an output is added to what they begin with.
+    What comes back through a head that begins at zero is of this size, and through another sooner or later.
+    """
+    paths, _ = parted(ledger, last, gains)
+    fans = {e.weight.path: e.fan for s, e in ledger.entries.items() if s in last and e.weight is not None and e.fan}
+    return lambda path: target_at(target, path) + (1.0 / fans[path] if path in paths and path in fans else 0.0)
