@@ -89,7 +89,7 @@ def _said(head: float, paths: frozenset[str], others: frozenset[str]) -> list[Fi
     if others:
         found.append(
             Finding(
-                f"head: {listed(sorted(others))} make outputs too, but have other uses or a constant of their own: left",
+                f"head: {listed(sorted(others))} make outputs too, but have other uses or are kept: left",
                 WARNING,
             )
         )

@@ -7,15 +7,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from qrjax._rates._uses import FUNCTION, LOOKUP, PRODUCT, SCALE, SHIFT, Use
+from qrjax._rates._uses import FUNCTION, LOOKUP, POSITION, PRODUCT, SCALE, SHIFT, Use
 from qrjax._terminal._names import choice, listed, meant
 from qrjax._terminal._received import received
 
 Optimizer = Literal["adam", "sign", "sgd", "muon"]
 OPTIMIZERS = get_args(Optimizer)
-# A weight's step changes the outputs of different examples differently, a bias's those of all alike: by so much less
-# is it moved. See `notebooks/rates.md` for how these were found.
-SHARE = {PRODUCT: 1.0, FUNCTION: 1.0, LOOKUP: 1.0, SCALE: 0.25, SHIFT: 0.25}
+# How much of a weight's relative change the others get. What moves the outputs of all examples alike overshoots first:
+# scales and biases get less. Found by training, with the figures in `notebooks/rates.md`.
+SHARE = {PRODUCT: 1.0, FUNCTION: 1.0, LOOKUP: 1.0, POSITION: 1.0, SCALE: 1 / 4, SHIFT: 1 / 16}
 
 
 def multiplier(use: Use, optimizer: Optimizer, shape: tuple[int, ...]) -> float | None:

@@ -20,9 +20,11 @@ from qrjax._signals._recipe import Key
 from qrjax._signals._weight import Weight
 
 # What a parameter may be to a signal.
-PRODUCT, LOOKUP, SCALE, SHIFT, FUNCTION = "product", "look-up", "scale", "shift", "function"
+PRODUCT, LOOKUP, POSITION, SCALE, SHIFT, FUNCTION = "product", "look-up", "position", "scale", "shift", "function"
 # A parameter beside a signal is a scale where these multiply it, else a shift of it.
 MULTIPLY = frozenset({"mul", "div", "pow"})
+# What these add is added to every example's outputs; what others put beside a signal has places of its own.
+ADD = frozenset({"add", "sub", "add_any"})
 # These do no more to a parameter than its own size says; others are guesses.
 PLAIN = frozenset({"mul", "div", "add", "sub", "add_any", "concatenate", "select_n", "dynamic_update_slice"})
 
@@ -33,8 +35,8 @@ class Use:
 
     Attributes:
       key: the parameter and the layer.
-      kind: what it is to the signal: summed with it, looked up, its scale, a shift of it; or within a function of
-        parameters, such as a normalized weight.
+      kind: what it is to the signal: summed with it, looked up, a table of positions, its scale, a shift of it; or
+        within a function of parameters, such as a normalized weight.
       op: the primitive.
       shape: that of the output.
       fan: how many of its elements an element of the output sums.
@@ -169,8 +171,9 @@ class _Uses:
         scale = name in MULTIPLY
         arriving = max(signals) if scale else 1.0
         plain = name in PLAIN and getattr(move.met[place], "weight", None) is not None
+        kind = SCALE if scale else SHIFT if _is_shift(name, law) else POSITION
         use = Use(
-            key, SCALE if scale else SHIFT, name, result.shape, 1.0, math.sqrt(value.second_moment), arriving,
+            key, kind, name, result.shape, 1.0, math.sqrt(value.second_moment), arriving,
             result.second_moment, self._wanted(key[0], result.second_moment, head and not scale), head,
             guessed=not plain,
         )  # fmt: skip
@@ -187,3 +190,8 @@ class _Uses:
     def _wanted(self, path: str, output: float, head: bool) -> float:
         """What a model returns is measured by its target, as it may start smaller; so is what starts at zero."""
         return output if output > 0 and not head else self.target_of(path)
+
+
+def _is_shift(name: str, law: Any) -> bool:
+    """Whether all examples' outputs get the same: a vector, or what starts as a constant, as biases of any shape do."""
+    return name in ADD and (law.is_constant or sum(n > 1 for n in law.shape) < 2)

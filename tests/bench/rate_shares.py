@@ -1,0 +1,143 @@
+"""How much of a weight's relative change scales, biases and positions are to get, and how large a head is to begin.
+
+    python tests/bench/rate_shares.py [--seeds 2] [--markdown]
+
+Digits, Adam, 60 steps of 256 examples; the loss over all training examples afterwards, for rates a factor of two apart.
+The first rows are Flax's own initialization with one rate for all. `qrjax._rates._optimizers.SHARE` is set by these.
+"""
+
+import argparse
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from sklearn.datasets import load_digits
+
+import qrjax
+from qrjax._rates._optimizers import SHARE
+
+STEPS, BATCH, TRAIN = 60, 256, 1500
+# Powers of two.
+OWN_RATES, RATES = range(-11, -3), range(-5, 2)
+
+
+class MLP(nn.Module):
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(2):
+            x = nn.relu(nn.Dense(self.width)(x))
+        return nn.Dense(10)(x)
+
+
+class Transformer(nn.Module):
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(self.width)(x.reshape(-1, 8, 8))
+        x = x + self.param("positions", nn.initializers.normal(0.02), (8, self.width))
+        for _ in range(2):
+            x = x + nn.MultiHeadDotProductAttention(4)(nn.LayerNorm()(x))
+            x = x + nn.Dense(self.width)(nn.gelu(nn.Dense(4 * self.width)(nn.LayerNorm()(x))))
+        return nn.Dense(10)(nn.LayerNorm()(x).mean(1))
+
+
+def digits():
+    data = load_digits()
+    pixels = (data.data - data.data.mean()) / data.data.std()
+    return jnp.asarray(pixels[:TRAIN], jnp.float32), jnp.asarray(data.target[:TRAIN])
+
+
+def trained(network, x, labels):
+    """(params, multipliers, rate, seed) -> the loss after training."""
+
+    def loss(params, rows):
+        logits = network.apply({"params": params}, x[rows])
+        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
+
+    @jax.jit
+    def run(params, multipliers, rate, seed):
+        optimizer = optax.scale_by_adam()
+
+        def step(state, key):
+            params, adam = state
+            gradient = jax.grad(loss)(params, jax.random.randint(key, (BATCH,), 0, TRAIN))
+            updates, adam = optimizer.update(gradient, adam)
+            return (jax.tree.map(lambda w, u, m: w - rate * m * u, params, updates, multipliers), adam), None
+
+        keys = jax.random.split(jax.random.key(seed), STEPS)
+        (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), keys)
+        return loss(params, jnp.arange(TRAIN))
+
+    return run
+
+
+def shared(rates, kinds, shares):
+    """The multipliers with other shares than those that they were made with."""
+    return jax.tree.map(lambda rate, kind: rate * shares.get(kind, SHARE[kind]) / SHARE[kind], rates, kinds)
+
+
+def kinds_of(rates, report):
+    rules = {row.weight: row.rule for row in report}
+    return jax.tree_util.tree_map_with_path(lambda path, _: rules["/".join(step.key for step in path)], rates)
+
+
+def losses(network, data, seeds, shares, head):
+    """For each rate the mean over the seeds; `shares` None for Flax's own with one rate."""
+    x, labels = data
+    run = trained(network, x, labels)
+    found = []
+    for seed in range(seeds):
+        if shares is None:
+            params = network.init(jax.random.key(seed), x[:1])["params"]
+            multipliers, grid = jax.tree.map(lambda _: 1.0, params), OWN_RATES
+        else:
+            params = qrjax.autoinit(network, x[:BATCH], seed=seed, head=head)["params"]
+            rates, report = qrjax.learning_rates(network, x[:BATCH], head=head, report=True)
+            multipliers, grid = shared(rates, kinds_of(rates, report), shares), RATES
+        found.append([float(run(params, multipliers, 2.0**rate, seed)) for rate in grid])
+    finite = np.where(np.isfinite(found), found, np.inf)
+    return grid, finite.mean(0)
+
+
+def cases():
+    """(name, network, shares, head)."""
+    for share in (1.0, 0.25, 1 / 64):
+        yield f"MLP, width 256, biases {share:g}", MLP(256), {"shift": share}, 0.0
+    yield "transformer, width 32, Flax's default", Transformer(32), None, None
+    yield "transformer, width 32, head 0", Transformer(32), {}, 0.0
+    for kind, name, values in (
+        ("position", "positions", (4.0, 0.25, 1 / 16)),
+        ("scale", "scales", (1.0, 1 / 16)),
+        ("shift", "biases", (1.0, 0.25, 1 / 64)),
+    ):
+        for value in values:
+            yield f"transformer, width 32, {name} {value:g}", Transformer(32), {kind: value}, 0.0
+    for width in (64, 256, 1024):
+        yield f"MLP, width {width}, Flax's default", MLP(width), None, None
+        for head in (0.0, 0.01, 1.0):
+            yield f"MLP, width {width}, head {head:g}", MLP(width), {}, head
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--markdown", action="store_true", help="the table of the book")
+    options = parser.parse_args()
+    data = digits()
+    if options.markdown:
+        print("| network | best rate | loss | a quarter of it | half | twice |\n|---|---|---|---|---|---|", flush=True)
+    for name, network, shares, head in cases():
+        grid, found = losses(network, data, options.seeds, shares, head)
+        best = int(np.argmin(found))
+        near = [f"{found[i]:.3f}" if 0 <= i < len(found) else "" for i in (best - 2, best - 1, best + 1)]
+        cells = [name, f"2^{grid[best]}", f"{found[best]:.4f}", *near]
+        print(f"| {' | '.join(cells)} |" if options.markdown else "  ".join(cells), flush=True)
+
+
+if __name__ == "__main__":
+    main()
