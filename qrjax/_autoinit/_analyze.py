@@ -14,6 +14,7 @@ from qrjax._autoinit._assumptions import assumptions, moments_apply
 from qrjax._autoinit._backward import check_gradients
 from qrjax._autoinit._calls import arguments_of, check_module, is_pair
 from qrjax._autoinit._gradients import predicted
+from qrjax._autoinit._heads import check_head, with_head
 from qrjax._autoinit._laws import unit_law
 from qrjax._autoinit._names import WHOSE, Whose
 from qrjax._autoinit._stable import ALLOWED, stable
@@ -186,6 +187,17 @@ def walked(
     return walk, Report(rows, [*noticed, *_on_choice(aim, rows, walk), *aim.heads, *remarks], aim.given)
 
 
+def check_kept(target: Any, head: float | None) -> None:
+    """Nothing, unless a setting chooses scales where the module's own are kept.
+
+    Raises:
+      ValueError: if one does.
+    """
+    for name, value in (("target", target if isinstance(target, str) else None), ("head", head)):
+        if value is not None:
+            raise ValueError(f"`{name}` {value!r} chooses scales, but weights='module' keeps the module's; drop one")
+
+
 def _on_choice(aim: Aim, rows: Sequence[Row], walk: Walk) -> Iterable[Finding]:
     """What was chosen, and whether small deviations grow nevertheless."""
     if aim.chosen is not None:
@@ -217,6 +229,7 @@ def analyze(
     input_variance: float | None = None,
     layout: Layout | None = None,
     select: Selection = None,
+    head: float | None = None,
     method: Any = None,
     rngs: Any = None,
     mutable: Any = None,
@@ -241,6 +254,7 @@ def analyze(
       layout: as in `qrjax.autoinit`; "neurons" draws weights that sum to zero, which changes their gains.
       select: which parameters are rescaled: a pattern such as "*/kernel", several, or a function of the path;
         the others are taken as the module initializes them.
+      head: as in `qrjax.autoinit`.
       method, mutable: as in Linen's `init` and `apply`.
       rngs: names of the random streams that the call needs, such as ("dropout",), or as in `qrjax.autoinit`.
       axes: sizes of named axes that the module sums or gathers over, {"batch": 8}; by default 1 of those that it
@@ -271,19 +285,19 @@ def analyze(
     choice("weights", weights, WHOSE)
     choice("layout", layout, (None, *LAYOUTS))
     check_gradients(gradients, None)
-    target = check_target(target)
+    target, head = check_target(target), check_head(head)
     arguments = arguments_of(
         module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs, target=target, layout=layout, select=select,
         axes=axes, input_mean=input_mean, input_variance=input_variance, weights=weights, gradients=gradients,
+        head=head,
     )  # fmt: skip
     model = model_of(module, *arguments, method=method, rngs=rngs, mutable=mutable, axes=axes)
     values = input_values(model, input_mean, input_variance)
     zero_sum = layout == "neurons"
     gains_at = functools.partial(gains_of, model, select=select)
     if weights == "module":
-        if isinstance(target, str):
-            raise ValueError(f"`target` {target!r} chooses scales, but weights='module' keeps the module's; drop one")
+        check_kept(target, head)
         gains_at = functools.partial(Gains, selected=None)
-    aim = aim_of(target, model, values, gains_at, zero_sum)
+    aim = with_head(aim_of(target, model, values, gains_at, zero_sum), head, model, values, gains_at, zero_sum)
     remarks = assumptions(model, input_mean is not None or input_variance is not None)
     return walked(model, values, gains_at(aim.target), aim, zero_sum, remarks=remarks, gradients=gradients)[1]

@@ -19,6 +19,7 @@ from qrjax._cli._picture import check_matplotlib, save
 from qrjax._cli._screen import print_json, screen
 from qrjax._cli._sections import Sectioned, section
 from qrjax._layouts._names import LAYOUTS
+from qrjax._rates._names import OPTIMIZERS, Optimizer
 
 if TYPE_CHECKING:
     from qrjax._interpreter._report import Report
@@ -26,11 +27,16 @@ if TYPE_CHECKING:
 analysis, output = map(section, ("Analysis", "Output"))
 OPTIONS = {
     "target": "--target", "input_mean": "--input-mean", "input_variance": "--input-variance", "select": "--select",
-    "sample_input": "--input", "module": NAME,
+    "sample_input": "--input", "module": NAME, "head": "--head", "optimizer": "--optimizer",
 }  # fmt: skip
 CAPTION = (
     "in: E x² is the second moment of what a weight meets, E y² of its output or a module's; gain is the weight's "
     "standard deviation. {weights}"
+)
+RATES = (
+    "rate is what the learning rate is multiplied with ({optimizer}) and `as` what the parameter is to the signal; the "
+    "learning rate is then the largest relative change of an output in a step. gain is the parameter's root mean "
+    "square, in: E x² and E y² the second moments of what it is multiplied with and of its output. {{weights}}"
 )
 OWN = "The weights are those of the module's own initialization."
 GAINS = "The gains are those that qrjax.autoinit gives; --default shows the module's own initialization."
@@ -47,6 +53,7 @@ GRADIENTS = (
         "qrjax analyze models.text:Transformer --arg layers=12 --input 1,128:int32",
         "qrjax analyze model.py:MLP --input 1,64 --plot signal.png",
         "qrjax analyze model.py:MLP --input 1,64 --default --json > default.json",
+        "qrjax analyze model.py:MLP --input 1,64 --rates --head 0",
     ),
 )
 @click.argument("target", metavar="MODULE[:NAME]")
@@ -77,6 +84,18 @@ GRADIENTS = (
     "--gradients", is_flag=True,
     help="Predict the gradients too, going back from a random cotangent at the model's output.",
 )  # fmt: skip
+@analysis(
+    "--head", metavar="NUMBER", type=RealNumber("--head 0"),
+    help="The second moment of what the model returns, 0 for last weights of zero.  [default: as --target]",
+)  # fmt: skip
+@click.option(
+    "--rates", is_flag=True,
+    help="Print what each parameter's learning rate is multiplied with, as by qrjax.learning_rates, and why.",
+)  # fmt: skip
+@click.option(
+    "--optimizer", metavar="NAME", type=OneOf(OPTIMIZERS), default="adam",
+    help=f"Of the rates: {', '.join(OPTIMIZERS)}.",
+)  # fmt: skip
 @output("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @output(
     "--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"),
@@ -85,7 +104,7 @@ GRADIENTS = (
 def command(
     target: str, inputs: tuple[Input, ...], dtypes: tuple[str, ...], arguments: tuple[tuple[str, Any], ...],
     keywords: tuple[tuple[str, Any], ...], second_moment: float, select: tuple[str, ...], default: bool,
-    gradients: bool, as_json: bool, plot: Path | None, **options: Any,
+    gradients: bool, rates: bool, optimizer: Optimizer, as_json: bool, plot: Path | None, **options: Any,
 ) -> None:  # fmt: skip
     """Predict the mean and the variance of every layer's output, without drawing a weight.
 
@@ -98,6 +117,7 @@ def command(
     if ":" not in target:
         _list(target, as_json)
         return
+    _check_together(rates, optimizer, gradients, plot)
     positional, named = arrays(inputs, dtypes)
     if plot is not None:
         check_matplotlib()
@@ -112,6 +132,8 @@ def command(
 
         shown = ", ".join(map(written, positional))
         with own_code(f"{target} cannot be called with {shown}", _remedy), own_errors(OPTIONS):
+            if rates:
+                return _rates(model, positional, optimizer, weights, options | settings)
             return qrjax.analyze(model, positional[0], *positional[1:], weights=weights, **options, **settings)
 
     found = report("module" if default else "autoinit")
@@ -121,12 +143,31 @@ def command(
         page = screen(quiet=False)
         page.show(found._table()._replace(title=""))
         page.gap()
-        page.text(CAPTION.format(weights=OWN if default else GAINS) + GRADIENTS * gradients)
+        caption = RATES.format(optimizer=optimizer) if rates else CAPTION
+        page.text(caption.format(weights=OWN if default else GAINS) + GRADIENTS * gradients)
     if plot is not None:
         from qrjax import plot as pictures
 
         save(lambda: pictures.signal(found, default=None if default else report("module")).figure, plot)
         click.echo(f"The picture is in {shown(plot)}", err=as_json)
+
+
+def _check_together(rates: bool, optimizer: str, gradients: bool, plot: Path | None) -> None:
+    """Refuses options that --rates has no use for, or that need it."""
+    if not rates and optimizer != OPTIMIZERS[0]:
+        raise click.UsageError("--optimizer says whose rates are printed; add --rates")
+    other = "--gradients" if gradients else "--plot" if plot is not None else None
+    if rates and other is not None:
+        raise click.UsageError(f"--rates prints another table, and {other} belongs to that of the signal; run twice")
+
+
+def _rates(model: Any, inputs: list[Any], optimizer: Optimizer, weights: str, options: dict[str, Any]) -> Report:
+    import qrjax
+
+    report: Report = qrjax.learning_rates(
+        model, inputs[0], *inputs[1:], optimizer=optimizer, weights=weights, report=True, **options
+    )[1]
+    return report
 
 
 def _list(place: str, as_json: bool) -> None:

@@ -54,6 +54,8 @@ ENDING = ("correlation", "notes")
 HIDDEN = ("op", "module", "weight", "input_mean", "input_variance", "measured_mean", "measured_variance")
 TEXTS = ("path", "operation", "shape", "rule", *ENDING)
 ALWAYS = ("fan", "gain", "input_second_moment")
+# What rates do not come from.
+UNRATED = ("mean", "variance", "correlation")
 # Left out one after the other where a page is narrow.
 SPARE = (
     "measured_weight_gradient_norm", "weight_gradient_norm", "measured_gradient_norm", "correlation", "notes", "mean",
@@ -279,7 +281,7 @@ class Report(Shown, Sequence[Row]):
         columns = _columns(self.rows)
         cells = [[_cell(row, name) for name in columns] for row in self.rows]
         headings = [HEADINGS.get(name, name.replace("_", " ")) for name in columns]
-        texts = {columns.index(name) for name in TEXTS}
+        texts = {columns.index(name) for name in TEXTS if name in columns}
         spare = [columns.index(name) for name in SPARE if name in columns]
         return Table(title, headings, cells, texts, spare, remarks=[f"- {finding}" for finding in self.findings])
 
@@ -302,7 +304,9 @@ def _columns(rows: Sequence[Row]) -> list[str]:
     known = [name for name in HEADINGS if name not in ENDING]
     fields = [field.name for field in dataclasses.fields(Row) if field.compare]
     names = [*known, *(name for name in fields if name not in (*HEADINGS, *HIDDEN)), *ENDING]
-    always = (*TEXTS, *ALWAYS)
+    if any(row.rate is not None for row in rows):
+        names = [name for name in names if name not in UNRATED]
+    always = {*TEXTS, *ALWAYS} - {"rule"}
     return [name for name in names if name in always or any(getattr(row, name) is not None for row in rows)]
 
 

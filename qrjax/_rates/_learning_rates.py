@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, overload
 
 from qrjax._adapters._variables import trained_of
-from qrjax._autoinit._analyze import Selection, gains_of, input_values, model_of
+from qrjax._autoinit._analyze import Selection, check_kept, gains_of, input_values, model_of
 from qrjax._autoinit._assumptions import assumptions
 from qrjax._autoinit._calls import arguments_of
 from qrjax._autoinit._heads import check_head
@@ -16,7 +16,8 @@ from qrjax._autoinit._targets import Aimed, check_target
 from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._report import Report
 from qrjax._layouts._sources import LAYOUTS, Layout
-from qrjax._rates._optimizers import Optimizer, check_optimizer, optimizers_of
+from qrjax._rates._names import Optimizer
+from qrjax._rates._optimizers import check_optimizer, optimizers_of
 from qrjax._rates._rows import rated
 from qrjax._rates._settings import Settings
 from qrjax._terminal._frames import frames_hidden
@@ -128,9 +129,7 @@ def learning_rates(
     values = input_values(model, input_mean, input_variance)
     gains_at = functools.partial(gains_of, model, select=select, tied=tied)
     if weights == "module":
-        if isinstance(target, str) or head is not None:
-            name, value = ("target", target) if isinstance(target, str) else ("head", head)
-            raise ValueError(f"`{name}` {value!r} chooses scales, but weights='module' keeps the module's; drop one")
+        check_kept(target, head)
         gains_at = functools.partial(Gains, selected=None)
     trained = [leaf for leaf in model.leaves if leaf.trained]
     optimizer_of = optimizers_of(optimizer, [leaf.path for leaf in trained])

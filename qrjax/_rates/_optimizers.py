@@ -5,14 +5,13 @@ from __future__ import annotations
 import fnmatch
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any
 
+from qrjax._rates._names import OPTIMIZERS, Optimizer
 from qrjax._rates._uses import FUNCTION, LOOKUP, POSITION, PRODUCT, SCALE, SHIFT, Use
 from qrjax._terminal._names import choice, listed, meant
 from qrjax._terminal._received import received
 
-Optimizer = Literal["adam", "sign", "sgd", "muon"]
-OPTIMIZERS = get_args(Optimizer)
 # How much of a weight's relative change the others get. What moves the outputs of all examples alike overshoots first:
 # scales and biases get less. Found by training, with the figures in `notebooks/rates.md`.
 SHARE = {PRODUCT: 1.0, FUNCTION: 1.0, LOOKUP: 1.0, POSITION: 1.0, SCALE: 1 / 4, SHIFT: 1 / 16}

@@ -13,8 +13,9 @@ import numpy as np
 from qrjax._interpreter._finding import INFO, WARNING, Finding
 from qrjax._interpreter._model import Leaf
 from qrjax._interpreter._report import Row
-from qrjax._rates._optimizers import OPTIMIZERS, SHARE, Optimizer, multiplier, orthogonalized
-from qrjax._rates._uses import SCALE, Use
+from qrjax._rates._names import Optimizer
+from qrjax._rates._optimizers import SHARE, multiplier, orthogonalized
+from qrjax._rates._uses import FUNCTION, LOOKUP, PRODUCT, SCALE, Use
 from qrjax._signals._weight import Layer
 from qrjax._terminal._names import listed
 
@@ -106,11 +107,11 @@ def _value(leaf: Leaf, layers: Mapping[Layer, float], found: Rated) -> Any:
 def _row(use: Use, rate: float, optimizer: Optimizer, shape: tuple[int, ...]) -> Row:
     path, layer = use.key
     name = path + "".join(f"[{place}]" for _, place in layer)
-    adam = optimizer == OPTIMIZERS[-1] and not orthogonalized(use, shape)
+    adam = optimizer == "muon" and not orthogonalized(use, shape)
     notes = (*["makes outputs: measured by their target"] * use.head, *["no matrix: as for Adam"] * adam)
-    has_input = use.kind not in ("shift", "look-up")
+    has_input, weight = use.kind in (PRODUCT, FUNCTION, SCALE), use.kind in (PRODUCT, FUNCTION, LOOKUP)
     return Row(
-        path=name, op=use.op, shape=use.shape, fan=use.fan, gain=use.own,
+        path=name, op=use.op, shape=use.shape, fan=use.fan, gain=use.own if weight else None,
         input_mean=0.0 if has_input else None, input_variance=use.input if has_input else None,
         mean=0.0, variance=use.output, correlation={}, notes=notes, weight=path, rate=rate, rule=use.kind,
     )  # fmt: skip

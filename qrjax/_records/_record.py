@@ -119,6 +119,34 @@ class Record(Shown):
 
         return Record(*attached(self.entries, self.made, module, sample_input, args, kwargs, key))
 
+    def with_rates(self, rates: Any) -> Record:
+        """This record, carrying the multipliers of the learning rate along, in its JSON too.
+
+        Args:
+          rates: what `qrjax.learning_rates` returned, or another tree like the parameters.
+
+        Raises:
+          ValueError, TypeError: if they are of other parameters or no numbers.
+
+        Example:
+          >>> import flax.linen as nn, jax, jax.numpy as jnp, qrjax
+          >>> layer, x = nn.Dense(64), jax.ShapeDtypeStruct((8, 32), jnp.float32)
+          >>> record = qrjax.record(layer, x).with_rates(qrjax.learning_rates(layer, x))
+          >>> qrjax.Record.from_json(record.to_json()).rates
+          {'bias': 0.0625, 'kernel': 0.03125}
+        """
+        from qrjax._records._rates import described
+
+        kept = described(rates, [entry.leaf for entry in self.entries])
+        return dataclasses.replace(self, made={**self.made, "rates": kept})
+
+    @property
+    def rates(self) -> Any:
+        """The multipliers that `with_rates` was given: a tree like the parameters, as `initial`; None without any."""
+        from qrjax._records._rates import tree_of
+
+        return tree_of(self.made.get("rates"), [entry.leaf for entry in self.entries], self.rebuild)
+
     def check(self, variables: Any) -> None:
         """Nothing, if the trained variables have the record's paths, shapes and dtypes.
 

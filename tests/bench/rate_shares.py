@@ -20,7 +20,7 @@ from qrjax._rates._optimizers import SHARE
 
 STEPS, BATCH, TRAIN = 60, 256, 1500
 # Powers of two.
-OWN_RATES, RATES = range(-11, -3), range(-5, 2)
+OWN_RATES, RATES = range(-11, -3), range(-5, 3)
 
 
 class MLP(nn.Module):
