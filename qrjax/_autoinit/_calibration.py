@@ -253,7 +253,9 @@ def _tell(searches: Sequence[Search], moments: Mapping[Path, Any], target: Targe
     missed = []
     for search in searches:
         moment, goal = search.moment(moments), target_at(target, search.path)
-        if np.any((moment > 0) & (np.abs(np.log(np.where(moment > 0, moment, goal) / goal)) > MISSED)):
+        with np.errstate(all="ignore"):  # a head of zeros has nothing to miss
+            miss = np.abs(np.log(moment / goal))
+        if np.any((moment > 0) & (miss > MISSED)):
             reason = ", whatever its scale" if np.any(search.inert) else ""
             own = f" in the place of {goal:.3g}" if callable(target) else ""
             missed.append(f"{search.path} ({np.nanmean(moment):.3g}{own}{reason})")

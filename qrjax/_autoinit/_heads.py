@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -49,7 +49,7 @@ def with_head(
     """The aim with another second moment for the weights that make the model's outputs.
 
     Raises:
-      ValueError: if no weight makes them.
+      ValueError: if no weight makes them, or only such as have other uses.
     """
     if head is None:
         return aim
@@ -58,21 +58,32 @@ def with_head(
     walk, outputs = model.taped(gains, values, zero_sum)
     assert walk.tape is not None
     last = heads(outputs, walk.tape.moves)
-    paths, others = parted(walk.ledger, last, gains)
-    if not paths:
-        why = f"{listed(sorted(others))} have other uses too or are kept" if others else "none makes its outputs"
+    found = parted(walk.ledger, last, gains)
+    if not found.sized and not found.kept:
+        why = f"{listed(sorted(found.shared))} have other uses too" if found.shared else "none makes its outputs"
         raise ValueError(f"`head` is for the weights that make the model's outputs, and of this model {why}; drop it")
-    given = dataclasses.replace(aim, target=_aimed(aim.target, head, paths))
-    return dataclasses.replace(given, heads=tuple(_said(head, paths, others)))
+    return dataclasses.replace(
+        aim, target=_aimed(aim.target, head, found.sized), heads=tuple(_said(head, found, walk.ledger, last))
+    )
 
 
-def parted(ledger: Ledger, last: set[Site], gains: Gains) -> tuple[frozenset[str], frozenset[str]]:
-    """Of the weights that make a model's outputs those that do nothing else and may be sized, and the others."""
+class Heads(NamedTuple):
+    """The weights that make a model's outputs: those that may be sized, that do something else too, that are kept."""
+
+    sized: frozenset[str]
+    shared: frozenset[str]
+    kept: frozenset[str]
+
+
+def parted(ledger: Ledger, last: set[Site], gains: Gains) -> Heads:
+    """The paths of the weights of these rows."""
     entries = {site: entry for site, entry in ledger.entries.items() if entry.weight is not None}
     elsewhere = {path for site, entry in entries.items() if site not in last for path in _paths(entry)}
     making = {path for site, entry in entries.items() if site in last for path in _paths(entry)}
-    kept = {e.weight.path for e in entries.values() if gains.decides and not gains.touches(e.weight)}
-    return frozenset(making - elsewhere - kept), frozenset(making & (elsewhere | kept))
+    left = {e.weight.path for e in entries.values() if gains.decides and not gains.touches(e.weight)}
+    return Heads(
+        frozenset(making - elsewhere - left), frozenset(making & elsewhere), frozenset((making & left) - elsewhere)
+    )
 
 
 def _paths(entry: Any) -> set[str]:
@@ -83,14 +94,13 @@ def _aimed(target: Target, head: float, paths: frozenset[str]) -> Target:
     return lambda path: head if path in paths else target_at(target, path)
 
 
-def _said(head: float, paths: frozenset[str], others: frozenset[str]) -> list[Finding]:
+def _said(head: float, found: Heads, ledger: Ledger, last: set[Site]) -> list[Finding]:
     size = "are zero" if head == 0 else f"have a second moment of {head:.3g}"
-    found = [Finding(f"head: the outputs of {listed(sorted(paths))} {size}", INFO)]
-    if others:
-        found.append(
-            Finding(
-                f"head: {listed(sorted(others))} make outputs too, but have other uses or are kept: left",
-                WARNING,
-            )
-        )
-    return found
+    # A head that is zero already, as of a module that autoinit made, is what was asked for.
+    made = {e.weight.path for s, e in ledger.entries.items() if s in last and e.weight is not None and not e.gain}
+    sized = found.sized | ((found.kept & made) if head == 0 else frozenset())
+    said = [Finding(f"head: the outputs of {listed(sorted(sized))} {size}", INFO)] if sized else []
+    for paths, why in ((found.shared, "have other uses"), (found.kept - sized, "have a constant of their own")):
+        if paths:
+            said.append(Finding(f"head: {listed(sorted(paths))} make outputs too, but {why}: left", WARNING))
+    return said

@@ -9,7 +9,7 @@ from typing import Any
 
 from qrjax._adjoint._heads import heads
 from qrjax._autoinit._analyze import aim_of
-from qrjax._autoinit._heads import parted, with_head
+from qrjax._autoinit._heads import Heads, parted, with_head
 from qrjax._autoinit._targets import Aim
 from qrjax._interpreter._gains import Gains, Target, target_at
 from qrjax._interpreter._ledger import Ledger, Site
@@ -41,30 +41,38 @@ class Settings:
         """The uses of all parameters, `back` for their gradients too, and the second moments that weights are drawn for."""
         hidden = aim_of(self.target, self.model, self.values, self.gains_at, self.zero_sum)
         aim = with_head(hidden, self.head, self.model, self.values, self.gains_at, self.zero_sum)
-        gains, walk, outputs = self._taped(aim.target)
+        gains, walk, outputs = self._taped(aim.target, frozenset())
         wanted = functools.partial(target_at, hidden.target)
         uses = uses_of(self.model, walk, outputs, wanted)
         if back:
             assert walk.tape is not None
-            learned = _learned(aim.target, walk.ledger, heads(outputs, walk.tape.moves), gains)
-            _, walk, outputs = self._taped(learned)
+            last = heads(outputs, walk.tape.moves)
+            found = parted(walk.ledger, last, gains)
+            learned = _learned(aim.target, walk.ledger, last, found)
+            _, walk, outputs = self._taped(learned, found.kept)
             pairs = zip(uses, uses_of(self.model, walk, outputs, wanted, back=True), strict=True)
             uses = [dataclasses.replace(use, gradient=other.gradient) for use, other in pairs]
         return uses, aim
 
-    def _taped(self, target: Target) -> tuple[Gains, Walk, list[Value]]:
+    def _taped(self, target: Target, sized: frozenset[str]) -> tuple[Gains, Walk, list[Value]]:
+        """One walk, in which these constants are sized too."""
         gains = self.gains_at(target)
+        gains.fixed -= sized
         self.model.walked(gains, self.values, self.zero_sum)
         return gains, *self.model.taped(gains, self.values, self.zero_sum)
 
 
-def _learned(target: Target, ledger: Ledger, last: set[Site], gains: Gains) -> Target:
+def _learned(target: Target, ledger: Ledger, last: set[Site], found: Heads) -> Target:
     """With heads as they are when they have learned to make outputs of second moment 1.
 
     What they have learned lies in the direction of their inputs, so that it takes elements of 1 / fan only where
     independent ones have 1 / sqrt(fan): 1 / fan of the second moment of an output is added to what they begin with.
     What comes back through a head that begins at zero is of this size, and through another sooner or later.
     """
-    paths, _ = parted(ledger, last, gains)
     fans = {e.weight.path: e.fan for s, e in ledger.entries.items() if s in last and e.weight is not None and e.fan}
-    return lambda path: target_at(target, path) + (1.0 / fans[path] if path in paths and path in fans else 0.0)
+
+    def learned(path: str) -> float:
+        begins = 0.0 if path in found.kept else target_at(target, path)
+        return begins + (1.0 / fans[path] if path in (found.sized | found.kept) and path in fans else 0.0)
+
+    return learned
