@@ -38,7 +38,7 @@ class Settings:
     head: float | None
 
     def uses(self, back: bool) -> tuple[list[Use], Aim]:
-        """The uses of all parameters, `back` for their gradients too, and the second moments that weights are drawn for."""
+        """The uses of all parameters, `back` for their gradients too, and what weights are drawn for."""
         hidden = aim_of(self.target, self.model, self.values, self.gains_at, self.zero_sum)
         aim = with_head(hidden, self.head, self.model, self.values, self.gains_at, self.zero_sum)
         gains, walk, outputs = self._taped(aim.target, frozenset())

@@ -31,6 +31,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
+@pytest.mark.few("*-0.0", "calibrated-0.01")
 @pytest.mark.parametrize("head", [0.0, 0.01])
 @pytest.mark.parametrize("name", SETTINGS)
 def test_heads_have_it_and_records_give_them_again(name, head):

@@ -105,7 +105,8 @@ def test_stacked_layers_have_the_multipliers_of_the_same_layers_one_by_one(optim
     stacked, listed = (qrjax.learning_rates(m(), X, optimizer=optimizer) for m in (Stacked, Listed))
     for layer in ("Dense_0", "Dense_1"):
         kernel = stacked["blocks"][layer]["kernel"]
-        assert kernel.shape == (3, 1, 1) and kernel.dtype == np.float32
+        assert kernel.shape == (3, 1, 1)
+        assert kernel.dtype == np.float32
         expected = [listed[f"block_{i}"][layer]["kernel"] for i in range(3)]
         np.testing.assert_allclose(kernel.ravel(), expected, rtol=0.02)
         assert stacked["blocks"][layer]["bias"].shape == (3, 1)
@@ -160,7 +161,8 @@ def test_roles():
     rates, report = qrjax.learning_rates(Roles(), IDS, report=True)
     rules = {row.weight: row.rule for row in report}
     assert (rules["positions"], rules["norm/scale"], rules["idle"]) == ("position", "scale", "unseen")
-    assert rules["normed/kernel"] == "function" and rules["base/bias"] == "shift"
+    assert rules["normed/kernel"] == "function"
+    assert rules["base/bias"] == "shift"
     # A normalized weight by its own size, LoRA's second factor by what it may come to, its first by its inputs.
     tables = [row for row in report if row.weight == "table/embedding"]
     assert [row.rule for row in tables] == ["look-up", "product"]
@@ -178,7 +180,8 @@ def test_roles():
     assert any("smallest of its uses" in s and "table/embedding" in s for s in said)
     assert said["rate 1, as no use of it was seen: idle"] == "warning"
     assert any("single number" in s and "gate" in s for s in said)
-    assert rates["idle"] == 1.0 and rates["gate"] == SCALE
+    assert rates["idle"] == 1.0
+    assert rates["gate"] == SCALE
 
 
 def test_the_largest_change_of_an_output_is_the_rate():

@@ -15,7 +15,7 @@ PARAMS = {"dense": {"kernel": jnp.ones((4, 2)), "bias": jnp.ones(2)}, "layers": 
 RATES = {"dense": {"kernel": 0.25, "bias": 2.0}, "layers": np.array([1.0, 2.0, 4.0], np.float32).reshape(3, 1, 1)}
 
 
-def step(transformation, updates, params=None, rates=RATES):
+def step(transformation, updates, params=None):
     return transformation.update(updates, transformation.init(params or updates), params)[0]
 
 
@@ -131,7 +131,7 @@ def test_multipliers_go_with_a_record():
 
 def test_a_stack_goes_with_a_record():
     def init(key, x):
-        return {"w": jax.random.normal(key, (3, 6, 6))}
+        return {"w": jax.random.normal(key, (3, x.shape[-1], 6))}
 
     def apply(params, x):
         return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, params["w"])[0]
