@@ -13,6 +13,7 @@ from flax import nnx
 import qrjax
 from qrjax._cli import main
 from qrjax._cli._inputs import DTYPES, Input, arrays, written
+from qrjax._terminal._tables import text
 
 MODEL = """
 import flax.linen as nn
@@ -159,6 +160,7 @@ OPTIONS = [
     (("--select", "conv/*", "--select", "*/bias"), {"select": ["conv/*", "*/bias"]}),
     (("--layout", "neurons"), {"layout": "neurons"}),
     (("--gradients",), {"gradients": True}),
+    (("--head", "0"), {"head": 0.0}),
     (("--kwarg", "train=True", "--rngs", "dropout"), {"train": True, "rngs": ("dropout",)}),
 ]
 
@@ -178,6 +180,32 @@ def test_gradients_are_explained_where_they_are_shown(capsys):
     assert all(column in shown for column in ("E g²", "|g|", "E w'²", "|w'|"))
     assert "E g² is the second moment of the gradient by an output" in " ".join(shown.split())
     assert "the gradient by" not in printed(capsys, "model.py:Deep", "--arg", "scale=1.0", "--input", "1,16")
+
+
+@pytest.mark.usefixtures("folder")
+def test_rates_are_those_of_learning_rates_and_fit_a_narrow_page(capsys, monkeypatch):
+    namespace = {}
+    exec(MODEL, namespace)
+    report = qrjax.learning_rates(namespace["CNN"](), shaped(1, 8, 8, 3), train=False, optimizer="muon", report=True)[1]
+    options = ("model.py:CNN", *IMAGES, "--rates", "--optimizer", "muon")
+    assert json.loads(printed(capsys, *options, "--json")) == json.loads(report.to_json())
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = " ".join(printed(capsys, *options).split())
+    assert "conv/kernel convolution" in shown
+    assert "rate is what the learning rate is multiplied with (muon)" in shown
+    assert max(map(len, text(report._table(), 80).splitlines())) <= 80
+
+
+@pytest.mark.usefixtures("folder")
+def test_options_that_do_not_go_with_rates(capsys):
+    for options, said in (
+        (("--optimizer", "sgd"), "add --rates"),
+        (("--rates", "--gradients"), "--gradients belongs to that of the signal"),
+        (("--rates", "--optimizer", "adamw"), "did you mean"),
+        (("--head", "-1"), "--head"),
+    ):
+        assert main(("analyze", "model.py:CNN", *IMAGES, *options)) != 0
+        assert said in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
