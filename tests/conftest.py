@@ -32,8 +32,10 @@ LONG = (
 
 def pytest_configure(config):
     few = "few(*ids): of a table of members only these by default, by fnmatch's patterns; the others are slow"
+    some = "some(k): of a table every k-th member by default, from the first on; the others are slow"
     turns = "turns(k): of a product of tables those of the default run and every k-th (k odd); others are left out"
     config.addinivalue_line("markers", few)
+    config.addinivalue_line("markers", some)
     config.addinivalue_line("markers", turns)
 
 
@@ -55,6 +57,7 @@ def pytest_xdist_make_scheduler(config, log):
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     _leave_a_few(config, items)
+    _leave_some(items)
     _take_turns(config, items)
     result = yield
     _longest_first(config, items)
@@ -75,6 +78,21 @@ def _leave_a_few(config, items):
     wrong = {f"{path.name}::{name}": sorted(rest) for (path, name), rest in idle.items() if rest}
     if wrong and not any("::" in arg for arg in config.args):
         raise pytest.UsageError(f"the mark `few` names no member of: {wrong}")
+
+
+def _leave_some(items):
+    """Marks as slow all but every k-th of a table's members, of those that are not slow already.
+
+    For tables of members of which none is a kind of its own; names of those that are stand in a `few`.
+    """
+    seen = collections.Counter()
+    for item in items:
+        mark, name = item.get_closest_marker("some"), (item.path, item.cls, item.function.__qualname__)
+        if mark is None or item.get_closest_marker("slow") is not None:
+            continue
+        if seen[name] % mark.args[0]:
+            item.add_marker(pytest.mark.slow)
+        seen[name] += 1
 
 
 def _take_turns(config, items):

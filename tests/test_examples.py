@@ -120,6 +120,7 @@ def test_keras_model(example, needs, capsys):
     assert "network/dense_15/kernel" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_integrate(example, tmp_path, capsys):
     path = tmp_path / "errors.png"
     found = example("integrate").main(["--most", "8", "--replicates", "12", "--output", str(path)])
@@ -142,7 +143,8 @@ def test_own_layer(example, capsys):
     assert "octaves" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("model", ["mlp", pytest.param("vit", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mlp", "vit"])
 def test_plot_signal(example, tmp_path, capsys, model):
     path = tmp_path / "signal.png"
     found = example("plot_signal").main(["--model", model, "--depth", "small", "--output", str(path)])
@@ -204,6 +206,7 @@ def test_prune_in_rounds(example, tmp_path, capsys):
     assert "one shot" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_record_in_checkpoint(example, capsys):
     found = example("record_in_checkpoint").main()
     assert (found["hidden/kernel"].sleeping, found["hidden/kernel"].weights) == (512, 1024)
@@ -211,6 +214,7 @@ def test_record_in_checkpoint(example, capsys):
     assert "512 of the hidden kernel's weights sleep" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_many_seeds(example, tmp_path, capsys):
     options = ["--seeds", "6", "--steps", "40", "--folder", str(tmp_path)]
     with jax.numpy_dtype_promotion("standard"):  # optax again

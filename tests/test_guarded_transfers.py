@@ -42,6 +42,7 @@ CALLS = {
 }
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", CALLS)
 def test_transfers_that_are_asked_for(name):
     expected = CALLS[name]()

@@ -98,6 +98,9 @@ def test_modules_show_their_public_names_alone(module):
 COSTLY = {
     "qrjax.experiments.load_results", "qrjax.autoinit", "qrjax.changes", "qrjax.calibrate", "qrjax.awakened",
     "qrjax.random_normal_qr", "qrjax.random_normal_hash", "qrjax.delta_orthogonal_hash", "qrjax.truncated_normal_hash",
+    "qrjax.delta_orthogonal_qr", "qrjax.random_uniform_qr", "qrjax.normal_qr", "qrjax.normal_hash", "qrjax.measure",
+    "qrjax.truncated_normal_qr", "qrjax.block", "qrjax.max_sparsity", "qrjax.record", "qrjax.stability", "qrjax.sweep",
+    "qrjax.experiments.run",
 }  # fmt: skip
 
 

@@ -169,7 +169,8 @@ def spent():
     return used.ru_utime + used.ru_stime
 
 
-@pytest.mark.parametrize("name", [n if n == QUICKEST else pytest.param(n, marks=pytest.mark.slow) for n in NAMES])
+@pytest.mark.slow  # by default a notebook of this file's own is run
+@pytest.mark.parametrize("name", NAMES)
 def test_running_it_again_comes_to_the_same(committed, name, monkeypatch):
     if name == QUICKEST:
         monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

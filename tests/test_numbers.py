@@ -154,6 +154,7 @@ def check(call, value, *kinds):
         assert same(call(kind(value)), expected), kind
 
 
+@pytest.mark.some(3)
 @pytest.mark.filterwarnings("ignore::qrjax.RankCollapseWarning")
 @pytest.mark.parametrize("name", REAL)
 def test_real_numbers(name):
@@ -161,6 +162,7 @@ def test_real_numbers(name):
     check(*REAL[name], np.float32, np.float64, np.float16, np.array, jnp.float32, jnp.bfloat16, *whole)
 
 
+@pytest.mark.some(4)
 @pytest.mark.filterwarnings("ignore::qrjax.RankCollapseWarning")
 @pytest.mark.parametrize("name", WHOLE)
 def test_whole_numbers(name):

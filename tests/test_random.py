@@ -48,6 +48,7 @@ def tolerance(name, options, wanted):
     return 2e-6 * options.get("stddev", 1) + np.abs(wanted) * 2.0**-23
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("name", "options", "dim", "skip"),
     [
@@ -64,6 +65,7 @@ def test_values_are_scipys(name, options, dim, skip):
     assert (np.abs(found - wanted) <= tolerance(name, options, wanted)).all()
 
 
+@pytest.mark.some(2)
 @each_case
 def test_hash_values_are_scipys(name, options):
     found = np.asarray(LAWS[name][0]((30, 8), *options.values(), key=KEY, source="hash", skip=5))

@@ -39,6 +39,7 @@ CLOSED = {
 }
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", CLOSED)
 def test_closed_forms(name):
     function, moment = CLOSED[name]

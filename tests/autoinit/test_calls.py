@@ -340,6 +340,7 @@ def test_a_traced_array_is_named_as_such():
 NUMBERS = [2, 2.0, np.float32(2), np.int64(2), np.array(2.0), jnp.float32(2.0), jnp.int32(2), jnp.bfloat16(2)]
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda n: type(n).__name__ + str(getattr(n, "dtype", "")))
 def test_a_number_is_a_number_whatever_holds_it(number):
     report = analyze(DENSE, X, target=number)
@@ -487,6 +488,7 @@ class Optional(nn.Module):
         return y if target is None else y - target
 
 
+@pytest.mark.some(5)
 @pytest.mark.parametrize("name", ["target", "method", "layout", "select"])
 @pytest.mark.parametrize("function", [autoinit, analyze, record])
 def test_arguments_whose_names_are_ours_are_not_lost(function, name):

@@ -85,6 +85,7 @@ FUNCTIONS = {
 }
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_second_moments(name):
     function = FUNCTIONS[name]

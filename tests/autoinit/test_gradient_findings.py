@@ -128,7 +128,9 @@ class Deep(nn.Module):
         return nn.Dense(3)(x)
 
 
-@pytest.mark.parametrize(("factor", "found"), [(1.0, []), (1e-4, ["error"]), (0.0, ["warning"])])
+@pytest.mark.parametrize(
+    ("factor", "found"), [pytest.param(1.0, [], marks=pytest.mark.slow), (1e-4, ["error"]), (0.0, ["warning"])]
+)
 def test_a_real_network(factor, found):
     x = jax.random.normal(jax.random.key(0), (16, 32))
     variables = Deep(1.0).init(jax.random.key(1), x)

@@ -43,6 +43,7 @@ AGAIN = {
 }
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", names(ACTIVATIONS, AGAIN))
 def test_activations(name):
     function = ACTIVATIONS[name]
@@ -148,6 +149,7 @@ SLOW_FUNCTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", names(FUNCTIONS, SLOW_FUNCTIONS))
 def test_layers_without_weights(name):
     # The number of masked entries in a row goes through a normal copula, which has few rows of one entry.
@@ -221,7 +223,7 @@ SLOW = {
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in LAYERS]
 
 
-@pytest.mark.few("Dense with bias", "Conv, groups", "SimpleRNN", "WeightNorm", "Einsum")
+@pytest.mark.few("Conv, groups", "SimpleRNN", "WeightNorm")
 @pytest.mark.parametrize("name", NAMES)
 def test_layers_with_weights(name):
     module_agrees(*LAYERS[name], within=LOOSE.get(name, WITHIN))

@@ -95,7 +95,7 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.few("shared", "loop in a scan", "branches", "stack")
+@pytest.mark.few("shared", "stack")
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs(name):
     function, shapes, uses = PROGRAMS[name]

@@ -62,6 +62,7 @@ def law_of(function, law, shards):
     return described(model.walked(Gains(1.0, None), [law])[1][0])
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", COLLECTIVES)
 def test_collectives_of_independent_shards(name):
     function, draws = COLLECTIVES[name], 400

@@ -60,7 +60,7 @@ ACTIVATIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.few("relu", "tanh", "gelu", "swish", "selu")
+@pytest.mark.few("relu", "gelu")
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_each_layer_multiplies_by_chi(name):
     found, _ = gradients(predicted(chain(ACTIVATIONS[name], 3), WIDE))

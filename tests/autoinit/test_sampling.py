@@ -35,6 +35,7 @@ FUNCTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_what_is_sampled_stays_related(name):
     # One draw of 256 rows, of which the rows are independent: 5 sigma of rows' means are within a tenth.

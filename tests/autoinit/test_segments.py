@@ -59,6 +59,7 @@ FUNCTIONS = {
 }  # fmt: skip
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_of_segments(name):
     function_agrees(*FUNCTIONS[name], draws=64)

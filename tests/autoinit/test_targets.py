@@ -85,7 +85,7 @@ def test_what_is_wrong_is_said():
     ("activation", "depth", "octaves"),
     [
         (nn.tanh, 30, (2, 4)),
-        (nn.swish, 20, (3, 5)),
+        pytest.param(nn.swish, 20, (3, 5), marks=pytest.mark.slow),
         pytest.param(nn.gelu, 30, (5, 7), marks=pytest.mark.slow),
     ],
 )

@@ -83,7 +83,7 @@ SLOW = {
 }  # fmt: skip
 
 
-@pytest.mark.few("masked", "standardized, with a gain", "low rank beside, zero yet", "orthogonalized", "rounded")
+@pytest.mark.few("standardized, with a gain", "low rank beside, zero yet", "rounded")
 @pytest.mark.filterwarnings(UNSIZED)
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in SLOW)) for n in MODELS])
 def test_what_is_made_of_weights_gives_its_output_the_target(name):

@@ -57,6 +57,7 @@ def test_there_is_one_empty_line_between_and_none_at_the_ends(capsys):
     assert printed.count("\n\n") == 3
 
 
+@pytest.mark.some(5)
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize(
     "arguments",

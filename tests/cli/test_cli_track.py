@@ -136,7 +136,7 @@ PRUNINGS = [
 
 
 class TestPruning:
-    @pytest.mark.few("", "--criterion magnitude --to initial", "--select head/* --select *")
+    @pytest.mark.few("--criterion magnitude --to initial")
     @pytest.mark.usefixtures("folder")
     @pytest.mark.parametrize(("options", "keywords", "to"), PRUNINGS, ids=[" ".join(p[0]) for p in PRUNINGS])
     def test_is_that_of_qrjax(self, options, keywords, to, capsys):

@@ -136,6 +136,7 @@ class TestRuns:
 class TestModels:
     """Builders of the model's own: --model gives their code."""
 
+    @pytest.mark.some(2)
     @pytest.mark.parametrize(
         ("make", "options", "leaf"),
         [

@@ -26,7 +26,11 @@ def folders(tmp_path):
     return made | {"digits": None, "mnist1d": None}
 
 
-@pytest.mark.parametrize("name", list(DATASETS))
+# MNIST-1D is made, which takes a second.
+EACH = pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "mnist1d")) for n in DATASETS])
+
+
+@EACH
 @pytest.mark.parametrize("limit", [None, 3])
 def test_every_dataset_is_what_a_dataset_is(folders, name, limit):
     found = load(name, folders[name], vocabulary=60, length=5, limit=limit)
@@ -49,7 +53,7 @@ def test_every_dataset_is_what_a_dataset_is(folders, name, limit):
         np.testing.assert_allclose(found.train_inputs.std(axes, dtype=np.float64), 1, **near)
 
 
-@pytest.mark.parametrize("name", list(DATASETS))
+@EACH
 def test_loading_twice_gives_the_same_bits(folders, name):
     for one, other in zip(load(name, folders[name]), load(name, folders[name]), strict=True):
         np.testing.assert_array_equal(one, other)

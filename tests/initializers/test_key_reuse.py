@@ -24,6 +24,7 @@ def checked():
         yield
 
 
+@pytest.mark.some(5)
 @each
 @pytest.mark.usefixtures("checked")
 @pytest.mark.parametrize("way", ["eager", "jit", "vmap"])

@@ -56,6 +56,7 @@ def test_json_says_all_of_it(m):
     assert back == there
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("m", **named(DRAWN, sampled=True))
 def test_json_draws_the_same_bits(m):
     init, key = m.initializer, jax.random.key(1)

@@ -58,6 +58,7 @@ def test_filters_are_made_of_pairs(m, dtype, shape):
 LAWS = ("truncated_normal", "normal", "uniform")
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(("law", "shape"), [*zip(LAWS, [(3, 3, 5, 7), (8, 5), (9, 4)], strict=True)])
 def test_complex_filters_are_made_of_pairs(law, shape):
     weights = filters(qrjax.variance_scaling_hash(2.0, "fan_in", law, zero_mean=True)(KEY, shape, jnp.complex64))
@@ -87,6 +88,7 @@ def test_a_filter_spans_every_axis_but_outputs_and_batches():
     np.testing.assert_array_equal(np.sort(everything(KEY, (3, 3)), None), np.sort(-everything(KEY, (3, 3)), None))
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("n", [2, 3, 5, 9, 27, 256])
 def test_values_are_those_of_plain_python(n):
     weights = np.asarray(UNIFORM(KEY, (n, 3, 2)).reshape(3 * n, 2) if n < 5 else UNIFORM(KEY, (n, 2)))

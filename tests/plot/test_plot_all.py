@@ -103,7 +103,7 @@ NAVY = {"figure.facecolor": "#101040", "axes.facecolor": "#101040", "legend.face
 NAVY |= dict.fromkeys(["text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"], "#ffee88")
 
 
-@pytest.mark.few("navy-signal", "navy-changes", "navy-movement", "navy-density", "navy-points", "navy-boxes")
+@pytest.mark.few("navy-signal", "navy-changes", "navy-boxes")
 @ALL
 @pytest.mark.parametrize("style", ["navy", "dark_background"])
 def test_every_style_is_followed(name, style):
@@ -134,6 +134,7 @@ def test_the_color_of_text_is_seen_in_every_style_of_matplotlib(style):
         assert contrast(ink(axes), axes.get_facecolor()) >= 3
 
 
+@pytest.mark.some(3)
 @ALL
 def test_legends_show_what_is_drawn_and_all_of_it(name):
     panels = drawn(name, *many(name, 3, long=False))
@@ -157,7 +158,7 @@ def look(line):
     return matplotlib.colors.to_hex(line.get_color()), str(line.get_linestyle()), str(line.get_marker())
 
 
-@pytest.mark.few("30-True-signal", "30-True-changes", "30-True-losses", "30-True-boxes")
+@pytest.mark.few("30-True-signal", "30-True-changes")
 @ALL
 @pytest.mark.parametrize(("count", "long"), [(12, False), (30, True)])
 def test_many_and_long_names_stay_on_the_page_and_off_the_curves(name, count, long):
@@ -175,7 +176,7 @@ def test_many_and_long_names_stay_on_the_page_and_off_the_curves(name, count, lo
         assert axes.get_window_extent().height > 60
 
 
-@pytest.mark.few("signal", "changes", "losses", "spectrum")
+@pytest.mark.few("changes", "losses")
 @ALL
 def test_subplots_of_two_inches_are_legible(name):
     count = {"changes": 3, "signal": 2}.get(name, 1)
@@ -203,6 +204,7 @@ def test_every_picture_of_one_panel_is_here():
     assert {*MEMBERS, "changes", "signal"} == set(qrjax.plot.__all__)
 
 
+@pytest.mark.some(2)
 @EACH
 def test_a_figure_is_made_that_notebooks_show(name):
     before = plt.get_fignums()
@@ -252,6 +254,7 @@ def test_without_matplotlib(name, monkeypatch):
         getattr(qrjax.plot, name)(*MEMBERS[name].good)
 
 
+@pytest.mark.some(2)
 @EACH
 def test_titles_and_legends_stay_within_a_small_panel(name):
     axes = Figure(figsize=(11, 7), layout="constrained").subplots(2, 3)[0, 1]

@@ -42,6 +42,7 @@ def lines(axes):
     return [outline.get_data().values for outline in outlines]
 
 
+@pytest.mark.some(3)
 @pytest.mark.few("uniform", "normal", "truncated_between", "stream", "half")
 @pytest.mark.parametrize("name", BUILDERS)
 def test_bars_are_numpys_histogram(name):
@@ -57,6 +58,7 @@ def test_bars_are_numpys_histogram(name):
     assert weights.max() <= edges[-1] * (1 + 1e-12)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", BUILDERS)
 def test_the_curve_is_a_density_of_the_declared_moments(name):
     init, shape = BUILDERS[name]

@@ -55,7 +55,7 @@ def trees(leaves):
     return st.recursive(leaves, deeper, max_leaves=5)
 
 
-@pytest.mark.parametrize("examples", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [3, pytest.param(15, marks=pytest.mark.slow)])
 def test_any_shape_dtype_and_builder(examples):
     @odd(examples)
     @given(st.sampled_from(sorted(BUILDERS)), shapes(), st.sampled_from(DTYPES), st.integers(0, 2**32 - 1))

@@ -32,6 +32,7 @@ def record():
     return reloaded(qrjax.record(lambda _: drawn(), key=KEY, by="init"))
 
 
+@pytest.mark.some(2)
 @pytest.mark.few("one-index0", "one-index3", "layers-index7", "reshaped-index10", "empty-index11")
 @pytest.mark.parametrize(
     ("path", "index"),

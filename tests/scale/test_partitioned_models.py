@@ -10,10 +10,10 @@ from devices import run
 
 MESHES = ([8], [4, 2], [2, 2, 2])
 # way, draw, source, mesh, scanned, within the mesh
-FAST = [("logical axes", "autoinit", "hash", [2, 2, 2], True, True)]
+CASES = [("logical axes", "autoinit", "hash", [2, 2, 2], True, True)]
 ASKED = itertools.product(("with_partitioning", "logical axes"), ("init", "autoinit"), ("default", "hash"), MESHES)
-SLOW = [("with_partitioning", "init", "default", [4, 2], True, False)]
-SLOW += [(*case, k % 4 > 0, k % 5 == 0) for k, case in enumerate(ASKED) if k % 7 == 0]
+CASES += [("with_partitioning", "init", "default", [4, 2], True, False)]
+CASES += [(*case, k % 4 > 0, k % 5 == 0) for k, case in enumerate(ASKED) if k % 7 == 0]
 
 
 def assert_as_alone(found):
@@ -24,7 +24,8 @@ def assert_as_alone(found):
     assert found["temporaries"] <= 0.05, found
 
 
-@pytest.mark.parametrize("case", [*FAST, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW)], ids=str)
+@pytest.mark.slow  # by default a smaller module, below
+@pytest.mark.parametrize("case", CASES, ids=str)
 def test_a_linen_decoder(case):
     assert_as_alone(run("partitioned_models", "linen", *case))
 
@@ -63,12 +64,13 @@ def test_an_nnx_module_parted_by_jit(draw, source, mesh):
     assert_as_alone(run("partitioned_models", "by_jit", draw, source, mesh))
 
 
+@pytest.mark.slow  # by default `test_placements.py` asks it of one layer
 @pytest.mark.parametrize(
     ("way", "source", "mesh"),
     [
         ("within", "hash", [2, 2, 2]),
-        pytest.param("within", "default", [8], marks=pytest.mark.slow),
-        pytest.param("explicit, told", "default", [4, 2], marks=pytest.mark.slow),
+        ("within", "default", [8]),
+        ("explicit, told", "default", [4, 2]),
     ],
 )
 def test_autoinit_leaves_an_nnx_module_in_its_parts(way, source, mesh):

@@ -25,7 +25,7 @@ def test_every_initializer_mesh_partition_and_way_to_ask():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("table", "every", "count"), [("even", 5, 37), ("uneven", 3, 22)])
+@pytest.mark.parametrize(("table", "every", "count"), [("even", 9, 21), ("uneven", 4, 17)])
 def test_initializers_with_many_partitions(table, every, count):
     found = run("partitions", "checks", {table: every})
     assert len(found) == count

@@ -75,6 +75,7 @@ def draws() -> list[Any]:
     return found
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize(("m", "dtype"), draws())
 def test_every_builder_is_arithmetic_on_32_bits_and_nothing_else(m: Member, dtype: str):
     assert faults(tpu_program(m.initializer, m.shape, dtype), Allowed()) == []
@@ -106,6 +107,7 @@ def needs(layout: str, scramble: str | None, dim: int | None) -> Allowed:
     return Allowed(LOOP, 32) if scramble == "linear" else Allowed()
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize("law", ["uniform", pytest.param("normal", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("layout", "scramble", "dim"), layouts())
 def test_every_layout_looks_up_directions_only(layout, scramble, dim, law):
@@ -129,6 +131,7 @@ def test_points_of_all_dimensions_look_up_half_a_megabyte_at_most(outputs, words
 ORTHOGONAL = [m for m in MEMBERS if m.orthogonal]
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("m", [pytest.param(m, id=m.name) for m in ORTHOGONAL])
 def test_orthogonal_builders_call_a_factorization_and_read_its_diagonal(m: Member):
     text = tpu_program(m.initializer, m.shape)
@@ -212,7 +215,7 @@ MODELS = {
     "autoinit, orthogonal": (autoinit(distribution="orthogonal"), FACTORS),
     "autoinit of NNX": (autoinit_nnx, KEYS),
 }
-FAST = ("Linen, scanned", "autoinit, orthogonal")
+FAST = ("autoinit, orthogonal",)
 
 
 @pytest.mark.parametrize(
@@ -227,6 +230,7 @@ CASES = cases()
 SAMPLED = list(CASES)[::29]
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("platform", "name"),
     [
@@ -242,7 +246,8 @@ def test_another_platforms_program_has_the_committed_digests_on_the_cpu(name, pl
     assert digest(program.call(jax.random.key(2024))) == COMMITTED[name]
 
 
-@pytest.mark.parametrize("name", ["NNX", pytest.param("autoinit of NNX", marks=pytest.mark.slow)])
+@pytest.mark.slow  # by default one platform's program at a time, above
+@pytest.mark.parametrize("name", ["NNX", "autoinit of NNX"])
 def test_one_program_for_every_platform_has_the_bits_of_each(name):
     draw, _ = MODELS[name]
     key = jax.random.key(5)

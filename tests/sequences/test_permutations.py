@@ -53,6 +53,7 @@ def test_bijective_for_small_lengths(n, keys):
     np.testing.assert_array_equal(np.sort(found), np.arange(n))
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("n", range(1, 41))
 def test_bijective_for_the_smallest_lengths(n):
     # Every raster of a few cells: no row, one row, one column, a last row of one cell.
@@ -68,6 +69,7 @@ def test_bijective_for_large_lengths(n):
     np.testing.assert_array_equal(np.sort(images(np.arange(n), n)), np.arange(n))
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("rounds", [2, 3])
 @pytest.mark.parametrize("n", [*LENGTHS, *LARGE])
 def test_second_implementation_and_inverse(n, rounds):

@@ -40,6 +40,7 @@ def common(x, y):
     return 32 - np.frexp((x ^ y).astype(float))[1]
 
 
+@pytest.mark.some(2)
 @pytest.mark.few("1-owen", "2-linear", "3-*", "50-*", "21201-owen")
 @pytest.mark.parametrize("scramble", sobol.SCRAMBLES)
 @pytest.mark.parametrize("dim", [1, 2, 3, 50, 21201])

@@ -37,6 +37,7 @@ CASES = {
 }
 
 
+@pytest.mark.few("global", "pattern")
 @pytest.mark.parametrize("name", CASES)
 def test_jitted_masks_are_those_of_outside(name):
     ask = functools.partial(qrjax.mask, make, **CASES[name])

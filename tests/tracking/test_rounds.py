@@ -23,6 +23,7 @@ def retrained(params, mask, seed):
     return {"w": jnp.where(mask["w"], moved, params["w"])}
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize("criterion", ["change", "relative_change", "movement", "magnitude", "random"])
 @pytest.mark.parametrize("given", [False, True], ids=["zeros", "within"])
 def test_what_is_gone_stays_gone(criterion, given):

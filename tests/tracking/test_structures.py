@@ -42,6 +42,7 @@ def test_patterns_along_a_dense_kernel(pattern):
     np.testing.assert_array_equal(mask.reshape(16 // of, of, 6).sum(1), most)
 
 
+@pytest.mark.some(4)
 @pytest.mark.parametrize(
     ("path", "shape", "axes"),
     [
@@ -125,6 +126,7 @@ def test_filters_in_rounds():
         mask, params = new, qrjax.prune(params, new)
 
 
+@pytest.mark.few("nnx")
 @pytest.mark.parametrize("framework", ["linen", "nnx"])
 def test_whole_heads_of_an_attention(framework):
     if framework == "linen":
@@ -168,6 +170,7 @@ def test_slices_along_any_axes():
     np.testing.assert_array_equal(mask, np.broadcast_to(units[:, None], w.shape))
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("dtype", [np.float64, jnp.bfloat16, np.complex64])
 def test_any_kind_of_numbers(dtype):
     begin, now = ({"w": weights(8, 6).astype(dtype)} for _ in range(2))
@@ -181,6 +184,7 @@ def test_any_kind_of_numbers(dtype):
         same_leaves(qrjax.mask(begin, qrjax.prune(now, mask), within=mask, **options), mask)
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("shape", [(), (5,), (0, 5), (3, 0, 2)])
 def test_shapes_that_are_hardly_kernels(shape):
     params = {"w": jnp.ones(shape)}

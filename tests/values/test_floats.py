@@ -128,6 +128,7 @@ def test_a_million_draws_stay_inside(name, dtype):
         assert np.abs(found).max() < 6.4
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("dtype", LOW)
 @each_law
 def test_low_precision_is_the_float32_draw_rounded(name, dtype):

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +39,8 @@ def photographs(seed: int, batch: int = 8, size: int = 32) -> tuple[np.ndarray]:
 
 @functools.cache
 def _digits() -> np.ndarray:
+    from sklearn.datasets import load_digits  # takes a second, in every process that only collects tests
+
     pixels = load_digits().images.astype(np.float32)
     return (pixels - pixels.mean()) / pixels.std()
 
