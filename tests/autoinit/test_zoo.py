@@ -37,9 +37,10 @@ def study(name, correlated=True):
 def test_predictions(name):
     found = study(name)
     median, high, _ = BEYOND.get(name, (MEDIAN, HIGH, ""))
-    assert found["median"] <= median, found
-    assert found["p90"] <= high, found
-    assert found["calibrated"] <= 0.01, found
+    said = f"octaves between measured and predicted second moments over the rows and 4 seeds: {found}"
+    assert found["median"] <= median, said
+    assert found["p90"] <= high, said
+    assert found["calibrated"] <= 0.01, f"second moments off the target on calibrate's own batch: {found}"
 
 
 def test_correlations_are_what_a_mean_pooling_transformer_needs():

@@ -17,8 +17,8 @@ def unseeded(monkeypatch):
     monkeypatch.setattr(_stream, "_seed", None)
     monkeypatch.setattr(ROOT, "generators", Generators())
     yield
-    assert not STAGE.frames
-    assert STAGE.owner is ROOT
+    assert not STAGE.frames, f"the test left blocks open: {STAGE.frames}"
+    assert STAGE.owner is ROOT, f"Python's and NumPy's generators are still those of a block: {STAGE.owner}"
     np.random.set_bit_generator(bits)
     random.setstate(python)
     np.random.set_state(numpy)

@@ -24,7 +24,14 @@ def test_digests_are_the_committed_ones(every):
     assert set(cases()) == set(COMMITTED)
     found = digests(every)
     assert len(found) == -(-len(COMMITTED) // every)
-    assert found == {name: COMMITTED[name] for name in found}
+    assert_committed(found)
+
+
+def assert_committed(found: dict[str, str]) -> None:
+    """Bits are promised for ever, so a change of one is a new version's, with a reason."""
+    other = [name for name in found if found[name] != COMMITTED[name]]
+    meant = "if that is meant, run tests/recipes/digests.py, and say why in notebooks/changes.md"
+    assert not other, f"{len(other)} of {len(found)} draw other bits than those of digests.json: {other}; {meant}"
 
 
 def run(code: str, flags: str = "", **environment: str) -> str:
@@ -55,7 +62,7 @@ def test_a_sample_of_digests_in_a_fresh_process():
     flags = "--xla_cpu_max_isa=SSE4_2 --xla_cpu_enable_fast_math=true"
     found = printed_digests(flags, 23, "float16", JAX_ENABLE_X64="1")
     assert len(found) >= 6
-    assert found == {name: COMMITTED[name] for name in found}
+    assert_committed(found)
 
 
 @pytest.mark.slow
@@ -84,12 +91,14 @@ def test_eager_jitted_inside_a_larger_function_mapped_and_raw(m):
         return weights, (weights * 0.37 + 1.5).sum(), x @ weights
 
     inside, *_ = larger(KEY, jnp.ones((3, m.shape[0])))
-    np.testing.assert_array_equal(inside, eager)
+    np.testing.assert_array_equal(inside, eager, "inside a larger program, against eager")
     # Not even the caller's own arithmetic depends on the compiler joining it with ours.
-    np.testing.assert_array_equal(jax.jit(lambda key: scaled(init(key, m.shape)))(KEY), scaled(eager))
+    jitted = jax.jit(lambda key: scaled(init(key, m.shape)))(KEY)
+    np.testing.assert_array_equal(jitted, scaled(eager), "multiplied by the caller within jit, against eager")
     keys = jnp.stack([KEY, jax.random.key(1)])
-    np.testing.assert_array_equal(jax.vmap(lambda key: init(key, m.shape))(keys)[0], eager)
-    np.testing.assert_array_equal(init(jax.random.key_data(KEY), m.shape), eager)
+    mapped = jax.vmap(lambda key: init(key, m.shape))(keys)[0]
+    np.testing.assert_array_equal(mapped, eager, "under vmap, against eager")
+    np.testing.assert_array_equal(init(jax.random.key_data(KEY), m.shape), eager, "by a raw key, against a typed one")
 
 
 @pytest.mark.parametrize("m", **named(EXACT, sampled=True))
@@ -100,9 +109,9 @@ def test_the_only_float_operations_are_one_conversion_and_one_exact_product(m):
     ]
     # "name" and "compiled_once" are the identity, with a label and with a note to the compiler.
     kinds = [e.primitive.name for e in floats if e.primitive.name not in ("broadcast_in_dim", "name", "compiled_once")]
-    assert kinds == ["convert_element_type", "mul"]
+    assert kinds == ["convert_element_type", "mul"], "more float operations may be joined, or done in another order"
     constant = floats[1].invars[1].val
-    assert np.frexp(np.float32(constant))[0] == 0.5  # a power of two: multiplying by it rounds nothing
+    assert np.frexp(np.float32(constant))[0] == 0.5, f"{constant} is no power of two, so multiplying by it rounds"
 
 
 def is_float(variable) -> bool:
@@ -121,7 +130,7 @@ def equations(jaxpr):
 @pytest.mark.parametrize("m", **named(EXACT, sampled=True))
 def test_temporaries_are_below_five_percent_of_a_large_tensor(m):
     compiled = jax.jit(lambda key: m.initializer(key, (4096, 4096))).lower(KEY).compile()
-    assert compiled.memory_analysis().temp_size_in_bytes <= 0.05 * 4096 * 4096 * 4
+    assert_little_memory(compiled)
 
 
 @pytest.mark.few("shuffled", "points")
@@ -132,7 +141,13 @@ def test_temporaries_of_every_layout(layout):
     init = qrjax.uniform_qr(layout=layout, dim=2)
     with pytest.warns(qrjax.RankCollapseWarning) if layout == "sequence" else _nothing():
         compiled = jax.jit(lambda key: init(key, (4096, 4096))).lower(KEY).compile()
-    assert compiled.memory_analysis().temp_size_in_bytes <= 0.05 * 4096 * 4096 * 4
+    assert_little_memory(compiled)
+
+
+def assert_little_memory(compiled: jax.stages.Compiled) -> None:
+    memory = compiled.memory_analysis()
+    share = memory.temp_size_in_bytes / memory.output_size_in_bytes
+    assert share <= 0.05, f"temporaries take {share:.1%} of the tensor: look in compiled.as_text() for what is kept"
 
 
 def _nothing():
@@ -158,8 +173,8 @@ def test_every_builder_lowers_for_every_platform(m, platform):
         jax.random.key_data(KEY)
     ).mlir_module()
     if not m.orthogonal:
-        assert "f64" not in text
-        assert "stablehlo.sort" not in text
+        wrong = [line.strip() for line in text.splitlines() if "f64" in line or "stablehlo.sort" in line]
+        assert not wrong, f"float64 or a sort in the program for {platform}: {wrong[:3]}"
 
 
 def test_digest_tells_bits_apart():

@@ -24,9 +24,9 @@ def test_out_sharding_along_what_a_shard_map_leaves():
 
 
 def test_equal_calls_with_out_sharding_share_one_program():
-    for first, again in run("placements", "compilations"):
-        assert first > 0
-        assert again == 0
+    counts = run("placements", "compilations")
+    assert all(first > 0 for first, _ in counts), f"compilations are not counted any more: {counts}"
+    assert not any(again for _, again in counts), f"programs compiled by a first call and by an equal one: {counts}"
 
 
 def test_autoinit_leaves_modules_where_they_are():
@@ -39,4 +39,5 @@ def test_autoinit_leaves_modules_where_they_are():
 @pytest.mark.parametrize("every", [4, pytest.param(1, marks=pytest.mark.slow)])
 def test_what_is_followed_in_a_program_that_has_set_a_mesh(every):
     found = run("placements", "followed_within_a_mesh", every)
-    assert found == [True] * (4 // every)
+    assert len(found) == 4 // every
+    assert all(found), f"explicit or automatic mesh, in parts or whole: equal to one device's, and pruned? {found}"

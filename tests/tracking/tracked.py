@@ -51,7 +51,8 @@ def expected(initial: Any, now: Any, threshold: float = 0.0) -> dict[str, Any]:
 def assert_figures(row: Any, initial: Any, now: Any, threshold: float = 0.0, rtol: float = 2e-5) -> None:
     """Counts are equal; what is summed in float32 is near, with thousands of numbers added to one."""
     want = expected(initial, now, threshold)
-    assert {name: getattr(row, name) for name in EXACT} == {name: want[name] for name in EXACT}
+    counted, by_numpy = ({name: get(name) for name in EXACT} for get in (lambda n: getattr(row, n), want.__getitem__))
+    assert counted == by_numpy, "counts of `changes`, against NumPy's of the stored arrays"
     for name in ROUNDED:
         found = getattr(row, name)
         if want[name] is None:
