@@ -18,15 +18,18 @@ effort.emit_loops_sooner()
 jax.config.update("jax_disable_most_optimizations", True)  # for what is made while tests are collected
 
 HERE = pathlib.Path(__file__).parent
-# Files of long tests, the longest first, which side by side are begun first; of the others, those of most tests.
+# Files of long tests, which side by side are begun first, by what the slow ones take and then by what the others do; of
+# all other files, those of most tests.
 LONG = (
-    "scale/test_processes.py", "scale/test_sharding.py", "test_house.py", "scale/test_partitioned_models.py",
-    "test_examples.py", "autoinit/test_autoinit.py", "tracking/test_changes.py", "scale/test_tpu_export.py",
-    "initializers/test_layouts.py", "blocks/test_block_linen.py", "records/test_record_init.py",
-    "scale/test_placements.py", "cli/test_cli_matrix.py", "records/test_record_autoinit.py", "tracking/test_prune.py",
-    "autoinit/test_transformed_weights.py", "tracking/test_changes_devices.py", "records/test_record_elsewhere.py",
-    "test_book.py", "test_notebooks.py", "initializers/test_laws.py", "initializers/test_bits.py",
-    "initializers/test_compilation.py",
+    "autoinit/test_predicted_zoo.py", "wild/test_wild.py", "test_notebooks.py", "autoinit/test_gradients_of_zoo.py",
+    "autoinit/test_zoo.py", "scale/test_sharding.py", "scale/test_processes.py", "scale/test_partitioned_models.py",
+    "scale/test_sweeps.py", "test_examples.py", "cli/test_cli_demo.py", "autoinit/test_derivatives.py",
+    "tracking/test_changes_devices.py", "tracking/test_changes.py", "scale/test_placements.py",
+    "autoinit/test_measured_gradients.py", "tracking/test_mask.py", "autoinit/test_autoinit.py", "test_book.py",
+    "tracking/test_structures.py", "autoinit/test_transformed_weights.py", "blocks/test_block_linen.py",
+    "tracking/test_keep_pruned.py", "tracking/test_masks_in_programs.py", "scale/test_tpu_export.py",
+    "records/test_record_properties.py", "experiments/test_experiment_runs.py", "initializers/test_layouts.py",
+    "initializers/test_laws.py", "initializers/test_bits.py", "initializers/test_compilation.py",
 )  # fmt: skip
 
 

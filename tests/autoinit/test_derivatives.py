@@ -37,6 +37,7 @@ def evaluated(name):
     return lambda *arrays: getattr(lax, name)(*arrays)
 
 
+@pytest.mark.some(3)
 @pytest.mark.parametrize("name", [n if n not in SERIES else pytest.param(n, marks=pytest.mark.slow) for n in COMPARED])
 def test_derivatives(name):
     arrays = DOMAINS.get(name, [REAL, OTHER][: 2 if name in BINARY else 1])

@@ -165,6 +165,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.some(3)
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize(("options", "keywords"), OPTIONS, ids=lambda value: " ".join(value))
 def test_options_are_those_of_analyze(options, keywords, capsys):

@@ -36,6 +36,8 @@ MEMBERS = {
     "neurons": qrjax.he_normal_qr(layout="neurons"),
     "points": qrjax.he_normal_qr(layout="points"),
 }
+# Of those that are drawn alike one each.
+KINDS = ("bfloat16", "complex", "zero mean", "sequence", "sequence plain", "shuffled", "neurons", "points", "normal")
 MESHES = {(8,): "x", (4, 2): "xy", (2, 2, 2): "xyz"}
 # Of a matrix: its rows, its columns, both; by one axis of the mesh, and by several together.
 PARTITIONS: dict[tuple[int, ...], tuple[P, ...]] = {
@@ -206,6 +208,7 @@ def parts(case: Case) -> set[tuple[int, Any]]:
 
 
 TABLES = {
+    "kinds": table(KINDS, EVEN, EVEN_SHAPES),
     "even": table(MEMBERS, EVEN, EVEN_SHAPES),
     "uneven": table(("uniform", "bfloat16", "hash", "zero mean", "sequence"), UNEVEN, UNEVEN_SHAPES),
     "vocabulary": VOCABULARY,
@@ -254,7 +257,7 @@ def others(every: int) -> dict[str, Any]:
     devices.strict()
     looked_up = [name for name in MEMBERS if name != "points"]  # whose look-up JAX refuses there
     return {
-        "orthogonal": [orthogonal(f"orthogonal_{source}") for source in ("qr", "hash")],
+        "orthogonal": [orthogonal(f"orthogonal_{source}") for source in ("qr", "hash")[: 1 if every > 1 else 2]],
         "remainders": remainders(),
         "vectors": [vector(name, 50_256) for name in ("sequence plain", "truncated normal")],
         "gathered": gathered(),

@@ -26,6 +26,7 @@ def finite(dtype):
     return np.unique(every[np.isfinite(every)])
 
 
+@pytest.mark.some(4)
 @each_dtype
 @pytest.mark.parametrize(
     ("law", "location", "scale"),
@@ -63,6 +64,7 @@ def test_neighbours_are_those_of_the_table(dtype):
     assert neighbour(every[-1], np.inf, dtype) == np.inf  # none is left
 
 
+@pytest.mark.some(2)
 @pytest.mark.parametrize("dtype", DTYPES[:2])
 def test_every_way_to_draw_takes_them(dtype):
     key = jax.random.key(0)
