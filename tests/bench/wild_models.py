@@ -10,6 +10,7 @@ of the processor: to trace the model, and to walk it, the lesser of two.
 """
 
 import argparse
+import functools
 import math
 import os
 import pathlib
@@ -36,11 +37,12 @@ from qrjax._rules._operands import described
 PACKAGES = ("flax", "transformers", "equinox", "dm-haiku", "keras", "jraph", "flowjax", "diffrax")
 
 
-def study(network, seeds=3):
-    """The figures of one model, and what a test compares."""
+def study(network, seeds=3, walks=2):
+    """The figures of one model, and what a test compares; of so many walks the quickest is timed."""
     model, trace = clocked(lambda: traced(network))
     values = input_values(model, None, None)
-    (walk, report), walking = clocked(lambda: walked(model, values, gains_of(model, 1.0, None), Aim(1.0, 1.0)), times=2)
+    gains = functools.partial(gains_of, model, 1.0, None)
+    (walk, report), walking = clocked(lambda: walked(model, values, gains(), Aim(1.0, 1.0)), times=walks)
     rows, again = measured_rows(model, walk, report, seeds, network)
     weights = [[row for row in one if row.gain is not None] for one in rows]
     octaves = np.abs([[row.octaves for row in one if row.octaves is not None] for one in weights])
