@@ -30,8 +30,8 @@ from qrjax._experiments._statistics import holm, interval
 
 # Training images by which autoinit and calibrate see what comes in.
 SAMPLE = 128
-# Seeds with which rates are tuned; those of the results count from 0.
-TUNING_SEEDS = (1000, 1001)
+# Rates are tuned with so many of the seeds, which count from 0; they are trained once, and tested at the rate chosen.
+TUNING_SEEDS = 2
 # Factors of four; the same rates for every arm.
 RATES = {"adam": (1e-4, 4e-4, 1.6e-3), "sgd": (4e-3, 1.6e-2, 6.4e-2)}
 OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
@@ -79,11 +79,13 @@ def digits() -> Data:
     return divided(images[:1348], labels[:1348], images[1348:], labels[1348:])
 
 
-def mnist1d() -> Data:
-    """MNIST-1D (Greydanus and Kobak 2020, arXiv 2011.14439), 40 steps, as its package generates it: 3200, 800, 1000."""
+def mnist1d(length: int = 40) -> Data:
+    """MNIST-1D (Greydanus and Kobak 2020, arXiv 2011.14439) as its package generates it: 3200, 800, 1000 examples."""
     from mnist1d.data import get_dataset_args, make_dataset
 
-    made = make_dataset(get_dataset_args())
+    options = get_dataset_args()
+    options.final_seq_length = length
+    made = make_dataset(options)
     x, test = (np.asarray(made[name])[..., None] for name in ("x", "x_test"))
     return divided(x, made["y"], test, made["y_test"])
 
@@ -99,7 +101,7 @@ def default_arm(module: Any, sample: Array, seeds: Sequence[int], gain: float) -
 
 
 def orthogonal_arm(module: Any, sample: Array, seeds: Sequence[int], gain: float) -> Any:
-    """The default with kernels from `jax.nn.initializers.orthogonal`, times the gain that is customary for an activation.
+    """The default with kernels from `jax.nn.initializers.orthogonal`, times the activation's customary gain.
 
     Of more than two axes the last two are one matrix and the others number matrices, as in a stack of layers and in a
     convolution; a convolution's matrices have the variance of its whole fan.
@@ -135,13 +137,45 @@ def calibrated_arm(module: Any, sample: Array, seeds: Sequence[int], gain: float
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *each)
 
 
+class Chosen(NamedTuple):
+    """What `target="stable"` chooses for a module.
+
+    Attributes:
+      target: as a number or a mapping.
+      smallest: of its numbers.
+      advised: whether a finding advises orthogonal weights.
+    """
+
+    target: Any
+    smallest: float
+    advised: bool
+
+
+_CHOSEN: dict[Any, Chosen] = {}
+
+
+def chosen(module: Any, sample: Array) -> Chosen:
+    """By a walk of its own, once for a module, which the arms share."""
+    if module not in _CHOSEN:
+        report = qrjax.analyze(module, sample, target="stable")
+        smallest = min(report.target.values()) if isinstance(report.target, Mapping) else report.target
+        advised = any("is advised" in finding for finding in report.findings)
+        _CHOSEN[module] = Chosen(report.target, smallest, advised)
+    return _CHOSEN[module]
+
+
+def stable_arm(module: Any, sample: Array, seeds: Sequence[int], gain: float, **options: Any) -> Any:
+    """`autoinit` with `target="stable"`."""
+    return autoinit_arm(module, sample, seeds, gain, target=chosen(module, sample).target, **options)
+
+
 ARMS: dict[str, Arm] = {
     DEFAULT: default_arm,
     ORTHOGONAL: orthogonal_arm,
     AUTOINIT: autoinit_arm,
     CALIBRATE: calibrated_arm,
-    STABLE: functools.partial(autoinit_arm, target="stable"),
-    STABLE_ORTHOGONAL: functools.partial(autoinit_arm, target="stable", distribution="orthogonal"),
+    STABLE: stable_arm,
+    STABLE_ORTHOGONAL: functools.partial(stable_arm, distribution="orthogonal"),
 }
 
 
@@ -155,7 +189,7 @@ class Schedule(NamedTuple):
       patience: so many looks without a better accuracy or a smaller loss end the training.
     """
 
-    batch: int = 64
+    batch: int = 32
     steps: int = 800
     check: int = 20
     patience: int = 10
@@ -193,7 +227,7 @@ class Trainer:
     module: Any
     data: Data
     optimizer: str = "adam"
-    schedule: Schedule = Schedule()
+    schedule: Schedule = dataclasses.field(default_factory=Schedule)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "run", jax.jit(self._trained))
@@ -247,25 +281,24 @@ class Trainer:
 
 
 def tuned(
-    trainer: Trainer, arm: Arm, seeds: int, gain: float = 1.0, rates: Sequence[float] | None = None,
-    tuning_seeds: Sequence[int] = TUNING_SEEDS,
-) -> dict[str, Any]:  # fmt: skip
+    trainer: Trainer, arm: Arm, seeds: int, gain: float = 1.0, rates: Sequence[float] | None = None
+) -> dict[str, Any]:
     """An arm at the best of the rates, by the mean validation accuracy: what the journal keeps of it."""
     began = time.perf_counter()
     rates = RATES[trainer.optimizer] if rates is None else rates
-    numbers = [*tuning_seeds, *range(seeds)]
-    drawn = arm(trainer.module, trainer.data.inputs[:SAMPLE], numbers, gain)
+    drawn = arm(trainer.module, trainer.data.inputs[:SAMPLE], range(seeds), gain)
 
-    def results(some: slice, rate: float) -> list[Result]:
-        places = range(len(numbers))[some]
-        return [_run(trainer, jax.tree.map(lambda x, i=i: x[i], drawn), rate, numbers[i]) for i in places]
+    def results(some: Sequence[int], rate: float) -> list[Result]:
+        starts = (jax.tree.map(lambda x, i=i: x[i], drawn) for i in some)
+        return [_run(trainer, start, rate, i) for i, start in zip(some, starts, strict=True)]
 
-    looked = [[float(r.validation) for r in results(slice(len(tuning_seeds)), rate)] for rate in rates]
-    best = max(range(len(rates)), key=lambda i: (np.mean(looked[i]), -rates[i]))
-    found = results(slice(len(tuning_seeds), None), rates[best])
+    looked = [results(range(seeds)[:TUNING_SEEDS], rate) for rate in rates]
+    scores = [float(np.mean([r.validation for r in row])) for row in looked]
+    best = max(range(len(rates)), key=lambda i: (scores[i], -rates[i]))
+    found = [*looked[best], *results(range(seeds)[TUNING_SEEDS:], rates[best])]
     return {
         "rate": rates[best],
-        "tuning": {f"{rate:g}": row for rate, row in zip(rates, looked, strict=True)},
+        "tuning": {f"{rate:g}": score for rate, score in zip(rates, scores, strict=True)},
         "validation": [float(r.validation) for r in found],
         "test": [float(r.test) for r in found],
         "best": [int(r.best) for r in found],
