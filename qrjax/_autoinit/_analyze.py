@@ -17,12 +17,12 @@ from qrjax._autoinit._gradients import predicted
 from qrjax._autoinit._heads import check_head, with_head
 from qrjax._autoinit._laws import unit_law
 from qrjax._autoinit._names import WHOSE, Whose
-from qrjax._autoinit._stable import ALLOWED, stable
+from qrjax._autoinit._stable import ALLOWED, DEEP, stable
 from qrjax._autoinit._streams import streams_of
 from qrjax._autoinit._targets import STABLE, Aim, Aimed, aim_at, check_patterns, check_target
 from qrjax._initializers._arguments import number
 from qrjax._interpreter._finding import INFO, Finding
-from qrjax._interpreter._findings import chains, findings
+from qrjax._interpreter._findings import chains, findings, plain
 from qrjax._interpreter._gains import Gains, Target
 from qrjax._interpreter._model import Model, input_value
 from qrjax._interpreter._processes import gathered
@@ -202,11 +202,18 @@ def _on_choice(aim: Aim, rows: Sequence[Row], walk: Walk) -> Iterable[Finding]:
     """What was chosen, and whether small deviations grow nevertheless."""
     if aim.chosen is not None:
         yield Finding(aim.chosen, INFO)
+    if not aim.advises:
+        return
     along, growth = max(chains(rows, walk.ledger), key=lambda chain: chain.growth, default=([], 1.0))
-    if aim.advises and growth > 2**ALLOWED:
+    layers, reason = plain(rows, walk.ledger), ""
+    if growth > 2**ALLOWED:
+        reason = f"deviations of the second moment still grow {growth:.3g} times over {len(along)} layers"
+    elif layers >= DEEP:
+        reason = f"{layers} weights follow one another with nothing but activations between them"
+    if reason:
         yield Finding(
-            f'target="{STABLE}": deviations of the second moment still grow {growth:.3g} times over {len(along)} '
-            'layers; distribution="orthogonal", which makes fewer of them than independent weights, is advised',
+            f'target="{STABLE}": {reason}; distribution="orthogonal" is advised, which makes fewer deviations than '
+            "independent weights, and treats all directions of a gradient alike",
             INFO,
         )
 

@@ -1,9 +1,9 @@
-"""`target="stable"`: the second moment of hidden outputs with which the gradient keeps its size over depth.
+"""`target="stable"`: the second moment of hidden outputs with which depth changes neither gradient nor signal much.
 
-What an activation does to a gradient depends on the second moment of its inputs: the smaller that is, the more it is
-like a line, which hands a gradient on as it hands on the signal. What a network does whatever the second moment, as
-by means over places, residual sums or norms, is no matter of the target; so gradients are compared with those of the
-smallest second moment tried.
+What an activation does to a gradient, to a small error of the signal's scale and to the difference of two inputs
+depends on the second moment of its inputs: the smaller that is, the more it is like a line, which hands all three on.
+What a network does whatever the second moment, as by means over places, residual sums or norms, is no matter of the
+target; so each is compared with what it is for the smallest second moment tried.
 """
 
 from __future__ import annotations
@@ -12,26 +12,33 @@ import dataclasses
 import glob
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from qrjax._autoinit._gradients import backward
 from qrjax._autoinit._targets import STABLE, Aim
+from qrjax._interpreter._findings import chains
 from qrjax._interpreter._gains import Gains, Target
+from qrjax._interpreter._ledger import Ledger
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._report import Row
 from qrjax._rules._operands import Value
 
 # By so many octaves may the gradient's squared norm per example change over depth beyond what it does in the limit:
-# 1.4-fold. A hundred layers of tanh then have 2^-4, of swish 2^-6, of gelu 2^-8.
+# 1.4-fold. So little may the forward map amplify an error of the second moment, and bring two examples together.
 ALLOWED = 0.5
 # Or by this share of what it does in the limit, as a norm's small constant adds a little to each layer.
 SHARE = 0.1
-# The smallest second moment tried is 2 to minus this. A network's is told from one that has vanished, at 1e-3.
-SMALLEST = 9
+# The smallest second moment tried is 2 to minus this: a hundred layers of gelu need 2^-10.
+SMALLEST = 12
 # Weights beside the stream, such as queries, keys or gates, whose gradient goes with the signal's size: in the limit
 # it is so many octaves below the second largest of so many weights one after the other.
 BESIDE, WINDOW = 3.0, 7
+
+# From so many plain layers on orthogonal weights are advised: the spread of a product's squared singular values grows
+# with the number of independent factors, of orthogonal ones it does not (Pennington et al. 2017, arXiv 1711.04735).
+DEEP = 20
 
 # Less than this, in octaves, is no change.
 FLAT = 0.05
@@ -39,28 +46,48 @@ FLAT = 0.05
 Profile = Mapping[int, float]
 
 
-@dataclasses.dataclass
-class Trials:
-    """Gradients at several second moments of hidden outputs.
+class Trial(NamedTuple):
+    """What a network does at one second moment of its hidden outputs.
 
     Attributes:
-      gradients: the rows for a target, with gradients, and the paths of the weights that make the outputs.
-      heads: these paths.
-      found: the profiles by minus the logarithm of the second moment.
+      gradients: by weight.
+      error: by so many octaves the forward map amplifies an error of the second moment.
+      likeness: by so many octaves 1 minus the correlation of two examples is below 1, at the last hidden weight.
     """
 
-    gradients: Callable[[Target], tuple[Sequence[Row], frozenset[str]]]
+    gradients: Profile
+    error: float
+    likeness: float
+
+
+@dataclasses.dataclass
+class Trials:
+    """A network at several second moments of hidden outputs.
+
+    Attributes:
+      walked: the walk for a target, its rows with gradients, and the paths of the weights that make the outputs.
+      heads: these paths.
+      found: the trials by minus the logarithm of the second moment.
+    """
+
+    walked: Callable[[Target], tuple[Ledger, Sequence[Row], frozenset[str]]]
     heads: frozenset[str] = frozenset()
-    found: dict[int, Profile] = dataclasses.field(default_factory=dict)
+    found: dict[int, Trial] = dataclasses.field(default_factory=dict)
+
+    def at(self, octaves: int) -> Trial:
+        """Where hidden outputs have a second moment of 2 to minus `octaves`."""
+        if octaves not in self.found:
+            ledger, rows, heads = self.walked(self.target(octaves))
+            self.heads = self.heads or heads
+            hidden = [row for row in rows if row.gain is not None and row.weight not in self.heads]
+            gradients = {i: _octaves(row) for i, row in enumerate(hidden) if _tells(row)}
+            error = max((math.log2(chain.growth) for chain in chains(rows, ledger)), default=0.0)
+            self.found[octaves] = Trial(gradients, error, _likeness(hidden))
+        return self.found[octaves]
 
     def profile(self, octaves: int) -> Profile:
         """The gradients where hidden outputs have a second moment of 2 to minus `octaves`."""
-        if octaves not in self.found:
-            rows, heads = self.gradients(self.target(octaves))
-            self.heads = self.heads or heads
-            hidden = [row for row in rows if row.gain is not None and row.weight not in self.heads]
-            self.found[octaves] = {i: _octaves(row) for i, row in enumerate(hidden) if _tells(row)}
-        return self.found[octaves]
+        return self.at(octaves).gradients
 
     def target(self, octaves: int) -> Target:
         """1 for heads, 2 to minus `octaves` for the others."""
@@ -85,6 +112,14 @@ class Trials:
             levels = _levels([*profile.values()], WINDOW if len(profile) > WINDOW else 1)
             spans.append(max(levels, default=math.inf) - min(levels, default=0.0))
         return len(self.profile(SMALLEST)) == len(self.profile(0)) and spans[0] <= spans[1] + ALLOWED
+
+    def holds(self, octaves: int, stream: Sequence[int]) -> bool:
+        """Whether depth changes gradients, errors and the difference of examples little beyond the limit."""
+        limit, here = self.at(SMALLEST), self.at(octaves)
+        powers = [limit.gradients[i] for i in stream]
+        allowed = max(ALLOWED, SHARE * (max(powers) - min(powers))) if powers else ALLOWED
+        signal = max(here.error - limit.error, here.likeness - limit.likeness)
+        return self.excess(octaves, stream) <= allowed and signal <= ALLOWED
 
     def excess(self, octaves: int, stream: Sequence[int]) -> float:
         """By how much gradients change over depth beyond what they do in the limit: a straight line's rise or fall.
@@ -115,6 +150,12 @@ def _tells(row: Row) -> bool:
     return row.op != "gather" and bool(row.gradient_norm) and math.isfinite(row.gradient_norm or math.inf)
 
 
+def _likeness(hidden: Sequence[Row]) -> float:
+    """Of what has one row for all examples, or none that differ, nothing is known."""
+    correlation = hidden[-1].correlation.get(0, 0.0) if hidden else 0.0
+    return -math.log2(1 - correlation) if 0 < correlation < 1 else 0.0
+
+
 def _octaves(row: Row) -> float:
     assert row.gradient_norm is not None
     return 2 * math.log2(row.gradient_norm)
@@ -124,14 +165,14 @@ def stable(
     model: Model, values: Sequence[Value], gains_at: Callable[[Target], Gains], zero_sum: bool = False,
     orthogonal: bool = False,
 ) -> Aim:  # fmt: skip
-    """The largest power of two, 1 at most, with which gradients change little beyond what they do in the limit."""
+    """The largest power of two, 1 at most, with which depth changes little beyond what it does in the limit."""
 
-    def gradients(target: Target) -> tuple[Sequence[Row], frozenset[str]]:
+    def walked(target: Target) -> tuple[Ledger, Sequence[Row], frozenset[str]]:
         gains = gains_at(target)
         walk, _ = model.walked(gains, values, zero_sum)
-        return backward(model, values, gains, walk.ledger.rows(), zero_sum)
+        return walk.ledger, *backward(model, values, gains, walk.ledger.rows(), zero_sum)
 
-    trials = Trials(gradients)
+    trials = Trials(walked)
     if not trials.profile(0):
         return Aim(1.0, 1.0, f'target="{STABLE}": no hidden weight has a gradient, so all outputs have 1')
     stream = trials.stream()
@@ -144,14 +185,12 @@ def stable(
 
 
 def _chosen(trials: Trials, stream: Sequence[int]) -> int:
-    limit = [trials.profile(SMALLEST)[i] for i in stream]
-    allowed = max(ALLOWED, SHARE * (max(limit) - min(limit))) if limit else ALLOWED
-    if not trials.is_line() or trials.excess(0, stream) <= allowed:
+    if not trials.is_line() or trials.holds(0, stream):
         return 0
     too_large, enough = 0, SMALLEST
     while enough - too_large > 1:
         middle = (too_large + enough) // 2
-        if trials.excess(middle, stream) <= allowed:
+        if trials.holds(middle, stream):
             enough = middle
         else:
             too_large = middle
@@ -170,8 +209,20 @@ def _said(trials: Trials, stream: Sequence[int], chosen: int) -> str:
     return (
         f'target="{STABLE}": hidden outputs have the second moment {_size(chosen)}; the gradient {change} '
         f"over {len(stream)} weights ({', '.join(others)}; predicted, squared norm per "
-        "example)"
+        f"example){_said_of_signal(trials, chosen)}"
     )
+
+
+def _said_of_signal(trials: Trials, chosen: int) -> str:
+    """What the forward half has to say, where it changes much at 1."""
+    first, here, limit = (trials.at(octaves) for octaves in (0, chosen, SMALLEST))
+    said = ""
+    if chosen and first.error - limit.error > ALLOWED:
+        said += f"; an error of the signal grows {_fold(here.error)} ({_fold(first.error)} at 1)"
+    if chosen and first.likeness - limit.likeness > ALLOWED:
+        shrinks = f"{_fold(here.likeness)} ({_fold(first.likeness)} at 1)"
+        said += f"; 1 minus the correlation of two examples shrinks {shrinks}"
+    return said
 
 
 def _size(octaves: int) -> str:

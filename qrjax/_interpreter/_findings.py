@@ -172,6 +172,15 @@ def chains(rows: Sequence[Row], ledger: Ledger) -> Iterable[Chain]:
         run = []
 
 
+def plain(rows: Sequence[Row], ledger: Ledger) -> int:
+    """The most weights one after the other with nothing but functions of single elements between them."""
+    longest = run = 0
+    for row in (row for row in rows if row.gain is not None):
+        run = run + 1 if slope(ledger.entries[row.site]) is not None else 1
+        longest = max(longest, run)
+    return longest
+
+
 def amplification(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
     """Chains that amplify much."""
     for along, growth in chains(rows, ledger):
