@@ -31,6 +31,10 @@ from qrjax._signals._recipe import Key
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._received import received
 
+# Squared sums of neurons' weights below this share of what independent weights have are zero, where there are so many
+# neurons of so many weights each.
+SUMS_TO_ZERO, TELLING = 0.05, 16
+
 
 @frames_hidden
 def measure(
@@ -110,12 +114,34 @@ def _rows_of(model: Model, flat: Sequence[Any], gradients: bool = False) -> tupl
         if isinstance(array, jax.ShapeDtypeStruct):
             raise ValueError(f"`sample_input` must hold real numbers to be measured, got {received(array)}")
     values = input_values(model, None, None)
-    gains = Given(1.0, None, of=_variances(model, flat))
+    variances = _variances(model, flat)
+    gains = Given(1.0, None, of=variances)
     walk, _ = model.walked(gains, values)
+    zero_sum = _sum_to_zero(model, flat, walk.ledger)
+    if zero_sum:
+        gains = Given(1.0, None, of=variances)
+        walk, _ = model.walked(gains, values, zero_sum)
     rows = walk.ledger.rows()
     if not any(row.gain is not None for row in rows):
         raise ValueError("the model has no weights: none of its parameters is multiplied with its input")
-    return walk.ledger, predicted(model, values, gains, rows) if gradients else rows
+    return walk.ledger, predicted(model, values, gains, rows, zero_sum) if gradients else rows
+
+
+def _sum_to_zero(model: Model, flat: Sequence[Any], ledger: Ledger) -> bool:
+    """Whether the weights of every neuron do, as with the layout "neurons": they do not see their inputs' mean."""
+    arrays = {leaf.path: array for leaf, array in zip(model.leaves, flat, strict=True)}
+    summed = {e.weight.path: e.axes for e in ledger.entries.values() if e.weight is not None and e.axes}
+    sizes = {path: math.prod(arrays[path].shape[a] for a in axes) for path, axes in summed.items()}
+    # Fewer weights, or neurons, may do so by chance.
+    many = [p for p, size in sizes.items() if size >= TELLING and arrays[p].size >= TELLING * size]
+    return bool(many) and all(_is_centred(arrays[p], summed[p], sizes[p]) for p in many)
+
+
+def _is_centred(array: Any, axes: tuple[int, ...], size: int) -> bool:
+    """Whether the squares of its means are far below what they are for independent weights."""
+    wide = jnp.asarray(array, jnp.complex64 if jnp.iscomplexobj(array) else jnp.float32)
+    means = jnp.mean(jnp.abs(jnp.mean(wide, axes)) ** 2)
+    return 0 < float(jnp.mean(jnp.abs(wide) ** 2)) * SUMS_TO_ZERO >= float(means) * size
 
 
 def _variances(model: Model, flat: Sequence[Any]) -> Callable[[Key], float | None]:

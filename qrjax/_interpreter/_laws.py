@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -41,18 +42,22 @@ def paired(result: Value, other: Value, kind: Any) -> Value:
     return carried(result, dataclasses.replace(result, twins=result.twins | {kind: other.rho}))
 
 
-def unit(weight: Signal, axes: Sequence[int], zero_sum_over: float | None) -> Signal:
-    """The weight with unit variance: independent elements but along axes that it was broadcast over."""
+def unit(weight: Signal, axes: Sequence[int], zero_sum: bool) -> Signal:
+    """The weight with unit variance: independent elements but along axes that it was broadcast over.
+
+    Those of a neuron sum to zero together, also where a place at the border of an image sees some of them only.
+    """
     assert weight.weight is not None
     if weight.weight.equal:
         return Signal.constant(1.0, weight.shape, weight.dtype)
     rho = weight.rho if weight.source is not None else _tables.independent(weight.shape)
     rho = np.where(rho >= 1.0, 1.0, 0.0)
-    if zero_sum_over is not None and zero_sum_over > 1:
+    size = math.prod(weight.shape[a] for a in axes)
+    if zero_sum and size > 1:
         for pattern in np.ndindex(rho.shape):
             inside = any(pattern[a] for a in axes)
             if inside and not any(p for a, p in enumerate(pattern) if a not in axes):
-                rho[pattern] = -1 / (zero_sum_over - 1)
+                rho[pattern] = -1 / (size - 1)
     return Signal.normal(weight.shape, dtype=weight.dtype, rho=rho)
 
 

@@ -33,11 +33,11 @@ def product(
     """The output of a weight, and its row."""
     tag = weight.weight
     if walk.twin is not None:
-        return make(unit(weight, axes, fan if walk.zero_sum else None) if tag is not None else untold(weight))
+        return make(unit(weight, axes, walk.zero_sum) if tag is not None else untold(weight))
     if tag is None:
         result, sized = size(walk, weight, make)
     elif walk.gains.touches(tag):
-        made = make(_unit(walk, weight, axes, fan))
+        made = make(_unit(walk, weight, axes))
         # Per unit of the parameter's own variance, whatever constant it was multiplied by.
         moment = made.second_moment * tag.factor**2 / unit_of(made)
         variance = walk.gains.variance(tag, moment, fan, walk.count())
@@ -74,24 +74,24 @@ def _untouched(walk: Walk, tag: Weight, weight: Signal, make: Make) -> tuple[Sig
     return make(untold(weight)), Sized(tag, math.sqrt(weight.variance) / abs(tag.factor))
 
 
-def _unit(walk: Walk, weight: Signal, axes: Sequence[int], fan: float | None) -> Signal:
+def _unit(walk: Walk, weight: Signal, axes: Sequence[int]) -> Signal:
     """The weight as it will be drawn, at variance 1, or the second moment 1 where it keeps its own law."""
     if walk.gains.own and weight.second_moment > 0:
         return scaled(untold(weight), 1 / math.sqrt(weight.second_moment))
-    return unit(weight, axes, fan if walk.zero_sum else None)
+    return unit(weight, axes, walk.zero_sum)
 
 
 def look_up(walk: Walk, equation: Equation, weight: Signal, make: Make) -> Signal:
     """Rows of a table, and their row."""
     tag = weight.weight
     if walk.twin is not None:
-        return make(unit(weight, (), None) if tag is not None else untold(weight))
+        return make(unit(weight, (), False) if tag is not None else untold(weight))
     if tag is None:
         result, sized = size(walk, weight, make)
     elif walk.gains.touches(tag):
         square = tag.factor**2
         variance = walk.gains.variance(tag, square, square * weight.shape[-1], walk.count(), table=True)
-        result = scaled(make(_unit(walk, weight, (), None)), math.sqrt(variance) * abs(tag.factor))
+        result = scaled(make(_unit(walk, weight, ())), math.sqrt(variance) * abs(tag.factor))
         sized = Sized(tag, math.sqrt(variance))
         noted(walk, result, tag.key, 0.0 if tag.unknown else weight.second_moment / square)
         if walk.gains.is_tied(tag.key):

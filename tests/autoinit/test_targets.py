@@ -133,15 +133,15 @@ def test_stable_keeps_two_examples_apart():
 
 
 def test_stable_advises_orthogonal_weights_where_many_layers_are_plain():
-    def advice(network, **options):
-        _, report = qrjax.autoinit(network, X, target="stable", report=True, **options)
+    def advice(report):
         return [f for f in report.findings if 'distribution="orthogonal"' in f]
 
-    (said,) = advice(chain(nn.relu, 20))
+    (said,) = advice(qrjax.analyze(chain(nn.relu, 20), X, target="stable"))
     assert "20 weights follow one another with nothing but activations between them" in said
-    assert not advice(chain(nn.relu, 20), distribution="orthogonal")
-    assert not advice(chain(nn.relu, 19))
-    assert not advice(chain(nn.relu, 20, norm=True))
+    assert not advice(qrjax.analyze(chain(nn.relu, 19), X, target="stable"))
+    assert not advice(qrjax.analyze(chain(nn.relu, 20, norm=True), X, target="stable"))
+    options = {"target": "stable", "distribution": "orthogonal", "report": True}
+    assert not advice(qrjax.autoinit(chain(nn.relu, 20), X, **options)[1])
 
 
 class Chain(nnx.Module):
