@@ -123,8 +123,10 @@ def test_stable_is_one_where_nothing_is_gained():
 
 
 def test_stable_keeps_two_examples_apart():
-    # Of elu an error of the signal's size does not grow; its mean makes examples alike.
-    curved = lambda x: jnp.where(x < 0, jnp.expm1(4 * x) / 4, x)
+    def curved(x):
+        # As elu: an error of the signal's size does not grow, but its mean makes examples alike.
+        return jnp.where(x < 0, jnp.expm1(4 * x) / 4, x)
+
     report = qrjax.analyze(chain(curved, 30), X, target="stable")
     straight = qrjax.analyze(chain(curved, 30), X, target=2.0**-12)
     first = qrjax.analyze(chain(curved, 30), X)
