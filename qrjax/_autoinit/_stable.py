@@ -40,6 +40,9 @@ BESIDE, WINDOW = 3.0, 7
 # with the number of independent factors, of orthogonal ones it does not (Pennington et al. 2017, arXiv 1711.04735).
 DEEP = 20
 
+# Examples that end more alike, by so many octaves, are hardly told apart: a correlation of 0.97.
+MERGED = 5.0
+
 # Less than this, in octaves, is no change.
 FLAT = 0.05
 # The powers of gradients, in octaves, by the row's place among the hidden weights.
@@ -214,7 +217,7 @@ def _said(trials: Trials, stream: Sequence[int], chosen: int) -> str:
 
 
 def _said_of_signal(trials: Trials, chosen: int) -> str:
-    """What the forward half has to say, where it changes much at 1."""
+    """What the forward half has to say, where it changes much at 1, or where no target helps."""
     first, here, limit = (trials.at(octaves) for octaves in (0, chosen, SMALLEST))
     said = ""
     if chosen and first.error - limit.error > ALLOWED:
@@ -222,6 +225,11 @@ def _said_of_signal(trials: Trials, chosen: int) -> str:
     if chosen and first.likeness - limit.likeness > ALLOWED:
         shrinks = f"{_fold(here.likeness)} ({_fold(first.likeness)} at 1)"
         said += f"; 1 minus the correlation of two examples shrinks {shrinks}"
+    if limit.likeness > MERGED:
+        said += (
+            f"; at any target two examples end with a correlation of {1 - 2**-limit.likeness:.3f}: a leak or a shift "
+            "of the activation, as in relu(x + 1) - 1, residuals or norms keep them apart"
+        )
     return said
 
 

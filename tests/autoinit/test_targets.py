@@ -122,6 +122,15 @@ def test_stable_is_one_where_nothing_is_gained():
         assert said in next(f for f in report.findings if f.startswith('target="stable"'))
 
 
+def test_stable_says_where_no_target_keeps_two_examples_apart():
+    def remedies(activation):
+        report = qrjax.analyze(chain(activation, 40), X, target="stable")
+        return ["a shift of the activation" in f for f in report.findings if f.startswith('target="stable": hidden')]
+
+    assert remedies(nn.relu) == [True]
+    assert remedies(lambda x: nn.relu(x + 1) - 1) == [False]
+
+
 def test_stable_keeps_two_examples_apart():
     def curved(x):
         # As elu: an error of the signal's size does not grow, but its mean makes examples alike.

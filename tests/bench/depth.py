@@ -35,7 +35,8 @@ from sampling import Report, environment, show, version
 Activation = Callable[[Array], Array]
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": jnp.tanh, "gelu": nn.gelu, "swish": nn.swish, "relu": nn.relu, "softplus": nn.softplus,
-    "selu": nn.selu, "mish": jax.nn.mish,
+    "selu": nn.selu, "mish": jax.nn.mish, "leaky relu": lambda x: nn.leaky_relu(x, 0.8),
+    "shifted relu": lambda x: nn.relu(x + 1) - 1,
 }  # fmt: skip
 CLASSES, CHANNELS, PATCH, STEPS = 10, 16, 5, 100
 SIGNIFICANT = 0.05
@@ -178,7 +179,7 @@ class Cell:
 
 def gain(activation: str) -> float:
     """The customary: root two behind what is one-sided, 1 behind what is a line at zero."""
-    return 1.0 if activation in ("tanh", "selu") else 2**0.5
+    return 1.0 if activation in ("tanh", "selu", "leaky relu", "shifted relu") else 2**0.5
 
 
 def chains(data: str, depth: int, names: Sequence[str], width: int = 64, optimizer: str = "adam") -> list[Cell]:
@@ -196,7 +197,7 @@ def others(data: str, what: str, layers: Callable[[Activation], nn.Module], name
 
 def cells() -> list[Cell]:
     """In the order of their importance."""
-    main, rest = ("tanh", "gelu", "swish", "relu"), ("softplus", "selu", "mish")
+    main, rest = ("tanh", "gelu", "swish", "relu"), ("shifted relu", "leaky relu", "softplus", "selu", "mish")
     recurrent = {"LSTM": nn.OptimizedLSTMCell, "GRU": nn.GRUCell}
     return [
         *chains("digits", 10, (*main, *rest)),
