@@ -8,10 +8,11 @@ says of `target="stable"`, trains each network on handwritten digits for the sam
 predicted signal, the predicted gradient and the accuracy. One rate and few steps tell how a network starts, not how
 good it becomes.
 
-A signal of second moment 1 at every layer is not all that depth asks for. ReLU hands its gradient on whatever the
-second moment is, so that there "stable" is 1. Behind tanh, gelu and swish the gradient grows from layer to layer; the
-smaller the second moment of what they are given, the less. What no target mends: ReLU's layers make all inputs alike,
-and gelu and swish amplify what independent weights happen to miss, of which orthogonal ones miss less.
+A signal of second moment 1 at every layer is not all that depth asks for. Behind tanh, gelu and swish the gradient
+grows from layer to layer, and of gelu and swish so does every error of the signal; the smaller the second moment of
+what they are given, the less. ReLU hands its gradient on whatever the second moment is, so that there "stable" is 1;
+but its layers make all inputs alike, which no target mends. A ReLU whose corner lies at -1 sees a small signal as a
+line.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ import qrjax
 
 ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "relu": nn.relu,
+    "shifted relu": lambda x: nn.relu(x + 1) - 1,
     "tanh": nn.tanh,
     "gelu": nn.gelu,
     "swish": nn.swish,
 }
+SHOWN = ("relu", "shifted relu", "tanh", "gelu")
 CLASSES, BATCH, TRAINING_IMAGES = 10, 64, 1347
 # How often the test images are looked at.
 CHECKS = 10
@@ -192,14 +195,16 @@ def picture(runs: Sequence[Run], reports: dict[str, dict[str, qrjax.Report]], de
         axes.set_ylabel(word)
     for axes in panels.flat:
         axes.grid(alpha=0.3)
-    figure.legend(*panels[2, 0].get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False)
+    lines, labels = panels[2, 0].get_legend_handles_labels()
+    each = dict(zip(labels, lines, strict=True))  # not once for each seed
+    figure.legend(each.values(), each, loc="outside upper center", ncols=5, frameon=False)
     figure.savefig(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Run]:
     """Trains, prints the table, saves the picture."""
     parser = argparse.ArgumentParser(description="A deep network without normalization, initialized in four ways.")
-    parser.add_argument("--activation", nargs="+", choices=list(ACTIVATIONS), default=list(ACTIVATIONS))
+    parser.add_argument("--activation", nargs="+", choices=list(ACTIVATIONS), default=SHOWN)
     parser.add_argument("--depth", type=int, default=30, help="layers (default: %(default)s)")
     parser.add_argument("--width", type=int, default=64, help="neurons of a layer (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=200, help="minibatches of 64 (default: %(default)s)")
