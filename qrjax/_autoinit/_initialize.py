@@ -200,12 +200,12 @@ def autoinit(
       target: the second moment of every weight's output, positive; or a mapping from patterns of parameters' paths to
         such, the first that matches, 1 for the others; or a function of the path. Or "stable": 1 for the weights that
         make the model's outputs, and for the hidden ones the largest power of two, from 1 to 2^-12, with which depth
-        changes three things by no more than half an octave (1.4-fold) beyond what it does for the smallest: the
-        predicted gradient's squared norm per example (there a tenth of what it does for the smallest, if that is
-        more), an error of the second moment, and 1 minus the correlation of two examples. The report says what was
-        chosen and why, and advises distribution="orthogonal" from twenty plain layers on. Choose "stable", and follow
-        that advice, for plain networks from twenty layers or so on without norms or residuals; with norms, few layers
-        or ReLU it mostly chooses 1 itself, for the time of two to seven walks more.
+        changes three things little beyond what it does for the smallest: the predicted gradient's squared norm per
+        example by half an octave (1.4-fold; or a tenth of what it does for the smallest, if that is more), an error of
+        the second moment by half an octave, and 1 minus the correlation of two examples by a half. The report says
+        what was chosen and why, and advises distribution="orthogonal" from twenty plain layers on. Choose it, and
+        follow that advice, for plain networks from twenty layers or so on without norms or residuals; with norms, few
+        layers or ReLU it mostly chooses 1 itself, for the time of two to seven walks more.
       input_mean, input_variance: of the inputs that are real numbers or images in bytes, or else of all integers; by
         default their own where they hold numbers, else 0 and 1. What is guessed of integers is a finding of the report.
       distribution: "truncated_normal", "normal", "uniform" or "orthogonal"; or "own" for what the module's own

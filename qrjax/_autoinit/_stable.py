@@ -26,8 +26,10 @@ from qrjax._interpreter._report import Row
 from qrjax._rules._operands import Value
 
 # By so many octaves may the gradient's squared norm per example change over depth beyond what it does in the limit:
-# 1.4-fold. So little may the forward map amplify an error of the second moment, and bring two examples together.
+# 1.4-fold. So little may the forward map amplify an error of the second moment.
 ALLOWED = 0.5
+# And 1 minus the correlation of two examples may become half of that: blocks between norms do as much, and train.
+APART = 1.0
 # Or by this share of what it does in the limit, as a norm's small constant adds a little to each layer.
 SHARE = 0.1
 # The smallest second moment tried is 2 to minus this: a hundred layers of gelu need 2^-10.
@@ -121,8 +123,8 @@ class Trials:
         limit, here = self.at(SMALLEST), self.at(octaves)
         powers = [limit.gradients[i] for i in stream]
         allowed = max(ALLOWED, SHARE * (max(powers) - min(powers))) if powers else ALLOWED
-        signal = max(here.error - limit.error, here.likeness - limit.likeness)
-        return self.excess(octaves, stream) <= allowed and signal <= ALLOWED
+        signal = here.error - limit.error <= ALLOWED and here.likeness - limit.likeness <= APART
+        return self.excess(octaves, stream) <= allowed and signal
 
     def excess(self, octaves: int, stream: Sequence[int]) -> float:
         """By how much gradients change over depth beyond what they do in the limit: a straight line's rise or fall.
@@ -222,7 +224,7 @@ def _said_of_signal(trials: Trials, chosen: int) -> str:
     said = ""
     if chosen and first.error - limit.error > ALLOWED:
         said += f"; an error of the signal grows {_fold(here.error)} ({_fold(first.error)} at 1)"
-    if chosen and first.likeness - limit.likeness > ALLOWED:
+    if chosen and first.likeness - limit.likeness > APART:
         shrinks = f"{_fold(here.likeness)} ({_fold(first.likeness)} at 1)"
         said += f"; 1 minus the correlation of two examples shrinks {shrinks}"
     if limit.likeness > MERGED:
