@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import qrjax
 
@@ -19,7 +20,17 @@ NOW = jax.tree.map(lambda w: w + 1, PARAMS)
 MASK = qrjax.mask(INIT, NOW, sparsity=0.5)
 ORTHOGONAL = qrjax.orthogonal_qr()
 TOLERANCE = jnp.float32(3)
+NET = nn.Sequential([LAYER, nn.gelu, nn.LayerNorm(), nn.Dense(3)])
+LINEAR = nnx.Linear(3, 4, rngs=nnx.Rngs(0))
+PAIR = (lambda _key, _x: {"w": jnp.ones((3, 4))}, lambda params, x: x @ params["w"])
+DRAWN = qrjax.autoinit(NET, X)
 LOSS = jax.jit(lambda p: p["kernel"].sum())
+
+
+def second_moments(report):
+    return [[row.second_moment, row.measured_second_moment, row.gradient, row.measured_gradient] for row in report]
+
+
 CALLS = {
     "orthogonal.at": lambda: ORTHOGONAL.at(KEY, (3, 4), (1, slice(2))),
     "changes": lambda: qrjax.changes(INIT, NOW, 0.1),
@@ -38,6 +49,14 @@ CALLS = {
     "sobol.points": lambda: qrjax.sobol.points(3, 5),
     "sobol.bits_range": lambda: qrjax.sobol.bits_range(3, 5, 4),
     "stream": lambda: qrjax.he_normal_hash().stream("a", 1)(KEY, (3, 4)),
+    "autoinit": lambda: qrjax.autoinit(NET, X),
+    "autoinit of an NNX module": lambda: nnx.state(qrjax.autoinit(LINEAR, X)),
+    "autoinit of a pair": lambda: qrjax.autoinit(PAIR, X),
+    "autoinit, stable": lambda: qrjax.autoinit(NET, X, target="stable", distribution="own"),
+    "analyze": lambda: second_moments(qrjax.analyze(NET, X, gradients=True)),
+    "measure": lambda: second_moments(qrjax.measure(NET, DRAWN, X, gradients=True)),
+    "calibrate": lambda: qrjax.calibrate(NET, DRAWN, X),
+    "record": lambda: qrjax.record(NET, X).initial(),
     "block_key": lambda: jax.random.key_data(qrjax.block_key(KEY, "a", 3)),
 }
 

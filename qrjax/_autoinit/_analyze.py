@@ -35,6 +35,7 @@ from qrjax._rules._operands import Opaque, Value, described
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._names import choice, listed, meant
 from qrjax._terminal._received import received
+from qrjax._words._transfers import transferring
 
 Selection = str | Sequence[str] | Callable[[str], bool] | None
 
@@ -227,6 +228,7 @@ def _no_weights(model: Model, walk: Walk) -> str:
 
 
 @frames_hidden
+@transferring
 def analyze(
     module: Any,
     sample_input: Any = None,

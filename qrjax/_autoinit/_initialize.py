@@ -30,6 +30,7 @@ from qrjax._layouts._sources import LAYOUTS, Layout
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._names import choice
 from qrjax._words._keys import keys_like
+from qrjax._words._transfers import transferring
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,6 +148,7 @@ def autoinit(
     calibrate: bool = False, report: bool = False, **kwargs: Any,
 ) -> Any: ...  # fmt: skip
 @frames_hidden
+@transferring
 def autoinit(
     module: Any,
     sample_input: Any = None,

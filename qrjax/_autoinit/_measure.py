@@ -30,6 +30,7 @@ from qrjax._signals._quadrature import Floats
 from qrjax._signals._recipe import Key
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._received import received
+from qrjax._words._transfers import transferring
 
 # Squared sums of neurons' weights below this share of what independent weights have are zero, where there are so many
 # neurons of so many weights each.
@@ -37,6 +38,7 @@ SUMS_TO_ZERO, TELLING = 0.05, 16
 
 
 @frames_hidden
+@transferring
 def measure(
     module: Any,
     variables: Any,
@@ -191,6 +193,7 @@ def _filled(row: Row, entry: Entry, moments: Mapping[Path, Any]) -> Row:
 
 
 @frames_hidden
+@transferring
 def calibrate(
     module: Any,
     variables: Any,

@@ -31,9 +31,11 @@ from qrjax._records._rescaled import rescaled
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._names import choice
 from qrjax._words._keys import key_words, keys_like
+from qrjax._words._transfers import transferring
 
 
 @frames_hidden
+@transferring
 def record(
     module: Any,
     sample_input: Any = None,
