@@ -209,7 +209,13 @@ def cond(equation: Equation, index: Value, *values: Value) -> list[Value]:
     branches = equation.params["branches"]
     if isinstance(index, Known):
         which = min(max(int(index.array), 0), len(branches) - 1)
-        return equation.context.walk(branches[which], values, site=(which,))
+        results = equation.context.walk(branches[which], values, site=(which,))
+        for other in range(len(branches)) if index.data else ():
+            # The sample input takes one; the weights of the others are the model's too.
+            if other != which:
+                equation.context.note("a branch that the sample input does not take")
+                equation.context.walk(branches[other], values, site=(other,))
+        return results
     x = described(index)
     shares = [float((np.round(x.values) == k) @ WEIGHTS) for k in range(len(branches))]
     total = sum(shares)

@@ -113,6 +113,22 @@ def test_conditions_and_branches_have_rows_of_their_own(function, shapes):
         assert row.measured_second_moment == pytest.approx(2.0, rel=0.01)
 
 
+@pytest.mark.parametrize("chosen", [0, 1])
+def test_weights_of_a_branch_that_the_sample_input_does_not_take_are_sized(chosen):
+    def function(p, x, which):
+        return lax.switch(which, [lambda x: layer(x, p["w"]), lambda x: jnp.sin(x @ p["u"])], x) @ p["v"]
+
+    network = pair(function, **W, **U, v=(32, 32))
+    report = qrjax.analyze(network, X, np.int32(chosen))
+    gains = {row.weight: row.gain for row in report.weights}
+    assert gains["w"] == pytest.approx(32**-0.5, rel=0.02)
+    assert gains["u"] == pytest.approx(32**-0.5, rel=0.02)
+    other = next(row for row in report.weights if row.weight == "uw"[chosen])
+    assert "a branch that the sample input does not take" in other.notes
+    measured = qrjax.measure(network, qrjax.autoinit(network, X, np.int32(chosen)), X, np.int32(1 - chosen))
+    assert all(abs(row.octaves) < 0.2 for row in measured.weights if row.weight != "wu"[chosen])
+
+
 def test_a_scan_of_no_steps_leaves_its_weights_out():
     def run(p, x):
         return lax.scan(lambda h, w: (layer(h, w), h), x, p["s"][:0])[0] @ p["w"]
