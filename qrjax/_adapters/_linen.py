@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+from flax.core.scope import in_filter
 
 from qrjax._adapters._axes import program_of
 from qrjax._adapters._initialization import origin
@@ -33,7 +34,9 @@ class Call(NamedTuple):
         """The module's own variables."""
         args, kwargs = self.join(inputs)
         streams = self.streams(key, lambda i: jax.random.fold_in(key, i + 1))
-        more = {} if self.options.get("mutable") is None else {"mutable": self.options["mutable"]}
+        mutable = self.options.get("mutable")
+        # One that leaves out the parameters, as apply's ["batch_stats"], says nothing of how they are made.
+        more = {"mutable": mutable} if mutable is not None and in_filter(mutable, "params") else {}
         return self.module.init(streams, *args, method=self.options.get("method"), **more, **kwargs)
 
     def apply(self, variables: Any, key: Any, *inputs: Any) -> tuple[Any, Any]:

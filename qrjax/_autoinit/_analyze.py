@@ -264,7 +264,7 @@ def analyze(
       select: which parameters are rescaled: a pattern such as "*/kernel", several, or a function of the path;
         the others are taken as the module initializes them.
       head: as in `qrjax.autoinit`.
-      method, mutable: as in Linen's `init` and `apply`.
+      method, mutable: as in Linen's `init` and `apply`; of collections without "params" `init` is not told.
       rngs: names of the random streams that the call needs, such as ("dropout",), or as in `qrjax.autoinit`.
       axes: sizes of named axes that the module sums or gathers over, {"batch": 8}; by default 1 of those that it
         needs. Their shards are taken as independent.

@@ -220,7 +220,7 @@ def autoinit(
         meeting another weight: 0 for weights that are zero, .01 for outputs a tenth in size, None for `target`. At 0
         or little a network begins undecided, and what it first learns does not drown in what it first says; see
         `qrjax.learning_rates`. A last weight that has other uses, such as a tied table, is left, and a finding says so.
-      method, mutable: as in Linen's `init`.
+      method, mutable: as in Linen's `init` and `apply`; of collections without "params" `init` is not told.
       rngs: the random streams that the call needs: names, ("dropout",); or their keys, {"params": key, "dropout":
         key}, where "params" is the key of the weights, in the place of `seed`; or an nnx.Rngs, of which the next
         key of each stream is taken.

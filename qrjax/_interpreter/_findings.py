@@ -109,11 +109,13 @@ def _differs(output: Signal | None) -> bool:
 
 
 def _tied(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
-    """Tables that are looked up and make logits."""
+    """Tables that are looked up and make logits, each once however often it is looked up."""
+    found = set()
     entries = [(row, ledger.entries[row.site]) for row in rows if row.gain is not None]
     for row, entry in entries:
         others = [r for r, e in entries if e.op != "gather" and e.weight.key == entry.weight.key]
-        if entry.op == "gather" and others:
+        if entry.op == "gather" and others and entry.weight.key not in found:
+            found.add(entry.weight.key)
             yield (
                 f"tied: {row.weight} is looked up and makes the logits of {_name(others[0])}: its look-ups have a "
                 f"second moment of {row.second_moment:.3g}, the logits of {others[0].second_moment:.3g}; `tied` of "

@@ -592,3 +592,20 @@ def test_ids_masks_and_positions_with_a_dict_of_keys():
     dummy = analyze(Encoder(), **inputs | {"input_ids": np.zeros_like(ids)})
     assert any("one number everywhere" in finding for finding in dummy.findings)
     assert not any("one number everywhere" in finding for finding in analyze(Encoder(), **inputs).findings)
+
+
+class Standardized(nn.Module):
+    """A layer with statistics that a call in training writes."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(4)(nn.BatchNorm(use_running_average=False)(nn.Dense(8)(x)))
+
+
+@pytest.mark.parametrize("mutable", [["batch_stats"], nn.DenyList(("params",)), True], ids=str)
+def test_what_apply_may_write_does_not_hinder_init(mutable):
+    network = Standardized()
+    variables = qrjax.autoinit(network, X, mutable=mutable)
+    assert jax.tree.structure(variables) == jax.tree.structure(network.init(jax.random.key(0), X))
+    assert len(qrjax.analyze(network, X, mutable=mutable).weights) == 2
+    assert len(qrjax.measure(network, variables, X, mutable=mutable).weights) == 2
