@@ -264,7 +264,7 @@ def _tell(searches: Sequence[Search], moments: Mapping[Path, Any], target: Targe
         warnings.warn(
             f"calibrate: the second moment of {len(missed)} weights' outputs is not the target{common} but: "
             f"{', '.join(missed[:20])}{', ...' if len(missed) > 20 else ''}; leave them out with `select`",
-            CalibrationWarning, stacklevel=6,
+            CalibrationWarning, stacklevel=8,
         )  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def _warn(found: Mapping[str, str]) -> None:
     """Of weights that could not be sized."""
     if found:
         text = "; ".join(sentences(found))
-        warnings.warn(f"{text}; see the report's findings", UntouchedWarning, stacklevel=4)
+        warnings.warn(f"{text}; see the report's findings", UntouchedWarning, stacklevel=5)
 
 
 @overload

@@ -211,8 +211,10 @@ def test_spectral_norm_can_be_drawn_within_a_program():
 def test_a_vector_that_multiplies_is_named():
     with pytest.raises(ValueError, match="no weights that are summed over its input: s meets a signal by mul"):
         qrjax.autoinit(pair(lambda p, x: x * p["s"], s=(1, 64)), X)
-    with pytest.warns(qrjax.UntouchedWarning, match=r"left as the module draws it: s \(meets a signal by mul\)"):
+    expected = r"left as the module draws it: s \(meets a signal by mul\)"
+    with pytest.warns(qrjax.UntouchedWarning, match=expected) as found:
         qrjax.autoinit(pair(lambda p, x: (x * p["s"]) @ p["w"], s=X.shape, w=W), X)
+    assert [warning.filename for warning in found] == [__file__]
 
 
 @pytest.mark.parametrize(("name", "shape"), [("add", X.shape), ("mul", (1, 64))])

@@ -3,10 +3,10 @@
 Tests find it as `from wild import MODELS`. A model's library is imported where the model is built.
 """
 
-from . import equinox_models, flow_models, haiku_models, jraph_models, keras_models, transformers_models
+from . import equinox_models, flax_models, flow_models, haiku_models, jraph_models, keras_models, transformers_models
 from .model import Wild
 
 __all__ = ["MODELS", "Wild"]
 
-_LIBRARIES = (transformers_models, equinox_models, haiku_models, keras_models, jraph_models, flow_models)
+_LIBRARIES = (flax_models, transformers_models, equinox_models, haiku_models, keras_models, jraph_models, flow_models)
 MODELS = {model.name: model for library in _LIBRARIES for model in library.MODELS}

@@ -38,6 +38,9 @@ class Bounds(NamedTuple):
 LUCK = "luck of narrow layers without live norms: over a dozen seeds the mean is right"
 GATES = "a second cell's inputs are more alike from step to step than over all pairs of steps"
 BEYOND = {
+    "flax_film": Bounds(0.10, 1.20, 1.00, "what a place has in common with its neighbours of earlier frames"),
+    "big_bird": Bounds(0.12, 1.10, 0.32, "parts of one softmax, each with its own values, are added as if independent"),
+    "clip": Bounds(0.10, 0.35, 0.90, "luck of 64 cosines that are all alike"),
     "roberta": Bounds(0.10, 0.42, 0.32, "its classifier reads one token of each text"),
     "regnet": Bounds(0.30, 0.75, 0.40, "squeeze-excitation through 8 units: " + LUCK),
     "equinox_cnn": Bounds(0.15, 0.75, 0.40, LUCK),
@@ -67,7 +70,8 @@ MOMENT = 1.0
 SETTLED = 12.0
 LONGER = dict.fromkeys(
     ("bert_masked", "electra", "gpt2", "gpt_neo", "gemma", "opt", "bloom", "t5", "bart", "whisper", "equinox_lstm",
-     "haiku_two_lstms", "haiku_gru", "keras_lstm", "keras_gru", "keras_mobilenet_v2", "ode_euler"), SETTLED
+     "haiku_two_lstms", "haiku_gru", "keras_lstm", "keras_gru", "keras_mobilenet_v2", "ode_euler",
+     "flax_bidirectional"), SETTLED
 )  # fmt: skip
 # Parameters that are added and not multiplied, so that they keep the module's own scale.
 ADDED = ("position_embeddings", "cls_token", "mask_token", "token_type_embeddings")

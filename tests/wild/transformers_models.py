@@ -86,6 +86,14 @@ def wave(seed: int):
     return np.random.default_rng(seed).standard_normal((2, 4000), np.float32), np.ones((2, 4000), np.int32)
 
 
+def long_text(seed: int):
+    return ids(seed, 80), np.ones((BATCH, 80), np.int32), np.zeros((BATCH, 80), np.int32), places(80)
+
+
+def captioned(seed: int):
+    return ids(seed), pictures(seed)[0], mask(seed), places()
+
+
 def pictures(seed: int):
     return (np.random.default_rng(seed).standard_normal((BATCH, 32, 32, 3), np.float32),)
 
@@ -109,6 +117,13 @@ LLAMA = SIZES | {"num_key_value_heads": 2}
 GEMMA = LLAMA | {"head_dim": 16, "hidden_activation": "gelu_pytorch_tanh"}
 VIT = {k: v for k, v in SIZES.items() if k not in ("vocab_size", "max_position_embeddings")}
 VIT |= {"image_size": 32, "patch_size": 8, "num_labels": CLASSES}
+ALBERT = SIZES | {"embedding_size": 32, "num_labels": CLASSES}
+DISTIL = {"vocab_size": VOCABULARY, "dim": 64, "n_layers": 2, "n_heads": 4, "hidden_dim": 128, "num_labels": CLASSES}
+BIG_BIRD = SIZES | {"num_labels": CLASSES, "block_size": 4, "num_random_blocks": 1, "max_position_embeddings": 128}
+TOWER = {k: SIZES[k] for k in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")}
+CLIP = {"text_config": TOWER | {"vocab_size": VOCABULARY, "max_position_embeddings": 32, "eos_token_id": 2}}
+CLIP |= {"vision_config": TOWER | {"image_size": 32, "patch_size": 8}, "projection_dim": 64}
+XGLM = {"vocab_size": VOCABULARY, "d_model": 64, "ffn_dim": 128, "num_layers": 2, "attention_heads": 4}
 RESNET = {"embedding_size": 32, "hidden_sizes": [32, 64, 128, 256], "depths": [1, 2, 1, 1], "layer_type": "basic"}
 RESNET |= {"num_labels": CLASSES}
 REGNET = {"embedding_size": 32, "hidden_sizes": [32, 64, 64, 128], "depths": [1] * 4, "groups_width": 16}
@@ -127,18 +142,23 @@ MODELS = [
     classifier("bert_masked", "BertForMaskedLM", "Bert", SIZES),
     classifier("roberta", "RobertaForSequenceClassification", "Roberta", SIZES | {"num_labels": CLASSES}),
     classifier("electra", "ElectraForMaskedLM", "Electra", SIZES | {"embedding_size": 32}),
+    entry("albert", "AlbertForSequenceClassification", "Albert", ALBERT, bert),
+    entry("distilbert", "DistilBertForSequenceClassification", "DistilBert", DISTIL, masked),
+    entry("big_bird", "BigBirdForSequenceClassification", "BigBird", BIG_BIRD, long_text, head_mask=None),
     causal("gpt2", "GPT2LMHeadModel", "GPT2", GPT2),
     causal("gpt_neo", "GPTNeoForCausalLM", "GPTNeo", GPT_NEO),
     causal("gptj", "GPTJForCausalLM", "GPTJ", GPT2 | {"rotary_dim": 8}),
     causal("llama", "LlamaForCausalLM", "Llama", LLAMA),
     causal("gemma", "GemmaForCausalLM", "Gemma", GEMMA),
     causal("opt", "OPTForCausalLM", "OPT", OPT),
+    causal("xglm", "XGLMForCausalLM", "XGLM", XGLM | {"max_position_embeddings": 64}),
     entry("bloom", "BloomForCausalLM", "Bloom", BLOOM, masked),
     entry("t5", "T5ForConditionalGeneration", "T5", T5, translation),
     entry("t5_gated", "T5ForConditionalGeneration", "T5", GATED, translation),
     entry("bart", "BartForConditionalGeneration", "Bart", BART, bart),
     entry("whisper", "WhisperForConditionalGeneration", "Whisper", WHISPER, sound),
     entry("wav2vec2", "Wav2Vec2Model", "Wav2Vec2", WAV, wave),
+    entry("clip", "CLIPModel", "CLIP", CLIP, captioned),
     pictured("vit_flax", "ViTForImageClassification", "ViT", VIT),
     pictured("beit", "BeitForImageClassification", "Beit", VIT | {"vocab_size": 32}),
     pictured("dinov2", "Dinov2ForImageClassification", "Dinov2", VIT),
