@@ -102,7 +102,8 @@ def measure(
     model = model_of(module, *arguments, variables, method=method, rngs=streams, mutable=mutable, axes=axes)
     flat = list(model.materialize(None, [True] * len(model.leaves)))
     ledger, rows = _rows_of(model, flat, gradients)
-    moments = _run(model, Replay(frozenset(site[0] for site in ledger.entries), {}), flat, _key(streams))
+    replay = Replay(frozenset(site[0] for site in ledger.entries), {}, ledger.masked())
+    moments = _run(model, replay, flat, _key(streams))
     rows = [_filled(row, ledger.entries[row.site], moments) for row in rows]
     if backward:
         found = gradients_of(model, flat, ledger, moments, _key(streams), loss)

@@ -88,6 +88,12 @@ class Ledger:
     added: list[tuple[str, str]] = dataclasses.field(default_factory=list)
     types: dict[str, str] = dataclasses.field(default_factory=dict)
 
+    def masked(self) -> dict[tuple[int, ...], float]:
+        """For rows of masked scores, a number halfway between these and what a mask has put in, by where they are."""
+        outputs = {site[0]: entry.output for site, entry in self.entries.items()}
+        masks = {place: output.mask for place, output in outputs.items() if output is not None}
+        return {place: m.value / 2 for place, m in masks.items() if m is not None and m.value < MASKED / 2}
+
     def exponential(self, x: Signal) -> None:
         """Takes down the spread of what a softmax exponentiates: numbers that end at 0."""
         if x.is_constant or not -1e-2 < x.values.max() < 1e-2:

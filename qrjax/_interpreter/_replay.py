@@ -32,10 +32,12 @@ class Replay:
     Attributes:
       places: where moments are taken.
       correct: for a place with a weight, (output, its second moment) -> the gain for that weight; None to measure.
+      least: for a place of masked scores, the least number that is one; what is below stands for "absent".
     """
 
     places: frozenset[Path]
     correct: Mapping[Path, Callable[[Array], Array]]
+    least: Mapping[Path, float] = dataclasses.field(default_factory=dict)
 
     def run(self, jaxpr: Any, arguments: Sequence[Any], place: Path = ()) -> tuple[list[Any], Moments]:
         """The outputs and the moments."""
@@ -79,12 +81,13 @@ class Replay:
 
     def _taken(self, results: list[Any], here: Path) -> tuple[list[Any], Moments]:
         output = results[0].astype(np.promote_types(results[0].dtype, np.float32))
-        moment = jnp.mean(jnp.square(jnp.abs(output)))
+        present = output >= self.least[here] if here in self.least else None
+        moment = jnp.mean(jnp.square(jnp.abs(output)), where=present)
         gain = jnp.ones((), moment.dtype)
         if here in self.correct:
             gain = self.correct[here](moment)
             results = [(output * gain.astype(output.dtype)).astype(results[0].dtype), *results[1:]]
-        mean = jnp.mean(output)
+        mean = jnp.mean(output, where=present)
         # Of complex numbers the size of the mean.
         mean = (jnp.abs(mean) if jnp.iscomplexobj(mean) else mean) * gain
         return results, {here: jnp.stack([mean, moment * gain * gain, gain]).astype(jnp.float32)}

@@ -224,6 +224,26 @@ def test_a_decoder_as_measured():
     assert np.median(np.abs(np.log2(np.mean(squares, 0)))) < 0.1
 
 
+class Bias(nn.Module):
+    """Scores between positions, and a mask in them: a module whose output is partly absent."""
+
+    number: float
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(LENGTH)(x) + jnp.where(CAUSAL, 0.0, self.number)[None]
+
+
+@pytest.mark.parametrize("number", [-1e4, -1e9, float(jnp.finfo(jnp.float32).min)])
+def test_measured_rows_are_about_the_scores_that_are_present(number):
+    network = nn.Sequential([Bias(number), nn.softmax, nn.Dense(8)])
+    x = jax.random.normal(jax.random.key(3), X.shape)
+    report = qrjax.measure(network, qrjax.autoinit(network, x), x)
+    row = next(row for row in report if row.path == "layers_0")
+    assert row.measured_second_moment == pytest.approx(row.second_moment, rel=0.2)
+    assert not any("exploding" in finding for finding in report.findings)
+
+
 class Padded(nn.Module):
     """Attention with a padding mask of integers, as tokenizers give it."""
 
