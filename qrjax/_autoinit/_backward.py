@@ -77,7 +77,7 @@ def gradients_of(
       TypeError, ValueError: if the loss is no real number, or the model returns nothing that has a derivative.
     """
     taps = {place: jnp.zeros((*found.shape[:-1], 2), jnp.float32) for place, found in moments.items()}
-    replay = Tapped(frozenset(taps), {}, taps, loops_of(model.program))
+    replay = Tapped(frozenset(taps), {}, taps=taps, loops=loops_of(model.program))
     keys = {entry.weight.key for entry in ledger.entries.values() if entry.weight is not None}
     stacks = sorted({(path, tuple(axis for axis, _ in layer)) for path, layer in keys})
 
