@@ -52,7 +52,7 @@ def run(model, places, flat, seed, inputs):
 def measured_rows(model, walk, report, seeds, network):
     """For each seed the rows with what was measured, and the variables of the last."""
     entries = walk.ledger.entries
-    replay = Replay(frozenset(site[0] for site in entries), {})
+    replay = Replay(frozenset(site[0] for site in entries), {}, walk.ledger.masked())
     places = jax.jit(lambda flat, keys, inputs: replay.run(model.program, [*flat, *keys, *inputs])[1])
     result = []
     planned = plans(model, walk, everything, DRAW)
