@@ -1,12 +1,13 @@
 """How much of a weight's relative change scales, biases and positions are to get, and how large a head is to begin.
 
-    python tests/bench/rate_shares.py [--seeds 2] [--markdown]
+    python tests/bench/rate_shares.py [--seeds 2] [--markdown] [--centred] [--only "MLP*"]
 
 Digits, Adam, 60 steps of 256 examples; the loss over all training examples afterwards, for rates a factor of two apart.
 The first rows are Flax's own initialization with one rate for all. `qrjax._rates._optimizers.SHARE` is set by these.
 """
 
 import argparse
+import fnmatch
 
 import flax.linen as nn
 import jax
@@ -46,9 +47,9 @@ class Transformer(nn.Module):
         return nn.Dense(10)(nn.LayerNorm()(x).mean(1))
 
 
-def digits():
+def digits(centred=False):
     data = load_digits()
-    pixels = (data.data - data.data.mean()) / data.data.std()
+    pixels = (data.data - data.data.mean(0 if centred else None)) / data.data.std()
     return jnp.asarray(pixels[:TRAIN], jnp.float32), jnp.asarray(data.target[:TRAIN])
 
 
@@ -127,11 +128,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--markdown", action="store_true", help="the table of the book")
+    parser.add_argument("--centred", action="store_true", help="subtract each pixel's own mean, not that of all")
+    parser.add_argument("--only", default="*", help="a pattern of the names of networks")
     options = parser.parse_args()
-    data = digits()
+    data = digits(options.centred)
     if options.markdown:
         print("| network | best rate | loss | a quarter of it | half | twice |\n|---|---|---|---|---|---|", flush=True)
     for name, network, shares, head in cases():
+        if not fnmatch.fnmatch(name, options.only):
+            continue
         grid, found = losses(network, data, options.seeds, shares, head)
         best = int(np.argmin(found))
         near = [f"{found[i]:.3f}" if 0 <= i < len(found) else "" for i in (best - 2, best - 1, best + 1)]

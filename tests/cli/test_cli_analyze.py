@@ -13,7 +13,7 @@ from flax import nnx
 import qrjax
 from qrjax._cli import main
 from qrjax._cli._inputs import DTYPES, Input, arrays, written
-from qrjax._terminal._tables import text
+from qrjax._terminal._tables import text as table_text
 
 MODEL = """
 import flax.linen as nn
@@ -194,7 +194,7 @@ def test_rates_are_those_of_learning_rates_and_fit_a_narrow_page(capsys, monkeyp
     shown = " ".join(printed(capsys, *options).split())
     assert "conv/kernel convolution" in shown
     assert "rate is what the learning rate is multiplied with (muon)" in shown
-    assert max(map(len, text(report._table(), 80).splitlines())) <= 80
+    assert max(map(len, table_text(report._table(), 80).splitlines())) <= 80
 
 
 @pytest.mark.usefixtures("folder")
