@@ -68,12 +68,12 @@ def learning_rates(
     learning rate r is then the largest relative change of any weight's output in one step, which does not depend on
     the width. So the best rate of a narrow model is that of a wide one, without a base model to compare with.
 
-    The multipliers go into `qrjax.scale_by_width`. Rates are of another size with them: tune from 2^-6 to 1.
+    The multipliers go into `qrjax.scale_by_width`. Rates are of another size with them: tune from 2^-6 to 2.
 
     Rules: a weight's as above, a convolution's by the taps that count. Of a model's outputs the change is measured by
     their target, 1, whatever `head` they begin with, and so is that of what begins at zero. A table that is looked up
-    gets root(E y^2), as one row makes an output. Norms' scales and what is added (biases, positions) move all
-    examples' outputs alike and get a quarter of that. Layers stacked in one array get one number each, as an array
+    gets root(E y^2), as one row makes an output, and so does a table of positions. Norms' scales and biases move
+    all examples' outputs alike and get a quarter and a sixteenth of their relative change. Layers stacked in one array get one number each, as an array
     that broadcasts. A parameter with several uses (tied tables, shared layers) gets the smallest of theirs; all steps
     of a recurrence are one use. A parameter within a function of parameters (masks, normalized weights) is measured
     by its own size. What meets no signal has 1. What was guessed is in the report's findings.
