@@ -72,11 +72,12 @@ def learning_rates(
 
     Rules: a weight's as above, a convolution's by the taps that count. Of a model's outputs the change is measured by
     their target, 1, whatever `head` they begin with, and so is that of what begins at zero. A table that is looked up
-    gets root(E y^2), as one row makes an output, and so does a table of positions. Norms' scales and biases move
-    all examples' outputs alike and get a quarter and a sixteenth of their relative change. Layers stacked in one array get one number each, as an array
-    that broadcasts. A parameter with several uses (tied tables, shared layers) gets the smallest of theirs; all steps
-    of a recurrence are one use. A parameter within a function of parameters (masks, normalized weights) is measured
-    by its own size. What meets no signal has 1. What was guessed is in the report's findings.
+    gets root(E y^2), as one row makes an output, and so does a table of positions. Norms' scales and biases move all
+    examples' outputs alike and get a quarter and a sixteenth of their relative change. Layers stacked in one array
+    get one number each, as an array that broadcasts. A parameter with several uses (tied tables, shared layers) gets
+    the smallest of theirs; all steps of a recurrence are one use. A parameter within a function of parameters (masks,
+    normalized weights) is measured by its own size. What meets no signal has 1. What was guessed is in the report's
+    findings.
 
     Args:
       module, sample_input, *args, **kwargs, call_kwargs: as in `qrjax.autoinit`.
