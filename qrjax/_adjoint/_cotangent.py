@@ -5,14 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from qrjax._adjoint._refinements import aligned, common, laid, refined, runs
 from qrjax._adjoint._terms import Term, added, moments
 from qrjax._signals import _tables
 from qrjax._signals._places import is_entangled
-from qrjax._signals._profiles import kept, normalized
+from qrjax._signals._profiles import kept, normalized, renamed
 from qrjax._signals._quadrature import Floats
 from qrjax._signals._signal import Profiles, Signal
 from qrjax._signals._tables import Shape
@@ -31,7 +32,7 @@ class Cotangent:
 
     Attributes:
       shape: that of the array.
-      terms: what adds up; none where the derivative is zero.
+      terms: what adds up; none where the derivative is zero. All have one shape, of which `shape` may merge axes.
     """
 
     shape: Shape
@@ -61,18 +62,45 @@ class Cotangent:
     def __bool__(self) -> bool:
         return bool(self.terms)
 
+    @property
+    def laid(self) -> Shape:
+        """The shape of its terms."""
+        return self.terms[0].shape if self.terms else self.shape
+
+    @functools.cached_property
+    def runs(self) -> list[list[int]]:
+        """For each axis those of its terms."""
+        return runs(self.laid, self.shape)
+
+    def fine(self, axes: Iterable[int]) -> list[int]:
+        """The axes of its terms that these are."""
+        return [a for axis in axes for a in self.runs[axis]]
+
     def plus(self, other: Cotangent) -> Cotangent:
         """The sum; terms of one kind become one."""
-        found = list(self.terms)
-        for term in other.terms:
-            for i, mine in enumerate(found):
-                if mine.like(term):
-                    found[i] = dataclasses.replace(mine, outer=added(mine.outer, term.outer))
+        mine, theirs = _alike(self, other)
+        found = list(mine)
+        for term in theirs:
+            for i, own in enumerate(found):
+                if own.like(term):
+                    found[i] = dataclasses.replace(own, outer=added(own.outer, term.outer))
                     break
             else:
                 found.append(term)
         result = Cotangent(self.shape, tuple(found))
         return result if len(found) <= MOST else result.settled()
+
+    def reshaped(self, shape: Shape) -> Cotangent:
+        """The same elements in another shape."""
+        fine = common(self.laid, shape) if self.terms else None
+        if fine is None:
+            return self._merged(shape) if self.terms else Cotangent(shape)
+        terms = aligned([refined(term, fine) for term in self.terms])
+        return self._merged(shape) if terms is None else Cotangent(shape, tuple(terms))
+
+    def _merged(self, shape: Shape) -> Cotangent:
+        table = _tables.reshaped(self.table, self.shape, shape)
+        return Cotangent.of_table(shape, table, renamed(self.profiles, _tables.whole(self.shape, shape)))
 
     def each(self, shape: Shape, function: Callable[[Term], Term | None]) -> Cotangent | None:
         """A function of every term; None if it cannot be said of one of them."""
@@ -84,14 +112,19 @@ class Cotangent:
         """The product with a number or with a forward signal of this shape."""
         if isinstance(factor, float) and factor == 0.0:
             return Cotangent(self.shape)
+        if isinstance(factor, Signal):
+            factor = laid(factor, self.laid)
         if isinstance(factor, Signal) and any(_is_far(term.outer, factor) for term in self.terms):
-            return Cotangent(self.shape, tuple(term.times(factor) for term in self.in_few().terms))
+            few = self.in_few()
+            assert isinstance(factor, Signal)
+            return Cotangent(self.shape, tuple(term.times(laid(factor, few.laid)) for term in few.terms))
         return Cotangent(self.shape, tuple(term.times(factor) for term in self.terms))
 
     @functools.cached_property
     def table(self) -> Floats:
         """E[g g'] by the axes along which the two elements differ."""
-        return moments(self.terms, self.shape)
+        table = moments(self.terms, self.laid)
+        return table if self.laid == self.shape else _tables.reshaped(table, self.laid, self.shape)
 
     @property
     def second_moment(self) -> float:
@@ -111,8 +144,9 @@ class Cotangent:
             return {}
         shares = [term.base.law.second_moment * term.outer.second_moment for term in self.terms]
         for axis, size in enumerate(self.shape):
+            run = self.runs[axis]
             for share, term in zip(shares, self.terms, strict=True):
-                own = term.place.index(axis) if axis in term.place else None
+                own = term.place.index(run[0]) if len(run) == 1 and run[0] in term.place else None
                 profile = None if own is None else term.base.law.profiles.get(own)
                 found.setdefault(axis, []).append((share, np.ones(size) if profile is None else profile))
         return kept({axis: normalized(_mean(parts)) for axis, parts in found.items()})
@@ -120,7 +154,7 @@ class Cotangent:
     @property
     def cancels(self) -> bool:
         """Whether its terms add up to nothing, as by what a softmax's inputs are shifted."""
-        own = sum(float(moments([term], self.shape).flat[0]) for term in self.terms)
+        own = sum(float(moments([term], term.shape).flat[0]) for term in self.terms)
         return len(self.terms) > 1 and self.second_moment <= ROUNDING * own
 
     def law(self) -> Signal | None:
@@ -130,7 +164,7 @@ class Cotangent:
 
     def settled(self) -> Cotangent:
         """The same second moments in one term."""
-        if len(self.terms) == 1 and self.terms[0].is_base and math.isfinite(self.second_moment):
+        if len(self.terms) == 1 and self.terms[0].is_base and self.laid == self.shape and math.isfinite(self.second_moment):
             return self
         return Cotangent.of_table(self.shape, self.table, self.profiles) if self.terms else self
 
@@ -143,7 +177,7 @@ class Cotangent:
         together = functools.reduce(Cotangent.plus, (Cotangent(self.shape, (term,)) for term in held))
         rest = self.table - together.table
         noise = Cotangent.of_table(self.shape, rest, self.profiles)
-        return Cotangent(self.shape, (*together.terms, *noise.terms))
+        return together.plus(noise)
 
     def of_shared(self) -> Cotangent:
         """The derivative as one that comes back at other steps."""
@@ -156,6 +190,18 @@ class Cotangent:
     def bases(self) -> int:
         """How many bases its terms have."""
         return len({id(term.base) for term in self.terms})
+
+
+def _alike(first: Cotangent, second: Cotangent) -> tuple[Sequence[Term], Sequence[Term]]:
+    """The terms of both in one shape, over bases that are split alike."""
+    if not first or not second:
+        return first.terms, second.terms
+    fine = common(first.laid, second.laid) if first.laid != second.laid else first.laid
+    if fine is not None:
+        terms = aligned([refined(term, fine) for term in (*first.terms, *second.terms)])
+        if terms is not None:
+            return terms[: len(first.terms)], terms[len(first.terms) :]
+    return first.settled().terms, second.settled().terms
 
 
 def _is_steady(factor: Signal) -> bool:

@@ -28,6 +28,8 @@ STEADY = 1e-3
 MOST = 256
 # Derivatives below this share of what went in are nothing.
 NOTHING = 1e-30
+# Terms of more bases than this become one.
+BASES = 3
 
 
 @dataclasses.dataclass
@@ -130,7 +132,7 @@ class Reverse:
         name = move.equation.name
         special = any(_is_complex(v) for v in (*move.met, *move.results))
         if name in ADJOINTS and not special:
-            given = [g.in_few() if g.bases > 1 else g for g in given]
+            given = [g.in_few() if g.bases > BASES else g for g in given]
             found = ADJOINTS[name](move, given, wanted)
             if found is not None:
                 return found

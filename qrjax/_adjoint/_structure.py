@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._registry import adjoint
-from qrjax._adjoint._terms import Term, permuted, reshaped, spread, total
+from qrjax._adjoint._terms import permuted, spread, total
 from qrjax._interpreter._tape import Move
 from qrjax._rules._operands import Known
 from qrjax._signals import _tables
 from qrjax._signals._profiles import kept, normalized, renamed
-from qrjax._signals._quadrature import Floats
 from qrjax._signals._tables import Shape
 
 Wanted = Sequence[bool]
@@ -30,27 +29,12 @@ def summed_over(g: Cotangent, axes: Sequence[int]) -> Cotangent:
     if not axes:
         return g
     left = [a for a in range(len(g.shape)) if a not in axes]
-    return _carried(
-        g,
-        tuple(g.shape[a] for a in left),
-        lambda term: total(term, axes),
-        lambda table: _tables.pair_sums(table, axes, g.shape),
-        {a: i for i, a in enumerate(left)},
-    )
-
-
-def _carried(
-    g: Cotangent, shape: Shape, by_term: Callable[[Term], Term | None], by_table: Callable[[Floats], Floats],
-    places: Mapping[int, int],
-) -> Cotangent:  # fmt: skip
-    """A linear map of every term, or, where one cannot say it, of the second moments; `places` of axes left whole."""
-    found = g.each(shape, by_term)
+    shape = tuple(g.shape[a] for a in left)
+    found = g.each(shape, lambda term: total(term, g.fine(axes)))
     if found is not None:
         return found
-    law = g.law()
-    if law is None:
-        return Cotangent(shape)
-    return Cotangent.of_table(shape, by_table(law.moments), renamed(law.profiles, places))
+    table = _tables.pair_sums(g.table, axes, g.shape)
+    return Cotangent.of_table(shape, table, renamed(g.profiles, {a: i for i, a in enumerate(left)}))
 
 
 def unbroadcast(g: Cotangent, shape: Shape) -> Cotangent:
@@ -65,19 +49,19 @@ def resized(g: Cotangent, shape: Shape) -> Cotangent:
     """The same elements in another shape."""
     if g.shape == shape:
         return g
-    return _carried(
-        g,
-        shape,
-        lambda term: reshaped(term, shape),
-        lambda table: _tables.reshaped(table, g.shape, shape),
-        _tables.whole(g.shape, shape),
-    )
+    return g.reshaped(shape)
 
 
 def handed_out(g: Cotangent, axes: Sequence[int], shape: Shape) -> Cotangent:
     """The derivative by all elements along axes that it does not have."""
-    left = [a for a in range(len(shape)) if a not in axes]
-    return Cotangent(shape, tuple(spread(term, left, shape) for term in g.terms))
+    fine: list[int] = []
+    places: list[int] = []
+    own = iter(g.runs)
+    for axis, size in enumerate(shape):
+        sizes = [size] if axis in axes else [g.laid[a] for a in next(own)]
+        places += [] if axis in axes else range(len(fine), len(fine) + len(sizes))
+        fine += sizes
+    return Cotangent(shape, tuple(spread(term, places, tuple(fine)) for term in g.terms))
 
 
 @adjoint("reduce_sum")
@@ -111,7 +95,8 @@ def transpose(move: Move, given: Given, wanted: Wanted) -> Found:
     """Back to the old order."""
     del wanted
     back = tuple(int(a) for a in np.argsort(move.equation.params["permutation"]))
-    return [given[0].each(tuple(move.met[0].shape), lambda term: permuted(term, back))]
+    order = given[0].fine(back)
+    return [given[0].each(tuple(move.met[0].shape), lambda term: permuted(term, order))]
 
 
 @adjoint("name", "rev")

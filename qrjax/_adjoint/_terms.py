@@ -36,10 +36,16 @@ class Base:
     Attributes:
       law: its second moments.
       shared: whether it comes back at other steps, where what became of it adds up.
+      root: the base whose axes it splits.
+      sizes: into what each axis of the root is split.
+      splits: of a root, itself with split axes, by these sizes.
     """
 
     law: Signal
     shared: bool = False
+    root: Base | None = None
+    sizes: tuple[Shape, ...] | None = None
+    splits: dict[tuple[Shape, ...], Base] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,16 +137,30 @@ def total(term: Term, axes: Sequence[int]) -> Term | None:
         return dataclasses.replace(
             term, outer=summed(outer, axes), place=tuple(None if p is None else renumbered[p] for p in term.place)
         )
-    if not term.is_plain or len(term.place) != len(term.shape):
+    place = tuple(None if p is None or p in axes else renumbered[p] for p in term.place)
+    if not _varies(outer, axes):
+        left = moved(outer, shape, _tables.dropped(outer.rho, axes), tuple(kept))
+        return dataclasses.replace(term, place=place, outer=left)
+    if any(a not in term.place for a in range(len(term.shape))):
         return None
-    place = tuple(None if p in axes else renumbered[p] for p in term.place if p is not None)
-    if outer.is_constant:
-        return dataclasses.replace(term, place=place, outer=Signal.constant(outer.mean, shape))
-    order = tuple(p for p in term.place if p is not None)
-    inner = outer if order == tuple(range(len(order))) else moved(
-        outer, tuple(outer.shape[p] for p in order), outer.rho.transpose(order), order
+    # Along the base's axes, for each of what the term sums over already.
+    held = [p for p in term.place if p is not None]
+    own = [a for a, p in enumerate(term.place) if p is not None]
+    turned = outer if held == list(range(len(held))) and len(held) == len(term.place) else moved(
+        outer, term.base.law.shape, _tables.broadcast(outer.rho.transpose(held), own, len(term.place)),
+        tuple(held) if len(held) == len(term.place) else None,
     )  # fmt: skip
+    inner = turned if term.inner is None else multiplied(term.inner, turned)
     return Term(term.base, place, Signal.constant(1.0, shape), inner)
+
+
+def _varies(x: Signal, axes: Sequence[int]) -> bool:
+    """Whether two elements can differ that only differ in their places along these axes."""
+    if x.is_constant:
+        return False
+    if any(axis in x.profiles for axis in axes):
+        return True
+    return any(bool(np.any(x.rho.take(1, a) < x.rho.take(0, a))) for a in axes if x.shape[a] > 1)
 
 
 def spread(term: Term, dimensions: Sequence[int], shape: Shape) -> Term:
@@ -155,23 +175,6 @@ def permuted(term: Term, order: Sequence[int]) -> Term:
     return dataclasses.replace(
         term, outer=outer, place=tuple(None if p is None else list(order).index(p) for p in term.place)
     )
-
-
-def reshaped(term: Term, shape: Shape) -> Term | None:
-    """The term in another shape, where only axes of length 1 come or go; None where others merge or split."""
-    places: dict[int, int] = {}
-    i = j = 0
-    for left, right in _tables.groups(term.shape, shape):
-        long_left = [i + k for k, n in enumerate(left) if n != 1]
-        long_right = [j + k for k, n in enumerate(right) if n != 1]
-        if [term.shape[a] for a in long_left] != [shape[a] for a in long_right]:
-            return None
-        places.update(zip(long_left, long_right, strict=True))
-        i, j = i + len(left), j + len(right)
-    if any(p is not None and p not in places and term.shape[p] != 1 for p in term.place):
-        return None
-    outer = moved(term.outer, shape, _tables.reshaped(term.outer.rho, term.shape, shape))
-    return dataclasses.replace(term, outer=outer, place=tuple(None if p is None else places.get(p) for p in term.place))
 
 
 # -- second moments -----------------------------------------------------------------------------------------------
@@ -240,25 +243,61 @@ def _row_means(x: Signal | None, y: Signal | None) -> Floats | None:
 
 def _one_sided(t: Term, u: Term, law: Floats) -> Floats:
     """Of a term and of one that sums over axes: the same element is among those, and the others."""
-    shape, axes, ndim = t.base.law.shape, _summed(u), len(t.shape)
-    n = math.prod(shape[a] for a in axes)
+    axes, ndim = _summed(u), len(t.shape)
     held = [p for p in t.place if p is not None]
-    places = [p for a, p in enumerate(held) if a not in axes]
-    same = _tables.broadcast(_tables.dropped(law, axes), places, ndim)
-    other = _tables.broadcast(_tables.differing(law, axes, shape) * (n - 1), places, ndim)
+    along = [t.place[a] for a in axes]
+    outers, shared = crossed(t.outer, u.outer), _tables.broadcast(law, held, ndim)
     if u.inner is None:
-        return crossed(t.outer, u.outer) * (same + other)
+        return outers * _row_sums(shared, along, t.shape)
     inner = moved(u.inner, t.shape, _tables.broadcast(u.inner.rho, held, ndim))
-    here = crossed(multiplied(t.outer, inner), u.outer) * same
-    return here + resolved(u.inner).mean * crossed(t.outer, u.outer) * other
+    mean, factor = resolved(u.inner).mean, resolved(u.outer).mean
+    related = crossed(t.outer, inner) - resolved(t.outer).mean * mean
+    result = mean * outers * _row_sums(shared, along, t.shape)
+    result += factor * _row_sums(shared * related, along, t.shape)
+    # An element and itself in the sum: the joint law of all three.
+    origin = (0,) * ndim
+    itself = crossed(multiplied(t.outer, inner), u.outer) - mean * outers - factor * related[origin]
+    apart = tuple(0 if p in held and p not in along else slice(None) for p in range(ndim))
+    result[apart] += shared[origin] * itself[apart]
+    return result
+
+
+def _row_sums(table: Floats, axes: Sequence[int], shape: Shape) -> Floats:
+    """The sum over one of the two elements along axes, for any place of another."""
+    for axis in axes:
+        row = table.take(0, axis) + (shape[axis] - 1.0) * table.take(1, axis)
+        table = np.stack([row, row], axis)
+    return table
 
 
 def moments(terms: Sequence[Term], shape: Shape) -> Floats:
     """E[g g'] of a sum of terms, by the axes along which the two elements differ."""
     table = np.zeros((2,) * len(shape))
     for base in dict.fromkeys(term.base for term in terms):
-        table += _of_one_base(base, [term for term in terms if term.base is base], len(shape))
+        table += _of_one_base(*_without_ones(base, [term for term in terms if term.base is base]), len(shape))
     return possible(table, shape)
+
+
+def _without_ones(base: Base, terms: list[Term]) -> tuple[Base, list[Term]]:
+    """The same over a base without axes of length 1, of which none can say whether it was summed over."""
+    ones = [a for a, n in enumerate(base.law.shape) if n == 1]
+    if not ones:
+        return base, terms
+    less = Base(_squeezed(base.law, ones))
+    return less, [
+        Term(
+            less,
+            tuple(p for a, p in enumerate(t.place) if a not in ones),
+            t.outer,
+            None if t.inner is None else _squeezed(t.inner, ones),
+        )
+        for t in terms
+    ]
+
+
+def _squeezed(x: Signal, ones: Sequence[int]) -> Signal:
+    left = tuple(a for a in range(x.ndim) if a not in ones)
+    return moved(x, tuple(x.shape[a] for a in left), _tables.dropped(x.rho, ones), left)
 
 
 def _of_one_base(base: Base, terms: Sequence[Term], ndim: int) -> Floats:
@@ -269,23 +308,16 @@ def _of_one_base(base: Base, terms: Sequence[Term], ndim: int) -> Floats:
     law, table = base.law.moments, np.zeros((2,) * ndim)
     axes = max(map(_summed, terms), key=len)
     if axes and len(terms) > 1 and all(_summed(term) in ((), axes) for term in terms):
-        common = _tables.differing(law, axes, base.law.shape)
+        common = law[tuple(1 if a in axes else slice(None) for a in range(law.ndim))]
         whole = functools.reduce(added, [_with_sum(term, axes) for term in terms])
         places = [p for p in max(terms, key=lambda t: len(_summed(t))).place if p is not None]
         table += crossed(whole, whole) * _tables.broadcast(common, places, ndim)
-        law = _own(law, axes, common)
+        left = [a for a in range(law.ndim) if a not in axes]
+        law = law - _tables.broadcast(common, left, law.ndim)
     own = sum((pair(term, term, law) for term in terms), np.zeros((2,) * ndim))
     both = own + 2 * sum((pair(t, u, law) for t, u in itertools.combinations(terms, 2)), np.zeros((2,) * ndim))
     # What terms leave of each other is not less than nothing.
     return table + (both if float(both.flat[0]) > 1e-9 * float(own.flat[0]) else 1e-9 * own)
-
-
-def _own(law: Floats, axes: Sequence[int], common: Floats) -> Floats:
-    """The moments without what elements that differ along the axes have in common."""
-    result = np.zeros_like(law)
-    index = tuple(0 if a in axes else slice(None) for a in range(law.ndim))
-    result[index] = _tables.dropped(law, axes) - common
-    return result
 
 
 def _with_sum(term: Term, axes: Sequence[int]) -> Signal:
