@@ -31,7 +31,7 @@ def factors(move: Move) -> list[Signal]:
 def dot_general(move: Move, given: Given, wanted: Wanted) -> Found | None:
     """The derivative contracted with the other operand."""
     x, y = factors(move)
-    law = given[0].law()
+    g, law = given[0], given[0].law()
     if isinstance(x, ComplexSignal) or isinstance(y, ComplexSignal):
         return None
     if law is None:
@@ -45,16 +45,38 @@ def dot_general(move: Move, given: Given, wanted: Wanted) -> Found | None:
     batches = list(range(b))
     if wanted[0]:
         batch = list(zip(batches, by, strict=True))
-        found[0] = _contracted(law, y, out_y, own_y, batch, x, [*bx, *own_x, *cx], [*batches, *out_x], cy)
+        alike = _coherence(g, y, [law.shape[a] for a in out_y])
+        found[0] = _contracted(law, y, out_y, own_y, batch, x, [*bx, *own_x, *cx], [*batches, *out_x], cy, alike)
     if wanted[1]:
         batch = list(zip(batches, bx, strict=True))
-        found[1] = _contracted(law, x, out_x, own_x, batch, y, [*by, *own_y, *cy], [*batches, *out_y], cx)
+        alike = _coherence(g, x, [law.shape[a] for a in out_x])
+        found[1] = _contracted(law, x, out_x, own_x, batch, y, [*by, *own_y, *cy], [*batches, *out_y], cx, alike)
     return found
+
+
+def _coherence(g: Cotangent, other: Signal, sizes: list[int]) -> float:
+    """By how much n terms add up as one does n-fold, where the derivative and the other come from one input.
+
+    With values W x_j and keys V x_j of D-dimensional x_j, the derivative by a query is V C W^T a: C is the covariance
+    of the x_j under the softmax's weights. Independent numbers in their places would only see how it strays from its
+    mean, a multiple of the identity.
+    """
+    n = math.prod(sizes)
+    if other.source is None or other.source.born is None:
+        return 0.0
+    parent, products = other.source.born
+    for term in g.terms:
+        born, weights = term.base.born, term.outer
+        if born is None or born[0] is not parent or not term.is_plain or weights.mean == 0:
+            continue
+        counted = n * weights.mean**2 / weights.second_moment
+        return counted / n / max(products, born[1]) * max(0.0, 1 - 1 / max(1.0, counted)) ** 2
+    return 0.0
 
 
 def _contracted(
     law: Signal, other: Signal, summed: Any, other_summed: Any, batch: Any, to: Signal, axes: list[int], kept: Any,
-    other_kept: Any,
+    other_kept: Any, coherence: float = 0.0,
 ) -> Cotangent:  # fmt: skip
     """The sum over `summed` of the derivative's law, `other_summed` of the other's.
 
@@ -62,6 +84,7 @@ def _contracted(
       batch: pairs of axes, of the derivative and of the other, that are the same.
       to: the operand by which the derivative is taken.
       axes: its axes in the order batch and own, which are the derivative's `kept`, then the other's `other_kept`.
+      coherence: see `_coherence`.
     """
     n, p, q = len(kept), len(list(other_kept)), len(list(summed))
     ndim = n + p + q
@@ -75,8 +98,19 @@ def _contracted(
     shape = tuple(to.shape[a] for a in axes)
     sizes = (*shape, *(law.shape[a] for a in summed))
     table = _tables.pair_sums(left * right, range(n + p, ndim), sizes)
+    if coherence > 0:
+        count = math.prod(sizes[n + p :])
+        table += coherence * count**2 * _own(left, range(n + p, ndim)) * _own(right, range(n + p, ndim))
     back = tuple(int(a) for a in np.argsort(axes))
-    return Cotangent.of_table(tuple(to.shape), table.transpose(back), _kept_profiles(law, list(kept), axes))
+    found = Cotangent.of_table(tuple(to.shape), table.transpose(back), _kept_profiles(law, list(kept), axes))
+    return found.born(other)
+
+
+def _own(table: Floats, axes: range) -> Floats:
+    """What elements have that those in other places along the axes do not share."""
+    for axis in reversed(axes):
+        table = np.asarray(table.take(0, axis) - table.take(1, axis))
+    return table
 
 
 def _kept_profiles(law: Signal, kept: list[int], axes: list[int]) -> dict[int, Floats]:

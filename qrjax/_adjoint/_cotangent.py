@@ -164,7 +164,8 @@ class Cotangent:
 
     def settled(self) -> Cotangent:
         """The same second moments in one term."""
-        if len(self.terms) == 1 and self.terms[0].is_base and self.laid == self.shape and math.isfinite(self.second_moment):
+        alone = len(self.terms) == 1 and self.terms[0].is_base and self.laid == self.shape
+        if alone and math.isfinite(self.second_moment):
             return self
         return Cotangent.of_table(self.shape, self.table, self.profiles) if self.terms else self
 
@@ -184,6 +185,15 @@ class Cotangent:
         return Cotangent(
             self.shape,
             tuple(dataclasses.replace(t, base=dataclasses.replace(t.base, shared=True)) for t in self.terms),
+        )
+
+    def born(self, other: Signal) -> Cotangent:
+        """The derivative as one that a contraction with `other` made."""
+        if other.source is None or other.source.born is None:
+            return self
+        known = other.source.born
+        return Cotangent(
+            self.shape, tuple(dataclasses.replace(t, base=dataclasses.replace(t.base, born=known)) for t in self.terms)
         )
 
     @property

@@ -8,6 +8,7 @@ terms may lie in a shape of which its own merges axes, and their bases with them
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -42,9 +43,9 @@ def common(fine: Shape, shape: Shape) -> Shape | None:
     pieces = []
     for left, right in _tables.groups(fine, shape):
         cuts = sorted({*_ends(left), *_ends(right)})
-        if any(b % a for a, b in zip(cuts, cuts[1:], strict=False)):
+        if any(b % a for a, b in itertools.pairwise(cuts)):
             return None
-        pieces += [b // a for a, b in zip(cuts, cuts[1:], strict=False)]
+        pieces += [b // a for a, b in itertools.pairwise(cuts)]
     found: list[int] = []
     for size in shape:
         reached = 1
@@ -73,9 +74,10 @@ def refined(term: Term, shape: Shape) -> Term:
     if term.shape == shape:
         return term
     pieces = _pieces(term.shape, shape)
-    sizes, place = [], []
+    sizes: list[Shape] = []
+    place: list[int | None] = []
     for size, p in zip(term.base.law.shape, term.place, strict=True):
-        own = [None] if p is None else pieces[p] or [None]
+        own: list[int | None] = [None] if p is None else [*pieces[p]] or [None]
         sizes.append((size,) if len(own) == 1 else tuple(shape[a] for a in own if a is not None))
         place += own
     base, inner = divided(term.base, sizes), term.inner
@@ -117,7 +119,7 @@ def _of_root(root: Base, parts: tuple[Shape, ...]) -> Base:
         return root
     if parts not in root.splits:
         shape = tuple(n for own in parts for n in own)
-        root.splits[parts] = Base(laid(root.law, shape), root.shared, root, parts)
+        root.splits[parts] = Base(laid(root.law, shape), root.shared, root, parts, born=root.born)
     return root.splits[parts]
 
 
@@ -140,7 +142,7 @@ def aligned(terms: Sequence[Term]) -> list[Term] | None:
 
 def _finest(column: Sequence[Shape]) -> Shape:
     cuts = sorted({end for sizes in column for end in _ends(sizes)})
-    return tuple(b // a for a, b in zip(cuts, cuts[1:], strict=False)) or column[0]
+    return tuple(b // a for a, b in itertools.pairwise(cuts)) or column[0]
 
 
 def _split_where_summed(term: Term, have: Sequence[Shape], wanted: tuple[Shape, ...], root: Base) -> Term | None:

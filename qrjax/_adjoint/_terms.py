@@ -23,7 +23,7 @@ from qrjax._signals._combine import combine
 from qrjax._signals._masks import resolved
 from qrjax._signals._quadrature import Floats
 from qrjax._signals._reduce import summed
-from qrjax._signals._signal import Signal
+from qrjax._signals._signal import Signal, Source
 from qrjax._signals._tables import Shape
 
 PRODUCT, SUM = Product(), Linear(np.add, (1.0, 1.0))
@@ -39,6 +39,7 @@ class Base:
       root: the base whose axes it splits.
       sizes: into what each axis of the root is split.
       splits: of a root, itself with split axes, by these sizes.
+      born: of a contraction with a weight's output, the source of its input and the number of products summed.
     """
 
     law: Signal
@@ -46,6 +47,7 @@ class Base:
     root: Base | None = None
     sizes: tuple[Shape, ...] | None = None
     splits: dict[tuple[Shape, ...], Base] = dataclasses.field(default_factory=dict)
+    born: tuple[Source, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -139,8 +141,8 @@ def total(term: Term, axes: Sequence[int]) -> Term | None:
         )
     place = tuple(None if p is None or p in axes else renumbered[p] for p in term.place)
     if not _varies(outer, axes):
-        left = moved(outer, shape, _tables.dropped(outer.rho, axes), tuple(kept))
-        return dataclasses.replace(term, place=place, outer=left)
+        less = moved(outer, shape, _tables.dropped(outer.rho, axes), tuple(kept))
+        return dataclasses.replace(term, place=place, outer=less)
     if any(a not in term.place for a in range(len(term.shape))):
         return None
     # Along the base's axes, for each of what the term sums over already.
@@ -245,7 +247,7 @@ def _one_sided(t: Term, u: Term, law: Floats) -> Floats:
     """Of a term and of one that sums over axes: the same element is among those, and the others."""
     axes, ndim = _summed(u), len(t.shape)
     held = [p for p in t.place if p is not None]
-    along = [t.place[a] for a in axes]
+    along = [p for a in axes if (p := t.place[a]) is not None]
     outers, shared = crossed(t.outer, u.outer), _tables.broadcast(law, held, ndim)
     if u.inner is None:
         return outers * _row_sums(shared, along, t.shape)
