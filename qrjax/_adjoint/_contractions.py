@@ -137,16 +137,21 @@ def convolution(move: Move, given: Given, wanted: Wanted) -> Found | None:
     ]
 
 
-def _taps(move: Move, x: Signal, law: Signal, kernel: Signal) -> list[float]:
-    """For each spatial axis, through how many taps an input's place is seen on average."""
+def _taps(move: Move, x: Signal, law: Signal, kernel: Signal) -> list[tuple[float, float]]:
+    """For each spatial axis, how many taps see an input's place on average, and how many see both of two places.
+
+    Places by the border, or on different sides of a stride, are seen by different taps.
+    """
     p, numbers = move.equation.params, move.equation.params["dimension_numbers"]
     found = []
     for s, (i, o, k) in enumerate(zip(numbers.lhs_spec[2:], numbers.out_spec[2:], numbers.rhs_spec[2:], strict=True)):
+        size, window = x.shape[i], kernel.shape[k]
         valid = taps(
-            x.shape[i], kernel.shape[k], p["window_strides"][s], tuple(p["padding"][s]), p["lhs_dilation"][s],
-            p["rhs_dilation"][s],
-        )  # fmt: skip
-        found.append(float((valid > 0).sum()) / x.shape[i] if len(valid) == law.shape[o] else kernel.shape[k])
+            size, window, p["window_strides"][s], tuple(p["padding"][s]), p["lhs_dilation"][s], p["rhs_dilation"][s]
+        )
+        seen = (valid > 0).sum(0) if len(valid) == law.shape[o] else np.full(window, size)
+        both = (seen * (seen - 1.0)).sum() / (size * (size - 1.0)) if size > 1 else 0.0
+        found.append((float(seen.sum()) / size, float(both)))
     return found
 
 
@@ -156,15 +161,17 @@ def _by_input(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any) 
     w = kernel.moments.transpose(numbers.rhs_spec)  # output channel, input channel, taps
     spatial = len(numbers.out_spec) - 2
     channels = law.shape[numbers.out_spec[1]] / int(move.equation.params["feature_group_count"])
-    times = math.prod(_taps(move, x, law, kernel))
+    counts = _taps(move, x, law, kernel)
+    pairs = math.prod(count for count, _ in counts) ** 2
     same_tap, other_tap = (0,) * spatial, (1,) * spatial
     table = np.zeros((2,) * (2 + spatial))
     for pattern in np.ndindex(table.shape):
         example, channel, places = pattern[0], pattern[1], pattern[2:]
+        times = math.prod(count[differs] for count, differs in zip(counts, places, strict=True))
         for other, count in ((0, channels), (1, channels * (channels - 1))):
             table[pattern] += count * (
                 times * w[(other, channel, *same_tap)] * g[(example, other, *places)]
-                + max(0.0, times * times - times) * w[(other, channel, *other_tap)] * g[(example, other, *other_tap)]
+                + max(0.0, pairs - times) * w[(other, channel, *other_tap)] * g[(example, other, *other_tap)]
             )
     back = tuple(int(a) for a in np.argsort(numbers.lhs_spec))
     return Cotangent.of_table(x.shape, table.transpose(back))

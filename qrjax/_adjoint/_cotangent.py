@@ -14,7 +14,7 @@ from qrjax._adjoint._terms import Term, added, moments
 from qrjax._signals import _tables
 from qrjax._signals._places import is_entangled
 from qrjax._signals._profiles import kept, normalized, renamed
-from qrjax._signals._quadrature import Floats
+from qrjax._signals._quadrature import WEIGHTS, Floats
 from qrjax._signals._signal import Profiles, Signal
 from qrjax._signals._tables import Shape
 
@@ -24,6 +24,8 @@ MOST = 6
 COMMON = 0.05
 # Terms that leave this share of their own moments, or less, leave nothing but rounding.
 ROUNDING = 1e-6
+# What lies between a gate's two numbers is of this share.
+GATE = 0.05
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -224,7 +226,17 @@ def _is_far(outer: Signal, factor: Signal) -> bool:
         return False
     if outer.fiber is not None and outer.fiber is factor.fiber:
         return False
+    # Gates of one shortcut are open for the same elements from block to block: few numbers, which are cheap together.
+    if _is_gate(outer) and _is_gate(factor):
+        return False
     return is_entangled([outer.source, factor.source])
+
+
+def _is_gate(x: Signal) -> bool:
+    """Whether it is one number or nothing."""
+    values = np.abs(x.values)
+    top = float(values.max())
+    return float(WEIGHTS @ ((values < GATE * top) | (values > (1 - GATE) * top))) > 1 - GATE
 
 
 def _mean(parts: Sequence[tuple[float, Floats]]) -> Floats:
