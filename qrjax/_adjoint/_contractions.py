@@ -133,15 +133,12 @@ def convolution(move: Move, given: Given, wanted: Wanted) -> Found | None:
     numbers = move.equation.params["dimension_numbers"]
     return [
         _by_input(move, law, x, kernel, numbers) if wanted[0] else None,
-        _by_kernel(law, x, kernel, numbers) if wanted[1] else None,
+        _by_kernel(move, law, x, kernel, numbers) if wanted[1] else None,
     ]
 
 
-def _taps(move: Move, x: Signal, law: Signal, kernel: Signal) -> list[tuple[float, float]]:
-    """For each spatial axis, how many taps see an input's place on average, and how many see both of two places.
-
-    Places by the border, or on different sides of a stride, are seen by different taps.
-    """
+def _seen(move: Move, x: Signal, law: Signal, kernel: Signal) -> list[Floats]:
+    """For each spatial axis, how many places each tap sees."""
     p, numbers = move.equation.params, move.equation.params["dimension_numbers"]
     found = []
     for s, (i, o, k) in enumerate(zip(numbers.lhs_spec[2:], numbers.out_spec[2:], numbers.rhs_spec[2:], strict=True)):
@@ -149,10 +146,18 @@ def _taps(move: Move, x: Signal, law: Signal, kernel: Signal) -> list[tuple[floa
         valid = taps(
             size, window, p["window_strides"][s], tuple(p["padding"][s]), p["lhs_dilation"][s], p["rhs_dilation"][s]
         )
-        seen = (valid > 0).sum(0) if len(valid) == law.shape[o] else np.full(window, size)
-        both = (seen * (seen - 1.0)).sum() / (size * (size - 1.0)) if size > 1 else 0.0
-        found.append((float(seen.sum()) / size, float(both)))
+        known = len(valid) == law.shape[o]
+        found.append(np.asarray((valid > 0).sum(0) if known else np.full(window, law.shape[o]), np.float64))
     return found
+
+
+def _taps(seen: Floats, size: int) -> tuple[float, float]:
+    """How many taps see an input's place on average, and how many see both of two places.
+
+    Places by the border, or on different sides of a stride, are seen by different taps.
+    """
+    both = (seen * (seen - 1)).sum() / (size * (size - 1.0)) if size > 1 else 0.0
+    return float(seen.sum()) / size, float(both)
 
 
 def _by_input(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any) -> Cotangent:
@@ -161,7 +166,8 @@ def _by_input(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any) 
     w = kernel.moments.transpose(numbers.rhs_spec)  # output channel, input channel, taps
     spatial = len(numbers.out_spec) - 2
     channels = law.shape[numbers.out_spec[1]] / int(move.equation.params["feature_group_count"])
-    counts = _taps(move, x, law, kernel)
+    seen = _seen(move, x, law, kernel)
+    counts = [_taps(own, x.shape[i]) for own, i in zip(seen, numbers.lhs_spec[2:], strict=True)]
     pairs = math.prod(count for count, _ in counts) ** 2
     same_tap, other_tap = (0,) * spatial, (1,) * spatial
     table = np.zeros((2,) * (2 + spatial))
@@ -177,7 +183,7 @@ def _by_input(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any) 
     return Cotangent.of_table(x.shape, table.transpose(back))
 
 
-def _by_kernel(law: Signal, x: Signal, kernel: Signal, numbers: Any) -> Cotangent:
+def _by_kernel(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any) -> Cotangent:
     """Over examples and places."""
     g, a = law.moments.transpose(numbers.out_spec), x.moments.transpose(numbers.lhs_spec)
     spatial = len(numbers.out_spec) - 2
@@ -195,9 +201,11 @@ def _by_kernel(law: Signal, x: Signal, kernel: Signal, numbers: Any) -> Cotangen
         if any(pattern):
             index = (slice(None), slice(None), *pattern)
             table[index] = (left * moved)[index]
-    outs = [law.shape[numbers.out_spec[0]], *(law.shape[i] for i in numbers.out_spec[2:])]
-    sizes = (*(kernel.shape[i] for i in numbers.rhs_spec), *outs)
-    total = _tables.pair_sums(table, summed, sizes)
+    # By the border a tap sees nothing, so that the outer ones add up less.
+    for axis, own in zip(reversed(summed[1:]), reversed(_seen(move, x, law, kernel)), strict=True):
+        table = np.asarray(table.take(0, axis) * own.mean() + table.take(1, axis) * (own * (own - 1)).mean())
+    sizes = (*(kernel.shape[i] for i in numbers.rhs_spec), law.shape[numbers.out_spec[0]])
+    total = _tables.pair_sums(table, summed[:1], sizes)
     back = tuple(int(i) for i in np.argsort(numbers.rhs_spec))
     return Cotangent.of_table(kernel.shape, total.transpose(back))
 

@@ -229,6 +229,12 @@ def by_moments(x):
     return (x - mean) / jnp.sqrt((x**2).mean(-1, keepdims=True) - mean**2 + 1e-6)
 
 
+def by_groups(x):
+    parts = x.reshape(*x.shape[:-1], 8, -1)
+    centred = parts - parts.mean((1, 3), keepdims=True)
+    return (centred * lax.rsqrt((centred**2).mean((1, 3), keepdims=True) + 1e-6)).reshape(x.shape)
+
+
 def shifted(x):
     powers = jnp.exp(x - x.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
@@ -243,6 +249,11 @@ TWINS = {
     "square": (jnp.square, lambda x: x * x),
     "norm": (nn.LayerNorm(use_bias=False, use_scale=False), by_hand),
     "norm by moments": (nn.LayerNorm(use_bias=False, use_scale=False), by_moments),
+    "group norm": (nn.GroupNorm(8, use_bias=False, use_scale=False), by_groups),
+    "group norm of one": (
+        nn.LayerNorm(use_bias=False, use_scale=False, reduction_axes=(1, 2)),
+        nn.GroupNorm(1, use_bias=False, use_scale=False),
+    ),
     "softmax": (nn.softmax, shifted),
 }  # fmt: skip
 
@@ -290,8 +301,37 @@ def branching():
     return Branching(), np.random.default_rng(0).standard_normal((64, 64), np.float32)
 
 
+def attention_of_one():
+    class Reading(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for _ in range(2):
+                x = x + nn.MultiHeadDotProductAttention(4)(nn.LayerNorm()(x))
+            return nn.Dense(64)(nn.LayerNorm()(x)[:, 0])
+
+    return Reading(), np.random.default_rng(0).standard_normal((8, 32, 64), np.float32)
+
+
+def shortcuts(norm, blocks):
+    """Behind a mean over all places, which gives them one cotangent: what a norm takes of it decides."""
+
+    class Shortcuts(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            x = nn.relu(norm()(nn.Conv(32, (3, 3))(x)))
+            for _ in range(blocks):
+                y = nn.relu(norm()(nn.Conv(32, (3, 3))(x)))
+                x = nn.relu(x + norm()(nn.Conv(32, (3, 3))(y)))
+            return nn.Dense(64)(x.mean((1, 2)))
+
+    return Shortcuts(), np.random.default_rng(0).standard_normal((32, 6, 6, 32), np.float32)
+
+
 MEASURED = {
     "attention": attention,
+    "attention of one token": attention_of_one,
+    "group norm": lambda: shortcuts(lambda: nn.GroupNorm(4), 2),
+    "batch norm": lambda: shortcuts(lambda: nn.BatchNorm(use_running_average=False), 2),
     "pooling": pooling,
     "pooling with overlap": lambda: pooling(1),
     "branches": branching,
