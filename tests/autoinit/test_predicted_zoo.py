@@ -12,30 +12,30 @@ from zoo import NETWORKS
 # Octaves: median and 90th percentile over weights of the bias |mean over seeds of log2(measured / predicted)|, of the
 # derivative by outputs and of that by weights.
 GRADIENT, WEIGHT = (0.35, 0.8), (0.5, 1.2)
-LUCK = "without normalization luck adds up from layer to layer, and 4 seeds do not average it out"
 # Networks beyond these bounds: their own, and why. None where no bound is held.
+RANK = "queries: deviations of keys and values from their means are, presumably, of lower rank than the width says"
+DRIFT = "presumably a shortcut's gates and what a norm takes of the derivative, together known only on average"
+UNKNOWN = "the mechanism is not known"
 BEYOND = {
     "mlp_gelu": (None, None, "its report announces a variance map that amplifies luck a hundredfold"),
-    "highway": ((0.8, 1.5), (1.0, 2.0), LUCK),
-    "vae": (GRADIENT, (0.5, 2.5), "a derivative by a weight, not looked into"),
-    "functions": (GRADIENT, (0.5, 1.6), "not looked into"),
-    "vit_mean": ((0.6, 2.2), None, "queries: deviations of keys and values from their means are of low rank"),
-    "vit_class": ((0.9, 2.4), (0.6, 2.6), "not looked into; presumably as vit_mean"),
-    "mobilenet": ((0.45, 0.8), WEIGHT, "not looked into"),
-    "efficientnet": ((1.3, 1.7), (1.2, 1.6), "not looked into"),
-    "resnet_group": (GRADIENT, None, "presumably what a group norm takes away: a reshape splits its groups"),
-    "decoder": (GRADIENT, None, "derivatives by weights not measured yet"),
-    "nnx_transformer": (None, None, "not measured yet"),
-    "transformer_post": (None, None, "not measured yet"),
-    "seq2seq": (None, None, "not measured yet"),
-    "resnet_free": (None, None, "not measured yet"),
-    "resnet_batch": (GRADIENT, None, "kernels' derivatives, not looked into"),
-    "mixer": (None, None, "weights add up to almost nothing along outputs, as does a cotangent equal at all tokens"),
-    "unet": (None, None, "the means of groups that a reshape splits, behind an embedding that all places share"),
-    "densenet": (None, None, "not looked into"),
-    "densenet_free": (None, None, "not looked into"),
-    "experts": (None, None, "not looked into"),
-    "lstm": ((3.2, 3.4), (3.0, 3.2), "gates persist over steps under a cotangent that is the same at all steps"),
+    "nnx_mlp": ((0.6, 1.1), (1.0, 1.2), "its report announces a variance map that amplifies luck"),
+    "highway": ((0.8, 1.5), (1.1, 1.9), UNKNOWN),
+    "vae": (GRADIENT, (0.5, 2.6), UNKNOWN),
+    "functions": ((0.45, 0.9), (0.5, 1.6), UNKNOWN),
+    "vit_mean": ((0.8, 2.1), (0.5, 2.2), RANK),
+    "vit_class": ((1.0, 2.2), (0.8, 2.6), RANK),
+    "transformer_post": (GRADIENT, (0.6, 1.2), UNKNOWN),
+    "mobilenet": ((0.6, 0.8), (0.8, 1.2), UNKNOWN),
+    "efficientnet": ((1.3, 1.7), (1.4, 1.9), UNKNOWN),
+    "vgg": ((0.6, 0.9), (1.0, 1.2), UNKNOWN),
+    "convnext": ((0.45, 0.8), WEIGHT, UNKNOWN),
+    "resnet_group": ((0.9, 1.4), (1.2, 1.7), DRIFT),
+    "mixer": ((0.45, 2.4), (0.45, 2.4), "weights add up to almost nothing along outputs, as a cotangent equal at all"),
+    "unet": ((0.9, 1.5), (1.1, 1.6), UNKNOWN),
+    "densenet": ((1.2, 1.8), (2.0, 2.8), "presumably that the parts of a concatenation keep no terms"),
+    "densenet_free": ((0.7, 0.9), (1.5, 2.2), "presumably that the parts of a concatenation keep no terms"),
+    "experts": ((0.8, 1.4), (1.0, 2.0), "presumably that averages over all tokens stand for those that an expert gets"),
+    "lstm": ((3.1, 3.3), (2.9, 3.1), "gates persist over steps under a cotangent that is the same at all steps"),
     "graph": (None, None, "cotangents of rows of one graph, of which only the mean over all pairs is known"),
 }  # fmt: skip
 
