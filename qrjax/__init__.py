@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from qrjax._autoinit._rules import module_rule, rule
     from qrjax._blocks._block import BlockWarning, block
     from qrjax._blocks._stream import next_key, set_seed
+    from qrjax._coordinates._check import coordinate_check
+    from qrjax._coordinates._result import Coordinate, CoordinateCheck
     from qrjax._files._journal import DamagedLineWarning
     from qrjax._initializers._builders import (
         delta_orthogonal_hash,
@@ -81,6 +83,8 @@ __all__ = [
     "CalibrationWarning",
     "Change",
     "Changes",
+    "Coordinate",
+    "CoordinateCheck",
     "DamagedLineWarning",
     "EmptiedWarning",
     "Initializer",
@@ -102,6 +106,7 @@ __all__ = [
     "calibrate",
     "centered_unit_norm",
     "changes",
+    "coordinate_check",
     "delta_orthogonal_hash",
     "delta_orthogonal_qr",
     "effective_rank",
@@ -172,6 +177,8 @@ _LATER = {name: "qrjax._initializers._builders" for name in __all__ if name.ends
     "CalibrationWarning": "qrjax._autoinit._calibration",
     "Change": "qrjax._tracking._changes",
     "Changes": "qrjax._tracking._changes",
+    "Coordinate": "qrjax._coordinates._result",
+    "CoordinateCheck": "qrjax._coordinates._result",
     "DamagedLineWarning": "qrjax._files._journal",
     "EmptiedWarning": "qrjax._tracking._masks",
     "Record": "qrjax._records._record",
@@ -191,6 +198,7 @@ _LATER = {name: "qrjax._initializers._builders" for name in __all__ if name.ends
     "UnhealthyError": "qrjax._interpreter._finding",
     "UntouchedWarning": "qrjax._interpreter._untouched",
     "changes": "qrjax._tracking._changes",
+    "coordinate_check": "qrjax._coordinates._check",
     "effective_rank": "qrjax._layouts._effective_rank",
     "gain": "qrjax._activations._gain",
     "keep_pruned": "qrjax._tracking._pruned",

@@ -9,6 +9,7 @@ Colors follow the style: what stands out is drawn in the color of its text, in d
 
 from qrjax._plot._boxes import boxes
 from qrjax._plot._changes import changes
+from qrjax._plot._coordinates import coordinates
 from qrjax._plot._density import density
 from qrjax._plot._losses import losses
 from qrjax._plot._movement import movement
@@ -18,7 +19,19 @@ from qrjax._plot._spectrum import spectrum
 from qrjax._plot._stability import stability
 from qrjax._plot._weights import weights
 
-__all__ = ["boxes", "changes", "density", "losses", "movement", "points", "signal", "spectrum", "stability", "weights"]
+__all__ = [
+    "boxes",
+    "changes",
+    "coordinates",
+    "density",
+    "losses",
+    "movement",
+    "points",
+    "signal",
+    "spectrum",
+    "stability",
+    "weights",
+]
 
 
 def __dir__() -> list[str]:

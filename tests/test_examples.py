@@ -45,6 +45,7 @@ def test_every_example_is_run_here():
         "prune_in_rounds",
         "record_in_checkpoint",
         "train_and_eval",
+        "tune_small_train_large",
         "two_blocks",
         "which_weights_learned",
         "why_order_matters",
@@ -80,6 +81,19 @@ def test_find_the_exploding_layer(example, capsys):
     assert broken[1][0] < 30 < 80 < mended[1][0]
     assert "unhealthy: the report has findings of severity 'error'" in capsys.readouterr().out
     assert all(abs(row.gradient_octaves) < 1.5 for report, _ in found.values() for row in report.weights)
+
+
+@pytest.mark.slow
+def test_tune_small_train_large(example, tmp_path, capsys):
+    path = tmp_path / "curves.png"
+    with jax.numpy_dtype_promotion("standard"):  # optax's Adam raises a float to an integer's power
+        options = ["--widths", "16", "128", "--steps", "20", "--seeds", "2", "--output", str(path)]
+        found = example("tune_small_train_large").main(options)
+    best = {(one.way, one.width): one.best for one in found}
+    assert abs(best["multipliers", 128] - best["multipliers", 16]) <= 1
+    assert best["one rate", 128] < best["one rate", 16]
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert "Best rates by width" in capsys.readouterr().out
 
 
 @pytest.fixture

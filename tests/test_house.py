@@ -19,8 +19,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # From the ground up; a file imports only from its own layer and those before it.
 LAYERS = [
     "_files", "_terminal", "_words", "_sequences", "_values", "_layouts", "_initializers", "_activations", "_signals",
-    "_rules", "_interpreter", "_adjoint", "_adapters", "_autoinit", "_rates", "_records", "_tracking", "_blocks",
-    "_sweep", "_datasets", "_experiments", "_plot", "public", "_demo", "_cli",
+    "_rules", "_interpreter", "_adjoint", "_adapters", "_autoinit", "_rates", "_coordinates", "_records",
+    "_tracking", "_blocks", "_sweep", "_datasets", "_experiments", "_plot", "public", "_demo", "_cli",
 ]  # fmt: skip
 
 
@@ -100,7 +100,7 @@ COSTLY = {
     "qrjax.random_normal_qr", "qrjax.random_normal_hash", "qrjax.delta_orthogonal_hash", "qrjax.truncated_normal_hash",
     "qrjax.delta_orthogonal_qr", "qrjax.random_uniform_qr", "qrjax.normal_qr", "qrjax.normal_hash", "qrjax.measure",
     "qrjax.truncated_normal_qr", "qrjax.block", "qrjax.max_sparsity", "qrjax.record", "qrjax.stability", "qrjax.sweep",
-    "qrjax.experiments.run",
+    "qrjax.experiments.run", "qrjax.coordinate_check",
 }  # fmt: skip
 
 

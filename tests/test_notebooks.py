@@ -22,6 +22,7 @@ NAMES = (
     "4_autoinit",
     "5_which_weights_learned",
     "6_reproducible_blocks",
+    "7_learning_rates",
 )
 QUICKEST = "6_reproducible_blocks"
 # For a whole notebook, in seconds of the processors' time, which is twice the clock's on two of them.

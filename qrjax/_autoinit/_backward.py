@@ -139,7 +139,7 @@ def _run(
         outputs = run.run(model.program, [*whole, *[key] * model.keys, *inputs])[0]
         tree: Any = jax.tree.structure(model.outputs)
         made = outputs[: tree.num_leaves]
-        return _numbers(made) if loss is None else _scalar(loss(jax.tree.unflatten(tree, made)))
+        return _numbers(made) if loss is None else scalar(loss(jax.tree.unflatten(tree, made)))
 
     outputs, pull = jax.vjp(forward, [flat[place] for place in wanted], taps)
     gradients, found = pull(_cotangents(outputs, key) if loss is None else jnp.ones_like(outputs))
@@ -158,7 +158,7 @@ def _numbers(outputs: Sequence[Any]) -> list[Any]:
     return found
 
 
-def _scalar(value: Any) -> Any:
+def scalar(value: Any) -> Any:
     if not hasattr(value, "dtype") or jnp.shape(value) or not jnp.issubdtype(value.dtype, np.floating):
         raise TypeError(
             f"`loss` must return one real number, got {received(value)}; take the mean over the examples, and leave "

@@ -61,7 +61,9 @@ def with_head(
     found = parted(walk.ledger, last, gains)
     if not found.sized and not found.kept:
         why = f"{listed(sorted(found.shared))} have other uses too" if found.shared else "none makes its outputs"
-        raise ValueError(f"`head` is for the weights that make the model's outputs, and of this model {why}; drop it")
+        raise ValueError(
+            f"`head` is for the weights that make the model's outputs, and of this model {why}; pass head=None"
+        )
     return dataclasses.replace(
         aim, target=_aimed(aim.target, head, found.sized), heads=tuple(_said(head, found, walk.ledger, last))
     )

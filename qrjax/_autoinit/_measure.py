@@ -101,7 +101,7 @@ def measure(
     streams = streams_of(rngs)
     model = model_of(module, *arguments, variables, method=method, rngs=streams, mutable=mutable, axes=axes)
     flat = list(model.materialize(None, [True] * len(model.leaves)))
-    ledger, rows = _rows_of(model, flat, gradients)
+    ledger, rows = rows_of(model, flat, gradients)
     replay = Replay(frozenset(site[0] for site in ledger.entries), {}, ledger.masked())
     moments = _run(model, replay, flat, _key(streams))
     rows = [_filled(row, ledger.entries[row.site], moments) for row in rows]
@@ -111,7 +111,7 @@ def measure(
     return Report(rows, [*findings(rows, ledger, 1.0), *axes_measured(model)])
 
 
-def _rows_of(model: Model, flat: Sequence[Any], gradients: bool = False) -> tuple[Ledger, list[Row]]:
+def rows_of(model: Model, flat: Sequence[Any], gradients: bool = False) -> tuple[Ledger, list[Row]]:
     """The walk for variables as they are, and back where gradients are asked for."""
     for array in model.inputs:
         if isinstance(array, jax.ShapeDtypeStruct):
@@ -272,5 +272,5 @@ def corrections(
 
 
 def _settled(model: Model, flat: list[Any], target: Target, chosen: Callable[[str], bool], key: Any) -> Factors:
-    ledger, _ = _rows_of(model, flat)
+    ledger, _ = rows_of(model, flat)
     return settled(model, flat, ledger, target, chosen, key)

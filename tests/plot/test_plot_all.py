@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import qrjax
+from qrjax._coordinates._result import coordinate
 from qrjax._plot._colors import contrast, ink
 from qrjax._plot._legend import covered
 
@@ -37,6 +38,18 @@ def moved(step):
     return qrjax.changes(start, jax.tree.map(lambda w: w + np.float32(0.1 * step), start))
 
 
+def checked(names):
+    """A check whose first output is stable, and whose others grow."""
+    slopes = [0.0, *np.linspace(0.2, 1.2, len(names) - 1)] if names else []
+    widths, first = [64, 256, 1024], np.ones((3, 1))
+    rows = [
+        coordinate(name, "Dense", widths, first, np.exp2(slope * np.log2(np.array(widths) / 64))[:, None, None], 0.1)
+        for name, slope in zip(names, slopes, strict=True)
+    ]
+    settings = {"optimizer": "adam", "multipliers": True, "rate": 0.1, "steps": 4, "seeds": 1, "tolerance": 0.1}
+    return qrjax.CoordinateCheck(rows, widths, np.ones((3, 1, 5)), [], settings)
+
+
 KERNEL = np.random.default_rng(0).normal(size=(12, 7))
 MEMBERS = {
     "weights": Member((KERNEL,), (KERNEL[0],), "output", "input of an output"),
@@ -50,6 +63,9 @@ MEMBERS = {
     "stability": Member(
         (qrjax.stability(jax.numpy.tanh, targets=[0.25, 1.0]),), ([],),
         "second moment of each layer's output", "octaves over 100 layers",
+    ),
+    "coordinates": Member(
+        (checked(["a", "b"]),), (checked([]),), "width", "root mean square of the change by 4 steps"
     ),
     "points": Member((np.full((3, 2), 0.5),), (np.full((3, 2), 1.5),), "dimension 1", "dimension 2"),
     "losses": Member(({"a": SEEDS},), ({"a": SEEDS[0]},), "epoch", "loss"),
@@ -83,6 +99,7 @@ def many(name, count, long):
         "boxes": lambda: ({n: 90 + np.random.default_rng(0).normal(size=(20, 10)) for n in names},),
         "spectrum": lambda: ({n: np.vander(np.linspace(0.1, 1 + i / 99, 9), 6) for i, n in enumerate(names)},),
         "stability": lambda: (dict.fromkeys(names, MEMBERS["stability"].good[0]),),
+        "coordinates": lambda: (checked(names),),
         "points": lambda: MEMBERS["points"].good,
         "weights": lambda: (np.tile(KERNEL, (count, count)),),
         "density": lambda: MEMBERS["density"].good,
@@ -145,7 +162,7 @@ def test_legends_show_what_is_drawn_and_all_of_it(name):
     own = {look(line) for axes in panels for line in axes.lines if line.get_transform() is axes.transData}
     of_areas = {patch.get_facecolor()[:3] for axes in panels for patch in axes.patches}
     known = {look(line) for line in legend.findobj(matplotlib.lines.Line2D)}
-    if name in ("losses", "spectrum", "movement", "stability"):
+    if name in ("losses", "spectrum", "movement", "stability", "coordinates"):
         assert {part for line in own for part in line} == {part for line in known for part in line}
     if name == "signal":
         markers = {line.get_marker() for axes in panels for line in axes.lines}
@@ -270,8 +287,11 @@ def test_docstrings_name_their_errors(name):
     assert [part for part in parts if part not in inspect.getdoc(getattr(qrjax.plot, name))] == []
 
 
-# What a stability is is worked out in seconds.
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "stability")) for n in MEMBERS])
+# What a stability is is worked out in seconds, and so is a check.
+COSTLY = ("stability", "coordinates")
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in COSTLY)) for n in MEMBERS])
 def test_docstrings_run(name):
     found = getattr(qrjax.plot, name)
     tests = doctest.DocTestFinder(recurse=False).find(found, name, module=False)

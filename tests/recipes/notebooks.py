@@ -4,7 +4,7 @@
     python tests/recipes/notebooks.py 1_first_steps 6_reproducible_blocks
 
 Run this after a change of a notebook, or of qrjax where it changes what a notebook shows; then read the notebook once
-more, as its prose speaks of its outputs. All six take a few minutes on two CPU cores. tests/test_notebooks.py executes
+more, as its prose speaks of its outputs. All seven take a few minutes on two CPU cores. tests/test_notebooks.py executes
 them by the same function and compares the cells tagged "same".
 """
 

@@ -1,0 +1,1 @@
+"""What training does to a model's outputs at several widths."""

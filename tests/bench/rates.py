@@ -1,0 +1,319 @@
+"""Rates over width: what a step changes, and whether the best rate of a narrow network is that of a wide one.
+
+    python tests/bench/rates.py coordinates [--markdown] [--journal FILE] [names ...]
+    python tests/bench/rates.py transfer [--markdown] [--journal FILE] [--only FILTER ...]
+
+coordinates: the steepest row of `qrjax.coordinate_check` on networks of ours and of others, with multipliers and with
+one rate. transfer: networks trained at rates on a grid of factors of two, from weights and with rates in three ways:
+Flax's own weights and one rate; those of `qrjax.autoinit` and one rate; and a head of zeros with the multipliers of
+`qrjax.learning_rates`. Of each width the best rate is the one with the least mean loss over the seeds, and the loss is
+that of 512 training examples after the last step; "!" marks a rate at an end of the grid. `--journal` keeps what was
+trained, one line for each network, width and way, so that a run goes on where it ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
+from sampling import Report, environment, show, version
+
+import qrjax
+from qrjax._datasets._table import load
+from qrjax._files._journal import opened
+
+# -- what a step changes -----------------------------------------------------------------------------------------------
+
+WIDTHS, WIDEST = (64, 256, 1024), (64, 256, 2048)
+# Several matrices a block, or taps: wider ones take minutes a step on two cores.
+NARROWER = dict.fromkeys(("cnn", "haiku", "mixer", "bert", "transformer", "norm_free", "fixed_heads"), (64, 512))
+NARROWER |= {"nnx_transformer": (64, 512), "gru": (64, 512)}
+
+
+# Checks that show what one rate does, too.
+COMPARED = ("mlp", "transformer")
+
+
+def coordinates(names: Sequence[str], journal: str, seeds: int) -> Report:
+    """A row for each network in the journal, to which those of the names that it lacks are added."""
+    tests = Path(__file__).parents[1]
+    sys.path[:0] = [str(tests), str(tests / "coordinates")]
+    from networks import NETWORKS
+
+    with opened(journal, "coordinate checks") as kept:
+        done = {(record["network"], record["multipliers"]) for record in kept.records}
+        for name in names:
+            for multipliers in (True, False) if name in COMPARED else (True,):
+                if (name, multipliers) not in done:
+                    kept.append([_checked(name, NETWORKS[name], multipliers, seeds)])
+        kept.reload()
+        records = kept.records
+    lines = [
+        [
+            f"`{r['network']}`", "multipliers" if r["multipliers"] else "one rate", ", ".join(map(str, r["widths"])),
+            str(r["seeds"]), f"{r['stable']} of {r['rows']}", f"{r['slope']:+.2f}", f"{r['path'] or '(whole)'}",
+        ]
+        for r in records
+    ]  # fmt: skip
+    columns = ("network", "rates", "widths", "seeds", "stable outputs", "steepest slope", "of")
+    return Report("Slopes of log2 change against log2 width, 4 steps of Adam", columns, lines)
+
+
+def _checked(name: str, network: Any, multipliers: bool, seeds: int) -> dict[str, Any]:
+    widths = WIDEST if name == "mlp" and multipliers else NARROWER.get(name, WIDTHS)
+    found = qrjax.coordinate_check(
+        network.make, widths, network.sample, network.loss, seeds=seeds, multipliers=multipliers
+    )
+    print(found, file=sys.stderr, flush=True)
+    stable, steepest = sum(row.verdict in ("stable", "unmoved") for row in found), found.steepest
+    record = {"network": name, "multipliers": multipliers, "widths": list(widths), "seeds": seeds, "stable": stable}
+    return record | {"rows": len(found), "slope": steepest.slope, "path": steepest.path}
+
+
+# -- transfer ----------------------------------------------------------------------------------------------------------
+
+
+class MLP(nn.Module):
+    """Three dense layers with ReLU."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = x.reshape(len(x), -1)
+        for _ in range(2):
+            x = nn.relu(nn.Dense(self.width)(x))
+        return nn.Dense(10)(x)
+
+
+class Transformer(nn.Module):
+    """Two blocks over the rows of an image, heads of size 8."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(self.width)(x.reshape(*x.shape[:2], -1))
+        x = x + self.param("positions", nn.initializers.normal(1.0), x.shape[1:])[None]
+        for _ in range(2):
+            x = x + nn.MultiHeadDotProductAttention(self.width // 8)(nn.LayerNorm()(x))
+            x = x + nn.Dense(self.width)(nn.gelu(nn.Dense(4 * self.width)(nn.LayerNorm()(x))))
+        return nn.Dense(10)(nn.LayerNorm()(x).mean(1))
+
+
+NETWORKS = {"mlp": (MLP, (64, 256, 1024)), "transformer": (Transformer, (16, 64, 256))}
+BATCH, EVALUATED = 64, 512
+# log2 of the rates without multipliers and with them.
+GRIDS = {
+    ("adam", False): range(-12, -4), ("adam", True): range(-4, 4),
+    ("sgd", False): range(-8, 0), ("sgd", True): range(-8, 1),
+    ("muon", False): range(-9, -1), ("muon", True): range(-6, 2),
+}  # fmt: skip
+WAYS = {
+    "default": "Flax's, one rate",
+    "autoinit": "`autoinit`, one rate",
+    "multipliers": "`autoinit`, multipliers",
+    "first/4": "the same, the first layer's a quarter",
+    "first/4 last*2": "the same, the first a quarter, the last twice",
+}
+PLAIN = ("default", "autoinit")
+# The MLP's layers whose multipliers are changed, for a look at what the rules lack.
+CHANGED = {"first/4": {"Dense_0": 0.25}, "first/4 last*2": {"Dense_0": 0.25, "Dense_2": 2.0}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One network of one width, trained in one way at all rates of a grid."""
+
+    network: str
+    data: str
+    optimizer: str
+    arm: str
+    width: int
+    steps: int = 60
+    decay: float = 0.0
+
+    def key(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+CELLS = [
+    Cell(network, data, optimizer, arm, width, steps, decay)
+    for network, data, optimizer, steps, decay in (
+        ("mlp", "digits", "adam", 60, 0.0),
+        ("transformer", "digits", "adam", 60, 0.0),
+        ("mlp", "mnist1d", "adam", 60, 0.0),
+        ("mlp", "digits", "sgd", 60, 0.0),
+        ("mlp", "digits", "muon", 60, 0.0),
+        ("mlp", "digits", "adam", 60, 0.1),
+        ("mlp", "digits", "adam", 400, 0.0),
+    )
+    for arm in WAYS
+    for width in NETWORKS[network][1]
+    if arm not in CHANGED or network == "mlp"
+]
+
+
+@functools.cache
+def data_of(name: str) -> tuple[Any, Any]:
+    """Standardized training examples."""
+    found = load(name)
+    x = np.asarray(found.train_inputs, np.float32).reshape(len(found.train_inputs), -1)
+    x = (x - x.mean()) / x.std()
+    side = {"digits": (8, 8), "mnist1d": (8, 5)}[name]
+    return jnp.asarray(x.reshape(-1, *side)), jnp.asarray(np.asarray(found.train_labels, np.int32))
+
+
+def direction(name: str) -> Any:
+    """The steps before multipliers and rate, downhill."""
+    if name == "muon":
+        return optax.contrib.muon(1.0)
+    return optax.chain({"adam": optax.scale_by_adam, "sgd": lambda: optax.trace(0.9)}[name](), optax.scale(-1.0))
+
+
+def multipliers_of(cell: Cell, network: Any, sample: Any) -> Any:
+    found = qrjax.learning_rates(network, sample, optimizer=cell.optimizer, head=0.0)
+    changed = CHANGED.get(cell.arm, {})
+    return (
+        {
+            layer: {name: rate * (changed.get(layer, 1.0) if name == "kernel" else 1.0) for name, rate in rates.items()}
+            for layer, rates in found.items()
+        }
+        if changed
+        else found
+    )
+
+
+def trained(cell: Cell, rates: Sequence[float], seeds: int) -> Any:
+    """The losses after training, (rates, seeds)."""
+    network, (x, y) = NETWORKS[cell.network][0](cell.width), data_of(cell.data)
+    sample = x[:BATCH]
+    parts = [direction(cell.optimizer)]
+    if cell.arm not in PLAIN:
+        parts.append(qrjax.scale_by_width(multipliers_of(cell, network, sample)))
+    if cell.decay:
+        parts.append(optax.add_decayed_weights(-cell.decay))
+    optimizer = optax.chain(*parts)
+
+    def loss(params: Any, chosen: Any) -> Any:
+        logits = network.apply({"params": params}, x[chosen])
+        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, y[chosen]).mean()
+
+    def one(rate: Any, seed: Any) -> Any:
+        key = jax.random.key(seed)
+        start = (
+            network.init(key, sample)
+            if cell.arm == "default"
+            else qrjax.autoinit(network, sample, seed=seed, head=None if cell.arm in PLAIN else 0.0)
+        )
+
+        def step(carry: Any, number: Any) -> Any:
+            params, state = carry
+            chosen = jax.random.randint(jax.random.fold_in(key, number), (BATCH,), 0, len(x))
+            updates, state = optimizer.update(jax.grad(loss)(params, chosen), state, params)
+            return (jax.tree.map(lambda p, u: p + rate * u, params, updates), state), None
+
+        carry = start["params"], optimizer.init(start["params"])
+        (params, _), _ = jax.lax.scan(step, carry, jnp.arange(cell.steps))
+        return loss(params, jnp.arange(EVALUATED))
+
+    each = jax.jit(lambda rates, seeds: jax.lax.map(lambda r: jax.vmap(functools.partial(one, r))(seeds), rates))
+    return np.asarray(each(jnp.asarray(rates, jnp.float32), jnp.arange(seeds)), np.float64)
+
+
+def run(cells: Sequence[Cell], journal: str, seeds: int) -> list[dict[str, Any]]:
+    """Trains what the journal lacks; what it then holds."""
+    with opened(journal, "transfer of rates") as kept:
+        done = [{name: record[name] for name in cells[0].key()} for record in kept.records] if cells else []
+        for cell in cells:
+            if cell.key() in done:
+                continue
+            began, grid = time.monotonic(), list(GRIDS[cell.optimizer, cell.arm not in PLAIN])
+            losses = trained(cell, [2.0**rate for rate in grid], seeds)
+            record = cell.key() | {"rates": grid, "losses": losses.tolist(), "seconds": time.monotonic() - began}
+            kept.append([record])
+            print(_line(record), file=sys.stderr, flush=True)
+        kept.reload()
+        return kept.records
+
+
+def _line(record: dict[str, Any]) -> list[Any]:
+    means = _losses(record).mean(1)
+    best = int(means.argmin())
+    cell = [record[field.name] for field in dataclasses.fields(Cell)]
+    return [*cell, record["rates"][best], f"{record['seconds']:.0f} s", *means.round(3)]
+
+
+def _losses(record: dict[str, Any]) -> Any:
+    """(rates, seeds); what diverged is infinite."""
+    found = np.array(record["losses"])
+    return np.where(np.isfinite(found), found, np.inf)
+
+
+def transfer(records: Sequence[dict[str, Any]]) -> Report:
+    """A row for each network and way, its widths side by side."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for record in records:
+        groups.setdefault(tuple(record[f.name] for f in dataclasses.fields(Cell) if f.name != "width"), []).append(
+            record
+        )
+    lines = [_way(key, sorted(group, key=lambda record: record["width"])) for key, group in groups.items()]
+    columns = (
+        "network", "optimizer", "steps", "decay", "weights and rates", "widths", "best log2 rate", "it moves by",
+        "loss there", "of the widest", "at the narrowest's rate",
+    )  # fmt: skip
+    seeds = sorted({len(record["losses"][0]) for record in records})
+    return Report(f"Best rates over width, {' or '.join(map(str, seeds))} seeds", columns, lines)
+
+
+def _way(key: tuple[Any, ...], group: Sequence[dict[str, Any]]) -> list[str]:
+    network, data, optimizer, arm, steps, decay = key
+    best = [record["rates"][int(_losses(record).mean(1).argmin())] for record in group]
+    edge = ["!" * (rate in (record["rates"][0], record["rates"][-1])) for rate, record in zip(best, group, strict=True)]
+    losses = [_losses(record)[record["rates"].index(rate)] for rate, record in zip(best, group, strict=True)]
+    moved = _losses(group[-1])[group[-1]["rates"].index(best[0])]
+    shown = ", ".join(f"{rate}{mark}" for rate, mark in zip(best, edge, strict=True))
+    widths = ", ".join(str(record["width"]) for record in group)
+    single = len(group) == 1
+    moves = "" if single else str(max(best) - min(best))
+    cells = [", ".join(f"{one.mean():.3f}" for one in losses), _spread(losses[-1]), "" if single else _spread(moved)]
+    return [f"{network}, {data}", optimizer, str(steps), f"{decay:g}", WAYS[arm], widths, shown, moves, *cells]
+
+
+def _spread(losses: Any) -> str:
+    return f"{losses.mean():.3f} ± {losses.std(ddof=1):.3f}" if np.isfinite(losses).all() else "diverges"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=("coordinates", "transfer"))
+    parser.add_argument("names", nargs="*", help="of coordinates: networks to add")
+    parser.add_argument("--markdown", action="store_true", help="print Markdown instead of a terminal's tables")
+    parser.add_argument("--journal", default="rates.jsonl", help="what was trained, to go on with")
+    parser.add_argument("--only", nargs="*", default=None, help="of transfer: cells with these words; none trains none")
+    parser.add_argument("--seeds", type=int, default=3)
+    options = parser.parse_args()
+    if options.part == "coordinates":
+        reports = [coordinates(options.names, options.journal, options.seeds)]
+    else:
+        words = set(options.only or ())
+        chosen = [c for c in CELLS if options.only is None or (words and words <= {*map(str, c.key().values())})]
+        reports = [transfer(run(chosen, options.journal, options.seeds))]
+    facts = environment() | {name: version(name) for name in ("flax", "optax")}
+    show(reports, facts, options.markdown)
+
+
+if __name__ == "__main__":
+    main()
