@@ -59,12 +59,26 @@ class Initializers(SeveralOf):
         return (*known, *(word for word in words if MARK in word))
 
 
+def _rates(_context: click.Context, _option: click.Parameter, text: str | None) -> float | tuple[float, ...] | None:
+    """A number, or several with commas between."""
+    if text is None:
+        return None
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise click.BadParameter(
+            f"must be a number, or several with commas between, got {text!r}; for example 0.001,0.01"
+        ) from None
+    return found if len(found) > 1 else found[0]
+
+
 @click.command(
     cls=Sectioned,
     epilog=examples(
         "qrjax train --model cnn --initializer he_normal --out results.jsonl",
         "qrjax train --initializer he_normal,mypackage.peers:sinusoidal --out peers.jsonl",
         "qrjax train --model mlp2,cnn --initializer all --source all --out results.jsonl",
+        "qrjax train --dataset mnist1d --depth 3 --learning-rate 0.0003,0.001,0.003 --validation 0.2",
         "qrjax train --dataset mnist --data ~/mnist --source random,sequence --scheme auto --out mnist.jsonl",
         "qrjax aggregate results.jsonl",
     ),
@@ -76,7 +90,9 @@ class Initializers(SeveralOf):
     ("--units", Settings.units, "Width of hidden layers, of the LSTM and of the Transformer."),
     ("--heads", Settings.heads, "Of the Transformer's attention."),
     ("--blocks", Settings.blocks, "Of the Transformer."),
+    ("--depth", Settings.depth, "How many times each hidden layer comes in a row."),
 )
+@network("--norms/--no-norms", default=True, help="Whether the Transformer has its LayerNorms.")
 @inputs("--dataset", type=OneOf(list(KINDS)), default="digits", help="digits and mnist1d need no files.")
 @inputs("--data", "folder", metavar="FOLDER", type=click.Path(path_type=Path), help="Where the files are.")
 @inputs("--download", is_flag=True, help="Fetch the files that are missing, into FOLDER or a cache.")
@@ -92,14 +108,26 @@ class Initializers(SeveralOf):
     help=f"The paper's ten: {', '.join(INITIALIZERS)}, or all; or your own, package.module:factory.",
 )  # fmt: skip
 @weights("--source", type=SeveralOf(SOURCES), default="random,sobol", help="Of randomness.")
-@training("--optimizer", type=SeveralOf(OPTIMIZERS), default="adam", help="With Keras's learning rate.")
-@training("--learning-rate", metavar="X", type=float, help="In the place of 0.001 for Adam and 0.01 for SGD.")
+@training(
+    "--optimizer",
+    type=SeveralOf(OPTIMIZERS),
+    default="adam",
+    help="With Keras's learning rate; momentum: SGD with 0.9.",
+)
+@training(
+    "--learning-rate", metavar="X[,X]", callback=_rates,
+    help="In the place of 0.001 for Adam and 0.01 for SGD; of several the best on validation examples.",
+)  # fmt: skip
+@training(
+    "--validation", metavar="SHARE", type=float, default=Settings.validation,
+    help="Of the training examples, to choose rates and to stop early.",
+)  # fmt: skip
 @_numbers(
     training,
     ("--epochs", Settings.epochs, "Passes over the training data."),
     ("--batch-size", Settings.batch_size, "Examples in a step."),
     ("--seeds", 20, "Networks for each initializer, trained side by side."),
-    ("--chunk", None, "At most N seeds side by side; by default as many as fit into half of the free memory."),
+    ("--chunk", None, "At most N seeds side by side on a device; by default as many as half of its memory takes."),
 )
 @search("--scheme", type=OneOf(list(SCHEMES)), default="increment-end", help="How each seed's dimension is chosen.")
 @_numbers(
@@ -126,10 +154,11 @@ def command(
     The harness of arXiv 2408.02654: every combination of --model, --optimizer, --initializer and --source ("a,b" or
     "all") is trained for every seed, on scikit-learn's digits, on MNIST-1D, or on files of MNIST, CIFAR-10 or IMDB.
     Sources: random is jax.nn.initializers, sobol the _qr builders, sequence the paper's order, hash the _hash
-    builders, autoinit qrjax.autoinit with the initializer's distribution. An initializer of your own, which a
-    function without arguments returns, is a source itself, compared with the others' baseline. A seed has the same
-    order of the data everywhere. Results are on the disk as soon as there are any; a run that was killed goes on with
-    what is missing when you repeat the command. Needs: pip install 'qrjax[bench]'
+    builders, autoinit qrjax.autoinit with the initializer's distribution, stable the same with that target, calibrate
+    qrjax.calibrate of what random draws. An initializer of your own, which a function without arguments returns, is a
+    source itself, compared with the others' baseline. A seed has the same order of the data everywhere, and seeds
+    train side by side on all devices. Results are on the disk as soon as there are any; a run that was killed goes on
+    with what is missing when you repeat the command. Needs: pip install 'qrjax[bench]'
     """
     if (folder is None and not download) != (options["dataset"] in WITHOUT_FILES):
         raise click.UsageError(
@@ -240,7 +269,9 @@ def _table(records: Sequence[Record], seeds: int, plus_minus: str) -> tuple[str,
 def _figures(records: Sequence[Record], plus_minus: str) -> tuple[str, ...]:
     import numpy as np
 
-    last, first = (100 * np.array([record["accuracy"][epoch] for record in records]) for epoch in (-1, 0))
+    from qrjax._experiments._records import stopped
+
+    last, first = (100 * np.array([stopped(record)[epoch] for record in records]) for epoch in (-1, 0))
     spread = f" {plus_minus} {last.std(ddof=1):.2f}" if len(records) > 1 else ""
     loss = np.mean([record["loss"][-1] for record in records])
     seconds = np.mean([record["seconds"]["initialize"] + record["seconds"]["train"] for record in records])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qrjax._experiments._records import NAMES, Record, experiment
+from qrjax._experiments._records import NAMES, Record, experiment, filled, stopped
 from qrjax._experiments._run import KIND
 from qrjax._files._journal import read
 from qrjax._files._replacing import replacing
@@ -41,7 +41,7 @@ def load_results(*files: str | os.PathLike[str]) -> list[Record]:
     """
     found: dict[tuple[str, int], Record] = {}
     for file in files:
-        for record in read(file, KIND, NAMES):
+        for record in map(filled, read(file, KIND, NAMES)):
             before = found.setdefault((experiment(record), record["seed"]), record)
             if before["accuracy"] != record["accuracy"]:
                 raise ValueError(
@@ -54,8 +54,9 @@ def load_results(*files: str | os.PathLike[str]) -> list[Record]:
 def frame(records: Iterable[Record]) -> Any:
     """A pandas.DataFrame with a row for each experiment, seed and epoch.
 
-    Its columns are the settings, "scheme", "seed", "dim", "epoch" (from 1), "loss" (mean over the epoch, in nats) and
-    "accuracy" (share of the test examples after it).
+    Its columns are the settings, "scheme", "seed", "dim", "rate" (the learning rate that was taken), "epoch" (from 1),
+    "loss" (mean over the epoch, in nats), "accuracy" and "validation accuracy" (shares of the test and of the
+    validation examples after it).
 
     Raises:
       ImportError: if pandas is not installed.
@@ -69,15 +70,19 @@ def frame(records: Iterable[Record]) -> Any:
     """
     rows = [row for record in records for row in _rows(record)]
     made = frame_of(rows)
-    return made.astype({"dim": "Int64"}) if rows else made
+    return made.astype({"dim": "Int64", "rate": "float64", "validation accuracy": "float64"}) if rows else made
 
 
 def _rows(record: Record) -> list[dict[str, Any]]:
     settings = {name: _cell(value) for name, value in record["settings"].items()}
     scheme = (record["scheme"] or {}).get("name", "")
-    same = {**settings, "scheme": scheme, "seed": record["seed"], "dim": record["dim"]}
-    numbers = zip(record["loss"], record["accuracy"], strict=True)
-    return [{**same, "epoch": n, "loss": loss, "accuracy": hits} for n, (loss, hits) in enumerate(numbers, 1)]
+    same = {**settings, "scheme": scheme, "seed": record["seed"], "dim": record["dim"], "rate": record.get("rate")}
+    held = record.get("validation") or [None] * len(record["loss"])
+    numbers = zip(record["loss"], record["accuracy"], held, strict=True)
+    return [
+        {**same, "epoch": n, "loss": loss, "accuracy": hits, "validation accuracy": right}
+        for n, (loss, hits, right) in enumerate(numbers, 1)
+    ]
 
 
 def _cell(value: Any) -> Any:
@@ -114,7 +119,7 @@ def panels(records: Iterable[Record]) -> dict[str, dict[str, np.ndarray[Any, Any
         found.setdefault(panel, {}).setdefault(source, []).append(record)
     return {
         panel: {
-            source: 100 * np.array([one["accuracy"] for one in sorted(many, key=lambda record: record["seed"])])
+            source: 100 * np.array([stopped(one) for one in sorted(many, key=lambda record: record["seed"])])
             for source, many in sources.items()
         }
         for panel, sources in found.items()

@@ -11,7 +11,7 @@ from jax.nn import initializers as theirs
 
 from qrjax._autoinit._names import Drawn
 from qrjax._experiments._names import INITIALIZERS, OWN
-from qrjax._experiments._own import built
+from qrjax._experiments._own import built, is_whole
 from qrjax._initializers import _builders as ours
 
 Initializer = Callable[..., Array]
@@ -61,7 +61,9 @@ FAMILIES = {name: _FIXED[name] if name in _FIXED else _scaled(name) for name in 
 def kernel_inits(name: str, source: str, kernels: int, dim: int) -> tuple[Initializer, ...]:
     """An initializer for each kernel; `dim` is the Sobol' dimension of the first one in the paper's order."""
     if source == OWN:
-        return (built(name),) * kernels
+        own = built(name)
+        # What makes all params at once replaces what the module draws, as autoinit does.
+        return (theirs.lecun_normal() if is_whole(own) else own,) * kernels
     family = FAMILIES[name]
     if source == "sequence":
         return tuple(family.sobol(layout="sequence", dim=dim + k, scramble=None) for k in range(kernels))

@@ -33,23 +33,30 @@ class Mlp(nn.Module):
 class Cnn(nn.Module):
     """3 x 3 convolutions with ReLUs and 2 x 2 max pooling between them, then two dense layers.
 
-    Of signals, which are images of one column, windows of 3 and of 2.
+    Of signals, which are images of one column, windows of 3 and of 2. Each hidden layer comes `depth` times in a row.
     """
 
     kernel_inits: Inits
     classes: int
     filters: tuple[int, ...]
     units: int
+    depth: int = 1
 
     @nn.compact
     def __call__(self, images: Array) -> Array:
-        x = images
-        for layer, (features, init) in enumerate(zip(self.filters, self.kernel_inits[:-2], strict=True)):
+        x, inits = images, iter(self.kernel_inits)
+        window = tuple(3 if size > 1 else 1 for size in images.shape[1:3])
+        for layer, features in enumerate(self.filters):
             x = _pooled(x) if layer else x
-            window = tuple(3 if size > 1 else 1 for size in images.shape[1:3])
-            x = nn.relu(nn.Conv(features, window, kernel_init=init, conv_general_dilated=convolution_by_matmul)(x))
-        x = nn.relu(nn.Dense(self.units, kernel_init=self.kernel_inits[-2])(x.reshape(len(x), -1)))
-        return nn.Dense(self.classes, kernel_init=self.kernel_inits[-1])(x)
+            for _ in range(self.depth):
+                convolution = nn.Conv(
+                    features, window, kernel_init=next(inits), conv_general_dilated=convolution_by_matmul
+                )
+                x = nn.relu(convolution(x))
+        x = x.reshape(len(x), -1)
+        for _ in range(self.depth):
+            x = nn.relu(nn.Dense(self.units, kernel_init=next(inits))(x))
+        return nn.Dense(self.classes, kernel_init=next(inits))(x)
 
 
 def _pooled(x: Array) -> Array:
@@ -61,29 +68,43 @@ def _pooled(x: Array) -> Array:
 
 
 class Lstm(nn.Module):
-    """An embedding, an LSTM in Keras's form (one kernel for all gates), its last state, a dense layer."""
+    """LSTMs in Keras's form (one kernel for all gates), the last one's last state, a dense layer.
+
+    Over embedded tokens, or over the rows of images.
+    """
 
     kernel_inits: Inits
     classes: int
-    vocabulary: int
+    vocabulary: int | None
     units: int
+    layers: int = 1
 
     @nn.compact
-    def __call__(self, tokens: Array) -> Array:
-        x = nn.Embed(self.vocabulary, self.units)(tokens)
-        kernel = self.param("kernel", self.kernel_inits[0], (self.units, 4 * self.units))
-        recurrent = self.param("recurrent_kernel", self.kernel_inits[1], (self.units, 4 * self.units))
-        bias = self.param("bias", _forgetting_little, (4 * self.units,))
+    def __call__(self, inputs: Array) -> Array:
+        if self.vocabulary is None:
+            x = inputs.reshape(*inputs.shape[:2], -1)
+        else:
+            x = nn.Embed(self.vocabulary, self.units)(inputs)
+        for layer in range(self.layers):
+            x = self._layer(x, self.kernel_inits[2 * layer : 2 * layer + 2], f"_{layer}" if layer else "")
+        return nn.Dense(self.classes, kernel_init=self.kernel_inits[-1])(x[:, -1])
 
-        def step(state: tuple[Array, Array], gates: Array) -> tuple[tuple[Array, Array], None]:
+    def _layer(self, x: Array, inits: Inits, suffix: str) -> Array:
+        """The states after each row or token."""
+        kernel = self.param(f"kernel{suffix}", inits[0], (x.shape[-1], 4 * self.units))
+        recurrent = self.param(f"recurrent_kernel{suffix}", inits[1], (self.units, 4 * self.units))
+        bias = self.param(f"bias{suffix}", _forgetting_little, (4 * self.units,))
+
+        def step(state: tuple[Array, Array], gates: Array) -> tuple[tuple[Array, Array], Array]:
             hidden, cell = state
             entry, forget, new, out = jnp.split(gates + hidden @ recurrent + bias[None], 4, axis=-1)
             cell = nn.sigmoid(forget) * cell + nn.sigmoid(entry) * jnp.tanh(new)
-            return (nn.sigmoid(out) * jnp.tanh(cell), cell), None
+            hidden = nn.sigmoid(out) * jnp.tanh(cell)
+            return (hidden, cell), hidden
 
-        start = jnp.zeros((len(tokens), self.units), x.dtype)
-        (hidden, _), _ = lax.scan(step, (start, start), jnp.swapaxes(x @ kernel, 0, 1))
-        return nn.Dense(self.classes, kernel_init=self.kernel_inits[2])(hidden)
+        start = jnp.zeros((len(x), self.units), x.dtype)
+        _, states = lax.scan(step, (start, start), jnp.swapaxes(x @ kernel, 0, 1))
+        return jnp.swapaxes(states, 0, 1)
 
 
 def _forgetting_little(_key: Array, shape: tuple[int, ...]) -> Array:
@@ -93,6 +114,8 @@ def _forgetting_little(_key: Array, shape: tuple[int, ...]) -> Array:
 
 class Transformer(nn.Module):
     """Blocks of attention and a feed-forward layer, each followed by LayerNorm, over rows of pixels or over tokens.
+
+    Without `norms` the sums go on as they are.
 
     Every projection is a dense layer of its own, so that each has a Sobol' dimension in the paper's order.
     """
@@ -104,6 +127,7 @@ class Transformer(nn.Module):
     heads: int
     blocks: int
     in_each_block: ClassVar[int] = 6
+    norms: bool = True
 
     @nn.compact
     def __call__(self, inputs: Array) -> Array:
@@ -124,9 +148,12 @@ class Transformer(nn.Module):
         parts = [nn.Dense(self.width, kernel_init=init)(x) for init in (query, key, value)]
         queries, keys, values = (part.reshape(*x.shape[:2], self.heads, -1) for part in parts)
         mixed = nn.dot_product_attention(queries, keys, values).reshape(x.shape)
-        x = nn.LayerNorm()(x + nn.Dense(self.width, kernel_init=out)(mixed))
+        x = self._normalized(x + nn.Dense(self.width, kernel_init=out)(mixed))
         hidden = nn.relu(nn.Dense(4 * self.width, kernel_init=up)(x))
-        return nn.LayerNorm()(x + nn.Dense(self.width, kernel_init=down)(hidden))
+        return self._normalized(x + nn.Dense(self.width, kernel_init=down)(hidden))
+
+    def _normalized(self, x: Array) -> Array:
+        return nn.LayerNorm()(x) if self.norms else x
 
 
 def parameters(network: nn.Module, sample: Any) -> int:

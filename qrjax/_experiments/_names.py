@@ -14,6 +14,10 @@ SOURCES = {
     "sequence": "the _qr builders in the paper's order: a Sobol' dimension for every kernel, row by row",
     "hash": "the _hash builders",
     "autoinit": "qrjax.autoinit: the initializer's distribution, and gains from the signal",
+    "stable": "qrjax.autoinit with target='stable'",
+    "calibrate": "jax.nn.initializers, then qrjax.calibrate on training examples; of orthogonal ones LSUV",
 }
+# What draws the same distribution at the same scale, and so trains at the same rate.
+TWINS = ("random", "sobol", "sequence", "hash")
 # The source of an initializer of a person's own, which has this mark in its name: "module:factory".
 OWN, MARK = "own", ":"

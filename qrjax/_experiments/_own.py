@@ -9,7 +9,10 @@ from typing import Any
 from qrjax._experiments._names import MARK
 
 EXAMPLE = "peers.sinusoidal:builder"
-CONTRACT = "a factory takes no arguments and returns an initializer, (key, shape, dtype) -> array of that shape"
+CONTRACT = (
+    "a factory takes no arguments and returns an initializer, (key, shape, dtype) -> array of that shape, or something "
+    "with a method `params`, (network, examples, key) -> params"
+)
 # A kernel of a dense layer, on which an initializer is tried without drawing anything.
 TRIED = (6, 4)
 
@@ -28,7 +31,12 @@ def check_form(name: str) -> None:
         )
 
 
-def built(name: str) -> Callable[..., Any]:
+def is_whole(init: Any) -> bool:
+    """Whether it makes all of a network's params at once."""
+    return callable(getattr(init, "params", None))
+
+
+def built(name: str) -> Any:
     """What the factory returns.
 
     Raises:
@@ -42,6 +50,8 @@ def built(name: str) -> Callable[..., Any]:
         init = factory()
     except Exception as error:
         raise _wrong(name, f"{attribute}() raised {_said(error)}") from error
+    if is_whole(init):
+        return init
     if not callable(init):
         raise _wrong(name, f"{attribute}() returned {init!r:.80}")
     try:

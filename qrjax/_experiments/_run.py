@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from qrjax._datasets._dataset import Dataset
 from qrjax._datasets._table import load
-from qrjax._experiments._records import NAMES, Record, blank, digest, identity
+from qrjax._experiments._records import NAMES, Job, Record, blank, digest, filled, identity
 from qrjax._experiments._schemes import Scheme
 from qrjax._experiments._settings import Settings
+from qrjax._experiments._tuning import SEEDS, best, trials
 from qrjax._files._journal import Journal, opened
+from qrjax._sweep._places import Group, group
 from qrjax._sweep._seeds import checked, checked_chunk
 from qrjax._terminal._bar import bar
 
@@ -33,10 +36,15 @@ def run(
 ) -> list[Record]:
     """Trains a network of every seed for each experiment, and keeps every result in a file.
 
-    All seeds of an experiment train side by side, and a seed has the same order of the data in all experiments, so
-    that they can be compared in pairs. A record is a line of JSON with every setting, versions and timings, and is
-    on the disk before the next chunk begins: a run that was killed goes on with what is missing. Results may depend on
-    `chunk` in the last bits, as a matrix product's do; give it where a continued run shall be the undisturbed one.
+    All seeds of an experiment train side by side, a chunk on every device, and a seed has the same order of the data
+    in all experiments, so that they can be compared in pairs. A record is a line of JSON with every setting, versions
+    and timings, and is on the disk before the next seeds begin: a run that was killed goes on with what is missing.
+    Results may depend on `chunk` in the last bits, as a matrix product's do; give it where a continued run, or one on
+    other devices, shall be the undisturbed one. Under `jax.distributed` every process makes the same call, with a
+    `chunk` and a file that all of them see, trains its share and returns the whole.
+
+    Where `learning_rate` is several, each is tried first with two seeds that are no results' (2**32 - 1 and
+    2**32 - 2); the trials are kept in the file, too.
 
     Args:
       experiments: one or several `Settings`; of the same dataset, which is read once.
@@ -47,18 +55,21 @@ def run(
       download: whether to fetch the dataset's files where they are missing, into `folder` or the user's cache.
       scheme: how starting dimensions are chosen for the source "sequence"; None: each repetition starts where the
         one before ended.
-      chunk: how many seeds train side by side; None: as many as fit into half of the free memory.
+      chunk: how many seeds train side by side on one device; None: its share of them, or as many as fit into half of
+        its free memory.
       progress: whether to show a bar, on a terminal.
 
     Returns:
       The records of these experiments and seeds, in their order, old and new: "settings", "seed", "data" (the
-      examples' digest), "dim" (of the first kernel, for "sequence"), "scheme", "trials", "loss" and "accuracy" (lists
-      over epochs), "seconds", "versions", "device", "chunk".
+      examples' digest), "dim" (of the first kernel, for "sequence"), "scheme", "trials", "rate" (the learning rate
+      that was taken), "rates" (those that were tried, with their validation accuracies), "loss", "accuracy" and
+      "validation" (accuracy, without such examples empty; lists over epochs), "seconds", "versions", "device", "chunk".
 
     Raises:
       FileNotFoundError: if a file of the dataset is missing; it says which, and where it is published.
       ValueError: if the dataset's files are damaged, `file` holds something else, the experiments are of several
-        datasets, a network or scheme does not fit the data, or an initializer of your own is not what it must be.
+        datasets, a network or scheme does not fit the data, or an initializer of your own is not what it must be;
+        if several processes have no `chunk`, or not as many devices each.
       OSError: if `file` cannot be written; what it held is kept.
 
     A line of `file` that is damaged is a `qrjax.DamagedLineWarning`, and what it held is run again.
@@ -84,15 +95,67 @@ def run(
         settings.check(data)
         if settings.source == "sequence":
             scheme.check(numbers, settings.kernels(data))
-    name = digest(data)
-    blanks = {settings: [blank(settings, seed, scheme, name) for seed in numbers] for settings in listed}
-    with opened(file, KIND, NAMES) as journal:
-        done = {identity(record): record for record in journal.records}
-        missing = {settings: [b for b in many if identity(b) not in done] for settings, many in blanks.items()}
+    together, name = _group(chunk), digest(data)
+    with opened(file, KIND, NAMES, shared=together.processes > 1) as journal:
+        work = Work(journal, together, scheme, name, functools.cache(lambda: _bench(data, scheme, chunk, together)))
+        tried = {settings: trials(settings) for settings in listed}
+        # All rates of an experiment train side by side.
+        work.run(
+            {many[0]: [work.job(one, seed) for one in many for seed in SEEDS] for many in tried.values() if many},
+            progress,
+        )
+        chosen = {settings: best(many, work.record) for settings, many in tried.items() if many}
+        work.run(
+            {settings: [work.job(settings, seed, chosen.get(settings)) for seed in numbers] for settings in listed},
+            progress,
+        )
+    return [work.record(settings, seed) for settings in listed for seed in numbers]
+
+
+class Work:
+    """What a file holds, and the rest that is to be done for it."""
+
+    def __init__(self, journal: Journal, together: Group, scheme: Scheme, data: str, bench: Callable[[], Any]) -> None:
+        self._journal, self._together, self._bench = journal, together, bench
+        self._blank = functools.partial(blank, scheme=scheme, data=data)
+        self._done: dict[str, Record] = {}
+
+    def job(self, settings: Settings, seed: int, tuned: tuple[float, list[list[float]]] | None = None) -> Job:
+        rate, tried = (settings.learning_rate, []) if tuned is None else tuned
+        return Job(self._blank(settings, seed) | {"rates": tried}, float(rate))  # type: ignore[arg-type]
+
+    def record(self, settings: Settings, seed: int) -> Record:
+        return self._done[identity(self._blank(settings, seed))]
+
+    def run(self, wanted: Mapping[Settings, Sequence[Job]], progress: bool) -> None:
+        """What is missing of these jobs; of several processes each does its share, and none goes on before all did."""
+        self._read()
+        self._together.wait("read")
+        missing = {
+            settings: [job for job in jobs if identity(job.blank) not in self._done]
+            for settings, jobs in wanted.items()
+        }
         if any(missing.values()):
-            bench = _bench(data, scheme, chunk)
-            done |= {identity(record): record for record in _run_missing(missing, journal, bench, progress)}
-    return [done[identity(record)] for many in blanks.values() for record in many]
+            for records in _ran(missing, self._bench(), progress):
+                self._journal.append(records)
+                self._done |= {identity(record): record for record in records}
+        if self._together.processes > 1:
+            self._together.wait("written")
+            self._journal.reload()
+            self._read()
+
+    def _read(self) -> None:
+        self._done |= {identity(record): filled(record) for record in self._journal.records}
+
+
+def _group(chunk: int | None) -> Group:
+    found = group()
+    if found.processes > 1 and chunk is None:
+        raise ValueError(
+            f"`chunk` is None, and {found.processes} processes must share the seeds in equal chunks; give one, for "
+            "example 10"
+        )
+    return found
 
 
 def _scheme(scheme: Any) -> Scheme:
@@ -103,25 +166,26 @@ def _scheme(scheme: Any) -> Scheme:
     return scheme
 
 
-def _bench(data: Dataset, scheme: Scheme, chunk: int | None) -> Any:
+def _bench(data: Dataset, scheme: Scheme, chunk: int | None, together: Group) -> Any:
     # Flax and optax are loaded when something is to be trained.
     from qrjax._experiments._bench import Bench
 
-    return Bench(data, scheme, chunk)
+    return Bench(data, scheme, chunk, together)
 
 
-def _run_missing(
-    wanted: Mapping[Settings, Sequence[Record]], journal: Journal, bench: Any, progress: bool
-) -> Iterator[Record]:
-    with bar(len(wanted), "experiments", progress) as update:
-        for number, (settings, blanks) in enumerate(wanted.items()):
+def _ran(wanted: Mapping[Settings, Sequence[Job]], bench: Any, progress: bool) -> Iterator[list[Record]]:
+    kinds: dict[Settings, dict[Settings, Sequence[Job]]] = {}
+    for settings, jobs in wanted.items():
+        kinds.setdefault(settings.kind(), {})[settings] = jobs
+    done = 0
+    with bar(sum(map(len, wanted.values())), "networks", progress) as update:
+        for kind, of_kind in kinds.items():
 
-            def report(epoch: int, settings: Settings = settings, number: int = number) -> None:
-                update(number, f"{settings.model} {settings.initializer} {settings.source}, epoch {epoch}")
+            def report(finished: int, epoch: int, kind: Settings = kind, done: int = done) -> None:
+                update(done + finished, f"{kind.model} {kind.optimizer}, epoch {epoch}")
 
-            for records in bench.results(settings, blanks, report):
-                journal.append(records)
-                yield from records
+            yield from bench.results(of_kind, report)
+            done += sum(map(len, of_kind.values()))
 
 
 def _one_dataset(listed: Sequence[Settings]) -> Settings:

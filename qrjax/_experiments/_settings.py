@@ -19,16 +19,23 @@ if TYPE_CHECKING:
 
 MOST = 2**31 - 1
 LARGEST_RATE = 1e38  # of float32
-OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2}  # with Keras's learning rates, as in the paper
+MOST_HELD = 0.9  # of the training examples, for validation
+# With Keras's learning rates, as in the paper; "momentum" is SGD with 0.9 of it.
+OPTIMIZERS = {"adam": 1e-3, "sgd": 1e-2, "momentum": 1e-2}
 # What each dataset holds; `Settings` is checked before any file is read.
 KINDS = {"digits": "images", "mnist1d": "images", "mnist": "images", "cifar10": "images", "imdb": "tokens"}
-SourceName = Literal["random", "sobol", "sequence", "hash", "autoinit", "own"]
+SourceName = Literal["random", "sobol", "sequence", "hash", "autoinit", "stable", "calibrate", "own"]
+
+
+# Settings that are whole numbers from 1.
+COUNTS = ("epochs", "batch_size", "units", "heads", "blocks", "vocabulary", "length", "depth")
 
 
 class Model(NamedTuple):
     """A kind of network."""
 
     takes: tuple[str, ...]
+    has_norms: bool
     kernels: Callable[[Settings, Dataset], int]
     build: Callable[[Settings, Dataset, Inits], nn.Module]
 
@@ -40,19 +47,29 @@ class Settings:
     Attributes:
       dataset: "digits" (scikit-learn's) or "mnist1d" (signals of 40 numbers), which need no file, "mnist", "cifar10"
         or "imdb".
-      model: "mlp1" and "mlp2" (one and two hidden layers), "cnn", "lstm" (tokens), "transformer".
+      model: "mlp1" and "mlp2" (one and two hidden layers), "cnn", "lstm" (over tokens, or over
+        the rows of images), "transformer".
       initializer: one of the paper's ten, such as "glorot_uniform", or one of your own as "package.module:factory":
-        a function without arguments that returns an initializer, (key, shape, dtype) -> array. Its results have this
-        name alone, so another definition needs another.
-      source: "random" (jax.nn.initializers), "sobol", "sequence" (the paper's order), "hash" or "autoinit"; "own" for
-        an initializer of your own, and for no other.
-      optimizer: "adam" or "sgd".
-      learning_rate: None: Keras's, 0.001 for Adam and 0.01 for SGD.
+        a function without arguments that returns an initializer, (key, shape, dtype) -> array, or something with a
+        method `params`, (network, examples, key) -> params, that makes all of a Linen module's at once. Its results
+        have this name alone, so another definition needs another.
+      source: "random" (jax.nn.initializers), "sobol", "sequence" (the paper's order), "hash", "autoinit", "stable"
+        (autoinit with that target) or "calibrate" (random, then `qrjax.calibrate`); "own" for an initializer of your
+        own, and for no other.
+      optimizer: "adam", "sgd" or "momentum" (SGD with a momentum of 0.9).
+      learning_rate: None: Keras's, 0.001 for Adam and 0.01 for SGD. Several: that one of them is taken which is best
+        on the validation examples for two seeds of their own; "random", "sobol", "sequence" and "hash", which draw at
+        one scale, take the one that is best for "random".
       epochs: passes over the training data.
       batch_size: examples in a step; what is left of an epoch is left out of it.
       units: width of hidden layers, of the LSTM and of the Transformer.
       filters: of the convolutions, in order.
       heads, blocks: of the Transformer.
+      depth: how many times each hidden layer comes in a row: of the perceptrons, the convolutions, the LSTM and the
+        Transformer's blocks; 3 makes a network three times as deep.
+      norms: whether the Transformer has its LayerNorms; the others have none.
+      validation: the share of the training examples that are not trained on but tell when to stop: a comparison takes
+        the test accuracy of the epoch that is best on them. 0: none, and the last epoch counts, as in the paper.
       vocabulary, length: of "imdb": how many words are kept, and how many tokens of a review.
       limit: at most so many training and test examples; None: all.
 
@@ -69,8 +86,8 @@ class Settings:
     model: Literal["mlp1", "mlp2", "cnn", "lstm", "transformer"] = "mlp2"
     initializer: str = "glorot_uniform"
     source: SourceName = "sobol"
-    optimizer: Literal["adam", "sgd"] = "adam"
-    learning_rate: float | None = None
+    optimizer: Literal["adam", "sgd", "momentum"] = "adam"
+    learning_rate: float | tuple[float, ...] | None = None
     epochs: int = 10
     batch_size: int = 32
     units: int = 64
@@ -80,6 +97,9 @@ class Settings:
     vocabulary: int = 10_000
     length: int = 200
     limit: int | None = None
+    depth: int = 1
+    norms: bool = True
+    validation: float = 0.0
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -89,6 +109,7 @@ class Settings:
         self._check_initializer()
         self._check_numbers()
         self._make_plain()
+        self._check_norms()
         kind, takes = KINDS[self.dataset], MODELS[self.model].takes
         if kind not in takes:
             fit = ", ".join(name for name, model in MODELS.items() if kind in model.takes)
@@ -112,8 +133,15 @@ class Settings:
         choice("initializer", self.initializer, INITIALIZERS)
         choice("source", self.source, list(SOURCES))
 
+    def _check_norms(self) -> None:
+        if not isinstance(self.norms, bool):
+            raise ValueError(f"`norms` must be True or False, got {self.norms!r}")
+        if not (self.norms or MODELS[self.model].has_norms):
+            having = ", ".join(repr(name) for name, model in MODELS.items() if model.has_norms)
+            raise ValueError(f"`norms` False is for a `model` that has some, {having}; {self.model!r} has none")
+
     def _check_numbers(self) -> None:
-        for name in ("epochs", "batch_size", "units", "heads", "blocks", "vocabulary", "length"):
+        for name in COUNTS:
             positive(name, getattr(self, name))
         if not isinstance(self.filters, (tuple, list)) or not self.filters:
             raise ValueError(f"`filters` must be positive integers, got {self.filters!r}; for example (16, 32)")
@@ -121,20 +149,34 @@ class Settings:
             positive("filters", number)
         if self.limit is not None:
             positive("limit", self.limit)
-        rate = self.learning_rate
-        if rate is not None and not 0 < _real(rate) <= LARGEST_RATE:
-            raise ValueError(f"`learning_rate` must be a positive number, got {rate!r}; for example 0.001")
+        self._check_rates()
         if self.model == "transformer" and self.units % self.heads:
             raise ValueError(f"`units` {self.units} must be a multiple of `heads` {self.heads}")
 
-    def _make_plain(self) -> None:
-        from qrjax._words._numbers import real_number
+    def _check_rates(self) -> None:
+        if not 0 <= _real(self.validation) <= MOST_HELD:
+            raise ValueError(
+                f"`validation` must be a share of the training examples from 0 to {MOST_HELD}, got {self.validation!r}"
+            )
+        rates: Any = self.learning_rate
+        is_several = isinstance(rates, (tuple, list))
+        for rate in rates if is_several else () if rates is None else (rates,):
+            if not 0 < _real(rate) <= LARGEST_RATE:
+                raise ValueError(f"`learning_rate` must be a positive number, got {rate!r}; for example 0.001")
+        if is_several and len(set(rates)) < max(2, len(rates)):
+            raise ValueError(f"`learning_rate` must be one number or several different ones, got {rates!r}")
+        if is_several and not self.validation:
+            raise ValueError(
+                f"`learning_rate` {rates!r} is chosen on validation examples, and `validation` is 0; give a share, for "
+                "example 0.2"
+            )
 
+    def _make_plain(self) -> None:
         # Python's own numbers, so that equal settings are equal in a file, too.
-        rate = OPTIMIZERS[self.optimizer] if self.learning_rate is None else real_number(self.learning_rate)
-        object.__setattr__(self, "learning_rate", rate)
+        object.__setattr__(self, "learning_rate", _plain_rate(self.learning_rate, OPTIMIZERS[self.optimizer]))
         object.__setattr__(self, "filters", tuple(map(int, self.filters)))
-        for name in ("epochs", "batch_size", "units", "heads", "blocks", "vocabulary", "length", "limit"):
+        object.__setattr__(self, "validation", _real(self.validation))
+        for name in (*COUNTS, "limit"):
             value = getattr(self, name)
             object.__setattr__(self, name, value if value is None else int(value))
 
@@ -157,6 +199,10 @@ class Settings:
     def with_source(self, source: SourceName) -> Settings:
         """The same experiment from another source of randomness."""
         return dataclasses.replace(self, source=source)
+
+    def kind(self) -> Settings:
+        """What experiments have in common that train by one program, if they have as many epochs."""
+        return dataclasses.replace(self, initializer="glorot_uniform", source="random", learning_rate=None)
 
     def kernels(self, data: Dataset) -> int:
         """How many kernels the network draws: as many Sobol' dimensions does it use in the paper's order."""
@@ -193,43 +239,52 @@ def _real(value: Any) -> float:
         return math.nan
 
 
+def _plain_rate(rate: Any, usual: float) -> float | tuple[float, ...]:
+    if rate is None:
+        return usual
+    return tuple(map(_real, rate)) if isinstance(rate, (tuple, list)) else _real(rate)
+
+
 def _mlp(layers: int) -> Model:
     def build(settings: Settings, data: Dataset, inits: Inits) -> nn.Module:
         from qrjax._experiments._models import Mlp
 
-        return Mlp(inits, data.classes, (settings.units,) * layers)
+        return Mlp(inits, data.classes, (settings.units,) * (layers * settings.depth))
 
-    return Model(("images",), lambda _settings, _data: layers + 1, build)
+    return Model(("images",), False, lambda settings, _data: layers * settings.depth + 1, build)
 
 
 def _cnn(settings: Settings, data: Dataset, inits: Inits) -> nn.Module:
     from qrjax._experiments._models import Cnn
 
-    return Cnn(inits, data.classes, settings.filters, settings.units)
+    return Cnn(inits, data.classes, settings.filters, settings.units, settings.depth)
 
 
 def _lstm(settings: Settings, data: Dataset, inits: Inits) -> nn.Module:
     from qrjax._experiments._models import Lstm
 
-    return Lstm(inits, data.classes, data.vocabulary or 0, settings.units)
+    return Lstm(inits, data.classes, data.vocabulary, settings.units, settings.depth)
 
 
 def _transformer(settings: Settings, data: Dataset, inits: Inits) -> nn.Module:
     from qrjax._experiments._models import Transformer
 
-    return Transformer(inits, data.classes, data.vocabulary, settings.units, settings.heads, settings.blocks)
+    blocks = settings.blocks * settings.depth
+    return Transformer(
+        inits, data.classes, data.vocabulary, settings.units, settings.heads, blocks, norms=settings.norms
+    )
 
 
 def _transformer_kernels(settings: Settings, data: Dataset) -> int:
     from qrjax._experiments._models import Transformer
 
-    return settings.blocks * Transformer.in_each_block + 1 + (data.vocabulary is None)
+    return settings.blocks * settings.depth * Transformer.in_each_block + 1 + (data.vocabulary is None)
 
 
 MODELS = {
     "mlp1": _mlp(1),
     "mlp2": _mlp(2),
-    "cnn": Model(("images",), lambda settings, _data: len(settings.filters) + 2, _cnn),
-    "lstm": Model(("tokens",), lambda _settings, _data: 3, _lstm),
-    "transformer": Model(("images", "tokens"), _transformer_kernels, _transformer),
+    "cnn": Model(("images",), False, lambda settings, _data: (len(settings.filters) + 1) * settings.depth + 1, _cnn),
+    "lstm": Model(("images", "tokens"), False, lambda settings, _data: 2 * settings.depth + 1, _lstm),
+    "transformer": Model(("images", "tokens"), True, _transformer_kernels, _transformer),
 }

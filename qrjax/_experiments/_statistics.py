@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qrjax._experiments._names import OWN, SOURCES
-from qrjax._experiments._records import Record
+from qrjax._experiments._records import Record, filled, stopped
 from qrjax._terminal._names import choice
 from qrjax._terminal._packages import package
 from qrjax._words._numbers import real_number
@@ -36,7 +36,8 @@ class Comparison(NamedTuple):
       settings: of the experiment, without its source; with the baseline's initializer.
       source, baseline: what is compared; an initializer of your own by its name.
       seeds: how many pairs.
-      mean, baseline_mean: accuracy after the last epoch, shares of the test examples.
+      mean, baseline_mean: accuracy after the last epoch, shares of the test examples; with validation examples after
+        the epoch that is best on them.
       difference: of the means, positive where the source is better.
       low, high: 95 % confidence interval of the difference: bootstrap over pairs, bias-corrected and accelerated.
       wins: share of the pairs in which the source is better; ties count half.
@@ -159,13 +160,13 @@ def _grouped(records: Iterable[Record]) -> dict[str, dict[tuple[str, str], dict[
     for record in records:
         source, group = _named(record)
         of_source = groups.setdefault(group, {}).setdefault(source, {})
-        of_source[record["seed"]] = np.asarray(record["accuracy"], np.float64)
+        of_source[record["seed"]] = stopped(record)
     return _with_own(groups)
 
 
 def _named(record: Record) -> tuple[tuple[str, str], str]:
     """The source and scheme, and all else; of a person's own initializer its name is the source."""
-    settings = dict(record["settings"])
+    settings = dict(filled(record)["settings"])
     source = settings.pop("source")
     if source == OWN:
         source, settings["initializer"] = settings["initializer"], OWN

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import math
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,11 +18,16 @@ import optax
 from jax import Array, lax
 
 from qrjax._autoinit._initialize import autoinit
+from qrjax._autoinit._measure import calibrate
 from qrjax._datasets._dataset import Dataset
+from qrjax._experiments._devices import Side
 from qrjax._experiments._initializers import FAMILIES
+from qrjax._experiments._names import OWN
+from qrjax._experiments._own import built, is_whole
 from qrjax._experiments._settings import Settings
 from qrjax._initializers._initializer import RankCollapseWarning
 from qrjax._sweep import _memory
+from qrjax._sweep._places import Devices, devices_of
 
 # Test examples whose activations are held at once, for each seed.
 EVALUATED = 1024
@@ -35,6 +40,8 @@ class Data(NamedTuple):
 
     train_inputs: Array
     train_labels: Array
+    held_inputs: Array  # for validation; there may be none
+    held_labels: Array
     test_inputs: Array
     test_labels: Array
 
@@ -43,6 +50,7 @@ class State(NamedTuple):
     params: Any
     optimizer: Any
     key: Array  # of the order of the examples: the same for every initializer
+    rate: Array
 
 
 class Trained(NamedTuple):
@@ -51,70 +59,90 @@ class Trained(NamedTuple):
     Attributes:
       losses: (seeds, epochs), mean training loss of the epoch, in nats.
       accuracies: (seeds, epochs), share of the test examples after the epoch.
+      held: the same of the validation examples; None without any.
       initialize_seconds, train_seconds: of one seed, without compiling the training.
     """
 
     losses: np.ndarray[Any, Any]
     accuracies: np.ndarray[Any, Any]
+    held: np.ndarray[Any, Any] | None
     initialize_seconds: float
     train_seconds: float
 
 
+# What a gradient becomes before the rate, which is an argument, so that all rates are one program.
+DIRECTIONS: dict[str, Callable[[], optax.GradientTransformation]] = {
+    "adam": optax.scale_by_adam, "sgd": optax.identity, "momentum": partial(optax.trace, decay=0.9),
+}  # fmt: skip
+
+
 class Trainer:
-    """The training of one kind of network, compiled once for all initializers."""
+    """The training of one kind of network, compiled once for all initializers and rates.
+
+    Attributes:
+      chunk: how many seeds train side by side on one device.
+      together: on all devices.
+    """
 
     def __init__(
-        self, settings: Settings, data: Dataset, seeds: int, chunk: int | None, placed: Data | None = None
-    ) -> None:
-        self._data = on_device(data) if placed is None else placed
-        self._tests = len(data.test_labels)
-        self._optimizer = {"adam": optax.adam, "sgd": optax.sgd}[settings.optimizer](settings.learning_rate)
+        self, settings: Settings, data: Dataset, seeds: int, chunk: int | None, placed: Data | None = None,
+        devices: Devices | None = None,
+    ) -> None:  # fmt: skip
+        devices = devices_of(None) if devices is None else devices
+        self._side = Side(devices[: math.ceil(seeds / (chunk or 1))])
+        self._data = self._side.same(on_device(data, settings.validation) if placed is None else placed)
+        self._optimizer = DIRECTIONS[settings.optimizer]()
         self._start = jax.jit(jax.vmap(self._optimizer.init))
         self._network = settings.network(data)  # its initializers are not used
         step = partial(_epoch, self._network, self._optimizer, settings.batch_size)
-        batched = jax.jit(jax.vmap(step, in_axes=(None, 0)), donate_argnums=1)
+        batched = self._side.spread(jax.vmap(step, in_axes=(None, 0)))
 
         def lowered(count: int) -> Any:
-            return batched.lower(self._data, self._shapes(count))
+            return batched.lower(self._data, self._side.apart(self._shapes(count * self._side.devices)))
 
         start = time.perf_counter()
         if chunk is None:
-            self.chunk, _, self._run = _memory.fitting(lowered, seeds, _memory.available(jax.local_devices()[:1]))
+            share, free = math.ceil(seeds / self._side.devices), _memory.available(devices)
+            self.chunk, _, self._run = _memory.fitting(lowered, share, free)
         else:
             self.chunk, self._run = chunk, lowered(chunk).compile()
+        self.together = self.chunk * self._side.devices
         self.compile_seconds = time.perf_counter() - start
 
     def train(
         self,
         initialize: Callable[[], Any],
         seeds: Sequence[int],
+        rates: Sequence[float],
         epochs: int,
         report: Callable[[int], None] = lambda _epoch: None,
     ) -> Trained:
-        """Trains one network of each seed, `chunk` of them, from the stacked params that `initialize` returns.
+        """Trains one network of each seed, `together` of them, from the stacked params that `initialize` returns.
 
         Calls `report` with the number of epochs that are done.
         """
         start = time.perf_counter()
         params = jax.block_until_ready(initialize())
         initialized = time.perf_counter()
-        states = State(params, self._start(params), _orders(np.array(seeds, np.uint32)))
-        losses, hits = [], []
+        orders = _orders(np.array(seeds, np.uint32))
+        states = self._side.apart(State(params, self._start(params), orders, jnp.asarray(rates, jnp.float32)))
+        found = []
         for epoch in range(epochs):
-            states, found = self._run(self._data, states)
-            loss, count = jax.device_get(found)
-            losses.append(loss)
-            hits.append(count)
+            states, numbers = self._run(self._data, states)
+            found.append(jax.device_get(numbers))
             report(epoch + 1)
         seconds = (initialized - start) / len(seeds), (time.perf_counter() - initialized) / len(seeds)
+        losses, right, held = (np.stack(values, 1) for values in zip(*found, strict=True))
         # Of whole numbers, in float64: a share such as 9 of 10 equals 0.9.
-        return Trained(np.stack(losses, 1), np.stack(hits, 1) / self._tests, *seconds)
+        tests, holding = len(self._data.test_labels), len(self._data.held_labels)
+        return Trained(losses, right / tests, held / holding if holding else None, *seconds)
 
     def _shapes(self, count: int) -> Any:
         def states(seeds: Array) -> State:
             sample = self._data.train_inputs[:1]
             params = jax.vmap(lambda seed: self._network.init(jax.random.key(seed), sample)["params"])(seeds)
-            return State(params, jax.vmap(self._optimizer.init)(params), _orders(seeds))
+            rates = jnp.ones(count, jnp.float32)
+            return State(params, jax.vmap(self._optimizer.init)(params), _orders(seeds), rates)
 
         return jax.eval_shape(states, jax.ShapeDtypeStruct((count,), jnp.uint32))
 
@@ -122,17 +150,20 @@ class Trainer:
 class Trainers:
     """A `Trainer` for each kind of network, made when it is needed."""
 
-    def __init__(self, data: Dataset, chunk: int | None = None) -> None:
+    def __init__(self, data: Dataset, chunk: int | None = None, devices: Devices | None = None) -> None:
         self.data = data
-        self._placed = on_device(data)
-        self._chunk = chunk
+        self._placed: dict[float, Data] = {}
+        self._chunk, self._devices = chunk, devices
         self._made: dict[tuple[Settings, int], Trainer] = {}
 
     def of(self, settings: Settings, seeds: int) -> Trainer:
         # What does not enter the program of an epoch is set to one value.
-        same = dataclasses.replace(settings, initializer="glorot_uniform", source="random", epochs=1)
+        same = dataclasses.replace(settings.kind(), epochs=1)
+        share = settings.validation
+        if share not in self._placed:
+            self._placed[share] = on_device(self.data, share)
         if (same, seeds) not in self._made:
-            self._made[same, seeds] = Trainer(same, self.data, seeds, self._chunk, self._placed)
+            self._made[same, seeds] = Trainer(same, self.data, seeds, self._chunk, self._placed[share], self._devices)
         return self._made[same, seeds]
 
 
@@ -151,55 +182,76 @@ Initial = Callable[[Sequence[int], Sequence[int | None]], Any]
 
 
 def initial(settings: Settings, data: Dataset) -> Initial:
-    """What draws the initial params of an experiment; compiled once for all chunks of seeds."""
-    if settings.source == "sequence":
-        return lambda seeds, dims: _stacked(
-            [_in_sequence(settings, data, np.uint32(seed), dim) for seed, dim in zip(seeds, dims, strict=True)]
-        )
+    """What draws the initial params of an experiment, one seed after the other, on the host."""
     sample, network = data.train_inputs[:SAMPLE], settings.network(data)
-    if settings.source == "autoinit":
+    alone = _alone(settings, network, sample)
+
+    def draw(seeds: Sequence[int], dims: Sequence[int | None]) -> Any:
+        if settings.source == "sequence":
+            drawn = {
+                (seed, dim): _in_sequence(settings, data, seed, dim) for seed, dim in zip(seeds, dims, strict=True)
+            }
+            return _stacked([drawn[each] for each in zip(seeds, dims, strict=True)])
+        found = {seed: jax.device_get(alone(_keys(np.uint32(seed))[0])) for seed in dict.fromkeys(seeds)}
+        return _stacked([found[seed] for seed in seeds])
+
+    return draw
+
+
+def _alone(settings: Settings, network: nn.Module, sample: Any) -> Callable[[Array], Any]:
+    """From a key to params."""
+    if settings.source in ("autoinit", "stable"):
         distribution = FAMILIES[settings.initializer].distribution
+        target: Any = "stable" if settings.source == "stable" else 1.0
+        # The walk once, for all seeds.
+        return jax.jit(
+            lambda key: autoinit(network, sample, key=key, distribution=distribution, target=target)["params"]
+        )
+    if settings.source == "calibrate":
+        return lambda key: calibrate(network, network.init(key, sample[:1]), sample)["params"]
+    if settings.source == OWN and is_whole(own := built(settings.initializer)):
+        return lambda key: own.params(network, sample, key)
+    # Not compiled: most of it is JAX's own random numbers, which all initializers then have in common.
+    return lambda key: network.init(key, sample[:1])["params"]
 
-        def one(seed: Any) -> Any:
-            return autoinit(network, sample, key=_keys(seed)[0], distribution=distribution)["params"]
-    else:
 
-        def one(seed: Any) -> Any:
-            return network.init(_keys(seed)[0], sample[:1])["params"]
-
-    # Not by `vmap`: JAX's own orthogonal matrices, several batches of them in one program, can hang jaxlib's CPU.
-    drawn = jax.jit(functools.partial(lax.map, one))
-    return lambda seeds, _dims: drawn(np.array(seeds, np.uint32))
-
-
-def _in_sequence(settings: Settings, data: Dataset, seed: Any, dim: int | None) -> Any:
-    # A dimension is part of the program, so seeds do not go side by side here.
+def _in_sequence(settings: Settings, data: Dataset, seed: int, dim: int | None) -> Any:
+    # A dimension is part of the program.
     network, sample = settings.network(data, dim or 1), data.train_inputs[:1]
     with warnings.catch_warnings():
         # That this order collapses the rank is what the experiment is about.
         warnings.simplefilter("ignore", RankCollapseWarning)
-        return jax.jit(lambda seed: network.init(_keys(seed)[0], sample)["params"])(seed)
+        return jax.device_get(network.init(_keys(np.uint32(seed))[0], sample)["params"])
 
 
 def _stacked(trees: Sequence[Any]) -> Any:
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
 
 
-def on_device(data: Dataset) -> Data:
-    parts = data.train_inputs, data.train_labels, data.test_inputs, data.test_labels
-    return Data(*map(jnp.asarray, parts))
+def on_device(data: Dataset, validation: float = 0.0) -> Data:
+    """The examples, this share of those to train on held back: always the same, taken at random."""
+    count = len(data.train_labels)
+    held = round(validation * count)
+    order = np.random.default_rng(0).permutation(count) if held else np.arange(count)
+    training = [part[order] for part in (data.train_inputs, data.train_labels)]
+    kept, back = ([part[where] for part in training] for where in (slice(count - held), slice(count - held, None)))
+    return Data(*map(jnp.asarray, (*kept, *back, data.test_inputs, data.test_labels)))
 
 
 def _epoch(
     network: nn.Module, optimizer: optax.GradientTransformation, batch_size: int, data: Data, state: State
-) -> tuple[State, tuple[Array, Array]]:
-    """One pass over the training examples in a new order; its mean loss, and how many tests are right after it."""
+) -> tuple[State, tuple[Array, Array, Array]]:
+    """One pass over the training examples in a new order.
+
+    Its mean loss, and how many of the test and of the validation examples are right after it.
+    """
     key, shuffle = jax.random.split(state.key)
     count = len(data.train_labels)
     steps = max(1, count // batch_size)
     order = jax.random.permutation(shuffle, count)[: steps * batch_size].reshape(steps, -1)
     state, losses = lax.scan(partial(_step, network, optimizer, data), state._replace(key=key), order)
-    return state, (losses.mean(), _right(network, state.params, data))
+    tests = _right(network, state.params, data.test_inputs, data.test_labels)
+    return state, (losses.mean(), tests, _right(network, state.params, data.held_inputs, data.held_labels))
 
 
 def _step(
@@ -212,20 +264,24 @@ def _step(
     value, gradients = jax.value_and_grad(loss)(state.params)
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer's power
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
-    return State(optax.apply_updates(state.params, updates), optimizer_state, state.key), value
+    params = optax.apply_updates(state.params, jax.tree.map(lambda update: -state.rate * update, updates))
+    return State(params, optimizer_state, state.key, state.rate), value
 
 
-def _right(network: nn.Module, params: Any, data: Data) -> Array:
+def _right(network: nn.Module, params: Any, inputs: Array, labels: Array) -> Array:
+    count = len(labels)
+    if not count:
+        return jnp.zeros((), jnp.int32)
+
     def hits(part: tuple[Array, Array]) -> Array:
-        inputs, labels = part
-        logits = jnp.asarray(network.apply({"params": params}, inputs))
-        return (jnp.argmax(logits, -1) == labels).sum()
+        examples, expected = part
+        logits = jnp.asarray(network.apply({"params": params}, examples))
+        return (jnp.argmax(logits, -1) == expected).sum()
 
-    count = len(data.test_labels)
     size = min(count, EVALUATED)
     whole = count // size * size
-    parts = [part[:whole].reshape(-1, size, *part.shape[1:]) for part in (data.test_inputs, data.test_labels)]
+    parts = [part[:whole].reshape(-1, size, *part.shape[1:]) for part in (inputs, labels)]
     found = lax.map(hits, tuple(parts)).sum()
     if whole < count:
-        found += hits((data.test_inputs[whole:], data.test_labels[whole:]))
+        found += hits((inputs[whole:], labels[whole:]))
     return found

@@ -97,13 +97,13 @@ def show(title: str, headings: Sequence[str], lines: Sequence[Sequence[str]], ma
     Console(width=140).print(table)
 
 
-def rows(found: Sequence[experiments.Comparison]) -> list[list[str]]:
-    return [row(name, [one for one in found if one.settings["initializer"] == name]) for name in FAMILIES]
+def rows(found: Sequence[experiments.Comparison], sources: Sequence[str] = SOURCES) -> list[list[str]]:
+    return [row(name, [one for one in found if one.settings["initializer"] == name], sources) for name in FAMILIES]
 
 
-def row(name: str, found: Sequence[experiments.Comparison]) -> list[str]:
+def row(name: str, found: Sequence[experiments.Comparison], sources: Sequence[str]) -> list[str]:
     by_source = {one.source: one for one in found}
-    return [name, f"{100 * found[0].baseline_mean:.2f}", *(cell(by_source[source]) for source in SOURCES)]
+    return [name, f"{100 * found[0].baseline_mean:.2f}", *(cell(by_source[source]) for source in sources)]
 
 
 def cell(one: experiments.Comparison) -> str:

@@ -17,6 +17,7 @@ from driving import ESCAPE, QRJAX, in_terminal, in_terminal_here, run
 
 from qrjax import experiments
 from qrjax._cli import main
+from qrjax._experiments._names import SOURCES
 
 TINY = ("--model", "mlp1", "--units", "8", "--epochs", "2", "--limit", "128", "--seeds", "3")
 
@@ -50,7 +51,7 @@ def assert_told(printed, file, sources):
 
 class TestTrain:
     def test_table_tells_what_is_in_the_file(self, results):
-        assert_told(SAID[results], results, ("random", "sobol", "sequence", "hash", "autoinit"))
+        assert_told(SAID[results], results, tuple(SOURCES))
 
     def test_a_missing_folder_is_named_as_it_was_given(self, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
@@ -94,8 +95,9 @@ class TestTrain:
     def test_every_option_is_in_the_results(self, tmp_path):
         file = tmp_path / "r.jsonl"
         options = {
-            "model": "mlp2", "units": 8, "heads": 2, "blocks": 1, "limit": 64, "optimizer": "sgd",
-            "learning-rate": 0.5, "epochs": 1, "batch-size": 16, "seeds": 1, "initializer": "he_normal",
+            "model": "mlp2", "units": 8, "heads": 2, "blocks": 1, "limit": 64,
+            "optimizer": "momentum", "learning-rate": 0.5, "depth": 3, "validation": 0.25, "epochs": 1,
+            "batch-size": 16, "seeds": 1, "initializer": "he_normal",
             "source": "sequence", "scheme": "increment-start", "scheme-min-dim": 9, "filters": "3,5",
         }  # fmt: skip
         arguments = [text for name, value in options.items() for text in (f"--{name}", str(value))]
@@ -103,10 +105,33 @@ class TestTrain:
         (record,) = experiments.load_results(file)
         found = {**record["settings"], "learning-rate": record["settings"]["learning_rate"], "dim": record["dim"]}
         assert found | {"batch-size": 16, "filters": [3, 5], "dim": 9} == found | {"batch-size": 16}
-        for name in ("model", "units", "heads", "blocks", "limit", "optimizer", "epochs", "initializer", "source"):
+        for name in (
+            "model",
+            "units",
+            "heads",
+            "blocks",
+            "limit",
+            "optimizer",
+            "epochs",
+            "initializer",
+            "source",
+            "depth",
+            "validation",
+        ):
             assert record["settings"][name] == options[name]
         assert record["settings"]["batch_size"] == 16
         assert (record["scheme"]["name"], record["scheme"]["min_dim"]) == ("increment-start", 9)
+
+    def test_several_rates(self, tmp_path, capsys):
+        file = tmp_path / "r.jsonl"
+        chosen = ["--learning-rate", "0.0001,0.01", "--validation", "0.25", "--source", "random", "--seeds", "1"]
+        assert main(["train", *TINY, *chosen, "--out", str(file)]) == 0
+        (record,) = [one for one in experiments.load_results(file) if one["seed"] == 0]
+        assert (record["settings"]["learning_rate"], record["rate"]) == ([1e-4, 1e-2], 1e-2)
+        assert main(["train", *TINY, "--learning-rate", "0.1,x", "--out", str(file)]) == 2
+        assert "must be a number, or several with commas between, got '0.1,x'" in capsys.readouterr().err
+        assert main(["train", *TINY, "--learning-rate", "0.1,0.2", "--out", str(file)]) == 2
+        assert "`--validation` is 0; give a share" in capsys.readouterr().err
 
     @pytest.mark.slow
     @pytest.mark.usefixtures("foreground")

@@ -44,3 +44,11 @@ def raises():
         raise KeyError("scale")
 
     return init
+
+
+class Constant:
+    """All params of a network at once: each is the sum of the examples."""
+
+    def params(self, network, examples, key):
+        drawn = network.init(key, examples)["params"]
+        return jax.tree.map(lambda leaf: jnp.full_like(leaf, examples.sum()), drawn)

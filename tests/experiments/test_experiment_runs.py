@@ -22,6 +22,7 @@ from qrjax._experiments._training import Trainer, Trainers, initial, on_device
 from qrjax.experiments import Scheme, Settings
 
 SMALL = Settings(model="mlp1", units=16, epochs=2, limit=200)
+RATES = [1e-3, 1e-3]
 
 
 def run(settings, seeds, file, **options):
@@ -52,13 +53,14 @@ def compiled_once():
     """Equal networks on data of equal shapes share their program, which has the data as an argument."""
     made, build = {}, Trainer.__init__
 
-    def shared(self, settings, data, seeds, chunk, placed=None):
-        network = dataclasses.replace(settings, initializer="glorot_uniform", source="random", epochs=1)
+    def shared(self, settings, data, seeds, chunk, placed=None, devices=None):
+        same = {"initializer": "glorot_uniform", "source": "random", "epochs": 1, "learning_rate": None}
+        network = dataclasses.replace(settings, **same)
         key = network, shapes(data), chunk or seeds, _training.EVALUATED
         if key not in made:
-            build(self, settings, data, seeds, chunk, placed)
+            build(self, settings, data, seeds, chunk, placed, devices)
             made[key] = vars(self)
-        vars(self).update(made[key], _data=on_device(data) if placed is None else placed)
+        vars(self).update(made[key], _data=on_device(data, settings.validation) if placed is None else placed)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "__init__", shared)
@@ -73,12 +75,14 @@ def data():
 
 class TestTraining:
     @pytest.mark.few("adam")
-    @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+    @pytest.mark.parametrize("optimizer", ["adam", "sgd", "momentum"])
     def test_is_that_of_a_plain_loop(self, data, optimizer):
         """One seed at a time, one batch at a time, gradients by hand."""
         settings = dataclasses.replace(SMALL, optimizer=optimizer, learning_rate=None)
         seeds, epochs = [0, 5], 2
-        found = Trainer(settings, data, 2, 2).train(lambda: drawing(settings, data)(seeds, [None, None]), seeds, epochs)
+        found = Trainer(settings, data, 2, 2).train(
+            lambda: drawing(settings, data)(seeds, [None, None]), seeds, [settings.learning_rate] * 2, epochs
+        )
         start = jax.tree.map(np.asarray, drawing(settings, data)(seeds, [None, None]))
         for row, seed in enumerate(seeds):
             params = jax.tree.map(lambda leaf, row=row: leaf[row].astype(np.float64), start)
@@ -89,17 +93,17 @@ class TestTraining:
     def test_accuracy_counts_a_last_part_batch(self, data, monkeypatch):
         monkeypatch.setattr("qrjax._experiments._training.EVALUATED", 64)
         weights = drawing(SMALL, data)([0, 1], [None] * 2)
-        found = Trainer(SMALL, data, 2, 2).train(lambda: jax.tree.map(jnp.copy, weights), [0, 1], 2)
+        found = Trainer(SMALL, data, 2, 2).train(lambda: jax.tree.map(jnp.copy, weights), [0, 1], RATES, 2)
         monkeypatch.undo()
-        whole = Trainer(SMALL, data, 2, 2).train(lambda: weights, [0, 1], 2)
+        whole = Trainer(SMALL, data, 2, 2).train(lambda: weights, [0, 1], RATES, 2)
         np.testing.assert_allclose(found.accuracies, whole.accuracies)
 
     def test_sources_share_the_order_of_the_data(self, data):
         """Paired by seed: from equal weights equal training follows, whatever the source is called."""
         weights = drawing(SMALL, data)([3, 4], [None] * 2)
         trainer = Trainer(SMALL, data, 2, 2)
-        one, other = (trainer.train(lambda: jax.tree.map(jnp.copy, weights), [3, 4], 1) for _ in range(2))
-        third = trainer.train(lambda: jax.tree.map(jnp.copy, weights), [4, 5], 1)
+        one, other = (trainer.train(lambda: jax.tree.map(jnp.copy, weights), [3, 4], RATES, 1) for _ in range(2))
+        third = trainer.train(lambda: jax.tree.map(jnp.copy, weights), [4, 5], RATES, 1)
         np.testing.assert_array_equal(one.losses, other.losses)
         assert (one.losses != third.losses).all()
 
@@ -131,7 +135,9 @@ def plain_training(params, settings, data, seed, epochs):
             low = (top @ v.T) * (hidden > 0)
             gradients = [x.T @ low, low.sum(0), hidden.T @ top, top.sum(0)]
             step += 1
-            if settings.optimizer == "sgd":
+            if settings.optimizer == "momentum":
+                moments = gradients = [0.9 * m + g for m, g in zip(moments or [0] * 4, gradients, strict=True)]
+            if settings.optimizer != "adam":
                 layers = [p - rate * g for p, g in zip(layers, gradients, strict=True)]
                 continue
             old = moments or [(np.zeros_like(g), np.zeros_like(g)) for g in gradients]

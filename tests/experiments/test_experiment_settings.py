@@ -45,7 +45,7 @@ class TestNetworks:
     @pytest.mark.parametrize(("model", "kind"), FITTING)
     def test_every_kernel_has_an_initializer_of_its_own(self, model, kind):
         data = DATA[kind][0]
-        chosen = settings(model, kind)
+        chosen = settings(model, kind, depth=3)
         drawn = []
 
         def counted(number):
@@ -67,6 +67,7 @@ class TestNetworks:
             ("mlp2", "images", (64 + 1) * 16 + (16 + 1) * 16 + (16 + 1) * 10),
             ("cnn", "images", (9 + 1) * 4 + (9 * 4 + 1) * 6 + (4 * 4 * 6 + 1) * 16 + (16 + 1) * 10),
             ("lstm", "tokens", 50 * 16 + (16 + 16 + 1) * 64 + (16 + 1) * 2),
+            ("lstm", "images", (8 + 16 + 1) * 64 + (16 + 1) * 10),
             (
                 "transformer", "images",
                 (8 + 1 + 8) * 16 + 2 * (4 * (16 + 1) * 16 + (16 + 1) * 64 + (64 + 1) * 16 + 4 * 16) + (16 + 1) * 10,
@@ -199,8 +200,13 @@ class TestErrors:
             ({"model": "transformer", "units": 30}, "`units` 30 must be a multiple of `heads` 4"),
             ({"dataset": "imdb", "model": "cnn"}, "`model` 'cnn' takes images and `dataset` 'imdb' holds tokens: "
              "use one of lstm, transformer with it, or 'cnn' with digits, mnist1d, mnist, cifar10"),
-            ({"dataset": "digits", "model": "lstm"}, "`model` 'lstm' takes tokens and `dataset` 'digits' holds images: "
-             "use one of mlp1, mlp2, cnn, transformer with it, or 'lstm' with imdb"),
+            ({"depth": 0}, "`depth` must be a positive integer, got 0"),
+            ({"model": "cnn", "norms": False}, "`norms` False is for a `model` that has some, 'transformer'"),
+            ({"norms": "no"}, "`norms` must be True or False, got 'no'"),
+            ({"validation": 0.95}, "`validation` must be a share of the training examples from 0 to 0.9, got 0.95"),
+            ({"learning_rate": (0.1, 0.2)}, r"`learning_rate` \(0.1, 0.2\) is chosen on validation .*; give a share"),
+            ({"learning_rate": (0.1, 0.1), "validation": 0.2}, "`learning_rate` must be one number or several differ"),
+            ({"learning_rate": (0.1, -1), "validation": 0.2}, "`learning_rate` must be a positive number, got -1"),
         ],
     )  # fmt: skip
     def test_name_the_argument_the_value_and_the_remedy(self, options, said):
@@ -208,7 +214,9 @@ class TestErrors:
             Settings(**options)
 
     def test_learning_rates_are_keras(self):
-        assert {name: Settings(optimizer=name).learning_rate for name in OPTIMIZERS} == {"adam": 0.001, "sgd": 0.01}
+        assert {name: Settings(optimizer=name).learning_rate for name in OPTIMIZERS} == {
+            "adam": 0.001, "sgd": 0.01, "momentum": 0.01,
+        }  # fmt: skip
 
     def test_every_dataset_has_a_kind(self):
         assert set(KINDS) == set(DATASETS)

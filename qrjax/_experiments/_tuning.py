@@ -1,0 +1,36 @@
+"""Learning rates, chosen for every way to begin on the validation examples."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from qrjax._experiments._names import TWINS
+from qrjax._experiments._records import Record
+from qrjax._experiments._settings import Settings
+from qrjax._sweep._seeds import MOST
+
+# Which nobody takes for results.
+SEEDS = (MOST, MOST - 1)
+
+
+def trials(settings: Settings) -> list[Settings]:
+    """What is tried to find its rate: an experiment for each of several rates; none where there is one rate alone."""
+    if not isinstance(settings.learning_rate, tuple):
+        return []
+    source = "random" if settings.source in TWINS else settings.source
+    return [dataclasses.replace(settings, source=source, learning_rate=rate) for rate in settings.learning_rate]
+
+
+def best(tried: Sequence[Settings], record: Callable[[Settings, int], Record]) -> tuple[float, list[list[float]]]:
+    """The rate whose trials' best validation accuracies have the highest mean, the smallest of several; and the means.
+
+    `tried` has an experiment for each rate, and `record` finds the result of one with a seed.
+    """
+    found = []
+    for settings in tried:
+        results = [record(settings, seed) for seed in SEEDS]
+        found.append([results[0]["rate"], float(np.mean([max(result["validation"]) for result in results]))])
+    return max(sorted(found), key=lambda one: one[1])[0], sorted(found)  # the first of equal ones
