@@ -485,10 +485,11 @@ def test_train_and_eval(example, tmp_path, capsys):
     options = ["--model", "mlp1", "--units", "16", "--epochs", "2", "--seeds", "3", "--limit", "200"]
     files = ["--results", str(tmp_path / "r.jsonl"), "--picture", str(tmp_path / "boxes.png")]
     found = example("train_and_eval").main([*options, *files])
-    assert [one.source for one in found] == ["sobol", "sequence", "hash", "autoinit"]
+    assert [one.source for one in found] == ["sobol", "sequence", "hash", "autoinit", "stable"]
     assert all(0.1 < one.mean <= 1 for one in found)
     assert (tmp_path / "boxes.png").read_bytes().startswith(b"\x89PNG")
-    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1 + 5 * 3
+    trials = 3 * 3 * 2  # rates and seeds of random with its twins, of autoinit, and of stable
+    assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 1 + 6 * 3 + trials
     assert "verdict" in capsys.readouterr().out
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from qrjax._experiments._records import NAMES, Record, experiment, filled, stopped
 from qrjax._experiments._run import KIND
+from qrjax._experiments._tuning import is_trial
 from qrjax._files._journal import read
 from qrjax._files._replacing import replacing
 from qrjax._terminal._shown import frame as frame_of
@@ -20,10 +21,14 @@ NAMING = ("dataset", "model", "optimizer", "initializer")
 WRITERS = {".csv": "to_csv", ".parquet": "to_parquet"}
 
 
-def load_results(*files: str | os.PathLike[str]) -> list[Record]:
+def load_results(*files: str | os.PathLike[str], trials: bool = False) -> list[Record]:
     """The records of one or several files that `run` or `qrjax train` wrote; equal ones once.
 
     A line that is damaged is left out, with a `qrjax.DamagedLineWarning`.
+
+    Args:
+      *files: their paths.
+      trials: whether those are wanted, too, by which learning rates were chosen.
 
     Raises:
       FileNotFoundError: if a file is not there.
@@ -42,6 +47,8 @@ def load_results(*files: str | os.PathLike[str]) -> list[Record]:
     found: dict[tuple[str, int], Record] = {}
     for file in files:
         for record in map(filled, read(file, KIND, NAMES)):
+            if is_trial(record) and not trials:
+                continue
             before = found.setdefault((experiment(record), record["seed"]), record)
             if before["accuracy"] != record["accuracy"]:
                 raise ValueError(

@@ -13,7 +13,7 @@ from qrjax._datasets._table import load
 from qrjax._experiments._records import NAMES, Job, Record, blank, digest, filled, identity
 from qrjax._experiments._schemes import Scheme
 from qrjax._experiments._settings import Settings
-from qrjax._experiments._tuning import SEEDS, best, trials
+from qrjax._experiments._tuning import SEEDS, best, check, trials
 from qrjax._files._journal import Journal, opened
 from qrjax._sweep._places import Group, group
 from qrjax._sweep._seeds import checked, checked_chunk
@@ -86,6 +86,7 @@ def run(
     listed = [experiments] if isinstance(experiments, Settings) else list(experiments)
     numbers, scheme = checked(seeds), _scheme(scheme)
     chunk = checked_chunk(chunk)
+    check(listed, numbers)
     first = _one_dataset(listed)
     data = load(
         first.dataset, None if folder is None else Path(folder), checksums=checksums, vocabulary=first.vocabulary,

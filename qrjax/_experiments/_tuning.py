@@ -16,6 +16,22 @@ from qrjax._sweep._seeds import MOST
 SEEDS = (MOST, MOST - 1)
 
 
+def is_trial(record: Record) -> bool:
+    """Whether it was made to choose a rate."""
+    return record["seed"] in SEEDS and record["settings"]["validation"] > 0
+
+
+def check(listed: Sequence[Settings], seeds: Sequence[int]) -> None:
+    """Whether no result has a trial's seed.
+
+    Raises:
+      ValueError: if one has.
+    """
+    for seed in SEEDS:
+        if seed in seeds and any(settings.validation for settings in listed):
+            raise ValueError(f"`seeds` holds {seed}, with which rates are tried; choose others")
+
+
 def trials(settings: Settings) -> list[Settings]:
     """What is tried to find its rate: an experiment for each of several rates; none where there is one rate alone."""
     if not isinstance(settings.learning_rate, tuple):

@@ -1,9 +1,9 @@
 """Rates that are tuned, stopping early, and ways to begin that look at the whole network."""
 
 import dataclasses
+import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -26,7 +26,7 @@ TUNED = Settings(
 def tuned(tmp_path_factory):
     file = tmp_path_factory.mktemp("tuned") / "r.jsonl"
     settings = [TUNED, TUNED.with_source("hash")]
-    return experiments.run(settings, 2, file, chunk=4, progress=False), experiments.load_results(file)
+    return experiments.run(settings, 2, file, chunk=4, progress=False), experiments.load_results(file, trials=True)
 
 
 class TestRates:
@@ -59,6 +59,14 @@ class TestRates:
         alone = dataclasses.replace(TUNED, learning_rate=3e-2)
         found = experiments.run(alone, 2, tmp_path / "r", chunk=4, progress=False)
         assert [one["loss"] for one in found] == [one["loss"] for one in records[:2]]
+
+    def test_trials_are_no_results(self, tuned, tmp_path):
+        records, kept = tuned
+        lines = map(json.dumps, [{"format": "qrjax.experiments", "version": 1}, *kept])
+        (tmp_path / "r").write_text("\n".join(lines) + "\n")
+        assert experiments.load_results(tmp_path / "r") == records
+        with pytest.raises(ValueError, match="`seeds` holds 4294967295, with which rates are tried; choose others"):
+            experiments.run(TUNED, [0, SEEDS[0]], tmp_path / "r", progress=False)
 
     def test_nothing_is_run_twice(self, tuned, tmp_path, monkeypatch):
         records, _ = tuned
@@ -130,5 +138,5 @@ class TestWholeNetworks:
         data = load("digits", limit=100)
         settings = dataclasses.replace(TUNED, initializer="peers:Constant", source="own")
         drawn = initial(settings, data)([3, 4, 3], [None] * 3)
-        total = jnp.asarray(data.train_inputs[:64]).sum()
+        total = data.train_inputs[:64].sum()
         assert all(leaf.shape[0] == 3 and bool((leaf == total).all()) for leaf in jax.tree.leaves(drawn))
