@@ -1,4 +1,4 @@
-"""The experiments of arXiv 2408.02654: networks trained from ten initializers and five sources of randomness.
+"""The experiments of arXiv 2408.02654: networks trained from ten initializers and seven sources of weights.
 
 Needs scikit-learn for its digits, SciPy to compare and pandas for tables: `pip install 'qrjax[bench]'`.
 """

@@ -1,5 +1,8 @@
 """Initializers of a person's own among the sources: peers without code in the package."""
 
+import importlib.util
+import pathlib
+
 import jax
 import numpy as np
 import peers
@@ -105,3 +108,30 @@ def test_an_initializer_of_this_package():
     # What a builder returns is drawn from as it is, whatever the source of others.
     (init,) = kernel_inits("qrjax:he_normal_qr", "own", 1, 1)
     assert init == qrjax.he_normal_qr()
+
+
+def bench_of_peers():
+    """By its path, since a benchmark's folder is not imported from."""
+    path = pathlib.Path(__file__).parents[1] / "bench" / "peer_initializers.py"
+    found = importlib.util.spec_from_file_location("peer_initializers", path)
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("shape", [(5, 3), (3, 1, 2, 4)])
+def test_the_sinusoidal_initialization_is_its_formula(shape):
+    """Weight by weight, by arXiv 2505.12909; a window's taps follow their channel."""
+    *window, _channels, outputs = shape
+    inputs = int(np.prod(shape[:-1]))
+    found = np.asarray(bench_of_peers().sinusoidal()(jax.random.key(0), shape))
+    weights = np.empty((outputs, inputs))
+    for i in range(outputs):
+        for j in range(inputs):
+            weights[i, j] = np.sin(2 * np.pi * (i + 1) * j / inputs + 2 * np.pi * (i + 1) / outputs)
+    weights *= np.sqrt(2 / (inputs + outputs)) / weights.std(ddof=1)
+    for place in np.ndindex(*shape):
+        *tap, channel, output = place
+        flat = channel * int(np.prod(window)) + int(np.ravel_multi_index(tap, window)) if window else channel
+        assert found[place] == pytest.approx(weights[output, flat], abs=1e-6)
+    assert found.var(ddof=1) == pytest.approx(2 / (inputs + outputs), rel=1e-5)
