@@ -129,7 +129,7 @@ class TestTrain:
         (record,) = experiments.load_results(file)
         assert (record["settings"]["learning_rate"], record["rate"]) == ([1e-4, 1e-2], 1e-2)
         assert main(["aggregate", str(file)]) == 1  # trials are no results
-        assert "nothing to compare: all results are from the source random" in capsys.readouterr().err
+        assert "no experiment with two seeds of the baseline" in capsys.readouterr().err
         assert main(["train", *TINY, "--learning-rate", "0.1,x", "--out", str(file)]) == 2
         assert "must be a number, or several with commas between, got '0.1,x'" in capsys.readouterr().err
         assert main(["train", *TINY, "--learning-rate", "0.1,0.2", "--out", str(file)]) == 2
