@@ -36,4 +36,4 @@ def test_processes_share_the_seeds_and_a_file(tmp_path):
     # This process compiles with other flags than the workers, so the last bits may differ; devices are compared above.
     np.testing.assert_allclose(one["losses"], training_worker.losses(tmp_path / "alone.jsonl", chunk=1), rtol=1e-6)
     assert one["said"].startswith("`chunk` is None, and 2 processes must share the seeds in equal chunks; give one")
-    assert len(experiments.load_results(tmp_path / "training.jsonl")) == 2 * 2 + training_worker.SEEDS  # none twice
+    assert len(experiments.load_results(tmp_path / "training.jsonl", trials=True)) == 2 * 2 + training_worker.SEEDS  # none twice
