@@ -39,8 +39,8 @@ def run(
     All seeds of an experiment train side by side, a chunk on every device, and a seed has the same order of the data
     in all experiments, so that they can be compared in pairs. A record is a line of JSON with every setting, versions
     and timings, and is on the disk before the next seeds begin: a run that was killed goes on with what is missing.
-    Results may depend on `chunk` in the last bits, as a matrix product's do; give it where a continued run, or one on
-    other devices, shall be the undisturbed one. Under `jax.distributed` every process makes the same call, with a
+    Results may depend on `chunk` and on the number of devices in the last bits, as the compiler makes other programs;
+    give `chunk` where a continued run shall be the undisturbed one. Under `jax.distributed` every process makes the same call, with a
     `chunk` and a file that all of them see, trains its share and returns the whole.
 
     Where `learning_rate` is several, each is tried first with two seeds that are no results' (2**32 - 1 and

@@ -1,4 +1,4 @@
-"""Experiments on all devices and in several processes: the bits of one."""
+"""Experiments on all devices and in several processes: the results of one."""
 
 import pathlib
 
@@ -13,18 +13,18 @@ from qrjax import experiments
 WORKER = pathlib.Path(training_worker.__file__)
 
 
-def test_experiments_have_the_bits_of_one_device():
+def test_experiments_are_those_of_one_device():
     """Eight devices; seeds that fill them, and that do not."""
-    assert devices.run("trainings", "equal", [(4, 1)]) == [True]
+    assert devices.run("trainings", "alike", [(4, 1)]) == [True]
 
 
 @pytest.mark.slow
-def test_experiments_have_the_bits_of_one_device_in_any_number():
-    assert devices.run("trainings", "equal", [(16, 2), (5, 2), (3, 3), (9, 1)]) == [True] * 4
+def test_experiments_are_those_of_one_device_in_any_number():
+    assert devices.run("trainings", "alike", [(16, 2), (5, 2), (3, 3), (9, 1)]) == [True] * 4
 
 
 @pytest.mark.slow
-def test_tuned_rates_have_the_bits_of_one_device():
+def test_tuned_rates_are_those_of_one_device():
     assert devices.run("trainings", "tuned") == [True]
 
 
@@ -36,4 +36,6 @@ def test_processes_share_the_seeds_and_a_file(tmp_path):
     # This process compiles with other flags than the workers, so the last bits may differ; devices are compared above.
     np.testing.assert_allclose(one["losses"], training_worker.losses(tmp_path / "alone.jsonl", chunk=1), rtol=1e-6)
     assert one["said"].startswith("`chunk` is None, and 2 processes must share the seeds in equal chunks; give one")
-    assert len(experiments.load_results(tmp_path / "training.jsonl", trials=True)) == 2 * 2 + training_worker.SEEDS  # none twice
+    assert (
+        len(experiments.load_results(tmp_path / "training.jsonl", trials=True)) == 2 * 2 + training_worker.SEEDS
+    )  # none twice
