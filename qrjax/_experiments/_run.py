@@ -40,8 +40,8 @@ def run(
     in all experiments, so that they can be compared in pairs. A record is a line of JSON with every setting, versions
     and timings, and is on the disk before the next seeds begin: a run that was killed goes on with what is missing.
     Results may depend on `chunk` and on the number of devices in the last bits, as the compiler makes other programs;
-    give `chunk` where a continued run shall be the undisturbed one. Under `jax.distributed` every process makes the same
-    call, with a `chunk` and a file that all of them see, trains its share and returns the whole.
+    give `chunk` where a continued run shall be the undisturbed one. Under `jax.distributed` every process makes the
+    same call, with a `chunk` and a file that all of them see, trains its share and returns the whole.
 
     Where `learning_rate` is several, each is tried first with two seeds that are no results' (2**32 - 1 and
     2**32 - 2); the trials are kept in the file, too.
