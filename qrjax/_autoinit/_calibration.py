@@ -18,6 +18,7 @@ from qrjax._interpreter._model import Model
 from qrjax._interpreter._replay import Moments, Path, Replay
 from qrjax._signals._complexes import unit_of
 from qrjax._signals._quadrature import Floats
+from qrjax._terminal._frames import warn_caller
 
 # Weights are settled to this, in logarithms of their outputs' second moment; half precision rounds more coarsely.
 TOLERANCE = 2e-3
@@ -261,11 +262,11 @@ def _tell(searches: Sequence[Search], moments: Mapping[Path, Any], target: Targe
             missed.append(f"{search.path} ({np.nanmean(moment):.3g}{own}{reason})")
     if missed:
         common = "" if callable(target) else f" {target:.3g}"
-        warnings.warn(
+        warn_caller(
             f"calibrate: the second moment of {len(missed)} weights' outputs is not the target{common} but: "
             f"{', '.join(missed[:20])}{', ...' if len(missed) > 20 else ''}; leave them out with `select`",
-            CalibrationWarning, stacklevel=8,
-        )  # fmt: skip
+            CalibrationWarning,
+        )
 
 
 def times(array: Any, factor: Any, axes: tuple[int, ...]) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, overload
 
@@ -27,7 +26,7 @@ from qrjax._interpreter._model import Model
 from qrjax._interpreter._report import Report
 from qrjax._interpreter._untouched import UntouchedWarning, sentences, unsized
 from qrjax._layouts._sources import LAYOUTS, Layout
-from qrjax._terminal._frames import frames_hidden
+from qrjax._terminal._frames import frames_hidden, warn_caller
 from qrjax._terminal._names import choice
 from qrjax._words._keys import keys_like
 from qrjax._words._transfers import transferring
@@ -131,7 +130,7 @@ def _warn(found: Mapping[str, str]) -> None:
     """Of weights that could not be sized."""
     if found:
         text = "; ".join(sentences(found))
-        warnings.warn(f"{text}; see the report's findings", UntouchedWarning, stacklevel=5)
+        warn_caller(f"{text}; see the report's findings", UntouchedWarning)
 
 
 @overload

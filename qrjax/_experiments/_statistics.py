@@ -11,6 +11,7 @@ import numpy as np
 
 from qrjax._experiments._names import OWN, SOURCES
 from qrjax._experiments._records import Record, filled, stopped
+from qrjax._terminal._frames import warn_caller
 from qrjax._terminal._names import choice
 from qrjax._terminal._packages import package
 from qrjax._words._numbers import real_number
@@ -140,10 +141,10 @@ def compare(records: Iterable[Record], *, baseline: str = "random", target: floa
 def _warn_of_missing(source: str, baseline: str, group: str) -> None:
     settings = json.loads(group)[0]
     named = ", ".join(str(settings.get(name)) for name in ("dataset", "model", "optimizer", "initializer"))
-    warnings.warn(
+    warn_caller(
         f"{named}: {source} and {baseline} have fewer than two seeds in common yet, so they are left out",
-        IncompleteWarning, stacklevel=3,
-    )  # fmt: skip
+        IncompleteWarning,
+    )
 
 
 def _baseline(sources: Mapping[tuple[str, str], Any], baseline: str) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""Errors without the frames of our own code, as JAX shows its without JAX's."""
+"""Errors without the frames of our own code, as JAX shows its without JAX's, and warnings at the caller's line."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 import traceback
 import types
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -37,6 +38,15 @@ def frames_hidden(function: F) -> F:
             raise  # without an argument, for this adds no line of its own
 
     return cast(F, call)
+
+
+def warn_caller(message: str, category: type[Warning]) -> None:
+    """A warning of the line that called us, however many of our functions and decorators lie between."""
+    frame: types.FrameType | None = sys._getframe(1)
+    level = 2
+    while frame is not None and _is_ours(frame):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _is_ours(frame: types.FrameType) -> bool:

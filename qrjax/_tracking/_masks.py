@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from jax import Array
 
 from qrjax._adapters._variables import leaves_of, tree_of, values_of
 from qrjax._interpreter._model import Leaf
+from qrjax._terminal._frames import warn_caller
 from qrjax._terminal._names import choice
 from qrjax._tracking._amount import Amount, amount
 from qrjax._tracking._chunks import is_spread
@@ -179,11 +179,10 @@ def _warn_of_emptied(masks: Sequence[tuple[Weights, Array]]) -> None:
     ]  # fmt: skip
     if paths:
         names = ", ".join(paths[:SHOWN]) + (f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else "")
-        warnings.warn(
+        warn_caller(
             f"the mask leaves no weight of {names}, so nothing passes there; at_least=0.01 keeps a hundredth of every "
             "variable, and keep= spares some",
             EmptiedWarning,
-            stacklevel=4,
         )
 
 
