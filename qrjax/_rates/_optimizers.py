@@ -34,7 +34,7 @@ def multiplier(use: Use, optimizer: Optimizer, shape: tuple[int, ...]) -> float 
     if not arriving > 0:
         return None
     share = SHARE[use.kind]
-    if optimizer == "muon" and orthogonalized(use, shape):
+    if optimizer == "muon" and orthogonalized(shape):
         return share * wanted / _spectral(use, arriving, shape)
     change = use.fan * arriving
     if optimizer == "sgd":
@@ -44,9 +44,8 @@ def multiplier(use: Use, optimizer: Optimizer, shape: tuple[int, ...]) -> float 
     return share * wanted / change
 
 
-def orthogonalized(use: Use, shape: tuple[int, ...]) -> bool:
-    """Whether optax's Muon takes this parameter, by default all matrices, rather than leave it to Adam."""
-    del use
+def orthogonalized(shape: tuple[int, ...]) -> bool:
+    """Whether optax's Muon takes such a parameter, by default all matrices, rather than leave it to Adam."""
     return len(shape) == 2
 
 

@@ -107,7 +107,7 @@ def _value(leaf: Leaf, layers: Mapping[Layer, float], found: Rated) -> Any:
 def _row(use: Use, rate: float, optimizer: Optimizer, shape: tuple[int, ...]) -> Row:
     path, layer = use.key
     name = path + "".join(f"[{place}]" for _, place in layer)
-    adam = optimizer == "muon" and not orthogonalized(use, shape)
+    adam = optimizer == "muon" and not orthogonalized(shape)
     notes = (*["makes outputs: measured by their target"] * use.head, *["no matrix: as for Adam"] * adam)
     has_input, weight = use.kind in (PRODUCT, FUNCTION, SCALE), use.kind in (PRODUCT, FUNCTION, LOOKUP)
     return Row(
