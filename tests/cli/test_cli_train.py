@@ -69,7 +69,7 @@ class TestTrain:
     def test_in_a_terminal(self, environment, tmp_path):
         shown, status = in_terminal("train", *TINY, "--out", str(tmp_path / "r.jsonl"), env=environment)
         assert status == 0
-        assert "mlp1 glorot_uniform" in shown  # the bar's words
+        assert "mlp1 adam, epoch" in shown  # the bar's words
         assert "±" in shown
 
     def test_json_is_all_there_is_on_stdout(self, results, capsys):
