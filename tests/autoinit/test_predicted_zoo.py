@@ -26,7 +26,7 @@ BEYOND = {
     "vit_class": ((1.0, 2.2), (0.8, 2.6), RANK),
     "transformer_post": (GRADIENT, (0.6, 1.2), UNKNOWN),
     "mobilenet": ((0.6, 0.8), (0.8, 1.2), UNKNOWN),
-    "efficientnet": ((1.3, 1.7), (1.4, 1.9), UNKNOWN),
+    "efficientnet": ((1.3, 2.1), (1.4, 1.9), UNKNOWN),
     "vgg": ((0.6, 0.9), (1.0, 1.2), UNKNOWN),
     "convnext": ((0.45, 0.8), WEIGHT, UNKNOWN),
     "resnet_group": ((0.9, 1.4), (1.2, 1.7), DRIFT),
@@ -36,6 +36,7 @@ BEYOND = {
     "densenet_free": ((0.7, 0.9), (1.5, 2.2), "presumably that the parts of a concatenation keep no terms"),
     "experts": ((0.8, 1.4), (1.0, 2.0), "presumably that averages over all tokens stand for those that an expert gets"),
     "lstm": ((3.1, 3.3), (2.9, 3.1), "gates persist over steps under a cotangent that is the same at all steps"),
+    "gru": (GRADIENT, (0.65, 1.2), UNKNOWN),
     "graph": (None, None, "cotangents of rows of one graph, of which only the mean over all pairs is known"),
 }  # fmt: skip
 
