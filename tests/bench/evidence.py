@@ -14,9 +14,9 @@ seeds, with bootstrap intervals, a sign-flip test and Holm's correction over all
 
 Results are kept in FOLDER, a file for each place of the table, and a run that was killed goes on. `--only` takes the
 places whose name begins so; `--tables` trains nothing and shows the places that are whole, as Markdown. With `pip
-install 'qrjax[peers]'`. Measured on two cores beside other work: 75 s of a processor's time for a place of small
-perceptrons among the twins, 24 s among the peers; from the steps of the larger networks we expect half an hour for all
-twins and two to three hours for all peers. Each place says on standard error what it took.
+install 'qrjax[peers]'`. Measured on two cores beside other work: some 20 minutes of a processor's time for all twins
+(12 to 330 s a place); a place of small perceptrons among the peers takes 24 s, and from the steps of the larger
+networks we expect two to three hours for all peers. Each place says on standard error what it took.
 """
 
 from __future__ import annotations
