@@ -13,11 +13,12 @@ import numpy as np
 from qrjax._autoinit._backward import check_gradients
 from qrjax._autoinit._calls import is_module
 from qrjax._autoinit._names import WHOSE
+from qrjax._rates._names import OPTIMIZERS
 from qrjax._terminal._names import choice
 from qrjax._terminal._received import received
+from qrjax._words._numbers import real_number, whole_number
 
 Loss = Callable[[Any], Any]
-OPTIMIZERS = ("adam", "sgd", "muon", "sign")
 # A relative change of each output by a step, so small that changes add up; and Adam's usual rate.
 RELATIVE, USUAL = 2.0**-6, 1e-3
 
@@ -88,12 +89,15 @@ def checked_widths(widths: Any) -> list[int]:
       TypeError: if they are no integers.
       ValueError: if they are fewer than two, or do not increase.
     """
-    found: list[Any] = list(widths) if isinstance(widths, (list, tuple, range, np.ndarray)) else [None]
-    if not all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in found):
+    try:
+        found = [whole_number(n) for n in widths] if isinstance(widths, (list, tuple, range, np.ndarray)) else None
+    except TypeError:
+        found = None
+    if found is None:
         raise TypeError(f"`widths` must be a list of integers, such as [64, 256, 1024], got {received(widths)}")
     if len(found) < 2 or any(a >= b for a, b in itertools.pairwise(found)) or found[0] < 1:
         raise ValueError(f"`widths` must be two positive integers or more, increasing, got {found}")
-    return [int(n) for n in found]
+    return found
 
 
 def checked_tolerance(tolerance: Any) -> float:
@@ -104,20 +108,24 @@ def checked_tolerance(tolerance: Any) -> float:
     """
     if not _is_positive(tolerance):
         raise ValueError(f"`tolerance` must be a positive slope, such as 0.1, got {received(tolerance)}")
-    return float(tolerance)
+    return real_number(tolerance)
 
 
 def _is_positive(value: Any) -> bool:
-    is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-    return is_number and 0 < float(value) < math.inf
+    try:
+        return 0 < real_number(value) < math.inf
+    except TypeError:
+        return False
 
 
 def _count(name: str, value: Any) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be an integer, got {received(value)}")
-    if value < 1:
-        raise ValueError(f"`{name}` must be 1 or more, got {value}")
-    return int(value)
+    try:
+        found = whole_number(value)
+    except TypeError:
+        raise TypeError(f"`{name}` must be an integer, got {received(value)}") from None
+    if found < 1:
+        raise ValueError(f"`{name}` must be 1 or more, got {found}")
+    return found
 
 
 def _rate(rate: Any, optimizer: Any, multipliers: bool) -> float | None:
@@ -130,7 +138,7 @@ def _rate(rate: Any, optimizer: Any, multipliers: bool) -> float | None:
         return RELATIVE if multipliers else USUAL
     if not _is_positive(rate):
         raise ValueError(f"`rate` must be positive and finite, got {received(rate)}")
-    return float(rate)
+    return real_number(rate)
 
 
 def _named(function: Any) -> str:
