@@ -37,6 +37,14 @@ def write(file: pathlib.Path, value: Any) -> None:
     temporary.rename(file)
 
 
+def join(port: str, processes: int, process: int) -> None:
+    """Makes this process one of several on this machine. A killed one would take the others along after ten minutes."""
+    address = f"127.0.0.1:{port}"
+    jax.distributed.initialize(
+        address, processes, process, coordinator_bind_address=address, heartbeat_timeout_seconds=600
+    )
+
+
 def end_by(main: Callable[..., None]) -> NoReturn:
     """What one of several processes does, by FOLDER PORT PROCESSES PROCESS, and its end."""
     status = 1

@@ -219,11 +219,7 @@ def heat_map(changes: Any) -> str:
 
 def main(folder: pathlib.Path, port: str, processes: int, process: int) -> None:
     """Does it all, and writes it down."""
-    address = f"127.0.0.1:{port}"
-    jax.distributed.initialize(
-        address, processes, process, coordinator_bind_address=address,
-        heartbeat_timeout_seconds=600,  # a killed process would take the others with it after that
-    )  # fmt: skip
+    devices.join(port, processes, process)
     variables = jax.jit(initialized, out_shardings=shardings(jax.eval_shape(initialized)))()
     record = recorded()
     variables_of_module, text = rescaled(sharded_module())

@@ -54,10 +54,7 @@ def refused(*arguments: Any, **options: Any) -> str:
 
 def main(folder: pathlib.Path, port: str, processes: int, process: int) -> None:
     """Runs the sweep, and writes down what it gives."""
-    address = f"127.0.0.1:{port}"
-    jax.distributed.initialize(
-        address, processes, process, coordinator_bind_address=address, heartbeat_timeout_seconds=600
-    )
+    devices.join(port, processes, process)
     said = [refused(train, 2), refused(train, 2, process, file=folder / "other.jsonl")]
     pause = folder / "seconds"
     function = slowly(float(pause.read_text())) if pause.exists() else train

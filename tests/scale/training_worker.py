@@ -8,7 +8,6 @@ import sys
 from typing import Any
 
 import devices
-import jax
 
 from qrjax import experiments
 
@@ -34,10 +33,7 @@ def refused(file: pathlib.Path) -> str:
 
 def main(folder: pathlib.Path, port: str, processes: int, process: int) -> None:
     """Trains its share, and writes down the whole."""
-    address = f"127.0.0.1:{port}"
-    jax.distributed.initialize(
-        address, processes, process, coordinator_bind_address=address, heartbeat_timeout_seconds=600
-    )
+    devices.join(port, processes, process)
     said = refused(folder / "other.jsonl")
     found = losses(folder / "training.jsonl", chunk=CHUNK)
     devices.write(folder / f"report.{process}", {"losses": found, "said": said})
