@@ -76,7 +76,7 @@ if TYPE_CHECKING:
     from qrjax._tracking._search import max_sparsity
     from qrjax._words._block_key import block_key
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 __all__ = [
     "BlockWarning",

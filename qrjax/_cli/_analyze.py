@@ -80,7 +80,7 @@ GRADIENTS = (
     "--layout", metavar="NAME", type=OneOf(LAYOUTS), default="outputs",
     help=f"Of the Sobol' points, as in qrjax.autoinit: {', '.join(LAYOUTS)}. Only neurons has gains of its own.",
 )  # fmt: skip
-@click.option(
+@analysis(
     "--gradients", is_flag=True,
     help="Predict the gradients too, going back from a random cotangent at the model's output.",
 )  # fmt: skip
@@ -88,11 +88,11 @@ GRADIENTS = (
     "--head", metavar="NUMBER", type=RealNumber("--head 0"),
     help="The second moment of what the model returns, 0 for last weights of zero.  [default: as --target]",
 )  # fmt: skip
-@click.option(
+@analysis(
     "--rates", is_flag=True,
     help="Print what each parameter's learning rate is multiplied with, as by qrjax.learning_rates, and why.",
 )  # fmt: skip
-@click.option(
+@analysis(
     "--optimizer", metavar="NAME", type=OneOf(OPTIMIZERS), default="adam",
     help=f"Of the rates: {', '.join(OPTIMIZERS)}.",
 )  # fmt: skip
@@ -109,10 +109,9 @@ def command(
     """Predict the mean and the variance of every layer's output, without drawing a weight.
 
     MODULE is a dotted module, which may lie in the current folder, or the path of a .py file; without a NAME its models
-    are listed. NAME is in it a Linen or
-    NNX module, a class or function that makes one, or a pair of functions (init, apply). The findings below the table
-    say where the signal or its gradient vanishes or explodes, and where it saturates or loses the difference between
-    examples.
+    are listed. NAME is in it a Linen or NNX module, a class or function that makes one, or a pair of functions (init,
+    apply). The findings below the table say where the signal or its gradient vanishes or explodes, and where it
+    saturates or loses the difference between examples.
     """
     if ":" not in target:
         _list(target, as_json)

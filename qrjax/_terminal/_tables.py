@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 from qrjax._terminal._abbreviations import shortened
 
-# Rows of a notebook's table before the rest is folded, and those that are folded; columns that a page keeps of a name.
-SHOWN, FOLDED, NARROWEST = 20, 200, 8
+# Rows of a notebook's table before the rest is folded, and those that are folded; columns that a page keeps of a name;
+# the longest cell that a page does not break into lines.
+SHOWN, FOLDED, NARROWEST, BROKEN = 20, 200, 8, 40
 # Columns of a name or a word that can still be told from others.
 READABLE = 16
 GAP = "  "
@@ -144,7 +145,7 @@ def as_html(table: Table) -> str:
         beyond = f"<div>... {len(rest) - FOLDED} rows more; print() shows all</div>" if len(rest) > FOLDED else ""
         parts.append(f"<details><summary>{len(rest)} rows more</summary>{folded}{beyond}</details>")
     parts += [f"<div>{html.escape(remark)}</div>" for remark in table.remarks]
-    return f"<div>{''.join(parts)}</div>"
+    return f'<div style="overflow-x:auto">{"".join(parts)}</div>'
 
 
 def _grid(table: Table, body: Sequence[Sequence[str]], foot: Sequence[Sequence[str]], caption: str) -> str:
@@ -157,7 +158,12 @@ def _grid(table: Table, body: Sequence[Sequence[str]], foot: Sequence[Sequence[s
 def _row(table: Table, row: Sequence[str], tag: str, kind: str = "") -> str:
     sides = ["left" if k in table.texts else "right" for k in range(len(row))]
     cells = (
-        f'<{tag}{kind} style="text-align:{side};padding:0 .5em">{html.escape(cell)}</{tag}>'
+        f'<{tag}{kind} style="text-align:{side};padding:0 .5em{_whole(cell)}">{html.escape(cell)}</{tag}>'
         for side, cell in zip(sides, row, strict=True)
     )
     return f"<tr>{''.join(cells)}</tr>"
+
+
+def _whole(cell: str) -> str:
+    """On a narrow page a table is moved aside to be read, and only remarks are broken into lines."""
+    return ";white-space:nowrap" if len(cell) <= BROKEN else ""

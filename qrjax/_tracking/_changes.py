@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from qrjax._terminal._abbreviations import in_order
 from qrjax._terminal._cells import counted, decimal
 from qrjax._terminal._names import listed, meant
 from qrjax._terminal._shown import Shown, plain, scalars_of
@@ -134,7 +135,9 @@ class Changes(Shown, Sequence[Change]):
         title = f"Changes: {total.changed:,} of {total.weights:,} weights in {counted(len(self.rows), 'variable')}"
         broken = any(row.not_finite for row in self.rows)
         headings = [name for name in HEADINGS if broken or name != BROKEN]
-        cells = [_cells(row)[: len(headings)] for row in (*self.rows, total)]
+        place = {path: k for k, path in enumerate(in_order([row.path for row in self.rows]))}
+        rows = sorted(self.rows, key=lambda row: place[row.path])
+        cells = [_cells(row)[: len(headings)] for row in (*rows, total)]
         return Table(
             title, headings, cells, spare=(4, 6, 8, 7), total=True,
             remarks=[f"changed: moved by more than {self.threshold:g}"],

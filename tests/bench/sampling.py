@@ -281,6 +281,8 @@ def processor() -> str:
 
 
 def version(package: str) -> str:
+    if package == qrjax.__name__:  # what is imported may be newer than what is installed
+        return qrjax.__version__
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
