@@ -109,6 +109,13 @@ def test_every_table_is_on_a_page_and_every_script_has_one():
             assert f"`{path.name} " in PAGES["notebooks/tests.md"].read_text(encoding="utf-8"), path.name
 
 
+@pytest.mark.parametrize("name", PAGES)
+def test_no_formula_stays_as_it_was_typed(name):
+    # The book loads nothing that would set them.
+    text = re.sub(r"`[^`]*`", "", CODE.sub("", PAGES[name].read_text(encoding="utf-8")))
+    assert "$" not in text
+
+
 def test_the_page_of_tests_names_every_file_of_them():
     tests, page = ROOT / "tests", PAGES["notebooks/tests.md"].read_text(encoding="utf-8")
     here = {path.name: path for path in tests.rglob("test_*.py")}

@@ -1,6 +1,6 @@
 """What it costs to initialize whole models: Flax's own way, with qrjax's builders, and by autoinit.
 
-    python tests/bench/model_init.py [--markdown] [--rounds 3] [--models GPT-2 ...]
+    python tests/bench/model_init.py [--markdown] [--rounds 3] [--models GPT-2 ...] [--kinds qr ...] [--cpu-time]
 
 Each figure comes from a fresh process, several for each model and kind: one jits key -> variables (trace, with
 lowering; compile; the first run, which takes its memory from the system, as who initializes one model does; "weights",
@@ -12,6 +12,8 @@ module.init with the same layout.
 
 "keys alone" is Flax's initialization with weights that only copy a word of their key: what Flax and JAX spend on
 deriving keys and on the forward pass whatever the weights are, the floor below which no initializer gets.
+
+--cpu-time counts processor seconds of all threads instead of the wall clock's, for machines with other work to do.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -39,20 +41,22 @@ SECONDS = {
 }  # fmt: skip
 MEGABYTES = ("temporaries", "resident", "output")
 Figures = dict[str, float]
+Clock = Callable[[], float]
+CLOCKS: dict[str, Clock] = {"wall-clock": time.perf_counter, "processor": time.process_time}
 
 
-def jitted(init: Any) -> Figures:
+def jitted(init: Any, clock: Clock) -> Figures:
     key = jax.random.key(0)
-    times = [time.perf_counter()]
+    times = [clock()]
     lowered = jax.jit(init).trace(key).lower()
-    times.append(time.perf_counter())
+    times.append(clock())
     compiled = lowered.compile()
-    times.append(time.perf_counter())
+    times.append(clock())
     runs = []
     for _ in range(4):
-        begun = time.perf_counter()
+        begun = clock()
         jax.block_until_ready(compiled(key))
-        runs.append(time.perf_counter() - begun)
+        runs.append(clock() - begun)
     memory = compiled.memory_analysis()
     return {
         "trace": times[1] - times[0],
@@ -66,35 +70,37 @@ def jitted(init: Any) -> Figures:
     }
 
 
-def eager(init: Any) -> Figures:
+def eager(init: Any, clock: Clock) -> Figures:
     key = jax.block_until_ready(jax.random.key(0))
-    begun = time.perf_counter()
+    begun = clock()
     jax.block_until_ready(init(key))
-    return {"eager": time.perf_counter() - begun}
+    return {"eager": clock() - begun}
 
 
-def all_figures(model: str, kind: str) -> Figures:
-    found = in_a_fresh_process(model, kind, "jitted") | in_a_fresh_process(model, kind, "eager")
+def all_figures(model: str, kind: str, timer: str) -> Figures:
+    found = in_a_fresh_process(model, kind, "jitted", timer) | in_a_fresh_process(model, kind, "eager", timer)
     with tempfile.TemporaryDirectory() as cache:
         settings = {"JAX_COMPILATION_CACHE_DIR": cache}
         for _ in range(2):  # the first one fills it
-            again = in_a_fresh_process(model, kind, "jitted", settings)
+            again = in_a_fresh_process(model, kind, "jitted", timer, settings)
     return found | {"again": again["weights"]}
 
 
-def in_a_fresh_process(model: str, kind: str, way: str, settings: Mapping[str, str] | None = None) -> Figures:
-    command = [sys.executable, __file__, "--one", model, kind, way]
+def in_a_fresh_process(
+    model: str, kind: str, way: str, timer: str, settings: Mapping[str, str] | None = None
+) -> Figures:
+    command = [sys.executable, __file__, "--one", model, kind, way, timer]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | dict(settings or {}))
     if ran.returncode:
         raise RuntimeError(f"{model}, {kind}, {way} failed:\n{ran.stderr}")
     return dict(json.loads(ran.stdout.splitlines()[-1]))
 
 
-def measured(model: str, rounds: int) -> dict[str, list[Figures]]:
-    found: dict[str, list[Figures]] = {kind: [] for kind in KINDS}
+def measured(model: str, kinds: Sequence[str], rounds: int, timer: str) -> dict[str, list[Figures]]:
+    found: dict[str, list[Figures]] = {kind: [] for kind in KINDS if kind == BASE or kind in kinds}
     for _ in range(rounds):
-        for kind in KINDS:
-            found[kind].append(all_figures(model, kind))
+        for kind in found:
+            found[kind].append(all_figures(model, kind, timer))
     return found
 
 
@@ -106,7 +112,7 @@ def ratio(figures: list[Figures], base: list[Figures], name: str) -> float:
     return statistics.median(f[name] / b[name] for f, b in zip(figures, base, strict=True))
 
 
-def table(model: str, found: dict[str, list[Figures]]) -> Report:
+def table(model: str, found: dict[str, list[Figures]], timer: str) -> Report:
     rows = []
     for kind, figures in found.items():
         cells = [f"{median_of(figures, n):.2f} ({ratio(figures, found[BASE], n):.2f})" for n in SECONDS]
@@ -114,10 +120,10 @@ def table(model: str, found: dict[str, list[Figures]]) -> Report:
         cells.append(f"{temporaries:.1f} ({temporaries / median_of(found[BASE], 'temporaries'):.4f})")
         cells.append(f"{median_of(figures, 'resident'):.0f}")
         rows.append([kind, *cells])
-    pairs = zip(found[AUTOINIT], found[OURS], strict=True)
-    beside = statistics.median(a["weights"] / b["weights"] for a, b in pairs)
     size = median_of(found[BASE], "output")
-    title = f"{model}: {size:.0f} MB of variables; autoinit in total {beside:.2f} x module.init with {OURS}"
+    title = f"{model}, {timer} time: {size:.0f} MB of variables"
+    if {AUTOINIT, OURS} <= found.keys():
+        title += f"; autoinit in total {ratio(found[AUTOINIT], found[OURS], 'weights'):.2f} x module.init with {OURS}"
     columns = ["", *(f"{n} s (x {BASE})" for n in SECONDS.values()), f"temporaries MB (x {BASE})", "resident MB"]
     return Report(title, columns, rows)
 
@@ -133,13 +139,21 @@ def main() -> None:
         "--models", nargs="+", choices=MODELS, default=list(MODELS), metavar="MODEL",
         help=f"of {'; '.join(MODELS)}; all by default",
     )  # fmt: skip
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--kinds", nargs="+", choices=KINDS, default=list(KINDS), metavar="KIND",
+        help=f"of {'; '.join(KINDS)}; all by default, and {BASE} always",
+    )  # fmt: skip
+    parser.add_argument("--cpu-time", action="store_true", help="processor seconds of all threads, not wall clock")
+    parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        model, kind, way = arguments.one
-        print(json.dumps(WAYS[way](initialization(model, kind))))
+        model, kind, way, timer = arguments.one
+        print(json.dumps(WAYS[way](initialization(model, kind), CLOCKS[timer])))
         return
-    reports = [table(model, measured(model, arguments.rounds)) for model in arguments.models]
+    timer = "processor" if arguments.cpu_time else "wall-clock"
+    reports = [
+        table(model, measured(model, arguments.kinds, arguments.rounds, timer), timer) for model in arguments.models
+    ]
     show(reports, environment(), arguments.markdown)
 
 
