@@ -215,6 +215,18 @@ def test_new_fields_of_a_row_become_columns(results):
 NARROW = Table("", ("name", "n", "spare"), [("a/long/path/to/a/kernel", "1,234,567", "words")], (0, 2), (2,))
 
 
+def test_changes_are_shown_in_the_order_in_which_one_counts():
+    start = {f"Dense_{i}": jnp.zeros(2) for i in (1, 2, 10)}
+    shown = str(qrjax.changes(start, start))
+    assert shown.index("Dense_1 ") < shown.index("Dense_2 ") < shown.index("Dense_10 ")
+
+
+def test_on_a_narrow_page_a_table_is_moved_aside_and_only_remarks_are_broken():
+    page = read(as_html(Table("title", ("name", "remark"), [["Dense_0", "a remark " * 10]])))
+    assert page.styles[0] == "overflow-x:auto"
+    assert ["nowrap" in style for style in page.styles[-2:]] == [True, False]
+
+
 def test_a_narrow_page_leaves_out_columns_and_the_beginning_of_names():
     assert text(NARROW).splitlines()[1] == "a/long/path/to/a/kernel  1,234,567  words"
     assert text(NARROW, 34).splitlines()[1] == "…ath/to/a/kernel  1,234,567  words"
