@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -76,45 +77,57 @@ def gradients_of(
     Raises:
       TypeError, ValueError: if the loss is no real number, or the model returns nothing that has a derivative.
     """
+    return backward_pass(model, ledger, moments, loss)(flat, key, model.inputs)
+
+
+def backward_pass(
+    model: Model, ledger: Ledger, moments: Mapping[Path, Floats], loss: Loss | None
+) -> Callable[[Sequence[Any], Any, Sequence[Any]], Gradients]:
+    """(variables, key, inputs) -> gradients, by programs that are compiled once for all draws and batches."""
     taps = {place: jnp.zeros((*found.shape[:-1], 2), jnp.float32) for place, found in moments.items()}
     replay = Tapped(frozenset(taps), {}, taps=taps, loops=loops_of(model.program))
     keys = {entry.weight.key for entry in ledger.entries.values() if entry.weight is not None}
     stacks = sorted({(path, tuple(axis for axis, _ in layer)) for path, layer in keys})
-
-    def passed(replay: Tapped) -> tuple[Taps, list[Floats]]:
-        run = jax.jit(model.bound(lambda *arguments: _run(model, replay, stacks, loss, *arguments)))
-        outputs, weights = run([*flat], key, [*model.inputs], taps)
-        return outputs, [np.asarray(found, np.float64) for found in weights]
-
-    outputs, found = passed(replay)
     within = hidden(model.program, replay.places)
-    opened = _opened(passed, replay, model, found) if within else None
-    if opened is not None:
-        outputs, within = opened, {}
-    weights = dict(zip(stacks, found, strict=True))
 
-    def moment(path: str, layer: Layer) -> float:
-        axes, positions = zip(*layer, strict=True) if layer else ((), ())
-        return float(weights[path, axes][positions])
+    @functools.cache
+    def compiled(opened: bool) -> Callable[..., Any]:
+        around = frozenset(within.values())
+        loops = loops_of(model.program, around) if opened else replay.loops
+        run = dataclasses.replace(replay, opened=opened, loops=loops)
+        return jax.jit(model.bound(lambda *arguments: _run(model, run, stacks, loss, *arguments)))
 
-    return Gradients(
-        {place: np.asarray(sums, np.float64) for place, sums in outputs.items()},
-        {key: moment(*key) for key in keys},
-        frozenset(within),
-    )
+    def passed(flat: Sequence[Any], key: Any, inputs: Sequence[Any]) -> Gradients:
+        def of(opened: bool) -> tuple[Taps, list[Floats]]:
+            outputs, weights = compiled(opened)([*flat], key, [*inputs], taps)
+            return outputs, [np.asarray(found, np.float64) for found in weights]
+
+        outputs, found = of(opened=False)
+        opened = _opened(of, found) if within else None
+        weights = dict(zip(stacks, found, strict=True))
+
+        def moment(path: str, layer: Layer) -> float:
+            axes, positions = zip(*layer, strict=True) if layer else ((), ())
+            return float(weights[path, axes][positions])
+
+        tapped = outputs if opened is None else opened
+        return Gradients(
+            {place: np.asarray(sums, np.float64) for place, sums in tapped.items()},
+            {key: moment(*key) for key in keys},
+            frozenset(within) if opened is None else frozenset(),
+        )
+
+    return passed
 
 
-def _opened(
-    passed: Callable[[Tapped], tuple[Taps, list[Floats]]], replay: Tapped, model: Model, known: Sequence[Floats]
-) -> Taps | None:
+def _opened(passed: Callable[[bool], tuple[Taps, list[Floats]]], known: Sequence[Floats]) -> Taps | None:
     """The pass through functions that bring derivatives of their own, if it comes to the same; else None.
 
     It does where theirs only save memory, as an ODE solver's, and does not where they differ, as one that goes
     straight through a rounding.
     """
-    around = frozenset(hidden(model.program, replay.places).values())
     try:
-        outputs, found = passed(dataclasses.replace(replay, opened=True, loops=loops_of(model.program, around)))
+        outputs, found = passed(True)
     except Exception:  # whatever JAX raises for what it cannot differentiate, which may be why they bring their own
         return None
     agree = (

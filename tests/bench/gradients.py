@@ -13,16 +13,17 @@ import argparse
 import pathlib
 import re
 import sys
-import warnings
 
 import jax
 import numpy as np
+from autoinit import DRAW, _filled, drawn, everything, gains_of, input_values, measured_rows, plans, traced, walked
 from sampling import Report, environment, show, version
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from zoo import NETWORKS
 
-import qrjax
+from qrjax._autoinit._backward import backward_pass, with_gradients
+from qrjax._autoinit._targets import Aim
 
 # Derivatives with less than this share of the largest are zero but for rounding.
 ROUNDING = 1e-10
@@ -30,14 +31,25 @@ COLUMNS = ("gradient", "weight_gradient")
 APPROXIMATE = re.compile("gradient approximate behind (.*)")
 
 
-def rows_of(network, seed):
-    """The rows with a weight, with predicted and measured gradients."""
-    module, inputs = network.build(), network.inputs(seed)
-    variables = qrjax.autoinit(module, *inputs, seed=seed, rngs=network.rngs or None, **network.kwargs)
-    keys = {name: jax.random.key(1000 + seed) for name in ("params", *network.rngs)}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return qrjax.measure(module, variables, *inputs, rngs=keys, gradients=True, **network.kwargs).weights
+def rows_of(network, seeds):
+    """For each seed the rows with a weight, with predicted and measured gradients.
+
+    A model is traced, walked and compiled once: what is predicted hangs on the scales of its weights, not on a draw.
+    """
+    model = traced(network)
+    gains = gains_of(model, 1.0, None)
+    walk, report = walked(model, input_values(model, None, None), gains, Aim(1.0, 1.0), gradients=True)
+    planned, entries = plans(model, walk, everything, DRAW), walk.ledger.entries
+    _, forward = measured_rows(model, walk, report, 0, network)
+    moments = forward(drawn(model, planned, jax.random.key(0)), 0, list(model.inputs))
+    rows = [_filled(row, entries[row.site], moments) for row in report.weights]
+    backward, found = backward_pass(model, walk.ledger, moments, None), []
+    for seed in range(seeds):
+        inputs = [leaf for leaf in jax.tree.leaves(network.inputs(seed)) if hasattr(leaf, "dtype")]
+        flat = drawn(model, planned, jax.random.key(seed))
+        gradients = backward(flat, jax.random.key(1000 + seed), inputs)
+        found.append([with_gradients(row, entries[row.site], gradients, model) for row in rows])
+    return found
 
 
 def values(rows, column):
@@ -56,7 +68,7 @@ def compared(seeds, column):
 
 def study(network, seeds):
     """By column the bias of each row, its luck and how many rows are missed; and what is approximate."""
-    found = [rows_of(network, seed) for seed in range(seeds)]
+    found = rows_of(network, seeds)
     result = {"rows": len(found[0]), "approximate": set()}
     for column in COLUMNS:
         octaves, missed = compared(found, column)
