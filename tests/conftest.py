@@ -15,6 +15,7 @@ import effort
 import jax
 
 effort.emit_loops_sooner()
+jax.config.update("jax_traceback_in_locations_limit", 0)  # where a program came from is read by nobody, and costs
 jax.config.update("jax_disable_most_optimizations", True)  # for what is made while tests are collected
 
 HERE = pathlib.Path(__file__).parent
@@ -33,10 +34,14 @@ LONG = (
 )  # fmt: skip
 
 
+def pytest_addoption(parser):
+    parser.addoption("--whole-tables", action="store_true", help="leave out no member of a table by the mark `turns`")
+
+
 def pytest_configure(config):
     few = "few(*ids): of a table of members only these by default, by fnmatch's patterns; the others are slow"
     some = "some(k): of a table every k-th member by default, from the first on; the others are slow"
-    turns = "turns(k): of a product of tables those of the default run and every k-th (k odd); others are left out"
+    turns = "turns(k): of tables those of the default run and every k-th (k odd); others only with --whole-tables"
     config.addinivalue_line("markers", few)
     config.addinivalue_line("markers", some)
     config.addinivalue_line("markers", turns)
@@ -99,7 +104,13 @@ def _leave_some(items):
 
 
 def _take_turns(config, items):
-    """Leaves out combinations of members each of which is combined with others."""
+    """Leaves out members that show what others show, and combinations of members each of which is combined with others.
+
+    Which is one is told by the sum of the places in its tables, each as often as the table has arguments: take a k that
+    does not divide their number, or some never have their turn.
+    """
+    if config.getoption("whole_tables"):
+        return
     turns = [(item, mark.args[0]) for item in items if (mark := item.get_closest_marker("turns"))]
     out = [item for item, every in turns if not _has_its_turn(item, every)]
     config.hook.pytest_deselected(items=out)

@@ -101,6 +101,7 @@ def agree(network):
     return len(found), compared
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in KINDS])
 def test_zoo(name):
     weights, outputs = agree(NETWORKS[name])

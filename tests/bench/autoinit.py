@@ -18,6 +18,7 @@ import sys
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from sampling import Report, environment, show, version
 
@@ -43,23 +44,39 @@ def traced(network):
     return model_of(network.build(), network.inputs(0), dict(network.kwargs), rngs=network.rngs or None)
 
 
-def run(model, places, flat, seed, inputs):
+def run(model, places, flat, seed, inputs, made=None):
     key = jax.random.key(seed)
-    moments = places(flat, [key] * model.keys, inputs)
+    outputs, moments = places(flat, [key] * model.keys, inputs)
+    if made is not None:
+        made.append([float(square) for square in outputs])
     return {place: np.asarray(m, np.float64) for place, m in moments.items()}
 
 
-def measured_rows(model, walk, report, seeds, network):
-    """For each seed the rows with what was measured, and the variables of the last."""
+def squares(outputs):
+    """The second moments of those that are real numbers."""
+    wide = (y.astype(jnp.float32) for y in outputs if jnp.issubdtype(y.dtype, jnp.floating))
+    return [jnp.mean(jnp.square(y)) for y in wide]
+
+
+def measured_rows(model, walk, report, seeds, network, made=None):
+    """For each seed the rows with what was measured, and a function of variables, seed and inputs that measures.
+
+    To `made` are added, for each seed, the second moments of what the program returns.
+    """
     entries = walk.ledger.entries
     replay = Replay(frozenset(site[0] for site in entries), {}, walk.ledger.masked())
-    places = jax.jit(lambda flat, keys, inputs: replay.run(model.program, [*flat, *keys, *inputs])[1])
+
+    @jax.jit
+    def places(flat, keys, inputs):
+        outputs, moments = replay.run(model.program, [*flat, *keys, *inputs])
+        return squares(outputs), moments
+
     result = []
     planned = plans(model, walk, everything, DRAW)
     for seed in range(seeds):
         flat = drawn(model, planned, jax.random.key(seed))
         inputs = [leaf for leaf in jax.tree.leaves(network.inputs(seed)) if hasattr(leaf, "dtype")]
-        moments = run(model, places, flat, seed, inputs)
+        moments = run(model, places, flat, seed, inputs, made)
         result.append([_filled(row, entries[row.site], moments) for row in report])
     return result, functools.partial(run, model, places)
 

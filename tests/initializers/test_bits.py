@@ -79,6 +79,7 @@ def scaled(weights):
     return weights * 0.37
 
 
+@pytest.mark.turns(3)
 @pytest.mark.few("he_normal_qr", "normal_hash", "random_uniform_hash zero_mean")
 @pytest.mark.parametrize("m", **named(EXACT, sampled=True))
 def test_eager_jitted_inside_a_larger_function_mapped_and_raw(m):
@@ -101,6 +102,7 @@ def test_eager_jitted_inside_a_larger_function_mapped_and_raw(m):
     np.testing.assert_array_equal(init(jax.random.key_data(KEY), m.shape), eager, "by a raw key, against a typed one")
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("m", **named(EXACT, sampled=True))
 def test_the_only_float_operations_are_one_conversion_and_one_exact_product(m):
     jaxpr = jax.make_jaxpr(lambda key: m.initializer(key, m.shape))(KEY)
@@ -126,6 +128,7 @@ def equations(jaxpr):
                 yield from equations(inner.jaxpr)
 
 
+@pytest.mark.turns(3)
 @pytest.mark.few("he_normal_qr", "normal_hash", "random_uniform_hash zero_mean")
 @pytest.mark.parametrize("m", **named(EXACT, sampled=True))
 def test_temporaries_are_below_five_percent_of_a_large_tensor(m):
@@ -156,7 +159,7 @@ def _nothing():
     return contextlib.nullcontext()
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(9)
 @pytest.mark.few(
     "uniform_qr-tpu",
     "he_normal_qr-cuda",

@@ -166,6 +166,7 @@ SCRAMBLED = [
 ]
 
 
+@pytest.mark.turns(3)
 @pytest.mark.few("bits None", "points owen", "uniform None", "truncated_normal linear")
 @pytest.mark.parametrize(("sample", "scramble"), SCRAMBLED)
 def test_samples_outside_a_program_compile_once_for_all_dimensions_starts_and_keys(sample, scramble, compilations):

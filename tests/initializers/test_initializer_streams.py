@@ -30,6 +30,7 @@ def test_a_stream_draws_from_the_key_that_plain_python_makes(path, kind):
     np.testing.assert_array_equal(init(qrjax.block_key(key, *path), (6, 5)), expected)
 
 
+@pytest.mark.turns(3)
 @pytest.mark.some(2)
 @pytest.mark.few("he_normal_qr", "random_uniform_hash zero_mean", "orthogonal_qr")
 @pytest.mark.parametrize("m", **named([m for m in MEMBERS if m.stem not in SECOND_NAMES], sampled=True))

@@ -55,6 +55,7 @@ def test_equal_when_configured_equally_and_repr_rebuilds_it(m):
         assert eval(repr(each), vars(qrjax).copy()) == each
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("m", **named(MEMBERS, sampled=True))
 def test_shape_dtype_and_protocol(m):
     weights = m.initializer(KEY, m.shape, jnp.bfloat16)
@@ -62,6 +63,7 @@ def test_shape_dtype_and_protocol(m):
     assert isinstance(m.initializer, jax_initializers.Initializer)
 
 
+@pytest.mark.turns(3)
 @pytest.mark.few(
     "he_normal_qr",
     "normal_hash",
@@ -131,6 +133,7 @@ def test_at_agrees_in_every_layout_and_role(layout):
     np.testing.assert_array_equal(np.asarray(init.at(KEY, shape, index)), whole[index])
 
 
+@pytest.mark.turns(3)
 @pytest.mark.few("bfloat16-he_normal_qr", "bfloat16-glorot_uniform_hash", "bfloat16-random_uniform_hash zero_mean")
 @pytest.mark.parametrize("m", **named(EXACT, sampled=True))
 @pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float16", marks=pytest.mark.slow)])
@@ -180,7 +183,7 @@ def outcome(init, shape, run=lambda init, *arguments: init(*arguments)):
         return type(error)
 
 
-@pytest.mark.turns(3)
+@pytest.mark.turns(9)
 @pytest.mark.parametrize("m", **named([m for m in MEMBERS if m.twin], sampled=True))
 @pytest.mark.parametrize("shape", [(), (5,), (0,), (0, 5), (5, 0), (3, 0, 5), (1, 1), (2, 3, 4)])
 def test_degenerate_shapes_behave_as_in_jax(m, shape):
@@ -212,6 +215,7 @@ VARIANCES = [
 ]
 
 
+@pytest.mark.turns(3)
 @pytest.mark.few(
     "qr-fan_in-truncated*shape0*",
     "qr-fan_avg-uniform-shape8*",

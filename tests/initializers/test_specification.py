@@ -27,6 +27,7 @@ def test_moments_of_a_truncated_normal_are_scipys(bounds):
     assert law.stddev == pytest.approx(math.sqrt(variance), rel=1e-6)
 
 
+@pytest.mark.turns(3)
 @pytest.mark.parametrize("m", **named(DRAWN, sampled=True))
 def test_specified_moments_are_those_of_a_draw(m):
     assert_moments(m.initializer)
@@ -56,6 +57,7 @@ def test_json_says_all_of_it(m):
     assert back == there
 
 
+@pytest.mark.turns(3)
 @pytest.mark.some(2)
 @pytest.mark.parametrize("m", **named(DRAWN, sampled=True))
 def test_json_draws_the_same_bits(m):

@@ -120,6 +120,7 @@ NAVY = {"figure.facecolor": "#101040", "axes.facecolor": "#101040", "legend.face
 NAVY |= dict.fromkeys(["text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"], "#ffee88")
 
 
+@pytest.mark.turns(3)
 @pytest.mark.few("navy-signal", "navy-changes", "navy-boxes")
 @ALL
 @pytest.mark.parametrize("style", ["navy", "dark_background"])
@@ -175,6 +176,7 @@ def look(line):
     return matplotlib.colors.to_hex(line.get_color()), str(line.get_linestyle()), str(line.get_marker())
 
 
+@pytest.mark.turns(3)
 @pytest.mark.few("30-True-signal", "30-True-changes")
 @ALL
 @pytest.mark.parametrize(("count", "long"), [(12, False), (30, True)])

@@ -29,6 +29,7 @@ class Small(nn.Module):
         return nn.Dense(3, bias_init=nn.initializers.constant(-0.25), param_dtype=self.dtype)(x)
 
 
+@pytest.mark.turns(3)
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_zoo(name):
@@ -52,6 +53,7 @@ def settings():
         yield pytest.param(law, "hash", "outputs", marks=pytest.mark.slow, id=f"{law} hash")
 
 
+@pytest.mark.turns(5)
 @pytest.mark.few("truncated_normal neurons")
 @pytest.mark.filterwarnings("ignore:layout='sequence'")
 @pytest.mark.parametrize(("law", "source", "layout"), list(settings()))

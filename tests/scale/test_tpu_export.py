@@ -75,6 +75,7 @@ def draws() -> list[Any]:
     return found
 
 
+@pytest.mark.turns(3)
 @pytest.mark.some(3)
 @pytest.mark.parametrize(("m", "dtype"), draws())
 def test_every_builder_is_arithmetic_on_32_bits_and_nothing_else(m: Member, dtype: str):
@@ -107,6 +108,7 @@ def needs(layout: str, scramble: str | None, dim: int | None) -> Allowed:
     return Allowed(LOOP, 32) if scramble == "linear" else Allowed()
 
 
+@pytest.mark.turns(5)
 @pytest.mark.some(4)
 @pytest.mark.parametrize("law", ["uniform", pytest.param("normal", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("layout", "scramble", "dim"), layouts())
@@ -230,6 +232,7 @@ CASES = cases()
 SAMPLED = list(CASES)[::29]
 
 
+@pytest.mark.turns(3)
 @pytest.mark.some(2)
 @pytest.mark.parametrize(
     ("platform", "name"),

@@ -31,6 +31,7 @@ def drawn(init, shape, dtype):
     return lambda: {"w": init(KEY, shape, dtype)}
 
 
+@pytest.mark.turns(3)
 @pytest.mark.few("hash-shape2", "hash-shape1")
 @pytest.mark.parametrize(
     ("builder", "shape"),

@@ -26,6 +26,7 @@ def finite(dtype):
     return np.unique(every[np.isfinite(every)])
 
 
+@pytest.mark.turns(3)
 @pytest.mark.some(4)
 @each_dtype
 @pytest.mark.parametrize(
