@@ -306,7 +306,7 @@ def test_networks_are_stable(name):
     if network.package and importlib.util.find_spec(network.package) is None:
         pytest.skip(f"{network.package} is not installed; pip install 'qrjax[wild]' has it")
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        found = qrjax.coordinate_check(network.make, [64, 512], network.sample, network.loss, seeds=2)
+        found = qrjax.coordinate_check(network.make, [32, 256], network.sample, network.loss, seeds=2)
     found.assert_stable()
 
 
