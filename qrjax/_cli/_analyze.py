@@ -28,6 +28,7 @@ analysis, output = map(section, ("Analysis", "Output"))
 OPTIONS = {
     "target": "--target", "input_mean": "--input-mean", "input_variance": "--input-variance", "select": "--select",
     "sample_input": "--input", "module": NAME, "head": "--head", "optimizer": "--optimizer",
+    "outputs": "--outputs",
 }  # fmt: skip
 CAPTION = (
     "in: E x² is the second moment of what a weight meets, E y² of its output or a module's; gain is the weight's "
@@ -96,6 +97,11 @@ GRADIENTS = (
     "--optimizer", metavar="NAME", type=OneOf(OPTIMIZERS), default="adam",
     help=f"Of the rates: {', '.join(OPTIMIZERS)}.",
 )  # fmt: skip
+@analysis(
+    "--outputs", metavar="NUMBER", type=RealNumber("--outputs 16"),
+    help="Of the rates: the second moment that the model's outputs are to come to, 16 for logits.  [default: as "
+    "--target]",
+)  # fmt: skip
 @output("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @output(
     "--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"),
@@ -104,7 +110,8 @@ GRADIENTS = (
 def command(
     target: str, inputs: tuple[Input, ...], dtypes: tuple[str, ...], arguments: tuple[tuple[str, Any], ...],
     keywords: tuple[tuple[str, Any], ...], second_moment: float, select: tuple[str, ...], default: bool,
-    gradients: bool, rates: bool, optimizer: Optimizer, as_json: bool, plot: Path | None, **options: Any,
+    gradients: bool, rates: bool, optimizer: Optimizer, outputs: float | None, as_json: bool, plot: Path | None,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Predict the mean and the variance of every layer's output, without drawing a weight.
 
@@ -116,7 +123,7 @@ def command(
     if ":" not in target:
         _list(target, as_json)
         return
-    _check_together(rates, optimizer, gradients, plot)
+    _check_together(rates, optimizer, outputs, gradients, plot)
     positional, named = arrays(inputs, dtypes)
     if plot is not None:
         check_matplotlib()
@@ -132,7 +139,8 @@ def command(
         shown = ", ".join(map(written, positional))
         with own_code(f"{target} cannot be called with {shown}", _remedy), own_errors(OPTIONS):
             if rates:
-                return _rates(model, positional, optimizer, weights, options | settings)
+                chosen = {"optimizer": optimizer, "outputs": outputs, "weights": weights}
+                return _rates(model, positional, options | chosen | settings)
             return qrjax.analyze(model, positional[0], *positional[1:], weights=weights, **options, **settings)
 
     found = report("module" if default else "autoinit")
@@ -151,21 +159,21 @@ def command(
         click.echo(f"The picture is in {shown(plot)}", err=as_json)
 
 
-def _check_together(rates: bool, optimizer: str, gradients: bool, plot: Path | None) -> None:
+def _check_together(rates: bool, optimizer: str, outputs: float | None, gradients: bool, plot: Path | None) -> None:
     """Refuses options that --rates has no use for, or that need it."""
     if not rates and optimizer != OPTIMIZERS[0]:
         raise click.UsageError("--optimizer says whose rates are printed; add --rates")
+    if not rates and outputs is not None:
+        raise click.UsageError("--outputs is what rates are measured by; add --rates")
     other = "--gradients" if gradients else "--plot" if plot is not None else None
     if rates and other is not None:
         raise click.UsageError(f"--rates prints another table, and {other} belongs to that of the signal; run twice")
 
 
-def _rates(model: Any, inputs: list[Any], optimizer: Optimizer, weights: str, options: dict[str, Any]) -> Report:
+def _rates(model: Any, inputs: list[Any], options: dict[str, Any]) -> Report:
     import qrjax
 
-    report: Report = qrjax.learning_rates(
-        model, inputs[0], *inputs[1:], optimizer=optimizer, weights=weights, report=True, **options
-    )[1]
+    report: Report = qrjax.learning_rates(model, inputs[0], *inputs[1:], report=True, **options)[1]
     return report
 
 

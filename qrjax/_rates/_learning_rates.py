@@ -13,6 +13,7 @@ from qrjax._autoinit._calls import arguments_of
 from qrjax._autoinit._heads import check_head
 from qrjax._autoinit._names import TIED, WHOSE, Tied, Whose
 from qrjax._autoinit._targets import Aimed, check_target
+from qrjax._initializers._arguments import positive
 from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._report import Report
 from qrjax._layouts._sources import LAYOUTS, Layout
@@ -31,7 +32,7 @@ def learning_rates(
 @overload
 def learning_rates(
     module: Any, sample_input: Any = None, *args: Any, optimizer: Optimizer | Mapping[str, Optimizer] = "adam",
-    head: float | None = None, target: Aimed = 1.0, input_mean: float | None = None,
+    head: float | None = None, outputs: float | None = None, target: Aimed = 1.0, input_mean: float | None = None,
     input_variance: float | None = None, layout: Layout | None = None, select: Selection = None, tied: Tied = "logits",
     weights: Whose = "autoinit", method: Any = None, rngs: Any = None, mutable: Any = None,
     axes: Mapping[Any, int] | None = None, call_kwargs: Mapping[str, Any] | None = None, report: bool = False,
@@ -44,6 +45,7 @@ def learning_rates(
     *args: Any,
     optimizer: Optimizer | Mapping[str, Optimizer] = "adam",
     head: float | None = None,
+    outputs: float | None = None,
     target: Aimed = 1.0,
     input_mean: float | None = None,
     input_variance: float | None = None,
@@ -71,13 +73,13 @@ def learning_rates(
     The multipliers go into `qrjax.scale_by_width`. Rates are of another size with them: tune from 2^-6 to 2.
 
     Rules: a weight's as above, a convolution's by the taps that count. Of a model's outputs the change is measured by
-    their target, 1, whatever `head` they begin with, and so is that of what begins at zero. A table that is looked up
-    gets root(E y^2), as one row makes an output, and so does a table of positions. Norms' scales and biases move all
-    examples' outputs alike and get a quarter and a sixteenth of their relative change. Layers stacked in one array
-    get one number each, as an array that broadcasts. A parameter with several uses (tied tables, shared layers) gets
-    the smallest of theirs; all steps of a recurrence are one use. A parameter within a function of parameters (masks,
-    normalized weights) is measured by its own size. What meets no signal has 1. What was guessed is in the report's
-    findings.
+    what they are to come to, `outputs`, whatever `head` they begin with; by default that is their target, 1, as it is
+    of what begins at zero. A table that is looked up gets root(E y^2), as one row makes an output, and so does a table
+    of positions. Norms' scales and biases move all examples' outputs alike and get a quarter and a sixteenth of their
+    relative change. Layers stacked in one array get one number each, as an array that broadcasts. A parameter with
+    several uses (tied tables, shared layers) gets the smallest of theirs; all steps of a recurrence are one use. A
+    parameter within a function of parameters (masks, normalized weights) is measured by its own size. What meets no
+    signal has 1. What was guessed is in the report's findings.
 
     Args:
       module, sample_input, *args, **kwargs, call_kwargs: as in `qrjax.autoinit`.
@@ -87,6 +89,9 @@ def learning_rates(
         that are orthogonalized and scaled as `optax.contrib.muon` does (it takes parameters of two axes; the others
         are Adam's, here as there). Or a mapping from patterns of paths to these, of which the first that matches
         counts, {"*/embedding": "adam", "*": "muon"}.
+      outputs: the second moment that the model's outputs are to come to in training, above 0: 1 for the standardized
+        targets of a regression, about 16 for the logits of classes, whose root mean square in trained networks of
+        any width is mostly 2 to 8. By default their target, which is 1.
       head, target, input_mean, input_variance, layout, select, tied, method, rngs, mutable, axes: as in
         `qrjax.autoinit`: those with which the weights are drawn.
       weights: "autoinit" for weights that `qrjax.autoinit` draws, "module" for the module's own.
@@ -99,7 +104,8 @@ def learning_rates(
       arrays with the parameter's number of axes where layers are stacked.
 
     Raises:
-      ValueError, TypeError: as `qrjax.autoinit`; if `optimizer` is none of these, or a pattern of it matches nothing.
+      ValueError, TypeError: as `qrjax.autoinit`; if `optimizer` is none of these, or a pattern of it matches nothing;
+        if `outputs` is not positive, or given for a model whose outputs no weight makes.
 
     Example:
       >>> import flax.linen as nn, jax, jax.numpy as jnp, optax, qrjax
@@ -121,10 +127,11 @@ def learning_rates(
     choice("tied", tied, TIED)
     optimizer = check_optimizer(optimizer)
     target, head = check_target(target), check_head(head)
+    outputs = None if outputs is None else positive("outputs", outputs)
     arguments = arguments_of(
-        module, sample_input, args, kwargs, call_kwargs, method, optimizer=optimizer, head=head, target=target,
-        input_mean=input_mean, input_variance=input_variance, layout=layout, select=select, tied=tied, weights=weights,
-        rngs=rngs, axes=axes,
+        module, sample_input, args, kwargs, call_kwargs, method, optimizer=optimizer, head=head, outputs=outputs,
+        target=target, input_mean=input_mean, input_variance=input_variance, layout=layout, select=select, tied=tied,
+        weights=weights, rngs=rngs, axes=axes,
     )  # fmt: skip
     model = model_of(module, *arguments, method=method, rngs=rngs, mutable=mutable, axes=axes)
     values = input_values(model, input_mean, input_variance)
@@ -134,7 +141,7 @@ def learning_rates(
         gains_at = functools.partial(Gains, selected=None)
     trained = [leaf for leaf in model.leaves if leaf.trained]
     optimizer_of = optimizers_of(optimizer, [leaf.path for leaf in trained])
-    settings = Settings(model, values, gains_at, layout == "neurons", target, head)
+    settings = Settings(model, values, gains_at, layout == "neurons", target, head, outputs)
     uses, aim = settings.uses("sgd" in map(optimizer_of, [leaf.path for leaf in trained]))
     found = rated(trained, uses, optimizer_of)
     flat = [found.values[leaf.path] if leaf.trained else 0.0 for leaf in model.leaves]

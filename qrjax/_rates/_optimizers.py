@@ -30,7 +30,9 @@ def multiplier(use: Use, optimizer: Optimizer, shape: tuple[int, ...]) -> float 
     wanted, arriving = math.sqrt(use.wanted), math.sqrt(use.input)
     if use.kind == FUNCTION:
         # An elementwise step is to the parameter what it is to the function of it.
-        wanted, arriving = (use.own or 1 / math.sqrt(use.fan)) * math.sqrt(use.fan), 1.0
+        made = math.sqrt(use.output) if use.own and use.output > 0 else 1.0
+        share_of_outputs = wanted / made if use.head else 1.0
+        wanted, arriving = (use.own or 1 / math.sqrt(use.fan)) * math.sqrt(use.fan) * share_of_outputs, 1.0
     if not arriving > 0:
         return None
     share = SHARE[use.kind]

@@ -27,7 +27,7 @@ class Settings:
       model, values: the model, and the laws of its inputs.
       gains_at: makes the gains for a target.
       zero_sum: whether the weights of a neuron sum to zero.
-      target, head: as checked.
+      target, head, outputs: as checked.
     """
 
     model: Model
@@ -36,19 +36,29 @@ class Settings:
     zero_sum: bool
     target: Any
     head: float | None
+    outputs: float | None = None
 
     def uses(self, back: bool) -> tuple[list[Use], Aim]:
-        """The uses of all parameters, `back` for their gradients too, and what weights are drawn for."""
+        """The uses of all parameters, `back` for their gradients too, and what weights are drawn for.
+
+        Raises:
+          ValueError: if `outputs` is given, and no weight makes any.
+        """
         hidden = aim_of(self.target, self.model, self.values, self.gains_at, self.zero_sum)
         aim = with_head(hidden, self.head, self.model, self.values, self.gains_at, self.zero_sum)
         gains, walk, outputs = self._taped(aim.target, frozenset())
         wanted = functools.partial(target_at, hidden.target)
-        uses = uses_of(self.model, walk, outputs, wanted)
+        uses = uses_of(self.model, walk, outputs, wanted, self.outputs)
+        if self.outputs is not None and not any(use.makes_outputs for use in uses):
+            raise ValueError(
+                "`outputs` is for the weights that make the model's outputs, and of this model none does; pass "
+                "outputs=None"
+            )
         if back:
             assert walk.tape is not None
             last = heads(outputs, walk.tape.moves)
             found = parted(walk.ledger, last, gains)
-            learned = _learned(aim.target, walk.ledger, last, found)
+            learned = _learned(aim.target, walk.ledger, last, found, self.outputs or 1.0)
             _, walk, outputs = self._taped(learned, found.kept)
             pairs = zip(uses, uses_of(self.model, walk, outputs, wanted, back=True), strict=True)
             uses = [dataclasses.replace(use, gradient=other.gradient) for use, other in pairs]
@@ -62,17 +72,17 @@ class Settings:
         return gains, *self.model.taped(gains, self.values, self.zero_sum)
 
 
-def _learned(target: Target, ledger: Ledger, last: set[Site], found: Heads) -> Target:
-    """With heads as they are when they have learned to make outputs of second moment 1.
+def _learned(target: Target, ledger: Ledger, last: set[Site], found: Heads, outputs: float) -> Target:
+    """With heads as they are when they have learned to make `outputs`, a second moment.
 
     What they have learned lies in the direction of their inputs, so that it takes elements of 1 / fan only where
-    independent ones have 1 / sqrt(fan): 1 / fan of the second moment of an output is added to what they begin with.
+    independent ones have 1 / sqrt(fan): 1 / fan of that second moment is added to what they begin with.
     What comes back through a head that begins at zero is of this size, and through another sooner or later.
     """
     fans = {e.weight.path: e.fan for s, e in ledger.entries.items() if s in last and e.weight is not None and e.fan}
 
     def learned(path: str) -> float:
         begins = 0.0 if path in found.kept else target_at(target, path)
-        return begins + (1.0 / fans[path] if path in (found.sized | found.kept) and path in fans else 0.0)
+        return begins + (outputs / fans[path] if path in (found.sized | found.kept) and path in fans else 0.0)
 
     return learned

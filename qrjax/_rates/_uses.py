@@ -44,7 +44,7 @@ class Use:
       input: second moment of what it is multiplied with.
       output: second moment of the output.
       wanted: the second moment that its output's change is measured by.
-      head: whether it makes what the model returns.
+      head: whether it is where what the model returns is made.
       gradient: the second moment of the derivative by one of its elements, per example; None until it is known.
       guessed: whether its part is no more than guessed.
     """
@@ -62,16 +62,29 @@ class Use:
     gradient: float | None = None
     guessed: bool = False
 
+    @property
+    def makes_outputs(self) -> bool:
+        """Whether its change is measured by what the model's outputs are to come to; a scale's is by what it meets."""
+        return self.head and self.kind != SCALE
+
 
 def uses_of(
-    model: Model, walk: Walk, outputs: Sequence[Value], target_of: Callable[[str], float], back: bool = False
-) -> list[Use]:
-    """All uses in a walk that was taken down, in order; `back` for their gradients too."""
+    model: Model, walk: Walk, outputs: Sequence[Value], target_of: Callable[[str], float],
+    wanted: float | None = None, back: bool = False,
+) -> list[Use]:  # fmt: skip
+    """All uses in a walk that was taken down, in order.
+
+    Args:
+      model, walk, outputs: the model and the walk, and what it returned.
+      target_of: the second moment that a parameter's outputs are given.
+      wanted: that of what the model returns, None for its parameters' targets.
+      back: whether for their gradients too.
+    """
     assert walk.tape is not None
     moves = walk.tape.moves
     last, between = ends(outputs, moves)
     reverse = _followed(moves, outputs) if back else None
-    uses = _Uses(model, walk.ledger, last, between, target_of, reverse)
+    uses = _Uses(model, walk.ledger, last, between, target_of, wanted, reverse)
     found: dict[tuple[Site, Key], Use] = {}
     for move, times in _moves(moves):
         for use in uses.of(move, times):
@@ -111,6 +124,7 @@ class _Uses:
     last: set[Site]
     between: set[int]
     target_of: Callable[[str], float]
+    wanted: float | None
     reverse: Reverse | None
 
     def of(self, move: Move, times: float) -> Iterator[Use]:
@@ -189,6 +203,8 @@ class _Uses:
 
     def _wanted(self, path: str, output: float, head: bool) -> float:
         """What a model returns is measured by its target, as it may start smaller; so is what starts at zero."""
+        if head and self.wanted is not None:
+            return self.wanted
         return output if output > 0 and not head else self.target_of(path)
 
 

@@ -4,11 +4,13 @@
     python tests/bench/rates.py transfer [--markdown] [--journal FILE] [--only FILTER ...]
 
 coordinates: the steepest row of `qrjax.coordinate_check` on networks of ours and of others, with multipliers and with
-one rate. transfer: networks trained at rates on a grid of factors of two, from weights and with rates in three ways:
-Flax's own weights and one rate; those of `qrjax.autoinit` and one rate; and a head of zeros with the multipliers of
-`qrjax.learning_rates`. Of each width the best rate is the one with the least mean loss over the seeds, and the loss is
-that of 512 training examples after the last step; "!" marks a rate at an end of the grid. `--journal` keeps what was
-trained, one line for each network, width and way, so that a run goes on where it ended.
+one rate. transfer: networks trained at rates on a grid of factors of two, from weights and with rates in several ways:
+Flax's own weights and one rate; those of `qrjax.autoinit` and one rate; and these with the multipliers of
+`qrjax.learning_rates`, for a head of zeros or of 1, and for outputs of a second moment of 1 or 16. Of each width the
+best rate is the one with the least mean loss over the seeds, and the loss is that of 512 training examples after the
+last step; "!" marks a rate at an end of the grid. Data: digits as they are and with each pixel centred, MNIST-1D, and a
+regression of ten standardized targets, a random network's, on inputs whose mean has half of their second moment.
+`--journal` keeps what was trained, one line for each network, width and way, so that a run goes on where it ended.
 """
 
 from __future__ import annotations
@@ -113,7 +115,24 @@ class Transformer(nn.Module):
         return nn.Dense(10)(nn.LayerNorm()(x).mean(1))
 
 
-NETWORKS = {"mlp": (MLP, (64, 256, 1024)), "transformer": (Transformer, (16, 64, 256))}
+class CNN(nn.Module):
+    """Two convolutions and a mean over places."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = x[..., None]
+        for _ in range(2):
+            x = nn.relu(nn.Conv(self.width, (3, 3))(x))
+        return nn.Dense(10)(x.mean((1, 2)))
+
+
+NETWORKS = {
+    "mlp": (MLP, (64, 256, 1024)),
+    "transformer": (Transformer, (16, 64, 256)),
+    "cnn": (CNN, (16, 64)),
+}
 BATCH, EVALUATED = 64, 512
 # log2 of the rates without multipliers and with them.
 GRIDS = {
@@ -124,13 +143,13 @@ GRIDS = {
 WAYS = {
     "default": "Flax's, one rate",
     "autoinit": "`autoinit`, one rate",
-    "multipliers": "`autoinit`, multipliers",
-    "first/4": "the same, the first layer's a quarter",
-    "first/4 last*2": "the same, the first a quarter, the last twice",
+    "multipliers": "multipliers, head 0",
+    "outputs": "multipliers, head 0, outputs 16",
+    "head": "multipliers, head 1",
+    "head outputs": "multipliers, head 1, outputs 16",
+    "first": "head 0, outputs 16, the first layer's rate a quarter",
 }
 PLAIN = ("default", "autoinit")
-# The MLP's layers whose multipliers are changed, for a look at what the rules lack.
-CHANGED = {"first/4": {"Dense_0": 0.25}, "first/4 last*2": {"Dense_0": 0.25, "Dense_2": 2.0}}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,36 +163,63 @@ class Cell:
     width: int
     steps: int = 60
     decay: float = 0.0
+    schedule: str = "constant"
 
     def key(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
 
 CELLS = [
-    Cell(network, data, optimizer, arm, width, steps, decay)
-    for network, data, optimizer, steps, decay in (
-        ("mlp", "digits", "adam", 60, 0.0),
-        ("transformer", "digits", "adam", 60, 0.0),
-        ("mlp", "mnist1d", "adam", 60, 0.0),
-        ("mlp", "digits", "sgd", 60, 0.0),
-        ("mlp", "digits", "muon", 60, 0.0),
-        ("mlp", "digits", "adam", 60, 0.1),
-        ("mlp", "digits", "adam", 400, 0.0),
+    Cell(network, data, optimizer, arm, width, steps, decay, schedule)
+    for network, data, optimizer, steps, decay, schedule in (
+        ("mlp", "digits", "adam", 60, 0.0, "constant"),
+        ("mlp", "digits", "adam", 60, 0.0, "cosine"),
+        ("mlp", "centred digits", "adam", 60, 0.0, "constant"),
+        ("mlp", "mnist1d", "adam", 60, 0.0, "constant"),
+        ("mlp", "regression", "adam", 60, 0.0, "constant"),
+        ("transformer", "digits", "adam", 60, 0.0, "constant"),
+        ("cnn", "digits", "adam", 60, 0.0, "constant"),
+        ("mlp", "digits", "sgd", 60, 0.0, "constant"),
+        ("mlp", "digits", "muon", 60, 0.0, "constant"),
+        ("mlp", "digits", "adam", 60, 0.1, "constant"),
+        ("mlp", "digits", "adam", 400, 0.0, "constant"),
     )
     for arm in WAYS
     for width in NETWORKS[network][1]
-    if arm not in CHANGED or network == "mlp"
+    if arm != "first" or network == "mlp"
 ]
 
 
 @functools.cache
 def data_of(name: str) -> tuple[Any, Any]:
-    """Standardized training examples."""
-    found = load(name)
+    """Standardized training examples, and their labels or targets."""
+    if name == "regression":
+        return regression()
+    found = load(name.removeprefix("centred "))
     x = np.asarray(found.train_inputs, np.float32).reshape(len(found.train_inputs), -1)
-    x = (x - x.mean()) / x.std()
-    side = {"digits": (8, 8), "mnist1d": (8, 5)}[name]
+    x = x - x.mean(0 if name.startswith("centred") else None)
+    x /= x.std()
+    side = (8, 5) if name == "mnist1d" else (8, 8)
     return jnp.asarray(x.reshape(-1, *side)), jnp.asarray(np.asarray(found.train_labels, np.int32))
+
+
+def regression() -> tuple[Any, Any]:
+    """Inputs half of whose second moment is their mean, and ten targets that a random network makes of the rest."""
+    random = np.random.default_rng(1)
+    x = random.normal(size=(4096, 64))
+    first, last = (random.normal(size=shape) / shape[0] ** 0.5 for shape in ((64, 32), (32, 10)))
+    y = np.maximum(x @ first, 0) @ last
+    mean = random.normal(size=64)
+    x = (x + mean / np.sqrt((mean**2).mean())) / 2**0.5
+    targets = (y - y.mean(0)) / y.std(0)
+    return jnp.asarray(x.reshape(-1, 8, 8), jnp.float32), jnp.asarray(targets, jnp.float32)
+
+
+def loss_of(outputs: Any, wanted: Any) -> Any:
+    """The cross-entropy of labels, the mean square of targets."""
+    if jnp.issubdtype(wanted.dtype, jnp.integer):
+        return optax.losses.softmax_cross_entropy_with_integer_labels(outputs, wanted).mean()
+    return ((outputs - wanted) ** 2).mean()
 
 
 def direction(name: str) -> Any:
@@ -183,17 +229,25 @@ def direction(name: str) -> Any:
     return optax.chain({"adam": optax.scale_by_adam, "sgd": lambda: optax.trace(0.9)}[name](), optax.scale(-1.0))
 
 
+def head_of(arm: str) -> float | None:
+    """The second moment of the outputs at first."""
+    return None if arm in PLAIN else 1.0 if arm.startswith("head") else 0.0
+
+
 def multipliers_of(cell: Cell, network: Any, sample: Any) -> Any:
-    found = qrjax.learning_rates(network, sample, optimizer=cell.optimizer, head=0.0)
-    changed = CHANGED.get(cell.arm, {})
-    return (
-        {
-            layer: {name: rate * (changed.get(layer, 1.0) if name == "kernel" else 1.0) for name, rate in rates.items()}
-            for layer, rates in found.items()
-        }
-        if changed
-        else found
-    )
+    outputs = 1.0 if cell.arm in ("multipliers", "head") else 16.0
+    found = qrjax.learning_rates(network, sample, optimizer=cell.optimizer, head=head_of(cell.arm), outputs=outputs)
+    if cell.arm == "first":
+        found["Dense_0"]["kernel"] /= 4
+    return found
+
+
+def share_of(schedule: str, number: Any, steps: int) -> Any:
+    """The share of the rate that a step gets: all of it, or a tenth of the steps to warm up and half a cosine."""
+    if schedule == "constant":
+        return 1.0
+    warm = max(1, steps // 10)
+    return jnp.minimum(1.0, (number + 1) / warm) * (1 + jnp.cos(jnp.pi * number / steps)) / 2
 
 
 def trained(cell: Cell, rates: Sequence[float], seeds: int) -> Any:
@@ -208,22 +262,22 @@ def trained(cell: Cell, rates: Sequence[float], seeds: int) -> Any:
     optimizer = optax.chain(*parts)
 
     def loss(params: Any, chosen: Any) -> Any:
-        logits = network.apply({"params": params}, x[chosen])
-        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, y[chosen]).mean()
+        return loss_of(network.apply({"params": params}, x[chosen]), y[chosen])
 
     def one(rate: Any, seed: Any) -> Any:
         key = jax.random.key(seed)
         start = (
             network.init(key, sample)
             if cell.arm == "default"
-            else qrjax.autoinit(network, sample, seed=seed, head=None if cell.arm in PLAIN else 0.0)
+            else qrjax.autoinit(network, sample, seed=seed, head=head_of(cell.arm))
         )
 
         def step(carry: Any, number: Any) -> Any:
             params, state = carry
             chosen = jax.random.randint(jax.random.fold_in(key, number), (BATCH,), 0, len(x))
             updates, state = optimizer.update(jax.grad(loss)(params, chosen), state, params)
-            return (jax.tree.map(lambda p, u: p + rate * u, params, updates), state), None
+            now = rate * share_of(cell.schedule, number, cell.steps)
+            return (jax.tree.map(lambda p, u: p + now * u, params, updates), state), None
 
         carry = start["params"], optimizer.init(start["params"])
         (params, _), _ = jax.lax.scan(step, carry, jnp.arange(cell.steps))
@@ -271,7 +325,7 @@ def transfer(records: Sequence[dict[str, Any]]) -> Report:
         )
     lines = [_way(key, sorted(group, key=lambda record: record["width"])) for key, group in groups.items()]
     columns = (
-        "network", "optimizer", "steps", "decay", "weights and rates", "widths", "best log2 rate", "it moves by",
+        "network", "optimizer", "steps", "weights and rates", "widths", "best log2 rate", "it moves by",
         "loss there", "of the widest", "at the narrowest's rate",
     )  # fmt: skip
     seeds = sorted({len(record["losses"][0]) for record in records})
@@ -279,7 +333,7 @@ def transfer(records: Sequence[dict[str, Any]]) -> Report:
 
 
 def _way(key: tuple[Any, ...], group: Sequence[dict[str, Any]]) -> list[str]:
-    network, data, optimizer, arm, steps, decay = key
+    network, data, optimizer, arm, steps, decay, schedule = key
     best = [record["rates"][int(_losses(record).mean(1).argmin())] for record in group]
     edge = ["!" * (rate in (record["rates"][0], record["rates"][-1])) for rate, record in zip(best, group, strict=True)]
     losses = [_losses(record)[record["rates"].index(rate)] for rate, record in zip(best, group, strict=True)]
@@ -289,7 +343,8 @@ def _way(key: tuple[Any, ...], group: Sequence[dict[str, Any]]) -> list[str]:
     single = len(group) == 1
     moves = "" if single else str(max(best) - min(best))
     cells = [", ".join(f"{one.mean():.3f}" for one in losses), _spread(losses[-1]), "" if single else _spread(moved)]
-    return [f"{network}, {data}", optimizer, str(steps), f"{decay:g}", WAYS[arm], widths, shown, moves, *cells]
+    plan = f"{steps}" + f", decay {decay:g}" * bool(decay) + f", {schedule}" * (schedule != "constant")
+    return [f"{network}, {data}", optimizer, plan, WAYS[arm], widths, shown, moves, *cells]
 
 
 def _spread(losses: Any) -> str:

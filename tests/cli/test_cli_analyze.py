@@ -187,8 +187,9 @@ def test_gradients_are_explained_where_they_are_shown(capsys):
 def test_rates_are_those_of_learning_rates_and_fit_a_narrow_page(capsys, monkeypatch):
     namespace = {}
     exec(MODEL, namespace)
-    report = qrjax.learning_rates(namespace["CNN"](), shaped(1, 8, 8, 3), train=False, optimizer="muon", report=True)[1]
-    options = ("model.py:CNN", *IMAGES, "--rates", "--optimizer", "muon")
+    chosen = {"optimizer": "muon", "outputs": 16.0}
+    report = qrjax.learning_rates(namespace["CNN"](), shaped(1, 8, 8, 3), train=False, report=True, **chosen)[1]
+    options = ("model.py:CNN", *IMAGES, "--rates", "--optimizer", "muon", "--outputs", "16")
     assert json.loads(printed(capsys, *options, "--json")) == json.loads(report.to_json())
     monkeypatch.setenv("COLUMNS", "80")
     shown = " ".join(printed(capsys, *options).split())
@@ -201,6 +202,8 @@ def test_rates_are_those_of_learning_rates_and_fit_a_narrow_page(capsys, monkeyp
 def test_options_that_do_not_go_with_rates(capsys):
     for options, said in (
         (("--optimizer", "sgd"), "add --rates"),
+        (("--outputs", "16"), "add --rates"),
+        (("--rates", "--outputs", "0"), "--outputs"),
         (("--rates", "--gradients"), "--gradients belongs to that of the signal"),
         (("--rates", "--optimizer", "adamw"), "did you mean"),
         (("--head", "-1"), "--head"),

@@ -64,6 +64,32 @@ def test_sgd_by_hand():
     assert many["kernel"] == pytest.approx(rates["kernel"], rel=1e-4)  # a batch's size does not count
 
 
+# What a head learned to a second moment of 16 makes of the multipliers that one of 1 has: its own are four times as
+# large, and where the size of a gradient counts, those before it a quarter, as four times as much comes back.
+SIXTEEN = {"adam": (1, 1, 4), "muon": (1, 1, 4), "sgd": (1 / 4, 1 / 4, 4)}
+
+
+@pytest.mark.parametrize("optimizer", SIXTEEN)
+def test_outputs_are_measured_by_what_they_are_to_come_to(optimizer):
+    options = {"optimizer": optimizer, "head": 0.0}
+    one, many = (qrjax.learning_rates(mlp(64), X, outputs=outputs, **options) for outputs in (None, 16.0))
+    for kind in ("kernel", "bias"):
+        found = [many[name][kind] / one[name][kind] for name in one]
+        np.testing.assert_allclose(found, SIXTEEN[optimizer], rtol=1e-3)
+    assert one == qrjax.learning_rates(mlp(64), X, outputs=1.0, **options)
+
+
+def test_outputs_of_a_normalized_weight():
+    network = nn.Sequential([nn.Dense(32), nn.relu, nn.WeightNorm(nn.Dense(8))])
+    one, many = (qrjax.learning_rates(network, X, outputs=outputs, report=True) for outputs in (None, 16.0))
+    assert many[0]["layers_2"]["layer_instance"]["kernel"] == pytest.approx(
+        4 * one[0]["layers_2"]["layer_instance"]["kernel"]
+    )
+    assert many[0]["layers_0"] == one[0]["layers_0"]
+    noted = {row.weight: row.notes for row in many[1] if row.notes}
+    assert noted["layers_2/layer_instance/bias"] == ("makes outputs: measured by their target, 16",)
+
+
 def test_muon_takes_matrices_alone_and_patterns_choose():
     class Net(nn.Module):
         @nn.compact
@@ -231,6 +257,10 @@ def test_weights_of_the_modules_own():
 
 
 def test_errors():
+    with pytest.raises(ValueError, match=r"`outputs` must be positive, got 0"):
+        qrjax.learning_rates(mlp(8), X, outputs=0)
+    with pytest.raises(ValueError, match=r"`outputs` is for the weights that make.*pass outputs=None"):
+        qrjax.learning_rates(nn.LayerNorm(use_bias=False), X, outputs=16)
     with pytest.raises(ValueError, match=r"`optimizer` must be one of 'adam'.*did you mean 'adam'"):
         qrjax.learning_rates(mlp(8), X, optimizer="adamw")
     with pytest.raises(ValueError, match=r"`optimizer\['\*'\]` must be one of"):
