@@ -28,6 +28,8 @@ from sklearn.datasets import load_digits
 import qrjax
 
 CLASSES, BATCH = 10, 64
+# The second moment that logits come to: where classes are told apart, a root mean square of several.
+LOGITS = 16.0
 # log2 of the rates that are tried: with multipliers a rate is the relative change of an output in one step.
 GRIDS = {"one rate": range(-11, -3), "multipliers": range(-4, 3)}
 
@@ -74,7 +76,7 @@ def start(way: str, network: Network, x: jax.Array, seed: Any) -> tuple[Any, Any
     """Parameters, and the steps that a rate is multiplied with."""
     if way == "one rate":
         return network.init(jax.random.key(seed), x)["params"], optax.scale_by_adam()
-    rates = qrjax.learning_rates(network, x, head=0.0)
+    rates = qrjax.learning_rates(network, x, head=0.0, outputs=LOGITS)
     scaled = optax.chain(optax.scale_by_adam(), qrjax.scale_by_width(rates))
     return qrjax.autoinit(network, x, seed=seed, head=0.0)["params"], scaled
 
