@@ -136,9 +136,9 @@ NETWORKS = {
 BATCH, EVALUATED = 64, 512
 # log2 of the rates without multipliers and with them.
 GRIDS = {
-    ("adam", False): range(-12, -4), ("adam", True): range(-4, 4),
-    ("sgd", False): range(-8, 0), ("sgd", True): range(-8, 1),
-    ("muon", False): range(-9, -1), ("muon", True): range(-6, 2),
+    ("adam", False): range(-12, -4), ("adam", True): range(-6, 2),
+    ("sgd", False): range(-8, 0), ("sgd", True): range(-4, 4),
+    ("muon", False): range(-9, -1), ("muon", True): range(-9, -1),
 }  # fmt: skip
 WAYS = {
     "default": "Flax's, one rate",
