@@ -91,7 +91,7 @@ def learning_rates(
         counts, {"*/embedding": "adam", "*": "muon"}.
       outputs: the second moment that the model's outputs are to come to in training, above 0: 1 for the standardized
         targets of a regression, about 16 for the logits of classes, whose root mean square in trained networks of
-        any width is mostly 2 to 8. By default their target, which is 1.
+        any width is mostly 3 to 12. By default their target, which is 1.
       head, target, input_mean, input_variance, layout, select, tied, method, rngs, mutable, axes: as in
         `qrjax.autoinit`: those with which the weights are drawn.
       weights: "autoinit" for weights that `qrjax.autoinit` draws, "module" for the module's own.
