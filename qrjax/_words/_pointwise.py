@@ -8,18 +8,21 @@ hundred that it stands for, and becomes operations at the end.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.extend.core import Primitive
+from jax.extend.core import ClosedJaxpr, Primitive
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import batching, mlir
 from jax.sharding import AxisType
+
+from qrjax._words._scalars import is_plain, traced, written
 
 Words = Callable[..., Sequence[Array]]
 
@@ -60,30 +63,71 @@ def pointwise(name: str, results: int, form: Words, **forms: Words | OneByOne) -
     primitive.def_impl(lambda *words: (form if jax.config.jax_disable_jit else jitted)(*words))  # type: ignore[attr-defined]
     primitive.def_abstract_eval(lambda first, *_: [first] * results)
     batching.primitive_batchers[primitive] = batched
-    mlir.register_lowering(primitive, mlir.lower_fun(form, multiple_results=True))
-    for platform, own in forms.items():
-        rule = _mapped(own.function, form) if isinstance(own, OneByOne) else mlir.lower_fun(own, multiple_results=True)
-        mlir.register_lowering(primitive, rule, platform=platform)
+    found = _FORMS[primitive] = Forms(form, forms)
+    mlir.register_lowering(primitive, functools.partial(_lower, found, None))
+    for platform in forms:
+        mlir.register_lowering(primitive, functools.partial(_lower, found, platform), platform=platform)
     return call
 
 
-def _mapped(function: Words, form: Words) -> Callable[..., Any]:
-    lower, plain = (mlir.lower_fun(one, multiple_results=True) for one in (function, form))
+class Forms(NamedTuple):
+    """Of one primitive: that for all platforms but those of `own`, and these."""
 
-    def rule(context: Any, *words: Any) -> Any:
-        if _is_explicit(context.avals_out[0]):
-            # There XLA does not take the parts that are asked for later through a map: each device would make all.
-            return plain(context, *words)
-        result = words[0].type  # as every word's
-        scalars = [jax.core.ShapedArray((), aval.dtype) for aval in context.avals_in]
-        operation = stablehlo.MapOp(result, words, ir.DenseI64ArrayAttr.get(range(len(result.shape))))
-        block = operation.computation.blocks.append(*[ir.RankedTensorType.get([], result.element_type)] * len(words))
-        with ir.InsertionPoint(block):
-            inner = context.replace(primitive=None, avals_in=scalars, avals_out=scalars[:1])
-            stablehlo.return_(list(lower(inner, *block.arguments)))
-        return operation.results
+    form: Words
+    own: Mapping[str, Words | OneByOne]
 
-    return rule
+    def on(self, platform: str | None) -> Words | OneByOne:
+        return self.own.get(platform or "", self.form)
+
+
+_FORMS: dict[Any, Forms] = {}
+
+
+def _lower(forms: Forms, platform: str | None, context: Any, *words: Any) -> Sequence[Any]:
+    platforms, aval = context.platforms or context.module_context.platforms, context.avals_out[0]
+    own = forms.on(platform)
+    if _is_explicit(aval):
+        # There JAX gives each operation its place, and XLA does not take the parts that are asked for later through a
+        # map: each device would make all.
+        plain = forms.form if isinstance(own, OneByOne) else own
+        return _lowered(plain, context, words, aval.shape)
+    if len(platforms) > 1 and not isinstance(own, OneByOne):
+        return _lowered(own, context, words, aval.shape)  # of several forms of what is in it JAX makes a choice
+    return _written(forms, platform or platforms[0], context, words)
+
+
+def _written(forms: Forms, platform: str, context: Any, words: Sequence[Any]) -> Sequence[Any]:
+    own, kind = forms.on(platform), ir.RankedTensorType(words[0].type)
+    if not isinstance(own, OneByOne):
+        return _operations(own, platform, context, words)
+    operation = stablehlo.MapOp(kind, words, ir.DenseI64ArrayAttr.get(range(len(kind.shape))))
+    block = operation.computation.blocks.append(*[ir.RankedTensorType.get([], kind.element_type)] * len(words))
+    with ir.InsertionPoint(block):
+        stablehlo.return_(list(_operations(own.function, platform, context, list(block.arguments))))
+    return operation.results
+
+
+def _operations(function: Words, platform: str, context: Any, words: Sequence[Any]) -> Sequence[Any]:
+    program = _program(function, len(words))
+    kind = ir.RankedTensorType(words[0].type)
+    if not (kind.has_static_shape and is_plain(program, _FORMS.__contains__)):
+        return _lowered(function, context, words, context.avals_out[0].shape if kind.shape else ())
+    return written(program, words, lambda e, values: _written(_FORMS[e.primitive], platform, context, values))
+
+
+@functools.lru_cache(maxsize=1024)
+def _program(function: Words, operands: int) -> ClosedJaxpr:
+    return traced(function, operands)
+
+
+def _lowered(function: Words, context: Any, words: Sequence[Any], shape: tuple[Any, ...]) -> Sequence[Any]:
+    """By JAX, which traces it."""
+    lower = mlir.lower_fun(function, multiple_results=True)
+    if shape == context.avals_out[0].shape:
+        return lower(context, *words)
+    scalar = jax.core.ShapedArray((), np.uint32)
+    inner = context.replace(primitive=None, avals_in=[scalar] * len(words), avals_out=[scalar])
+    return lower(inner, *words)
 
 
 def _is_explicit(aval: Any) -> bool:
