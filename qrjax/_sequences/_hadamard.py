@@ -10,6 +10,7 @@ of its sign a column gets stays random. A scramble of each row on top flips whol
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from jax import Array, lax
 
 from qrjax._sequences._permutations import keyed_hash, permute
 from qrjax._words._pairs import quotient, word
+from qrjax._words._pointwise import Words, pointwise
 
 SMALLEST_EXPONENT = 4  # fewer than 15 orthogonal patterns are not worth the trouble
 HALF_KEY = 0x9E3779B9
@@ -48,8 +50,16 @@ def walsh_number(row: Array, block: Array, n: int, multipliers: Sequence[Array])
 
     Consecutive numbers would leave the high bits of the columns without influence on a few rows.
     """
-    k = exponent(n)
-    return _mix(row - block * word((1 << k) - 1) + 1, multipliers[::-1], k)
+    (number,) = _walsh(exponent(n))(row, block, *multipliers)
+    return number
+
+
+@functools.cache
+def _walsh(k: int) -> Words:
+    def number(row: Array, block: Array, *multipliers: Array) -> list[Array]:
+        return [_mix(row - block * word((1 << k) - 1) + word(1), multipliers[::-1], k)]
+
+    return pointwise("walsh_number", 1, number)
 
 
 def hadamard_order(column: Array, number: Array, n: int, keys: Keys) -> Array:
@@ -61,27 +71,42 @@ def hadamard_order(column: Array, number: Array, n: int, keys: Keys) -> Array:
       n: static, a multiple of 16.
       keys: see `Keys`.
     """
+    (index,) = _order(n)(column, number, *keys.rounds, *keys.multipliers)
+    return index
+
+
+@functools.cache
+def _order(n: int) -> Words:
+    return pointwise("hadamard_order", 1, functools.partial(_index, n))
+
+
+def _index(n: int, column: Array, number: Array, first: Array, second: Array, even: Array, odd: Array) -> list[Array]:
     k = exponent(n)
     mask, position = word((1 << k) - 1), column >> k
-    even, odd = keys.multipliers
-    cell = _mix(column + (even ^ odd) & mask, keys.multipliers, k)
+    cell = _mix(column + (even ^ odd) & mask, (even, odd), k)
     sign = lax.population_count(cell & number) & 1
     if n >> k > 1:
         # Columns of one cell at different positions would have equal signs in every row.
-        sign = sign ^ keyed_hash(position, keys.rounds[1]) >> 31
+        sign = sign ^ keyed_hash(position, second) >> 31
     # Without the bit that is the number's highest, the cells of either sign count 0..2**(k-1)-1.
     below = (word(1) << (31 - lax.clz(number))) - 1
     rank = cell & below | cell >> 1 & ~below | position << (k - 1)
     # Two rounds do for the magnitudes, whose leading bit is not the parity of anything here.
-    first, second = keys.rounds
     rank = permute(rank, n // 2, (first ^ sign * word(HALF_KEY), second))
     # The leading bit of point i is the lowest bit of i ^ (i >> 1), which has to be the sign.
-    return rank << 1 | sign ^ rank & 1
+    return [rank << 1 | sign ^ rank & 1]
 
 
 def _mix(cell: Array, multipliers: Sequence[Array], k: int) -> Array:
     """A bijection of k-bit words that keeps 0 and is not linear over GF(2), so that blocks differ."""
-    mask = word((1 << k) - 1)
-    cell = cell * (multipliers[0] | 1) & mask
-    cell = cell ^ cell >> ((k + 1) // 2)
-    return cell * (multipliers[1] | 1) & mask
+    (image,) = _mixed(cell, *multipliers, word((1 << k) - 1), word((k + 1) // 2))
+    return image
+
+
+def _images(cell: Array, first: Array, second: Array, mask: Array, shift: Array) -> list[Array]:
+    cell = cell * (first | 1) & mask
+    cell = cell ^ cell >> shift
+    return [cell * (second | 1) & mask]
+
+
+_mixed = pointwise("mix", 1, _images)

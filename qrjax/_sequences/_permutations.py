@@ -50,28 +50,34 @@ def _images(n: int, index: Array, *keys: Array) -> list[Array]:
     last = n - (height - 1) * width  # cells of the last row
     row = quotient(index, width, n)
     column = index - row * word(width)
+    columns, rows = ([word(m) for m in lengths] for lengths in ((last, height, height - 1), (height - 1, width, last)))
     for turn, key in enumerate(keys):
         if turn % 2 == 0:
-            row = _rotate(row, keyed_hash(column, key), _length(column, last, height, height - 1))
+            (row,) = _turned(row, column, key, *columns)
         else:
-            column = _rotate(column, keyed_hash(row, key), _length(row, height - 1, width, last))
+            (column,) = _turned(column, row, key, *rows)
     return [row * word(width) + column]
 
 
-def _length(position: Array, limit: int, below: int, beyond: int) -> Array:
-    """`below` where position < limit, else `beyond`: the length of a column or row of the raster."""
-    return where(position < word(limit), word(below), word(beyond))
-
-
-def _rotate(x: Array, fraction: Array, length: Array) -> Array:
-    """x + floor(length * fraction / 2**32), modulo length, for x < length <= 2**31."""
-    moved = x + mulhi(fraction, length)
+def _turn(x: Array, position: Array, key: Array, limit: Array, below: Array, beyond: Array) -> list[Array]:
+    """x, turned within the column or row of that position, whose length is `below` where position < limit."""
+    length = where(position < limit, below, beyond)
+    # x + floor(length * fraction / 2**32), modulo length, for x < length <= 2**31.
+    moved = x + mulhi(keyed_hash(position, key), length)
     # Where moved < length the difference wraps to a larger word, so the minimum is the remainder.
-    return jnp.minimum(moved, moved - length)
+    return [jnp.minimum(moved, moved - length)]
 
 
 def keyed_hash(x: Array, key: Array) -> Array:
     """A small keyed hash; its high bits are the good ones, and `mulhi` uses those."""
+    (image,) = _keyed(x, key)
+    return image
+
+
+def _hashed(x: Array, key: Array) -> list[Array]:
     x = (x ^ key) * word(MULTIPLIERS[0])
     x = x ^ x >> 16
-    return x * word(MULTIPLIERS[1])
+    return [x * word(MULTIPLIERS[1])]
+
+
+_keyed, _turned = pointwise("keyed_hash", 1, _hashed), pointwise("turn", 1, _turn)

@@ -17,6 +17,7 @@ from qrjax._sequences._names import Scramble as Scramble
 from qrjax._terminal._names import choice
 from qrjax._words._keys import from_key
 from qrjax._words._pairs import Pair, constant, reverse_bits, word
+from qrjax._words._pointwise import pointwise
 from qrjax._words._splitmix import absorb, output
 
 OWEN_MULTIPLIERS = (0x3D20ADEA, 0x05526C56, 0x53A22864)
@@ -57,11 +58,19 @@ def scrambled_points(bits: Array, scramble: Scramble, seed: Array) -> Array:
 
 def laine_karras(x: Array, seed: Array) -> Array:
     """A keyed permutation of words in which bit k of the result depends on bits 0..k only."""
+    (image,) = _permuted(x, seed)
+    return image
+
+
+def _permutation(x: Array, seed: Array) -> list[Array]:
     a, b, c = map(word, OWEN_MULTIPLIERS)
     x = x ^ x * a
     x = (x + seed) * (seed >> 16 | 1)
     x = x ^ x * b
-    return x ^ x * c
+    return [x ^ x * c]
+
+
+_permuted = pointwise("laine_karras", 1, _permutation)
 
 
 def _lower_triangular(directions: Array, state: Pair) -> Array:

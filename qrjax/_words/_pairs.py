@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from qrjax._words._pointwise import aligned, in_64_bits, pointwise
+from qrjax._words._pointwise import Words, aligned, in_64_bits, pointwise
 
 
 class Pair(NamedTuple):
@@ -123,7 +123,7 @@ def materialized(*words: Array) -> list[Array]:
     changes nothing: the XOR of the words with zeros. Words must have one shape.
     """
     copies = lax.broadcasted_iota(jnp.uint32, (2, *words[0].shape), 0)
-    padded = [where(copies == 0, jnp.expand_dims(w, 0), word(0)) for w in words]
+    padded = [where(copies == 0, lax.expand_dims(w, (0,)), word(0)) for w in words]
     zeros = [np.uint32(0)] * len(words)
     return list(lax.reduce(padded, zeros, _xor_each, (0,)))
 
@@ -134,19 +134,43 @@ def _xor_each(x: Sequence[Array], y: Sequence[Array]) -> list[Array]:
 
 def packed(words: Sequence[Array], bits: int) -> list[Array]:
     """The lowest `bits` bits of each word, as many to a word as fit."""
-    each, mask = 32 // bits, word((1 << bits) - 1)
-    shifted = [(w & mask) << bits * (k % each) for k, w in enumerate(words)]
-    return [functools.reduce(operator.or_, shifted[k : k + each]) for k in range(0, len(shifted), each)]
+    return list(_packing(len(words), bits)(*words))
 
 
 def unpacked(words: Sequence[Array], bits: int, count: int) -> list[Array]:
     """The inverse of `packed`, of `count` words."""
-    each, mask = 32 // bits, word((1 << bits) - 1)
-    return [words[k // each] >> bits * (k % each) & mask for k in range(count)]
+    return list(_unpacking(count, bits)(*words))
+
+
+@functools.cache
+def _packing(count: int, bits: int) -> Words:
+    each, mask = 32 // bits, np.uint32((1 << bits) - 1)
+
+    def pack(*words: Array) -> list[Array]:
+        shifted = [(w & mask) << bits * (k % each) for k, w in enumerate(words)]
+        return [functools.reduce(operator.or_, shifted[k : k + each]) for k in range(0, count, each)]
+
+    return pointwise("packed", -(-count // each), pack)
+
+
+@functools.cache
+def _unpacking(count: int, bits: int) -> Words:
+    each, mask = 32 // bits, np.uint32((1 << bits) - 1)
+    return pointwise(
+        "unpacked", count, lambda *words: [words[k // each] >> bits * (k % each) & mask for k in range(count)]
+    )
 
 
 def reverse_bits(x: Array) -> Array:
     """The bits of a word in opposite order; bit 0 becomes bit 31."""
+    (reversed_bits,) = _reversed(x)
+    return reversed_bits
+
+
+def _exchanged(x: Array) -> list[Array]:
     for shift, mask in ((1, 0x55555555), (2, 0x33333333), (4, 0x0F0F0F0F), (8, 0x00FF00FF)):
         x = x >> shift & word(mask) | (x & word(mask)) << shift
-    return x >> 16 | x << 16
+    return [x >> 16 | x << 16]
+
+
+_reversed = pointwise("reverse_bits", 1, _exchanged)
