@@ -214,7 +214,9 @@ class Sobol:
 
     def _sequence(self, state: Pair, shape: Shape, coordinates: Coordinates, whole: bool) -> Array:
         choice, seed = output(absorb(state, WORDS), 0)
-        directions = table.compact_directions(choice) if self.dim is None else table.directions(self.dim)
+        largest = size(shape, range(len(shape))) - 1 + self._skip
+        digits = min(largest.bit_length() + 1, table.BITS)
+        directions = table.compact_directions(choice, digits) if self.dim is None else table.directions(self.dim)
         directions = scrambled_directions(directions, self.scramble, absorb(state, MATRIX))
         bits = flat_points(directions, shape, coordinates, self._skip, whole)
         return scrambled_points(bits, self.scramble, seed)

@@ -28,10 +28,9 @@ from qrjax._words._pairs import mulhi, where, word, xor_all
 SHA256 = "014b902f2d2ca13e9ad73516f633a135f24b3d28afdf67fcaeb637a482dc729d"
 BITS = 32
 LARGEST_DEGREE = 18
-# Dimensions with a polynomial of degree 13 or less. They need four words each, so a table from which
-# a key chooses a dimension inside an executable takes 17,776 bytes; the full table takes 508,824.
+# Of which a key chooses one inside an executable: those with a polynomial of degree 13 or less. A program holds their
+# numbers, and derives none: 75,548 bytes for all 32 digits, where the recurrence is a loop of 32 steps on every device.
 COMPACT_DIMENSIONS = 1_111
-COMPACT_WORDS = 4
 
 
 @functools.cache
@@ -80,11 +79,14 @@ def directions(dim: Any) -> Array:
     return expand(jnp.asarray(packed_directions())[row])
 
 
-def compact_directions(fraction: Array) -> Array:
-    """The direction numbers of one of the first 1,111 dimensions, chosen by a uniform uint32 word."""
-    table = jnp.asarray(packed_directions()[:COMPACT_DIMENSIONS, :COMPACT_WORDS])
-    row = mulhi(fraction, word(COMPACT_DIMENSIONS))
-    return expand(jnp.pad(table[row], (0, 6 - COMPACT_WORDS)))
+def compact_directions(fraction: Array, digits: int = BITS) -> Array:
+    """The first direction numbers of one of the first 1,111 dimensions, chosen by a uniform uint32 word.
+
+    The executable holds them all, packed: of 25 digits, enough for 2**24 points, 48,884 bytes.
+    """
+    table = jnp.asarray(_longer_rows(1, COMPACT_DIMENSIONS, digits))
+    numbers = _initial_numbers(table[mulhi(fraction, word(COMPACT_DIMENSIONS))], digits, digits)
+    return numbers << (31 - _counted(digits, 0))
 
 
 def directions_at(offset: Array, first: int, count: int, digits: int) -> Array:
@@ -97,7 +99,7 @@ def directions_at(offset: Array, first: int, count: int, digits: int) -> Array:
     if digits <= LARGEST_DEGREE:
         # The recurrence is run here: to that length its numbers pack as densely as the initial ones, and need no scan.
         rows = jnp.asarray(_longer_rows(first, used, digits))[offset % used]
-        return _initial_numbers(jnp.moveaxis(rows, -1, 0), digits) << (31 - _counted(digits, offset.ndim))
+        return _initial_numbers(jnp.moveaxis(rows, -1, 0), digits, digits) << (31 - _counted(digits, offset.ndim))
     expand_all = functools.partial(expand, digits=digits)
     for _ in range(offset.ndim):
         expand_all = jax.vmap(expand_all, out_axes=1)
@@ -168,12 +170,12 @@ def expand(row: Array, digits: int = BITS) -> Array:
     return lax.scan(step, jnp.zeros_like(coefficients), (k, _initial_numbers(row, digits)))[1]
 
 
-def _initial_numbers(row: Any, digits: int) -> Any:
+def _initial_numbers(row: Any, digits: int, packed: int = LARGEST_DEGREE) -> Any:
     """m_1, m_2, ... along the first axis, as packed along the first axis of `row`, of NumPy or of JAX.
 
-    Those beyond the degree are meaningless, except that dimension 1 has ones.
+    Those beyond the degree are meaningless, except that dimension 1 has ones; so are those beyond the `packed`.
     """
-    k = _counted(digits, row.ndim - 1) * (_counted(digits, row.ndim - 1) < LARGEST_DEGREE)
+    k = _counted(digits, row.ndim - 1) * (_counted(digits, row.ndim - 1) < packed)
     at, shift = np.divmod(k * (k - (k > 0)) // 2, np.uint32(32))
     low = row[1 + at.ravel()] >> shift
     high = row[np.minimum(2 + at.ravel(), row.shape[0] - 1)] << (32 - shift) % 32

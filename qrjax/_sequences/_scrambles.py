@@ -17,7 +17,7 @@ from qrjax._sequences._names import Scramble as Scramble
 from qrjax._terminal._names import choice
 from qrjax._words._keys import from_key
 from qrjax._words._pairs import Pair, constant, reverse_bits, word
-from qrjax._words._pointwise import pointwise
+from qrjax._words._pointwise import OneByOne, pointwise
 from qrjax._words._splitmix import absorb, output
 
 OWEN_MULTIPLIERS = (0x3D20ADEA, 0x05526C56, 0x53A22864)
@@ -75,15 +75,19 @@ _permuted = pointwise("laine_karras", 1, _permutation)
 
 def _lower_triangular(directions: Array, state: Pair) -> Array:
     """The directions, shape (32, ...), times random unit lower triangular matrices, one for each state."""
-    digit = jnp.arange(32, dtype=jnp.uint32).reshape(32, *[1] * (directions.ndim - 1))
-    diagonal = word(1) << (31 - digit)
-    state = Pair(*(jnp.expand_dims(w, 0) for w in state))
-    # Row r gives digit r, counted from the top: itself, and a random choice of the digits above it.
-    matrix = diagonal | output(state, digit).hi & ~(diagonal | diagonal - 1)
+    (product,) = _multiplied(directions, *(jnp.expand_dims(w, 0) for w in state))
+    return product
 
-    def step(total: Array, row: tuple[Array, Array]) -> tuple[Array, None]:
-        mask, bit = (jnp.expand_dims(w, 0) if directions.ndim > 1 else w for w in row)
-        parity = lax.population_count(directions & mask) & 1
-        return total | parity * bit, None
 
-    return lax.scan(step, jnp.zeros_like(directions), (matrix, diagonal))[0]
+def _product(direction: Array, hi: Array, lo: Array) -> list[Array]:
+    total = direction ^ direction
+    for digit in range(32):
+        # Row r gives digit r, counted from the top: itself, and a random choice of the digits above it.
+        own, above = word(1 << 31 - digit), word(2**32 - (1 << 32 - digit))
+        row = own | output(Pair(hi, lo), digit).hi & above
+        total = total << 1 | lax.population_count(direction & row) & 1
+    return [total]
+
+
+_mapped = OneByOne(_product)
+_multiplied = pointwise("lower_triangular", 1, _product, cuda=_mapped, rocm=_mapped)

@@ -6,12 +6,14 @@ dimension is the XOR of its direction numbers v[b] over the set bits b of gray(i
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax.numpy as jnp
 from jax import Array, lax
 
 from qrjax._words._pairs import materialized, where, word
+from qrjax._words._pointwise import OneByOne, Words, pointwise
 
 # Up to this odd factor of the width a raster selects among that many tables; beyond, the selection
 # would cost as much as evaluating each point by itself.
@@ -34,20 +36,25 @@ def point_bits(directions: Array, index: Array, largest: int = 2**32 - 1, scale:
     """
     # gray(index * 2**k) has k - 1 zeros at its end, then twice the index XOR the index.
     skipped = max(scale.bit_length() - 2, 0)
-    code = index ^ index >> 1 if scale == 1 else index ^ index << 1
-    used = directions[skipped : skipped + largest.bit_length() + (scale > 1)]
-    # Zeros of the type that a step gives, which on a mesh is more than a shape.
-    zeros = jnp.zeros_like(lax.index_in_dim(directions, 0, keepdims=False) ^ code)
-    # Unrolled whole, the scan is straight-line code that XLA fuses with what follows; as a loop it
-    # would write its carry to memory 32 times.
-    return lax.scan(_next_digit, (zeros, code), used, unroll=max(1, used.shape[0]))[0][0]
+    used = directions[skipped : skipped + max(largest.bit_length(), 1) + (scale > 1)]
+    (bits,) = _points(used.shape[0], scale > 1)(index, *(lax.index_in_dim(used, k, keepdims=False) for k in range(used.shape[0])))
+    return bits
 
 
-# JAX finds what it has traced by the function itself, so that one made inside a call would be traced and compiled anew.
-def _next_digit(carry: tuple[Array, Array], direction: Array) -> tuple[tuple[Array, Array], None]:
-    total, remaining = carry
-    mask = word(0) - (remaining & 1)
-    return (total ^ direction & mask, remaining >> 1), None
+@functools.cache
+def _points(digits: int, doubled: bool) -> Words:
+    """One operation for all digits; a GPU's compiler would else keep what each makes of a row's indices."""
+
+    def bits(index: Array, *directions: Array) -> list[Array]:
+        remaining = index ^ index << 1 if doubled else gray(index)
+        total = index ^ index
+        for direction in directions:
+            total = total ^ direction & word(0) - (remaining & 1)
+            remaining = remaining >> 1
+        return [total]
+
+    mapped = OneByOne(bits)
+    return pointwise(f"sobol_{digits}", 1, bits, cuda=mapped, rocm=mapped)
 
 
 def raster_bits(directions: Array, rows: Array, columns: Array, shape: tuple[int, ...], start: int | Array) -> Array:

@@ -74,13 +74,14 @@ def test_compact_directions_are_the_first_1111():
     dims = np.arange(1, table.COMPACT_DIMENSIONS + 1)
     middles = ((2 * dims - 1) * 2**31 // table.COMPACT_DIMENSIONS).astype(np.uint32)
     words = np.concatenate([[0], middles, [2**32 - 1]]).astype(np.uint32)
-    found = jax.jit(jax.vmap(table.compact_directions))(words)
-    np.testing.assert_array_equal(found, scipys()[np.concatenate([[1], dims, [1111]]) - 1])
+    for digits in (32, 25, 8):
+        found = jax.jit(jax.vmap(functools.partial(table.compact_directions, digits=digits)))(words)
+        np.testing.assert_array_equal(found, scipys()[np.concatenate([[1], dims, [1111]]) - 1][:, :digits])
 
 
-def test_the_compact_table_ends_where_four_words_do():
+def test_the_compact_dimensions_are_those_up_to_degree_13():
     degrees = np.array([int(row[0]).bit_length() - 1 for row in table.packed_directions()])
-    assert degrees[: table.COMPACT_DIMENSIONS].max() == 13  # 13 * 12 / 2 = 78 bits, three words
+    assert degrees[: table.COMPACT_DIMENSIONS].max() == 13
     assert degrees[table.COMPACT_DIMENSIONS] == 14
     assert degrees.max() == table.LARGEST_DEGREE
     assert (np.diff(degrees) >= 0).all()
@@ -109,7 +110,8 @@ def test_constants_in_the_executable():
     dim, word = jnp.int32(3), jnp.uint32(3)
     assert constants(lambda: table.directions(3)) == [128]
     assert constants(table.directions, dim)[0] == 508_824 == DIMENSIONS * 6 * 4
-    assert constants(table.compact_directions, word)[0] == 17_776 == 1111 * 4 * 4
+    assert constants(table.compact_directions, word)[0] == 75_548 == 1111 * 17 * 4
+    assert constants(lambda w: table.compact_directions(w, 25), word)[0] == 48_884 == 1111 * 11 * 4  # 300 bits
     assert constants(lambda o: table.directions_at(o, 1, 100, 32), word)[0] == 100 * 6 * 4
     assert constants(lambda o: table.directions_at(o, 1, 100, 18), word)[0] == 100 * 6 * 4
     assert constants(lambda o: table.directions_at(o, 1, 100, 8), word)[0] == 100 * 2 * 4  # 28 bits
