@@ -18,7 +18,7 @@ from jax import Array, lax
 
 from qrjax._sequences._permutations import keyed_hash, permute
 from qrjax._words._pairs import quotient, word
-from qrjax._words._pointwise import Words, pointwise
+from qrjax._words._pointwise import OneByOne, Words, pointwise
 
 SMALLEST_EXPONENT = 4  # fewer than 15 orthogonal patterns are not worth the trouble
 HALF_KEY = 0x9E3779B9
@@ -77,7 +77,8 @@ def hadamard_order(column: Array, number: Array, n: int, keys: Keys) -> Array:
 
 @functools.cache
 def _order(n: int) -> Words:
-    return pointwise("hadamard_order", 1, functools.partial(_index, n))
+    mapped = OneByOne(functools.partial(_index, n))  # else a GPU's compiler makes kernels of what is a row's alone
+    return pointwise("hadamard_order", 1, mapped.function, cuda=mapped, rocm=mapped)
 
 
 def _index(n: int, column: Array, number: Array, first: Array, second: Array, even: Array, odd: Array) -> list[Array]:

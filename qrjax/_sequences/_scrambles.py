@@ -70,7 +70,8 @@ def _permutation(x: Array, seed: Array) -> list[Array]:
     return [x ^ x * c]
 
 
-_permuted = pointwise("laine_karras", 1, _permutation)
+_on_gpus = OneByOne(_permutation)
+_permuted = pointwise("laine_karras", 1, _permutation, cuda=_on_gpus, rocm=_on_gpus)
 
 
 def _lower_triangular(directions: Array, state: Pair) -> Array:
