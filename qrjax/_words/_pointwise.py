@@ -22,7 +22,7 @@ from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import batching, mlir
 from jax.sharding import AxisType
 
-from qrjax._words._scalars import is_plain, traced, written
+from qrjax._words._scalars import halves, is_plain, traced, written
 
 Words = Callable[..., Sequence[Array]]
 
@@ -37,6 +37,7 @@ class OneByOne:
     """
 
     function: Words
+    is_wide: bool = False  # one result of 64 bits, whose words are the primitive's
 
 
 def pointwise(name: str, results: int, form: Words, **forms: Words | OneByOne) -> Words:
@@ -100,11 +101,17 @@ def _written(forms: Forms, platform: str, context: Any, words: Sequence[Any]) ->
     own, kind = forms.on(platform), ir.RankedTensorType(words[0].type)
     if not isinstance(own, OneByOne):
         return _operations(own, platform, context, words)
-    operation = stablehlo.MapOp(kind, words, ir.DenseI64ArrayAttr.get(range(len(kind.shape))))
-    block = operation.computation.blocks.append(*[ir.RankedTensorType.get([], kind.element_type)] * len(words))
-    with ir.InsertionPoint(block):
-        stablehlo.return_(list(_operations(own.function, platform, context, list(block.arguments))))
-    return operation.results
+    if not kind.shape:
+        results = _operations(own.function, platform, context, words)
+    else:
+        element = ir.IntegerType.get_unsigned(64) if own.is_wide else kind.element_type
+        axes, result = ir.DenseI64ArrayAttr.get(range(len(kind.shape))), ir.RankedTensorType.get(kind.shape, element)
+        operation = stablehlo.MapOp(result, words, axes)
+        block = operation.computation.blocks.append(*[ir.RankedTensorType.get([], kind.element_type)] * len(words))
+        with ir.InsertionPoint(block):
+            stablehlo.return_(list(_operations(own.function, platform, context, list(block.arguments))))
+        results = operation.results
+    return halves(results[0]) if own.is_wide else results
 
 
 def _operations(function: Words, platform: str, context: Any, words: Sequence[Any]) -> Sequence[Any]:

@@ -65,6 +65,13 @@ def written(program: ClosedJaxpr, words: Sequence[Any], others: Callable[..., Se
     return [value_of(result) for result in program.jaxpr.outvars]
 
 
+def halves(value: Any) -> list[Any]:
+    """The high and the low word of a value of 64 bits."""
+    shape = ir.RankedTensorType(value.type).shape
+    high = stablehlo.shift_right_logical(value, _filled(np.asarray(32, np.uint64), shape))
+    return [stablehlo.convert(_type_of(np.uint32, shape), part) for part in (high, value)]
+
+
 def _filled(scalar: np.ndarray, shape: Sequence[int]) -> Any:
     value = mlir.ir_constant(scalar)
     if not shape:

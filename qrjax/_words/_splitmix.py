@@ -9,13 +9,14 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.typing import ArrayLike
 
 from qrjax._words._pairs import Pair, add, constant, mulhi, multiply, shift_right, word, xor
-from qrjax._words._pointwise import in_64_bits, pointwise
+from qrjax._words._pointwise import OneByOne, in_64_bits, pointwise
 
 GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
@@ -60,17 +61,30 @@ def _output_by_pairs(hi: Array, lo: Array, counter: Array) -> list[Array]:
     return list(finalize(add(add(Pair(hi, lo), gamma), offset)))
 
 
-@in_64_bits
-def _output_in_64_bits(hi: Array, lo: Array, counter: Array) -> list[Array]:
-    """The same, where there are 64-bit words: a quarter of the operations to trace, compile and run."""
+def _output_of_64_bits(hi: Array, lo: Array, counter: Array) -> Array:
     z = (hi << np.uint64(32) | lo) + np.uint64(GOLDEN_GAMMA) * (counter + np.uint64(1))
     for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
         z = (z ^ z >> np.uint64(shift)) * np.uint64(multiplier)
-    z = z ^ z >> np.uint64(31)
+    return z ^ z >> np.uint64(31)
+
+
+@in_64_bits
+def _output_in_64_bits(hi: Array, lo: Array, counter: Array) -> list[Array]:
+    """The same, where there are 64-bit words: a quarter of the operations to trace, compile and run."""
+    z = _output_of_64_bits(hi, lo, counter)
     return [z >> np.uint64(32), z]
 
 
-_output = pointwise("splitmix_output", 2, _output_in_64_bits, tpu=_output_by_pairs)
+def _output_at_once(*words: Array) -> list[Array]:
+    with jax.enable_x64(True):
+        return [_output_of_64_bits(*(lax.convert_element_type(w, np.uint64) for w in words))]
+
+
+# As one operation a GPU's compiler does not keep states of rows in memory between its steps.
+_on_gpus = OneByOne(_output_at_once, is_wide=True)
+_output = pointwise(
+    "splitmix_output", 2, _output_in_64_bits, tpu=_output_by_pairs, cuda=_on_gpus, rocm=_on_gpus
+)
 
 
 def absorb(state: Pair, *words: ArrayLike) -> Pair:
