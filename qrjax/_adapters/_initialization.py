@@ -79,8 +79,14 @@ def law_of_array(value: Any) -> Value:
     if value.size <= KNOWN_SIZE:
         return Known(gathered(value))
     with jax.ensure_compile_time_eval():  # an array that exists, within a program that is being traced
-        mean, variance = float(jnp.mean(value, dtype=jnp.float32)), float(jnp.var(value.astype(jnp.float32)))
+        mean, variance = map(float, _moments(value))
     return Signal.normal(tuple(value.shape), mean, variance, np.dtype(value.dtype))
+
+
+@jax.jit
+def _moments(value: Any) -> tuple[Any, Any]:
+    """Mean and variance, in one program."""
+    return jnp.mean(value, dtype=jnp.float32), jnp.var(value.astype(jnp.float32))
 
 
 def _initial_laws(program: Any, arrays: Sequence[Any], count: int) -> list[Value]:

@@ -187,7 +187,9 @@ class Plan:
         # An orthogonal matrix has other factors before the gain; compiled together they would round differently.
         scaled = _scaled if self.draw.distribution == "orthogonal" else _scaled_in_one
         drawn = scaled(draw, keys, number, factors, self.inputs, self.shape, dtype, self.narrow)
-        return jnp.moveaxis(compiled_once(drawn), tuple(range(len(self.stack))), self.stack)
+        drawn = compiled_once(drawn)
+        # Outside of a program even a move of no axes is one of its own, and a copy of the weights.
+        return jnp.moveaxis(drawn, tuple(range(len(self.stack))), self.stack) if self.stack else drawn
 
 
 def _keys_of_layers(own: Array, layers: Shape) -> Array:
