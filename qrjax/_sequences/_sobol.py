@@ -37,7 +37,8 @@ def point_bits(directions: Array, index: Array, largest: int = 2**32 - 1, scale:
     # gray(index * 2**k) has k - 1 zeros at its end, then twice the index XOR the index.
     skipped = max(scale.bit_length() - 2, 0)
     used = directions[skipped : skipped + max(largest.bit_length(), 1) + (scale > 1)]
-    (bits,) = _points(used.shape[0], scale > 1)(index, *(lax.index_in_dim(used, k, keepdims=False) for k in range(used.shape[0])))
+    digits = [lax.index_in_dim(used, k, keepdims=False) for k in range(used.shape[0])]
+    (bits,) = _points(len(digits), scale > 1)(index, *digits)
     return bits
 
 

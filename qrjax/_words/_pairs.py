@@ -76,7 +76,7 @@ def quotient(x: Array, divisor: int, bound: int) -> Array:
     shift = (bound * divisor - 1).bit_length()
     multiplier = -(-(1 << shift) // divisor)
     if shift > 31 or (bound - 1) * multiplier >= 2**32:
-        return x // word(divisor)
+        return lax.div(x, lax.full_like(x, divisor))
     return x * word(multiplier) >> shift
 
 

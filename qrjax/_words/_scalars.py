@@ -7,7 +7,6 @@ is lowered each of its operations is written down for arrays.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import mlir
 
 _NO_MESH = jax.sharding.AbstractMesh((), ())
-Write = Callable[..., Sequence[Any]]  # (type of an operand, values) to values
+Write = Callable[..., Any]  # (the result's type, *values) to a value
 
 
 def traced(function: Callable[..., Any], operands: int) -> ClosedJaxpr:
@@ -30,11 +29,19 @@ def traced(function: Callable[..., Any], operands: int) -> ClosedJaxpr:
 
 
 def is_plain(program: ClosedJaxpr, others: Callable[[Any], bool]) -> bool:
-    """Whether all its operations are of the words alone and known here, or known to `others`."""
-    equations = program.jaxpr.eqns
-    if any(v.aval.shape for e in equations for v in (*e.invars, *e.outvars)):
+    """Whether all its operations are of scalar integers and known here, or known to `others`."""
+    return all(_is_known(e) or others(e.primitive) for e in program.jaxpr.eqns)
+
+
+def _is_known(equation: Any) -> bool:
+    avals = [v.aval for v in (*equation.invars, *equation.outvars)]
+    if any(a.shape or a.dtype.kind not in "uib" for a in avals):
         return False
-    return all(e.primitive.name in OPERATIONS or others(e.primitive) for e in equations)
+    name = equation.primitive.name
+    # A truth value is made by a comparison, and chooses between two.
+    to_truth = name == "convert_element_type" and avals[-1].dtype == np.bool_
+    by_number = name == "select_n" and avals[0].dtype != np.bool_
+    return name in OPERATIONS and not to_truth and not by_number
 
 
 def written(program: ClosedJaxpr, words: Sequence[Any], others: Callable[..., Sequence[Any]]) -> list[Any]:
@@ -60,8 +67,12 @@ def written(program: ClosedJaxpr, words: Sequence[Any], others: Callable[..., Se
     for equation in program.jaxpr.eqns:
         values = [value_of(operand) for operand in equation.invars]
         write = OPERATIONS.get(equation.primitive.name)
-        results = others(equation, values) if write is None else write(equation, shape, values)
-        known |= zip(equation.outvars, results, strict=True)
+        if write is None:
+            known |= zip(equation.outvars, others(equation, values), strict=True)
+        else:
+            (result,) = equation.outvars
+            aval: Any = result.aval
+            known[result] = write(_type_of(aval.dtype, shape), *values)
     return [value_of(result) for result in program.jaxpr.outvars]
 
 
@@ -79,44 +90,23 @@ def _filled(scalar: np.ndarray, shape: Sequence[int]) -> Any:
     return stablehlo.broadcast_in_dim(_type_of(scalar.dtype, shape), value, ir.DenseI64ArrayAttr.get([]))
 
 
-@functools.cache
-def _unsigned(dtype: Any) -> bool:
-    return bool(dtype.kind in "ub")
-
-
 def _type_of(dtype: Any, shape: Sequence[int]) -> Any:
     return ir.RankedTensorType.get(shape, mlir.dtype_to_ir_type(np.dtype(dtype)))
 
 
 def _operation(name: str) -> Write:
     write = getattr(stablehlo, name)
-    return lambda equation, shape, values: [write(*values)]
+    return lambda _, *values: write(*values)
 
 
 def _compared(direction: str) -> Write:
-    def write(equation: Any, shape: Any, values: Any) -> list[Any]:
-        kind = "UNSIGNED" if _unsigned(equation.invars[0].aval.dtype) else "SIGNED"
-        return [
-            stablehlo.compare(
-                *values, stablehlo.ComparisonDirectionAttr.get(direction),
-                compare_type=stablehlo.ComparisonTypeAttr.get(kind),
-            )
-        ]  # fmt: skip
+    def write(_: Any, x: Any, y: Any) -> Any:
+        element = ir.IntegerType(ir.RankedTensorType(x.type).element_type)
+        kind = "SIGNED" if element.is_signless and element.width > 1 else "UNSIGNED"  # truth values have one bit
+        direction_of = stablehlo.ComparisonDirectionAttr.get(direction)
+        return stablehlo.compare(x, y, direction_of, compare_type=stablehlo.ComparisonTypeAttr.get(kind))
 
     return write
-
-
-def _converted(equation: Any, shape: Any, values: Any) -> list[Any]:
-    return [stablehlo.convert(_type_of(equation.outvars[0].aval.dtype, shape), values[0])]
-
-
-def _selected(equation: Any, shape: Any, values: Any) -> list[Any]:
-    condition, otherwise, chosen = values
-    return [stablehlo.select(condition, chosen, otherwise)]
-
-
-def _same(equation: Any, shape: Any, values: Any) -> list[Any]:
-    return [values[0]]
 
 
 # Of integers and truth values. What JAX has beside these is lowered by JAX.
@@ -129,5 +119,6 @@ OPERATIONS: dict[str, Write] = {
     "clz": _operation("count_leading_zeros"), "population_count": _operation("popcnt"),
     "eq": _compared("EQ"), "ne": _compared("NE"), "lt": _compared("LT"), "le": _compared("LE"),
     "gt": _compared("GT"), "ge": _compared("GE"),
-    "select_n": _selected, "convert_element_type": _converted, "broadcast_in_dim": _same,
+    "select_n": lambda _, condition, otherwise, chosen: stablehlo.select(condition, chosen, otherwise),
+    "convert_element_type": stablehlo.convert, "broadcast_in_dim": lambda _, value: value,
 }  # fmt: skip

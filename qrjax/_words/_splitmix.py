@@ -82,9 +82,7 @@ def _output_at_once(*words: Array) -> list[Array]:
 
 # As one operation a GPU's compiler does not keep states of rows in memory between its steps.
 _on_gpus = OneByOne(_output_at_once, is_wide=True)
-_output = pointwise(
-    "splitmix_output", 2, _output_in_64_bits, tpu=_output_by_pairs, cuda=_on_gpus, rocm=_on_gpus
-)
+_output = pointwise("splitmix_output", 2, _output_in_64_bits, tpu=_output_by_pairs, cuda=_on_gpus, rocm=_on_gpus)
 
 
 def absorb(state: Pair, *words: ArrayLike) -> Pair:
