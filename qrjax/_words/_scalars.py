@@ -61,7 +61,8 @@ def written(program: ClosedJaxpr, words: Sequence[Any], others: Callable[..., Se
 
     def value_of(operand: Any) -> Any:
         if isinstance(operand, Literal):
-            return constant(np.asarray(operand.val, operand.aval.dtype))
+            aval: Any = operand.aval
+            return constant(np.asarray(operand.val, aval.dtype))
         return known[operand]
 
     for equation in program.jaxpr.eqns:
@@ -71,8 +72,8 @@ def written(program: ClosedJaxpr, words: Sequence[Any], others: Callable[..., Se
             known |= zip(equation.outvars, others(equation, values), strict=True)
         else:
             (result,) = equation.outvars
-            aval: Any = result.aval
-            known[result] = write(_type_of(aval.dtype, shape), *values)
+            kind: Any = result.aval
+            known[result] = write(_type_of(kind.dtype, shape), *values)
     return [value_of(result) for result in program.jaxpr.outvars]
 
 
