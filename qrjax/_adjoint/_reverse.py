@@ -69,11 +69,11 @@ class Reverse:
     _origins: dict[int, Value] = dataclasses.field(default_factory=dict)
     _guessed: set[str] = dataclasses.field(default_factory=set)
 
-    def start(self, outputs: Sequence[Value]) -> None:
-        """A derivative of second moment 1, independent from element to element, by each output."""
-        for value in outputs:
+    def start(self, outputs: Sequence[Value], given: Sequence[Cotangent] | None = None) -> None:
+        """The derivative by each output: of second moment 1 and independent from element to element, or `given`."""
+        for i, value in enumerate(outputs):
             if _counts(value):
-                self._add(value, Cotangent.noise(tuple(value.shape), 1.0))
+                self._add(value, Cotangent.noise(tuple(value.shape), 1.0) if given is None else given[i])
 
     def follow(self, moves: Sequence[Any], times: float = 1.0) -> None:
         """All moves, the last first."""

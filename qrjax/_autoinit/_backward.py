@@ -6,13 +6,15 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from qrjax._adjoint._cotangent import Cotangent
+from qrjax._autoinit._cotangents import Sums, law, sums
 from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._replay import Path, pooled
@@ -40,11 +42,13 @@ class Gradients:
       outputs: for each place the sums of second moments and their numbers, with an axis for each scan around it.
       weights: for each weight the second moment of its gradient.
       hidden: places whose gradient no backward pass meets, in functions that bring other derivatives.
+      given: for each output the law of the derivative that the pass began with; empty where one is no finite number.
     """
 
     outputs: Mapping[Path, Floats]
     weights: Mapping[Key, float]
     hidden: frozenset[Path]
+    given: Sequence[Cotangent]
 
 
 def check_gradients(gradients: Any, loss: Any) -> bool:
@@ -98,11 +102,11 @@ def backward_pass(
         return jax.jit(model.bound(lambda *arguments: _run(model, run, stacks, loss, *arguments)))
 
     def passed(flat: Sequence[Any], key: Any, inputs: Sequence[Any]) -> Gradients:
-        def of(opened: bool) -> tuple[Taps, list[Floats]]:
-            outputs, weights = compiled(opened)([*flat], key, [*inputs], taps)
-            return outputs, [np.asarray(found, np.float64) for found in weights]
+        def of(opened: bool) -> Passed:
+            outputs, weights, given = compiled(opened)([*flat], key, [*inputs], taps)
+            return Passed(outputs, [np.asarray(found, np.float64) for found in weights], given)
 
-        outputs, found = of(opened=False)
+        outputs, found, given = of(opened=False)
         opened = _opened(of, found) if within else None
         weights = dict(zip(stacks, found, strict=True))
 
@@ -115,19 +119,38 @@ def backward_pass(
             {place: np.asarray(sums, np.float64) for place, sums in tapped.items()},
             {key: moment(*key) for key in keys},
             frozenset(within) if opened is None else frozenset(),
+            _laws(model, given),
         )
 
     return passed
 
 
-def _opened(passed: Callable[[bool], tuple[Taps, list[Floats]]], known: Sequence[Floats]) -> Taps | None:
+class Passed(NamedTuple):
+    """What one pass found: by the taps, by the weights, and of what it began with."""
+
+    outputs: Taps
+    weights: list[Floats]
+    given: list[Sums]
+
+
+def _laws(model: Model, given: Sequence[Sums]) -> list[Cotangent]:
+    if not all(np.isfinite(found.squares).all() for found in given):
+        return []
+    rest = iter(given)
+    return [
+        law(tuple(y.shape), next(rest)) if jnp.issubdtype(y.dtype, np.inexact) else Cotangent(tuple(y.shape))
+        for y in jax.tree.leaves(model.outputs)
+    ]
+
+
+def _opened(passed: Callable[[bool], Passed], known: Sequence[Floats]) -> Taps | None:
     """The pass through functions that bring derivatives of their own, if it comes to the same; else None.
 
     It does where theirs only save memory, as an ODE solver's, and does not where they differ, as one that goes
     straight through a rounding.
     """
     try:
-        outputs, found = passed(True)
+        outputs, found, _ = passed(True)
     except Exception:  # whatever JAX raises for what it cannot differentiate, which may be why they bring their own
         return None
     agree = (
@@ -139,25 +162,39 @@ def _opened(passed: Callable[[bool], tuple[Taps, list[Floats]]], known: Sequence
 def _run(
     model: Model, replay: Tapped, stacks: Sequence[tuple[str, Axes]], loss: Loss | None,
     flat: Sequence[Any], key: Any, inputs: Sequence[Any], taps: Taps,
-) -> tuple[Taps, list[Array]]:  # fmt: skip
-    """The derivatives by the taps, and the second moments of those by the weights, one for each layer."""
+) -> tuple[Taps, list[Array], list[Sums]]:  # fmt: skip
+    """The derivatives by the taps, the second moments of those by the weights, one for each layer, and the outputs'."""
     paths = [leaf.path for leaf in model.leaves]
     wanted = [paths.index(path) for path in dict.fromkeys(path for path, _ in stacks)]
 
-    def forward(weights: Sequence[Any], taps: Taps) -> Any:
+    def forward(weights: Sequence[Any], taps: Taps) -> tuple[list[Any], list[Any]]:
         whole = [*flat]
         for place, weight in zip(wanted, weights, strict=True):
             whole[place] = weight
         run = dataclasses.replace(replay, taps=taps)
         outputs = run.run(model.program, [*whole, *[key] * model.keys, *inputs])[0]
-        tree: Any = jax.tree.structure(model.outputs)
-        made = outputs[: tree.num_leaves]
-        return _numbers(made) if loss is None else scalar(loss(jax.tree.unflatten(tree, made)))
+        made = outputs[: len(jax.tree.leaves(model.outputs))]
+        return _numbers(made), made
 
-    outputs, pull = jax.vjp(forward, [flat[place] for place in wanted], taps)
-    gradients, found = pull(_cotangents(outputs, key) if loss is None else jnp.ones_like(outputs))
+    outputs, pull, made = jax.vjp(forward, [flat[place] for place in wanted], taps, has_aux=True)
+    given = _cotangents(outputs, key) if loss is None else _of_loss(loss, model, outputs, made)
+    gradients, found = pull(given)
     by_path = {paths[place]: gradient for place, gradient in zip(wanted, gradients, strict=True)}
-    return found, [_by_layer(by_path[path], axes) for path, axes in stacks]
+    return found, [_by_layer(by_path[path], axes) for path, axes in stacks], [sums(g) for g in given]
+
+
+def _of_loss(loss: Loss, model: Model, outputs: Sequence[Array], made: Sequence[Any]) -> list[Array]:
+    """The loss's derivatives by the outputs that have any."""
+    tree: Any = jax.tree.structure(model.outputs)
+
+    def by(outputs: Sequence[Array]) -> Array:
+        own = iter(outputs)
+        leaves = [next(own) if jnp.issubdtype(y.dtype, np.inexact) else y for y in made]
+        found: Array = scalar(loss(jax.tree.unflatten(tree, leaves)))
+        return found
+
+    value, pull = jax.vjp(by, outputs)
+    return list(pull(jnp.ones_like(value))[0])
 
 
 def _numbers(outputs: Sequence[Any]) -> list[Any]:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._heads import heads
 from qrjax._adjoint._reverse import Reverse
 from qrjax._interpreter._gains import Gains
@@ -17,20 +18,24 @@ from qrjax._rules._operands import Value
 
 def predicted(
     model: Model, values: Sequence[Value], gains: Gains, rows: Sequence[Row], zero_sum: bool = False,
-    correlated: bool = True,
+    correlated: bool = True, given: Sequence[Cotangent] | None = None,
 ) -> list[Row]:  # fmt: skip
-    """The rows with the gradients for a random cotangent of second moment 1 at all that the model returns."""
-    return backward(model, values, gains, rows, zero_sum, correlated)[0]
+    """The rows with the gradients for a random cotangent of second moment 1 at all that the model returns.
+
+    Args:
+      given: other laws, of the derivative by each output.
+    """
+    return backward(model, values, gains, rows, zero_sum, correlated, given)[0]
 
 
 def backward(
     model: Model, values: Sequence[Value], gains: Gains, rows: Sequence[Row], zero_sum: bool = False,
-    correlated: bool = True,
+    correlated: bool = True, given: Sequence[Cotangent] | None = None,
 ) -> tuple[list[Row], frozenset[str]]:  # fmt: skip
     """The rows with gradients, and the paths of the weights that make what the model returns."""
     walk, outputs = model.taped(gains, values, zero_sum, correlated)
     found = Reverse()
-    found.start(outputs)
+    found.start(outputs, given)
     assert walk.tape is not None
     found.follow(walk.tape.moves)
     last = heads(outputs, walk.tape.moves)

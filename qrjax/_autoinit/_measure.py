@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from qrjax._adjoint._cotangent import Cotangent
 from qrjax._autoinit._analyze import Selection, aim_of, gains_of, input_values, model_of, selector
 from qrjax._autoinit._assumptions import axes_measured
 from qrjax._autoinit._backward import Loss, check_gradients, gradients_of, with_gradients
@@ -64,14 +65,18 @@ def measure(
       axes, call_kwargs: as in `qrjax.autoinit`; in a run all shards of a named axis get the same batch.
       gradients: whether to go back as well, from a random cotangent at each output that has derivatives: normal,
         independent from element to element, of second moment 1. Of a given key it is always the same one.
-      loss: instead, a function of what the model returns to one real number, whose gradients are measured. They scale
-        with it: of a mean over n examples each example's share is 1/n of that of a sum, its second moments 1/n^2.
+      loss: instead, a function of what the model returns to one real number, whose gradients are measured, and
+        predicted from the second moments of its derivative by what the model returns. They scale with it: of a mean
+        over n examples each example's share is 1/n of that of a sum, its second moments 1/n^2.
 
     Returns:
       A `qrjax.Report` with the predicted and the measured moments; means over all elements of an output, and
       over the steps of a recurrence. With gradients its rows have `measured_gradient`, by the row's output, and
       `measured_weight_gradient`, by its weight over the whole batch and all uses of the weight, and both as norms, see
-      `qrjax.Row`, of a random cotangent beside what the walk predicts; a layer of a stack has its own. What is within a
+      `qrjax.Row`, beside what the walk predicts; a layer of a stack has its own. What is predicted of a loss begins
+      with its measured derivative by the outputs: how large it is, how much elements have in common that differ along
+      each set of axes, where it varies along an axis; that it hangs on the weights is left out. Where that derivative
+      is no finite number nothing is predicted. What is within a
       function that brings another derivative than its program has, as one that goes straight through a rounding, has
       none.
 
@@ -101,18 +106,30 @@ def measure(
     streams = streams_of(rngs)
     model = model_of(module, *arguments, variables, method=method, rngs=streams, mutable=mutable, axes=axes)
     flat = list(model.materialize(None, [True] * len(model.leaves)))
-    ledger, rows = rows_of(model, flat, gradients)
+    ledger, rows, predict = _walked(model, flat)
     replay = Replay(frozenset(site[0] for site in ledger.entries), {}, ledger.masked())
     moments = _run(model, replay, flat, _key(streams))
-    rows = [_filled(row, ledger.entries[row.site], moments) for row in rows]
     if backward:
         found = gradients_of(model, flat, ledger, moments, _key(streams), loss)
+        if loss is None or found.given:
+            rows = predict(None if loss is None else found.given)
+    rows = [_filled(row, ledger.entries[row.site], moments) for row in rows]
+    if backward:
         rows = [with_gradients(row, ledger.entries[row.site], found, model) for row in rows]
     return Report(rows, [*findings(rows, ledger, 1.0), *axes_measured(model)])
 
 
-def rows_of(model: Model, flat: Sequence[Any], gradients: bool = False) -> tuple[Ledger, list[Row]]:
-    """The walk for variables as they are, and back where gradients are asked for."""
+def rows_of(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row]]:
+    """The walk for variables as they are."""
+    return _walked(model, flat)[:2]
+
+
+# The rows with gradients, for given laws of the derivatives by the outputs or for a random cotangent.
+Predict = Callable[[Sequence[Cotangent] | None], list[Row]]
+
+
+def _walked(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row], Predict]:
+    """The walk for variables as they are, and how to go back."""
     for array in model.inputs:
         if isinstance(array, jax.ShapeDtypeStruct):
             raise ValueError(f"`sample_input` must hold real numbers to be measured, got {received(array)}")
@@ -127,7 +144,7 @@ def rows_of(model: Model, flat: Sequence[Any], gradients: bool = False) -> tuple
     rows = walk.ledger.rows()
     if not any(row.gain is not None for row in rows):
         raise ValueError("the model has no weights: none of its parameters is multiplied with its input")
-    return walk.ledger, predicted(model, values, gains, rows, zero_sum) if gradients else rows
+    return walk.ledger, rows, lambda given: predicted(model, values, gains, rows, zero_sum, given=given)
 
 
 def _sum_to_zero(model: Model, flat: Sequence[Any], ledger: Ledger) -> bool:
