@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,34 @@ def factors(move: Move) -> list[Signal]:
     if move.weight is not None:
         found[move.weight[0]] = move.weight[1]
     return found
+
+
+def output_axes(move: Move) -> list[int]:
+    """The axes of a product's weight that are its outputs; none where it is no plain product."""
+    assert move.weight is not None
+    place, params = move.weight[0], move.equation.params
+    if move.equation.name == "dot_general":
+        contracted, batch = params["dimension_numbers"]
+        return [a for a in range(move.met[place].ndim) if a not in contracted[place] and a not in batch[place]]
+    if move.equation.name == "conv_general_dilated" and place == 1:
+        return [params["dimension_numbers"].rhs_spec[0]]
+    return []
+
+
+def summing(weight: Signal, axes: Sequence[int], share: float) -> Signal:
+    """The weight with elements whose sum over all of `axes` has this share of an independent ones' square.
+
+    So the layout "outputs" draws them: of one input all quantiles in turn, which add up to next to nothing.
+    """
+    size = math.prod(weight.shape[a] for a in axes)
+    if size < 2 or weight.is_constant:
+        return weight
+    rho = weight.rho.copy()
+    for pattern in np.ndindex(rho.shape):
+        along = any(pattern[a] for a in axes if weight.shape[a] > 1)
+        if along and not any(n for a, n in enumerate(pattern) if a not in axes and weight.shape[a] > 1):
+            rho[pattern] = max(rho[pattern] + (share - 1) / (size - 1), -1 / (size - 1))
+    return dataclasses.replace(weight, rho=rho)
 
 
 @adjoint("dot_general")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ import numpy as np
 
 # The adjoints register themselves by being imported.
 from qrjax._adjoint import _contractions, _elementwise, _selections, _structure  # noqa: F401
+from qrjax._adjoint._contractions import output_axes, summing
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._programs import by_program
 from qrjax._adjoint._registry import ADJOINTS
@@ -21,6 +22,8 @@ from qrjax._interpreter._ledger import Site
 from qrjax._interpreter._tape import Move, Repeated
 from qrjax._rules._operands import Value
 from qrjax._rules._passages import Choice, Stack, Step
+from qrjax._signals._complexes import ComplexSignal
+from qrjax._signals._recipe import Key
 from qrjax._signals._signal import Signal
 
 # A step that stands for many is followed back until its derivative repeats to this, at most so often.
@@ -56,11 +59,13 @@ class Reverse:
       outputs: by row, the second moment of the derivative by an element of its output.
       approximate: by row, the primitives whose derivative was not walked, from the output on backwards.
       watched: the ids of other moves of which the derivative by the output is to be known.
+      sums: by weight, what the square of a sum of its elements over all outputs has of that of independent ones.
     """
 
     outputs: dict[Site, Mean] = dataclasses.field(default_factory=dict)
     approximate: dict[Site, set[str]] = dataclasses.field(default_factory=dict)
     watched: set[int] = dataclasses.field(default_factory=set)
+    sums: Mapping[Key, float] = dataclasses.field(default_factory=dict)
     _watched: dict[int, Mean] = dataclasses.field(default_factory=dict)
     _found: dict[int, Cotangent] = dataclasses.field(default_factory=dict)
     _emitted: dict[int, tuple[Cotangent, list[float]]] = dataclasses.field(default_factory=dict)
@@ -129,7 +134,7 @@ class Reverse:
                 self._add(value, derivative)
 
     def _pulled(self, move: Move, given: list[Cotangent], wanted: list[bool]) -> list[Cotangent | None]:
-        name = move.equation.name
+        name, move = move.equation.name, self._summing(move)
         special = any(_is_complex(v) for v in (*move.met, *move.results))
         if name in ADJOINTS and not special:
             given = [g.in_few() if g.bases > BASES else g for g in given]
@@ -140,6 +145,17 @@ class Reverse:
         if not walked:
             self._guessed.add(name)
         return found
+
+    def _summing(self, move: Move) -> Move:
+        """The move with a weight whose elements add up over its outputs to what is known of their sum."""
+        if not self.sums or move.weight is None:
+            return move
+        place, law = move.weight
+        tag = getattr(move.met[place], "weight", None)
+        share = 1.0 if tag is None else self.sums.get(tag.key, 1.0)
+        if share == 1.0 or isinstance(law, ComplexSignal):
+            return move
+        return dataclasses.replace(move, weight=(place, summing(law, output_axes(move), share)))
 
     def _record(self, move: Move, g: Cotangent, times: float) -> None:
         site = move.site

@@ -19,6 +19,7 @@ from qrjax._autoinit._laws import unit_law
 from qrjax._autoinit._names import WHOSE, Whose
 from qrjax._autoinit._stable import ALLOWED, DEEP, stable
 from qrjax._autoinit._streams import streams_of
+from qrjax._autoinit._sums import designed
 from qrjax._autoinit._targets import STABLE, Aim, Aimed, aim_at, check_patterns, check_target
 from qrjax._initializers._arguments import number
 from qrjax._interpreter._finding import INFO, Finding
@@ -169,9 +170,12 @@ def aim_of(
 
 def walked(
     model: Model, values: Sequence[Value], gains: Gains, aim: Aim, zero_sum: bool = False, correlated: bool = True,
-    remarks: Sequence[str] = (), gradients: bool = False,
+    remarks: Sequence[str] = (), gradients: bool = False, sums: bool = False,
 ) -> tuple[Walk, Report]:  # fmt: skip
     """The walk and its report, with `remarks` behind its findings.
+
+    Args:
+      sums: whether weights are drawn so that they sum to nothing over their outputs, which gradients meet.
 
     Raises:
       ValueError: if the model has no weights, or the target a pattern that matches none.
@@ -183,7 +187,8 @@ def walked(
         raise ValueError(_no_weights(model, walk))
     check_patterns(aim.given, weights, "weight")
     if gradients:
-        rows = predicted(model, values, gains, rows, zero_sum, correlated)
+        drawn = designed(walk.ledger) if sums else None
+        rows = predicted(model, values, gains, rows, zero_sum, correlated, sums=drawn)
     noticed = [*findings(rows, walk.ledger, gains.target), *on_untouched(walk), *gains.unsettled]
     return walk, Report(rows, [*noticed, *_on_choice(aim, rows, walk), *aim.heads, *remarks], aim.given)
 
@@ -309,4 +314,5 @@ def analyze(
         gains_at = functools.partial(Gains, selected=None)
     aim = with_head(aim_of(target, model, values, gains_at, zero_sum), head, model, values, gains_at, zero_sum)
     remarks = assumptions(model, input_mean is not None or input_variance is not None)
-    return walked(model, values, gains_at(aim.target), aim, zero_sum, remarks=remarks, gradients=gradients)[1]
+    sums = weights != "module" and layout in (None, "outputs")
+    return walked(model, values, gains_at(aim.target), aim, zero_sum, remarks=remarks, gradients=gradients, sums=sums)[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._heads import heads
@@ -14,27 +14,31 @@ from qrjax._interpreter._ledger import Entry
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._report import Row
 from qrjax._rules._operands import Value
+from qrjax._signals._recipe import Key
 
 
 def predicted(
     model: Model, values: Sequence[Value], gains: Gains, rows: Sequence[Row], zero_sum: bool = False,
     correlated: bool = True, given: Sequence[Cotangent] | None = None,
+    sums: Mapping[Key, float] | None = None,
 ) -> list[Row]:  # fmt: skip
     """The rows with the gradients for a random cotangent of second moment 1 at all that the model returns.
 
     Args:
       given: other laws, of the derivative by each output.
+      sums: by weight, what the square of a sum over its outputs has of that of independent elements, where less.
     """
-    return backward(model, values, gains, rows, zero_sum, correlated, given)[0]
+    return backward(model, values, gains, rows, zero_sum, correlated, given, sums)[0]
 
 
 def backward(
     model: Model, values: Sequence[Value], gains: Gains, rows: Sequence[Row], zero_sum: bool = False,
     correlated: bool = True, given: Sequence[Cotangent] | None = None,
+    sums: Mapping[Key, float] | None = None,
 ) -> tuple[list[Row], frozenset[str]]:  # fmt: skip
     """The rows with gradients, and the paths of the weights that make what the model returns."""
     walk, outputs = model.taped(gains, values, zero_sum, correlated)
-    found = Reverse()
+    found = Reverse(sums=sums or {})
     found.start(outputs, given)
     assert walk.tape is not None
     found.follow(walk.tape.moves)

@@ -20,6 +20,7 @@ from qrjax._autoinit._calibration import Factors, settled, times
 from qrjax._autoinit._calls import arguments_of, check_variables
 from qrjax._autoinit._gradients import predicted
 from qrjax._autoinit._streams import PARAMS, Streams, streams_of
+from qrjax._autoinit._sums import found as found_sums
 from qrjax._autoinit._targets import Aimed, check_target
 from qrjax._interpreter._findings import findings
 from qrjax._interpreter._gains import Given, Target
@@ -144,7 +145,12 @@ def _walked(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row], Predi
     rows = walk.ledger.rows()
     if not any(row.gain is not None for row in rows):
         raise ValueError("the model has no weights: none of its parameters is multiplied with its input")
-    return walk.ledger, rows, lambda given: predicted(model, values, gains, rows, zero_sum, given=given)
+
+    def predict(given: Sequence[Cotangent] | None) -> list[Row]:
+        sums = found_sums(model, flat, walk.ledger)
+        return predicted(model, values, gains, rows, zero_sum, given=given, sums=sums)
+
+    return walk.ledger, rows, predict
 
 
 def _sum_to_zero(model: Model, flat: Sequence[Any], ledger: Ledger) -> bool:
