@@ -17,7 +17,7 @@ from qrjax._rules._operands import described
 from qrjax._rules._reductions import taps
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal
-from qrjax._signals._quadrature import Floats
+from qrjax._signals._quadrature import NODES, WEIGHTS, Floats
 from qrjax._signals._signal import Signal
 
 
@@ -76,11 +76,13 @@ def dot_general(move: Move, given: Given, wanted: Wanted) -> Found | None:
     if wanted[0]:
         batch = list(zip(batches, by, strict=True))
         alike = _coherence(g, y, [law.shape[a] for a in out_y])
-        found[0] = _contracted(law, y, out_y, own_y, batch, x, [*bx, *own_x, *cx], [*batches, *out_x], cy, alike)
+        moved = _drawn_along(move, g, 0)
+        found[0] = _contracted(law, y, out_y, own_y, batch, x, [*bx, *own_x, *cx], [*batches, *out_x], cy, alike, moved)
     if wanted[1]:
         batch = list(zip(batches, bx, strict=True))
         alike = _coherence(g, x, [law.shape[a] for a in out_x])
-        found[1] = _contracted(law, x, out_x, own_x, batch, y, [*by, *own_y, *cy], [*batches, *out_y], cx, alike)
+        moved = _drawn_along(move, g, 1)
+        found[1] = _contracted(law, x, out_x, own_x, batch, y, [*by, *own_y, *cy], [*batches, *out_y], cx, alike, moved)
     return found
 
 
@@ -106,7 +108,7 @@ def _coherence(g: Cotangent, other: Signal, sizes: list[int]) -> float:
 
 def _contracted(
     law: Signal, other: Signal, summed: Any, other_summed: Any, batch: Any, to: Signal, axes: list[int], kept: Any,
-    other_kept: Any, coherence: float = 0.0,
+    other_kept: Any, coherence: float = 0.0, moved: Floats | None = None,
 ) -> Cotangent:  # fmt: skip
     """The sum over `summed` of the derivative's law, `other_summed` of the other's.
 
@@ -115,6 +117,7 @@ def _contracted(
       to: the operand by which the derivative is taken.
       axes: its axes in the order batch and own, which are the derivative's `kept`, then the other's `other_kept`.
       coherence: see `_coherence`.
+      moved: see `_drawn_along`.
     """
     n, p, q = len(kept), len(list(other_kept)), len(list(summed))
     ndim = n + p + q
@@ -127,13 +130,51 @@ def _contracted(
     )
     shape = tuple(to.shape[a] for a in axes)
     sizes = (*shape, *(law.shape[a] for a in summed))
-    table = _tables.pair_sums(left * right, range(n + p, ndim), sizes)
+    both = left * right
+    if moved is not None:
+        own = (0,) * (n + p)
+        fan = math.prod(shape[n:])
+        both[own] += _moving(moved.transpose([*kept, *summed])[(0,) * n], right[own], fan)
+    table = _tables.pair_sums(both, range(n + p, ndim), sizes)
     if coherence > 0:
         count = math.prod(sizes[n + p :])
         table += coherence * count**2 * _own(left, range(n + p, ndim)) * _own(right, range(n + p, ndim))
     back = tuple(int(a) for a in np.argsort(axes))
     found = Cotangent.of_table(tuple(to.shape), table.transpose(back), _kept_profiles(law, list(kept), axes))
     return found.born(other)
+
+
+def _drawn_along(move: Move, g: Cotangent, place: int) -> Floats | None:
+    """Of a derivative by a weight, E[b b'] E[f Z]^2: what an activation behind the product makes of shared numbers b.
+
+    The derivative is b f(Z) with the product's own normal score Z, of which each input is a part. So the input and the
+    derivative are not independent: their product has a mean, which has the weight's own sign, and where b is the same
+    for many examples or places these means add up.
+    """
+    if move.weight is None or move.weight[0] != place or g.laid != g.shape:
+        return None
+    result, found = move.results[0], None
+    if not isinstance(result, Signal) or result.source is None:
+        return None
+    for term in g.terms:
+        if not term.is_plain or term.outer.source is not result.source:
+            continue
+        slope = float(WEIGHTS @ (term.outer.values * NODES))
+        own = slope**2 * _tables.broadcast(term.base.law.moments, [p for p in term.place if p is not None], len(g.shape))
+        found = own if found is None else found + own
+    return found
+
+
+def _moving(moved: Floats, inputs: Floats, fan: float) -> Floats:
+    """By the places that differ what these means add to a derivative by a weight.
+
+    E[x f(Z)] is the covariance of x and Z, of the part of x that is not the same in both places, times E[f Z]. Nothing
+    is added to an element's own square.
+    """
+    whole = float(inputs.flat[0])
+    result = np.asarray((whole - inputs) ** 2 / max(whole, 1e-300) / fan * moved)
+    result.flat[0] = 0.0
+    return result
 
 
 def _own(table: Floats, axes: range) -> Floats:
@@ -163,7 +204,7 @@ def convolution(move: Move, given: Given, wanted: Wanted) -> Found | None:
     numbers = move.equation.params["dimension_numbers"]
     return [
         _by_input(move, law, x, kernel, numbers) if wanted[0] else None,
-        _by_kernel(move, law, x, kernel, numbers) if wanted[1] else None,
+        _by_kernel(move, given[0], x, kernel, numbers) if wanted[1] else None,
     ]
 
 
@@ -213,8 +254,10 @@ def _by_input(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any) 
     return Cotangent.of_table(x.shape, table.transpose(back))
 
 
-def _by_kernel(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any) -> Cotangent:
+def _by_kernel(move: Move, given: Cotangent, x: Signal, kernel: Signal, numbers: Any) -> Cotangent:
     """Over examples and places."""
+    law = given.law()
+    assert law is not None
     g, a = law.moments.transpose(numbers.out_spec), x.moments.transpose(numbers.lhs_spec)
     spatial = len(numbers.out_spec) - 2
     # Axes: output channel, input channel, taps, then example and places, which are summed over.
@@ -231,6 +274,12 @@ def _by_kernel(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any)
         if any(pattern):
             index = (slice(None), slice(None), *pattern)
             table[index] = (left * moved)[index]
+    moved_along = _drawn_along(move, given, 1)
+    if moved_along is not None:
+        own = (0,) * (2 + spatial)
+        summed_over = moved_along.transpose(numbers.out_spec).take(0, 1)
+        fan = math.prod(kernel.shape[i] for i in numbers.rhs_spec[1:])
+        table[own] += _moving(summed_over, a.take(0, 1), fan)
     # By the border a tap sees nothing, so that the outer ones add up less.
     for axis, own in zip(reversed(summed[1:]), reversed(_seen(move, x, law, kernel)), strict=True):
         table = np.asarray(table.take(0, axis) * own.mean() + table.take(1, axis) * (own * (own - 1)).mean())
