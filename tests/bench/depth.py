@@ -1,6 +1,6 @@
 """Does initialization help to train deep networks? The tables of the book's page on gradients.
 
-    python tests/bench/depth.py [--only PATTERN ...] [--seeds 6] [--journal depth.jsonl] [--show] [--markdown] [--quick]
+    python tests/bench/depth.py [--only PATTERN ...] [--seeds 5] [--journal depth.jsonl] [--show] [--markdown] [--quick]
 
 Every network of `CELLS` from every arm of `arms.ARMS`: rates tuned for each arm on the validation part (three rates,
 two seeds), at most 800 minibatches of 32, early stopping, the test part looked at where validation was best. A result
@@ -198,6 +198,7 @@ def others(data: str, what: str, layers: Callable[[Activation], nn.Module], name
 def cells() -> list[Cell]:
     """In the order of their importance."""
     main, rest = ("tanh", "gelu", "swish", "relu"), ("shifted relu", "leaky relu", "softplus", "selu", "mish")
+    deep = ("relu", "swish", "selu", "softplus", "mish")
     recurrent = {"LSTM": nn.OptimizedLSTMCell, "GRU": nn.GRUCell}
     return [
         *chains("digits", 10, (*main, *rest)),
@@ -205,15 +206,17 @@ def cells() -> list[Cell]:
         *others("digits", "2 layers", lambda f: Chain(f, 3, 64), ("relu", "gelu")),
         *others("digits", "20 layers with norms", lambda f: Chain(f, 20, 64, _Normalized), ("relu", "gelu")),
         *others("digits", "12 residual blocks", lambda f: Residuals(f, 12, 64), ("relu", "gelu")),
-        *others("mnist1d", "30 convolutions", lambda f: Convolutions(f, 30, CHANNELS), ("tanh", "relu", "gelu")),
+        *chains("mnist1d", 10, ("tanh", "gelu", *deep)),
+        *chains("mnist1d", 50, ("tanh", "gelu")),
         *others("digits", "12 transformer blocks", lambda f: Transformer(f, 12, 32), ("gelu",)),
-        *chains("mnist1d", 10, ("tanh", "gelu", "relu")),
-        *chains("mnist1d", 100, ("tanh", "gelu", "relu")),
+        *chains("digits", 50, ("selu", "softplus", "mish")),
+        *chains("mnist1d", 50, deep),
         *chains("digits", 10, ("tanh", "gelu"), optimizer="sgd"),
         *chains("digits", 100, ("tanh", "gelu"), optimizer="sgd"),
-        *chains("digits", 20, (*main, *rest)),
-        *chains("digits", 50, (*main, *rest)),
+        *others("mnist1d", "30 convolutions", lambda f: Convolutions(f, 30, CHANNELS), ("tanh", "relu", "gelu")),
         *(Cell(f"mnist1d, {name}, 100 steps", "long", Recurrent(c, 32), 1.0) for name, c in recurrent.items()),
+        *chains("digits", 20, (*main, *rest)),
+        *chains("digits", 50, (*main, "shifted relu", "leaky relu")),
         *chains("digits", 10, main, 256),
         *chains("digits", 100, main, 256),
     ]
@@ -339,7 +342,7 @@ def rates(chosen: Sequence[Cell], results: Results) -> Report:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=["*"], help="patterns of networks' names")
-    parser.add_argument("--seeds", type=int, default=6, help="pairs (default: %(default)s)")
+    parser.add_argument("--seeds", type=int, default=5, help="pairs (default: %(default)s)")
     parser.add_argument(
         "--journal", type=Path, default=Path("depth.jsonl"), help="lines of JSON (default: %(default)s)"
     )
