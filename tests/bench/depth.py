@@ -1,6 +1,6 @@
 """Does initialization help to train deep networks? The tables of the book's page on gradients.
 
-    python tests/bench/depth.py [--only PATTERN ...] [--seeds 5] [--journal depth.jsonl] [--show] [--markdown] [--quick]
+    python tests/bench/depth.py [--only PATTERN ...] [--seeds 5] [--journal depth.jsonl] [--steps 800] [--check 20] [--show] [--markdown] [--quick]
 
 Every network of `CELLS` from every arm of `arms.ARMS`: rates tuned for each arm on the validation part (three rates,
 two seeds), at most 800 minibatches of 32, early stopping, the test part looked at where validation was best. A result
@@ -346,11 +346,15 @@ def main() -> None:
     parser.add_argument(
         "--journal", type=Path, default=Path("depth.jsonl"), help="lines of JSON (default: %(default)s)"
     )
+    parser.add_argument("--steps", type=int, default=800, help="minibatches at most (default: %(default)s)")
+    parser.add_argument("--check", type=int, default=20, help="of these, between two looks (default: %(default)s)")
     parser.add_argument("--show", action="store_true", help="train nothing")
     parser.add_argument("--quick", action="store_true", help="two seeds and forty steps, to see that all works")
     parser.add_argument("--markdown", action="store_true", help="print Markdown instead of a terminal's tables")
     options = parser.parse_args()
-    seeds, schedule = (2, arms.Schedule(steps=40)) if options.quick else (options.seeds, arms.Schedule())
+    # Looks without progress end a training after as many minibatches, however often one looks.
+    longer = arms.Schedule(steps=options.steps, check=options.check, patience=max(1, 200 // options.check))
+    seeds, schedule = (2, arms.Schedule(steps=40)) if options.quick else (options.seeds, longer)
     chosen = [cell for cell in cells() if any(fnmatch.fnmatch(cell.name, pattern) for pattern in options.only)]
     journal = arms.Journal(options.journal)
     if not options.show:
