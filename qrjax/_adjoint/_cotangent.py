@@ -182,6 +182,13 @@ class Cotangent:
         noise = Cotangent.of_table(self.shape, rest, self.profiles)
         return together.plus(noise)
 
+    def common_share(self) -> float:
+        """Which share of its second moment comes back at other steps as it is."""
+        steady = [t for t in self.terms if t.base.shared and t.is_plain]
+        total = self.second_moment
+        own = sum(t.base.law.second_moment * t.outer.mean**2 for t in steady)
+        return min(1.0, own / total) if total > 0 else 0.0
+
     def of_shared(self) -> Cotangent:
         """The derivative as one that comes back at other steps."""
         return Cotangent(

@@ -11,12 +11,13 @@ import jax
 import numpy as np
 
 # The adjoints register themselves by being imported.
-from qrjax._adjoint import _contractions, _elementwise, _selections, _structure  # noqa: F401
+from qrjax._adjoint import _concatenations, _contractions, _elementwise, _selections, _structure  # noqa: F401
 from qrjax._adjoint._contractions import output_axes, summing
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._programs import by_program
 from qrjax._adjoint._registry import ADJOINTS
 from qrjax._adjoint._structure import piece, put, resized
+from qrjax._adjoint._terms import Base, Term
 from qrjax._interpreter._derived import leaves_of
 from qrjax._interpreter._ledger import Site
 from qrjax._interpreter._tape import Move, Repeated
@@ -31,6 +32,8 @@ STEADY = 1e-3
 MOST = 256
 # Derivatives below this share of what went in are nothing.
 NOTHING = 1e-30
+# Behind these what steps have in common is one array again: the same matrix, or parts put together.
+SAME_AT_ALL_STEPS = frozenset({"dot_general", "split", "concatenate", "slice"})
 # Terms of more bases than this become one.
 BASES = 3
 
@@ -71,6 +74,7 @@ class Reverse:
     _emitted: dict[int, tuple[Cotangent, list[float]]] = dataclasses.field(default_factory=dict)
     _uses: dict[Site, Value] = dataclasses.field(default_factory=dict)
     _slices: dict[int, float] = dataclasses.field(default_factory=dict)
+    _common: dict[Any, Base] = dataclasses.field(default_factory=dict)
     _origins: dict[int, Value] = dataclasses.field(default_factory=dict)
     _guessed: set[str] = dataclasses.field(default_factory=set)
 
@@ -140,11 +144,32 @@ class Reverse:
             given = [g.in_few() if g.bases > BASES else g for g in given]
             found = ADJOINTS[name](move, given, wanted)
             if found is not None:
-                return found
+                return self._in_common(move, given, found)
         found, walked = by_program(move, given, wanted)
         if not walked:
             self._guessed.add(name)
         return found
+
+    def _in_common(self, move: Move, given: list[Cotangent], found: list[Cotangent | None]) -> list[Cotangent | None]:
+        """What steps have in common, they have in common behind a weight that all of them use, or a split."""
+        if move.equation.name not in SAME_AT_ALL_STEPS:
+            return found
+        energies = [g.second_moment * math.prod(g.shape) for g in given]
+        held = sum(g.common_share() * e for g, e in zip(given, energies, strict=True))
+        if not held > 0:
+            return found
+        return [g if g is None else self._shared(move, i, g, held / sum(energies)) for i, g in enumerate(found)]
+
+    def _shared(self, move: Move, place: int, g: Cotangent, share: float) -> Cotangent:
+        """The derivative with this share of its second moment as one that comes back at other steps."""
+        if not g or g.common_share() > 0 or (move.weight is not None and move.weight[0] == place):
+            return g
+        tag = None if move.weight is None else getattr(move.met[move.weight[0]], "weight", None)
+        kind = (id(move) if tag is None else tag.key, place, g.shape)
+        base = self._common.setdefault(kind, Base(_of_size_one(g), shared=True))
+        size = math.sqrt(share * g.second_moment)
+        same = Term(base, tuple(range(len(g.shape))), Signal.constant(size, g.shape))
+        return Cotangent(g.shape, (same,)).plus(g.settled().times(math.sqrt(max(0.0, 1 - share))))
 
     def _summing(self, move: Move) -> Move:
         """The move with a weight whose elements add up over its outputs to what is known of their sum."""
@@ -261,6 +286,12 @@ class Reverse:
 def _results(step: Repeated) -> list[Value]:
     made = [value for move in step.moves if not isinstance(move, Repeated) for value in move.results]
     return list({id(value): value for value in (*step.following, *made)}.values())
+
+
+def _of_size_one(g: Cotangent) -> Signal:
+    law = g.law()
+    assert law is not None
+    return dataclasses.replace(law, values=law.values / math.sqrt(law.second_moment), profiles={})
 
 
 def _repeat(before: Sequence[float], now: Sequence[float]) -> bool:

@@ -163,17 +163,6 @@ def _places(move: Move, axis: int, length: int, size: int) -> list[int] | None:
     return list(range(first, first + length))
 
 
-@adjoint("concatenate")
-def concatenate(move: Move, given: Given, wanted: Wanted) -> Found:
-    """To each its own part."""
-    axis, start, found = move.equation.params["dimension"], 0, []
-    for value, is_wanted in zip(move.met, wanted, strict=True):
-        shape = tuple(value.shape)
-        found.append(piece(given[0], shape, axis, start) if is_wanted else None)
-        start += shape[axis]
-    return found
-
-
 @adjoint("pad")
 def pad(move: Move, given: Given, wanted: Wanted) -> Found:
     """What was not padding."""

@@ -82,7 +82,7 @@ def concatenated(parts: Sequence[Signal], axis: int, shape: Shape, dtype: Any) -
     shares, pairs = along(axis, sizes)
     made = mixed(parts, shares, pairs, shape, dtype)
     if made.source is not None and len(parts) <= FEW:
-        made.source.laid = Laid(tuple((p.values, p.source) for p in parts), tuple(shares), made.values)
+        made.source.laid = Laid(tuple((p.values, p.source) for p in parts), tuple(shares), made.values, axis)
     return dataclasses.replace(made, profiles=_side_by_side(parts, axis)) if any(p.profiles for p in parts) else made
 
 

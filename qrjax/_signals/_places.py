@@ -77,11 +77,12 @@ Part = tuple[Floats, Source | None]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Laid:
-    """Of an array that consists of others beside each other, these, their shares and its own values."""
+    """Of an array that consists of others beside each other along an axis, these, their shares and its own values."""
 
     parts: tuple[Part, ...]
     shares: tuple[float, ...]
     values: Floats
+    axis: int
 
 
 def told(function: Function, operands: Sequence[Signal], source: Source, normal: bool = False) -> Source:
