@@ -149,15 +149,17 @@ def _drawn_along(move: Move, g: Cotangent, place: int) -> Floats | None:
 
     The derivative is b f(Z) with the product's own normal score Z, of which each input is a part. So the input and the
     derivative are not independent: their product has a mean, which has the weight's own sign, and where b is the same
-    for many examples or places these means add up.
+    for many examples or places these means add up. Behind a norm they do not, as it takes out of the derivative what
+    this has in common with the norm's input.
     """
     if move.weight is None or move.weight[0] != place or g.laid != g.shape:
         return None
     result, found = move.results[0], None
     if not isinstance(result, Signal) or result.source is None:
         return None
+    normed = {id(term.base.root or term.base) for term in g.terms if not term.is_plain}
     for term in g.terms:
-        if not term.is_plain or term.outer.source is not result.source:
+        if term.outer.source is not result.source or id(term.base.root or term.base) in normed:
             continue
         slope = float(WEIGHTS @ (term.outer.values * NODES))
         own = slope**2 * _tables.broadcast(term.base.law.moments, [p for p in term.place if p is not None], len(g.shape))
