@@ -50,11 +50,8 @@ def _by_scale(move: Move, g: Cotangent, axis: int) -> list[Cotangent]:
     law = ours.law()
     if law is None or len(variances) != g.shape[axis] or not variances.min() > 0:
         return [g]
-    profiles = law.profiles | {axis: law.profiles.get(axis, np.ones(1)) * normalized(1 / variances)} if np.ptp(
-        variances
-    ) > 1e-3 * variances.max() else law.profiles
-    scaled = dataclasses.replace(law, profiles=profiles)
-    return [Cotangent.of(scaled), rest]
+    profile = normalized(law.profiles.get(axis, np.ones(1)) / variances)
+    return [Cotangent.of(dataclasses.replace(law, profiles=kept(law.profiles | {axis: profile}))), rest]
 
 
 def _root(base: Base) -> Base:

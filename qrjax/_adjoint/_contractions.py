@@ -35,7 +35,7 @@ def output_axes(move: Move) -> list[int]:
     place, params = move.weight[0], move.equation.params
     if move.equation.name == "dot_general":
         contracted, batch = params["dimension_numbers"]
-        return [a for a in range(move.met[place].ndim) if a not in contracted[place] and a not in batch[place]]
+        return [a for a in range(len(move.met[place].shape)) if a not in contracted[place] and a not in batch[place]]
     if move.equation.name == "conv_general_dilated" and place == 1:
         return [params["dimension_numbers"].rhs_spec[0]]
     return []
@@ -53,7 +53,7 @@ def summing(weight: Signal, axes: Sequence[int], share: float) -> Signal:
     for pattern in np.ndindex(rho.shape):
         along = any(pattern[a] for a in axes if weight.shape[a] > 1)
         if along and not any(n for a, n in enumerate(pattern) if a not in axes and weight.shape[a] > 1):
-            rho[pattern] = max(rho[pattern] + (share - 1) / (size - 1), -1 / (size - 1))
+            rho[pattern] = max(float(rho[pattern]) + (share - 1) / (size - 1), -1 / (size - 1))
     return dataclasses.replace(weight, rho=rho)
 
 
@@ -162,7 +162,9 @@ def _drawn_along(move: Move, g: Cotangent, place: int) -> Floats | None:
         if term.outer.source is not result.source or id(term.base.root or term.base) in normed:
             continue
         slope = float(WEIGHTS @ (term.outer.values * NODES))
-        own = slope**2 * _tables.broadcast(term.base.law.moments, [p for p in term.place if p is not None], len(g.shape))
+        own = slope**2 * _tables.broadcast(
+            term.base.law.moments, [p for p in term.place if p is not None], len(g.shape)
+        )
         found = own if found is None else found + own
     return found
 
@@ -276,12 +278,12 @@ def _by_kernel(move: Move, given: Cotangent, x: Signal, kernel: Signal, numbers:
         if any(pattern):
             index = (slice(None), slice(None), *pattern)
             table[index] = (left * moved)[index]
-    moved_along = _drawn_along(move, given, 1)
-    if moved_along is not None:
-        own = (0,) * (2 + spatial)
-        summed_over = moved_along.transpose(numbers.out_spec).take(0, 1)
+    drawn = _drawn_along(move, given, 1)
+    if drawn is not None:
+        first = (0,) * (2 + spatial)
         fan = math.prod(kernel.shape[i] for i in numbers.rhs_spec[1:])
-        table[own] += _moving(summed_over, a.take(0, 1), fan)
+        drawn, inputs = (np.asarray(t.take(0, 1)) for t in (drawn.transpose(numbers.out_spec), a))
+        table[first] += _moving(drawn, inputs, fan)
     # By the border a tap sees nothing, so that the outer ones add up less.
     for axis, own in zip(reversed(summed[1:]), reversed(_seen(move, x, law, kernel)), strict=True):
         table = np.asarray(table.take(0, axis) * own.mean() + table.take(1, axis) * (own * (own - 1)).mean())

@@ -315,4 +315,5 @@ def analyze(
     aim = with_head(aim_of(target, model, values, gains_at, zero_sum), head, model, values, gains_at, zero_sum)
     remarks = assumptions(model, input_mean is not None or input_variance is not None)
     sums = weights != "module" and layout in (None, "outputs")
-    return walked(model, values, gains_at(aim.target), aim, zero_sum, remarks=remarks, gradients=gradients, sums=sums)[1]
+    gains = gains_at(aim.target)
+    return walked(model, values, gains, aim, zero_sum, remarks=remarks, gradients=gradients, sums=sums)[1]

@@ -1,6 +1,7 @@
 """Does initialization help to train deep networks? The tables of the book's page on gradients.
 
-    python tests/bench/depth.py [--only PATTERN ...] [--seeds 5] [--journal depth.jsonl] [--steps 800] [--check 20] [--show] [--markdown] [--quick]
+    python tests/bench/depth.py [--only PATTERN ...] [--seeds 5] [--steps 800] [--check 20] [--journal depth.jsonl]
+                                [--show] [--markdown] [--quick]
 
 Every network of `CELLS` from every arm of `arms.ARMS`: rates tuned for each arm on the validation part (three rates,
 two seeds), at most 800 minibatches of 32, early stopping, the test part looked at where validation was best. A result
