@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -36,7 +37,7 @@ def _by_scale(move: Move, g: Cotangent, axis: int) -> list[Cotangent]:
     """The derivative in two: what a norm of each place along the axis hands back, and the rest.
 
     A batch norm divides each channel, and a group norm each group, by its own standard deviation, and so it does with
-    the derivative; a law of all channels together has the mean of these factors.
+    the derivative; the law of all channels together knows one factor.
     """
     own = g.fine([axis])
     normed = {_root(term.base) for term in g.terms if _is_normed(term, own)}
@@ -51,7 +52,9 @@ def _by_scale(move: Move, g: Cotangent, axis: int) -> list[Cotangent]:
     if law is None or len(variances) != g.shape[axis] or not variances.min() > 0:
         return [g]
     profile = normalized(law.profiles.get(axis, np.ones(1)) / variances)
-    return [Cotangent.of(dataclasses.replace(law, profiles=kept(law.profiles | {axis: profile}))), rest]
+    scaled = Cotangent.of(dataclasses.replace(law, profiles=kept(law.profiles | {axis: profile})))
+    # The walk's norm divides all channels by the root of their mean variance.
+    return [scaled.times(math.sqrt(float(variances.mean() * (1 / variances).mean()))), rest]
 
 
 def _root(base: Base) -> Base:
@@ -60,11 +63,9 @@ def _root(base: Base) -> Base:
 
 def _is_normed(term: Term, axes: list[int]) -> bool:
     """Whether it is a sum over other axes for each place, or each group of places, along these."""
-    if len(term.place) != len(term.shape):
-        return False
-    summed = [a for a, p in enumerate(term.place) if p is None and term.shape[a] > 1]
-    held = [a for a in axes if term.place[a] == a and term.shape[a] > 1]
-    return bool(held) and any(a not in axes for a in summed)
+    sizes = term.base.law.shape
+    summed = any(p is None and n > 1 for p, n in zip(term.place, sizes, strict=True))
+    return summed and any(a in term.place for a in axes if term.shape[a] > 1)
 
 
 def _variances(values: Floats, source: Source | None, axis: int, size: int) -> Floats:
