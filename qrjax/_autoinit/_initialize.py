@@ -206,7 +206,8 @@ def autoinit(
         the second moment by half an octave, and 1 minus the correlation of two examples by a half. The report says
         what was chosen and why, and advises distribution="orthogonal" from twenty plain layers on. Choose it, and
         follow that advice, for plain networks from twenty layers or so on without norms or residuals; with norms, few
-        layers or ReLU it mostly chooses 1 itself, for the time of two to seven walks more.
+        layers or ReLU it mostly chooses 1 itself, for the time of two to seven walks more. It does not help where an
+        activation is not 0 at 0, such as softplus: subtract its value there.
       input_mean, input_variance: of the inputs that are real numbers or images in bytes, or else of all integers; by
         default their own where they hold numbers, else 0 and 1. What is guessed of integers is a finding of the report.
       distribution: "truncated_normal", "normal", "uniform" or "orthogonal"; or "own" for what the module's own

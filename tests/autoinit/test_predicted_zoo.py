@@ -32,10 +32,10 @@ BEYOND = {
     "resnet_group": ((0.9, 1.4), (1.2, 1.7), DRIFT),
     "mixer": ((0.45, 2.4), (0.45, 2.4), "weights add up to almost nothing along outputs, as a cotangent equal at all"),
     "unet": ((0.9, 1.5), (1.1, 1.6), UNKNOWN),
-    "densenet": ((1.2, 1.8), (2.0, 2.8), "presumably that the parts of a concatenation keep no terms"),
+    "densenet": (GRADIENT, (0.7, 1.1), UNKNOWN),
     "densenet_free": ((0.7, 0.9), (1.5, 2.2), "presumably that the parts of a concatenation keep no terms"),
     "experts": ((0.8, 1.4), (1.0, 2.0), "presumably that averages over all tokens stand for those that an expert gets"),
-    "lstm": ((3.1, 3.3), (2.9, 3.1), "gates persist over steps under a cotangent that is the same at all steps"),
+    "lstm": ((2.4, 2.6), (2.1, 2.4), "gates and states keep their signs over steps, under a cotangent equal at all"),
     "gru": (GRADIENT, (0.65, 1.2), UNKNOWN),
     "graph": (None, None, "cotangents of rows of one graph, of which only the mean over all pairs is known"),
 }  # fmt: skip
