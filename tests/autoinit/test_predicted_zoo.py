@@ -30,7 +30,7 @@ BEYOND = {
     "vgg": ((0.6, 0.9), (1.0, 1.2), UNKNOWN),
     "convnext": ((0.45, 0.8), WEIGHT, UNKNOWN),
     "resnet_group": ((0.9, 1.4), (1.2, 1.7), DRIFT),
-    "mixer": ((0.45, 2.4), (0.45, 2.4), "weights add up to almost nothing along outputs, as a cotangent equal at all"),
+    "mixer": ((0.45, 0.8), WEIGHT, UNKNOWN),
     "unet": ((0.9, 1.5), (1.1, 1.6), UNKNOWN),
     "densenet": (GRADIENT, (0.7, 1.1), UNKNOWN),
     "densenet_free": ((0.7, 0.9), (1.5, 2.2), "presumably that the parts of a concatenation keep no terms"),
