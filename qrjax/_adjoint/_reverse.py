@@ -121,6 +121,8 @@ class Reverse:
     # -- one move ----------------------------------------------------------------------------------------------
 
     def _move(self, move: Move, times: float) -> None:
+        if not move.results:  # a print, a check
+            return
         same = [any(r is o for o in move.operands) for r in move.results]
         given = [self._seen(r) if s else self._taken(r) for r, s in zip(move.results, same, strict=True)]
         self._record(move, given[0], times)

@@ -121,7 +121,7 @@ def put(g: Cotangent, shape: Shape, axis: int, places: Sequence[int] | None) -> 
     profiles = {a: p for a, p in law.profiles.items() if a != axis}
     if places is not None:
         where = np.zeros(size)
-        np.add.at(where, np.asarray(places), law.profiles.get(axis, np.ones(taken)))
+        np.add.at(where, np.asarray(places, int), law.profiles.get(axis, np.ones(taken)))
         profiles |= kept({axis: normalized(where)})
     return Cotangent.of_table(shape, np.stack([same_place, other * pairs], axis), profiles)
 

@@ -86,7 +86,9 @@ def spectrum(x: Signal, axis: int) -> Floats:
 
 
 def still(x: Signal, axes: Sequence[int]) -> float:
-    """The share of the energy in the wave of frequency 0 along all axes."""
+    """The share of the energy in the wave of frequency 0 along all axes, 0 where there is none."""
+    if x.second_moment <= 0:
+        return 0.0
     n = math.prod(x.shape[a] for a in axes)
     return float(_tables.pair_sums(x.moments, axes, x.shape).flat[0]) / (n * n * x.second_moment)
 

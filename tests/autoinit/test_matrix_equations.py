@@ -1,0 +1,55 @@
+"""Programs that solve linear systems, print, or scan by halves: what public models do beside their layers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qrjax
+
+X = jax.random.normal(jax.random.key(0), (256, 16))
+EYE = np.eye(16, dtype=np.float32)
+
+
+def pair(between):
+    """A weight, a function of what it makes, and a weight."""
+
+    def init(key, _x):
+        keys = jax.random.split(key)
+        return {"first": jax.random.normal(keys[0], (16, 16)), "last": jax.random.normal(keys[1], (16, 64))}
+
+    return init, lambda params, x: between(x @ params["first"]) @ params["last"]
+
+
+def printed(y):
+    jax.debug.print("{}", y[0, 0])
+    return jnp.tanh(y)
+
+
+BETWEEN = {
+    "a linear system": lambda y: jnp.linalg.solve(4 * EYE, y.T).T,
+    "an inverse": lambda y: y @ jnp.linalg.inv(2 * EYE + 0.1),
+    "an exponential": lambda y: y @ jax.scipy.linalg.expm(0.1 * (np.tri(16, dtype=np.float32) - np.tri(16).T)),
+    "conjugate gradients": lambda y: jax.scipy.sparse.linalg.cg(lambda v: 2 * v + 0.1 * v @ (EYE + 0.1), y)[0],
+    "sums by halves": lambda y: jax.lax.associative_scan(jnp.add, y, axis=1),
+    "a print": printed,
+    "waves of nothing": lambda y: y + jnp.fft.irfft(jnp.fft.rfft(jnp.pad(0 * y, ((0, 0), (0, 16)))))[:, :16],
+}
+
+
+@pytest.mark.some(3)
+@pytest.mark.parametrize("name", BETWEEN)
+def test_every_reading_of_the_walk(name):
+    """The output of four draws is the target within 5 sigma of the luck of 16 inputs that are summed alike."""
+    model = pair(BETWEEN[name])
+    with jax.numpy_dtype_promotion("standard"):
+        drawn = [model[1](qrjax.autoinit(model, X, seed=seed), X) for seed in range(4)]
+        assert float(jnp.mean(jnp.square(jnp.stack(drawn)))) == pytest.approx(1, rel=0.4)
+        rows = qrjax.analyze(model, X, gradients=True).weights
+        assert all(np.isfinite(row.weight_gradient) and row.weight_gradient > 0 for row in rows)
+        assert all(float(rate) > 0 for rate in jax.tree.leaves(qrjax.learning_rates(model, X)))
+
+
+def test_a_print_changes_no_gradient():
+    plain, told = (qrjax.analyze(pair(f), X, gradients=True) for f in (jnp.tanh, printed))
+    assert [row.weight_gradient for row in plain.weights] == [row.weight_gradient for row in told.weights]
