@@ -32,6 +32,9 @@ SUMS = {"dot_general": (0, 1), "conv_general_dilated": (1,), "ragged_dot": (1,),
         "gather": (0,)}  # fmt: skip
 # Sums of products of what was drawn.
 PRODUCTS = frozenset({"dot_general", "conv_general_dilated"})
+# Functions of whole matrices, whose laws are not those of exchangeable elements.
+MATRICES = frozenset({"custom_linear_solve", "triangular_solve", "cholesky", "lu", "householder_product", "geqrf", "qr",
+                      "eigh", "eig", "svd", "schur", "tridiagonal_solve"})  # fmt: skip
 # A layer's own nonlinearity: weights are not passed through these after a sum.
 SQUASHING = frozenset({"tanh", "logistic", "erf", "erfc", "sin", "cos"})
 
@@ -78,6 +81,8 @@ def _told(
     if kind.leaves:
         if equation.name in SUMS:
             kind = dataclasses.replace(kind, summed=True, acts=kind.acts or _acts(equation, values))
+        elif equation.name in MATRICES:
+            kind = dataclasses.replace(kind, matrix=True)
         elif kind.summed and _activates(equation, values):
             kind = dataclasses.replace(kind, acts=True)
         note, make = (eqn, walk.place()), walk.rule(eqn, equation)
@@ -145,14 +150,21 @@ def _met(walk: Walk, equation: Equation, values: list[Value], place: int) -> Val
     if place in SUMS.get(equation.name, ()):
         acts = recipe.summed and (recipe.acts or bool(_broadcast_axes(value, tuple(value.shape))))
         return resolved(walk, value) if acts else value
+    if equation.name in MATRICES:
+        _left(walk, equation, recipe)
+        return as_data(sampled(value, as_it_is))
     if recipe.summed:
         return resolved(walk, value)
     if _modulated(equation, values):
         return value
+    _left(walk, equation, recipe)
+    return value
+
+
+def _left(walk: Walk, equation: Equation, recipe: Recipe) -> None:
     for key, law in recipe.leaves.items():
         if not law.is_constant:
             walk.met.setdefault(key, (equation.name, law.shape))
-    return value
 
 
 def _broadcast_axes(value: Value, shape: tuple[int, ...]) -> list[int]:
@@ -224,6 +236,13 @@ def followed(value: Value, make: Callable[[Recipe, list[Value]], list[Value]], l
 def _present(value: Value | None) -> Value:
     assert value is not None
     return value
+
+
+def as_it_is(law: Signal) -> Signal:
+    """A parameter with its own elements, where they are at hand: what an iteration finds in them no law tells."""
+    assert law.weight is not None
+    own = law.weight.own
+    return untold(law) if own is None or law.weight.layer else dataclasses.replace(untold(law), array=own)
 
 
 def sampled(value: Value, leaf: Callable[[Any], Signal]) -> Value:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qrjax._interpreter._derived import followed, leaves_of, sampled, untold
+from qrjax._interpreter._derived import as_it_is, followed, leaves_of, sampled, untold
 from qrjax._interpreter._laws import scaled
 from qrjax._interpreter._ledger import Sized
 from qrjax._rules._operands import described
@@ -47,7 +47,7 @@ class Trials:
         recipe = self.weight.recipe
         walk.trial = True
         try:
-            if recipe is not None and recipe.summed and recipe.state:
+            if recipe is not None and (recipe.matrix or (recipe.summed and recipe.state)):
                 return self.make(untold(described(sampled(self.weight, self._leaf(gains)))))
             value = followed(self.weight, lambda recipe, operands: list(recipe.make(*operands)), self._leaf(gains))  # type: ignore[misc]
             return self.make(untold(described(value)))
@@ -62,10 +62,10 @@ class Trials:
             if gain is None and key in self.walk.gains.variances:
                 gain = math.sqrt(self.walk.gains.variances[key])
             if not self.walk.gains.decides:
-                return _as_it_is(law)
+                return as_it_is(law)
             if gain is not None and self.walk.gains.own and not law.is_constant:
                 return scaled(untold(law), gain / own_gain(law))
-            return _as_it_is(law) if gain is None else with_gain(law, gain, self.walk.gains.law)
+            return as_it_is(law) if gain is None else with_gain(law, gain, self.walk.gains.law)
 
         return leaf
 
@@ -82,13 +82,6 @@ class Trials:
 
     def _doubled(self, own: Mapping[Key, float], key: Key) -> float:
         return max(1e-300, _moment(self.output({**own, key: 2 * own[key]})))
-
-
-def _as_it_is(law: Signal) -> Signal:
-    """A parameter with its own elements, where they are at hand: what an iteration finds in them no law tells."""
-    assert law.weight is not None
-    own = law.weight.own
-    return untold(law) if own is None or law.weight.layer else dataclasses.replace(untold(law), array=own)
 
 
 def _moment(output: Signal) -> float:

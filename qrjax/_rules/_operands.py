@@ -77,7 +77,9 @@ def derived(operands: Sequence[Value], make: Callable[..., Sequence[Any]], numbe
         return None
     known = [recipe for recipe in recipes if recipe is not None]
     leaves = {key: law for recipe in known for key, law in recipe.leaves.items()}
-    told = {name: any(getattr(r, name) for r in known) for name in ("data", "noise", "state", "summed", "acts")}
+    told = {
+        name: any(getattr(r, name) for r in known) for name in ("data", "noise", "state", "summed", "matrix", "acts")
+    }
     if not leaves:
         if told["noise"]:
             return Recipe(noise=True, summed=True) if told["summed"] else NOISE

@@ -24,6 +24,7 @@ class Recipe:
       noise: whether random draws went in.
       state: whether it is a variable that is no parameter, such as running statistics.
       summed: whether a sum over a parameter's axis, or a look-up in it, is among what made it.
+      matrix: whether it came of whole matrices, such as an inverse, where it matters which element is where.
       acts: whether it is surely a signal of its own, such as positions that went through a layer, and no weight.
     """
 
@@ -37,6 +38,7 @@ class Recipe:
     noise: bool = False
     state: bool = False
     summed: bool = False
+    matrix: bool = False
     acts: bool = False
 
 

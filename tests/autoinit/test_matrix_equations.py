@@ -31,7 +31,7 @@ BETWEEN = {
     "an inverse": lambda y: y @ jnp.linalg.inv(2 * EYE + 0.1),
     "an exponential": lambda y: y @ jax.scipy.linalg.expm(0.1 * (np.tri(16, dtype=np.float32) - np.tri(16).T)),
     "conjugate gradients": lambda y: jax.scipy.sparse.linalg.cg(lambda v: 2 * v + 0.1 * v @ (EYE + 0.1), y)[0],
-    "sums by halves": lambda y: jax.lax.associative_scan(jnp.add, y, axis=1),
+    "a scan by halves": lambda y: jax.lax.associative_scan(jnp.maximum, y, axis=1),
     "a print": printed,
     "waves of nothing": lambda y: y + jnp.fft.irfft(jnp.fft.rfft(jnp.pad(0 * y, ((0, 0), (0, 16)))))[:, :16],
 }
@@ -48,6 +48,35 @@ def test_every_reading_of_the_walk(name):
         rows = qrjax.analyze(model, X, gradients=True).weights
         assert all(np.isfinite(row.weight_gradient) and row.weight_gradient > 0 for row in rows)
         assert all(float(rate) > 0 for rate in jax.tree.leaves(qrjax.learning_rates(model, X)))
+
+
+def with_matrix(between):
+    """A function of a matrix of weights and the inputs, and a weight."""
+
+    def init(key, _x):
+        keys = jax.random.split(key)
+        return {"matrix": jax.random.normal(keys[0], (16, 16)), "last": jax.random.normal(keys[1], (16, 64))}
+
+    return init, lambda params, x: between(params["matrix"], x) @ params["last"]
+
+
+MATRICES = {
+    "solved": lambda w, x: jnp.linalg.solve(EYE + 0.1 * w, x.T).T,
+    "inverted": lambda w, x: x @ jnp.linalg.inv(EYE + 0.1 * w),
+    "triangular": lambda w, x: jax.scipy.linalg.solve_triangular(jnp.tril(w) / 4 + 3 * EYE, x.T, lower=True).T,
+    "a root": lambda w, x: x @ jnp.linalg.cholesky(w @ w.T + EYE),
+    "orthogonal": lambda w, x: x @ jnp.linalg.qr(w)[0],
+}
+
+
+@pytest.mark.filterwarnings("ignore::qrjax.UntouchedWarning")
+@pytest.mark.some(3)
+@pytest.mark.parametrize("name", MATRICES)
+def test_matrices_are_more_than_their_elements(name):
+    """Which element is where decides: of eight draws the mean is within four times what 1,024 weights make of luck."""
+    model = with_matrix(MATRICES[name])
+    drawn = [model[1](qrjax.autoinit(model, X, seed=seed), X) for seed in range(8)]
+    assert float(jnp.mean(jnp.square(jnp.stack(drawn)))) == pytest.approx(1, rel=0.25)
 
 
 def test_a_print_changes_no_gradient():
