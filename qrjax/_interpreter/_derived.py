@@ -153,6 +153,9 @@ def _met(walk: Walk, equation: Equation, values: list[Value], place: int) -> Val
     if equation.name in MATRICES:
         _left(walk, equation, recipe)
         return as_data(sampled(value, as_it_is))
+    if _waves_alone(value):
+        _left(walk, equation, recipe)
+        return as_data(sampled(value, as_it_is))
     if recipe.summed:
         return resolved(walk, value)
     if _modulated(equation, values):
@@ -165,6 +168,30 @@ def _left(walk: Walk, equation: Equation, recipe: Recipe) -> None:
     for key, law in recipe.leaves.items():
         if not law.is_constant:
             walk.met.setdefault(key, (equation.name, law.shape))
+
+
+def _waves_alone(value: Value) -> bool:
+    """Whether parameters alone, some made complex, were summed with one another, as a filter of a state space is made.
+
+    Powers at successive places are no exchangeable elements; and nothing goes through a layer here.
+    """
+    waiting, seen, has_waves, has_sum = [value], set(), False, False
+    while waiting:
+        recipe = recipe_of(waiting.pop())
+        if recipe is None or not recipe.operands or id(recipe.operands) in seen:
+            continue
+        seen.add(id(recipe.operands))
+        if recipe.note is None:
+            return False
+        name = recipe.note[0].primitive.name
+        if name in SUMS and not all(map(leaves_of, recipe.operands[:2])):
+            return False
+        if not all(leaves_of(o) or isinstance(o, Known) or described(o).is_constant for o in recipe.operands):
+            return False  # a constant of which the walk has the law alone
+        has_sum = has_sum or name in SUMS or name == "reduce_sum"
+        has_waves = has_waves or any(isinstance(o, ComplexSignal) for o in recipe.operands)
+        waiting += recipe.operands
+    return has_waves and has_sum
 
 
 def _broadcast_axes(value: Value, shape: tuple[int, ...]) -> list[int]:

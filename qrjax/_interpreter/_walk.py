@@ -222,7 +222,7 @@ class Walk:
             return [Opaque(tuple(o.shape)) for o in equation.outputs]
         if any("jaxpr" in key for key in eqn.params) and name not in RULES:
             body = next(v for k, v in eqn.params.items() if "jaxpr" in k)
-            # Some hold several, of which none is the whole: a linear system its product, its solution and their transposes.
+            # Some hold several, of which none is the whole, as a linear system its product and its solution.
             if len(getattr(getattr(body, "jaxpr", body), "invars", ())) == len(values):
                 return self.walk(body, values)
         if name not in RULES:

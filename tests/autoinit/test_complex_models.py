@@ -293,3 +293,28 @@ def test_filters_that_multiply_waves_are_left_and_named():
         variables, report = qrjax.autoinit((made, filtered), np.ones((4, 8, 8, 16), np.float32), report=True)
     assert any("filter (meets a signal by mul)" in finding for finding in report.findings)
     np.testing.assert_allclose(variables["filter"], made(jax.random.key(0), None)["filter"], rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::qrjax.UntouchedWarning")
+def test_filters_of_powers_are_made_of_their_own_elements():
+    """As S4D's: sums of powers of complex numbers, of which the slow ones are small and the fast ones cancel."""
+
+    def init(key, _x):
+        keys = jax.random.split(key)
+        steps = jnp.log(jnp.geomspace(1e-3, 1e-1, 32))
+        turns = {"slow": jnp.full((8, 1), -0.5), "turns": np.pi * jnp.arange(8.0)[:, None]}
+        parts = jax.random.normal(keys[0], (2, 8, 32)) / np.sqrt(2)
+        return {"steps": steps, "parts": parts, **turns, "last": jax.random.normal(keys[1], (32, 64))}
+
+    def apply(params, x):
+        rate, step = lax.complex(params["slow"], params["turns"]), jnp.exp(params["steps"])
+        scale = lax.complex(*params["parts"]) * (jnp.exp(step * rate) - 1) / rate
+        powers = jnp.exp(step * rate * np.arange(16)[:, None, None])
+        waves = jnp.fft.rfft((scale * powers).sum(1).real, n=32, axis=0)
+        return jnp.fft.irfft(waves[None] * jnp.fft.rfft(x, n=32, axis=1), n=32, axis=1)[:, :16] @ params["last"]
+
+    x = jax.random.normal(jax.random.key(0), (64, 16, 32))
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        found = [jnp.mean(jnp.square(apply(qrjax.autoinit((init, apply), x, seed=s), x))) for s in range(2)]
+    # The luck of 32 filters of 8 terms each, of which few are slow.
+    assert float(np.mean(found)) == pytest.approx(1, rel=0.4)
