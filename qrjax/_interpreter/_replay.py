@@ -114,7 +114,8 @@ class Replay:
 
         def body(carry: Any) -> tuple[list[Any], Moments]:
             results, moments = self.run(params["body_jaxpr"], [*constants, *carry], (*here, BODY))
-            return results, moments | check(carry)[1]
+            (going, *_), of_condition = check(carry)
+            return [_going_on(going, r, c) for r, c in zip(results, carry, strict=True)], moments | of_condition
 
         def step(state: Any) -> Any:
             carry, sums = state
@@ -122,7 +123,7 @@ class Replay:
             return results, {place: sums[place] + _counted(m) for place, m in moments.items()}
 
         zeros = {place: jnp.zeros((2, *m.shape), m.dtype) for place, m in jax.eval_shape(body, carry)[1].items()}
-        final, sums = lax.while_loop(lambda state: check(state[0])[0][0], step, (carry, zeros))
+        final, sums = lax.while_loop(lambda state: jnp.any(check(state[0])[0][0]), step, (carry, zeros))
         return list(final), {place: (total / count)[None] for place, (total, count) in sums.items()}
 
     def _cond(self, branches: Sequence[Any], values: list[Any], here: Path) -> tuple[list[Any], Moments]:
@@ -145,6 +146,13 @@ class Replay:
 
         results: tuple[list[Any], Moments] = lax.switch(index.astype(jnp.int32), [complete(r) for r in runs], *operands)
         return results
+
+
+def _going_on(going: Any, result: Any, carried: Any) -> Any:
+    """What a loop carries on; of several loops mapped into one, those that have ended keep what they have."""
+    if not going.ndim:
+        return result
+    return jnp.where(going.reshape(going.shape + (1,) * (result.ndim - going.ndim)), result, carried)
 
 
 def pooled(found: Any, kinds: Sequence[str], layers: Sequence[int]) -> Any:

@@ -185,9 +185,9 @@ def while_loop(equation: Equation, *values: Value) -> list[Value]:
 
 
 def _holds(condition: Value) -> bool:
-    """Whether a loop goes on: if it is not known, where that is as likely as not."""
+    """Whether a loop goes on, of several mapped into one whether any does: if not known, where as likely as not."""
     if isinstance(condition, Known):
-        return bool(condition.array)
+        return bool(np.any(condition.array))
     return isinstance(condition, Opaque) or described(condition).mean > 0.5
 
 

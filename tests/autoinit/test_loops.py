@@ -159,3 +159,24 @@ def test_walks_of_endless_loops_end_and_say_so():
 
     assert any("until the walk's bound, though it goes on" in n for n in notes(endless, w=(32, 32), v=(32, 32)))
     assert any("until its state repeats" in n for n in notes(steady, w=(32, 32), v=(32, 32)))
+
+
+def test_loops_that_are_mapped_end_each_by_itself():
+    """`jax.vmap` of a loop runs until the last has ended, and keeps what the others have."""
+
+    def init(key, _x):
+        return {"w": jax.random.normal(key, (32, 32)), "last": jax.random.normal(key, (32, 32))}
+
+    def apply(params, x):
+        def one(x):
+            small = lambda state: (state[0] < 3) & (jnp.sum(state[1] ** 2) < 500)  # noqa: E731
+            return jax.lax.while_loop(small, lambda s: (s[0] + 1, s[1] + jnp.tanh(s[1] @ params["w"])), (0, x))[1]
+
+        return jax.vmap(one)(x) @ params["last"]
+
+    x = jax.random.normal(jax.random.key(0), (8, 32)) * np.array([1, 1, 1, 1, 9, 9, 9, 9], np.float32)[:, None]
+    with jax.numpy_dtype_promotion("standard"):
+        variables = qrjax.autoinit((init, apply), x)
+        measured = qrjax.measure((init, apply), variables, x)
+        assert measured[-1].measured_second_moment == pytest.approx(float(jnp.mean(apply(variables, x) ** 2)), rel=1e-5)
+        qrjax.calibrate((init, apply), variables, x)
