@@ -117,7 +117,7 @@ def _sum(equation: Equation, x: Signal, places: Any, kind: Any) -> Signal:
         return made
     fiber = shared(x, kind, n) or segments_of(x, kind, places, n)
     rows = np.where(fiber.valid, element_sample(x, fiber), 0.0).sum(1, keepdims=True)
-    values = quantiles(rows, np.ones_like(rows)) if x.fiber is fiber else made.values
+    values = quantiles(rows) if x.fiber is fiber else made.values
     source = related([(fiber.parent, fiber.tie(rows))])
     return dataclasses.replace(made, values=values, source=source, at=None, fiber=fiber, sample=rows)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qrjax._signals._quadrature import Floats, phi_inverse
+from qrjax._signals._quadrature import Floats, ordered, phi_inverse
 from qrjax._signals._signal import HUGE, Signal, Source
 
 Function = Callable[..., Floats]
@@ -36,7 +36,7 @@ def ties(
     """The correlation of the new source, the normal score of the values, with the old ones."""
     if not sources:
         return []
-    order = np.argsort(grid, axis=None, kind="stable") if order is None else order
+    order = ordered(grid) if order is None else order
     w = np.broadcast_to(weights, grid.shape).ravel()[order]
     score = phi_inverse((np.cumsum(w) - w / 2) / w.sum())
     found = []

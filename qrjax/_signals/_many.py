@@ -42,7 +42,7 @@ def of_many(function: Function, operands: list[Signal], sources: list[Source], s
         return finite(np.broadcast_to(function(*parts), (POINTS,)))
 
     values = at(z)
-    result = quantiles(values, np.ones_like(values))
+    result = quantiles(values)
     rho = correlation(hermite_squares(result), _sampled_covariances(at, z, tables, values))
     rho[same(tables)] = 1.0
     parents = ties(values, np.ones_like(values), list(z.items()))

@@ -110,7 +110,7 @@ def _of_present(numbers: Floats, present: NDArray[np.bool_], dtype: Any) -> Sign
     held = numbers[present]
     if np.ptp(held) == 0:
         return Signal.constant(float(held[0]), numbers.shape, dtype)
-    values = quantiles(held, np.ones_like(held))
+    values = quantiles(held)
     both = _tables.empirical(present.astype(np.float64))
     moments = _tables.empirical(np.where(present, numbers - held.mean(), 0.0)) / np.maximum(both, 1e-300)
     rho = correlation(hermite_squares(values), np.where(both > 0, moments, 0.0))
@@ -250,7 +250,7 @@ def _on_rows(mixed: Signal, x: Signal, which: Signal) -> Signal:
     fiber, sample = x.fiber, x.sample
     if sample is None or sample.shape[1] == 1 or fiber.shape != x.shape:
         return dataclasses.replace(mixed, fiber=fiber, sample=sample)
-    values = quantiles(sample, np.ones_like(sample))
+    values = quantiles(sample)
     squares = hermite_squares(values)
     rho = mixed.rho.copy()
     varying = [] if which.array is None else fiber.varying(which.array)

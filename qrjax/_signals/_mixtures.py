@@ -31,9 +31,9 @@ def mixed(parts: Sequence[Signal], shares: Sequence[float], pairs: Pairs, shape:
     weights = np.concatenate([share * WEIGHTS for share in shares])
     values = quantiles(np.concatenate([part.values for part in parts]), weights)
     mean = float(sum(share * part.mean for share, part in zip(shares, parts, strict=True)))
-    moments = np.empty((2,) * len(shape))
+    moments, ties = np.empty((2,) * len(shape)), _relations(parts)
     for pattern in itertools.product((0, 1), repeat=len(shape)):
-        moments[pattern] = float((pairs(pattern) * _cross_moments(parts, pattern)).sum())
+        moments[pattern] = float((pairs(pattern) * _cross_moments(parts, ties, pattern)).sum())
     rho = correlation(hermite_squares(values), moments - mean**2)
     if all(part.is_constant or part.rho.min() >= 1.0 for part in parts):
         rho = np.where(moments - mean**2 >= moments.flat[0] - mean**2 - 1e-12 * abs(moments.flat[0]), 1.0, rho)
@@ -41,11 +41,18 @@ def mixed(parts: Sequence[Signal], shares: Sequence[float], pairs: Pairs, shape:
     return Signal(shape, np.dtype(dtype), values, _source(parts), _tables.settled(rho, shape))
 
 
-def _cross_moments(parts: Sequence[Signal], pattern: tuple[int, ...]) -> Floats:
+def _cross_moments(parts: Sequence[Signal], ties: Floats, pattern: tuple[int, ...]) -> Floats:
     means = np.array([part.mean for part in parts])
     roots = np.sqrt(np.maximum([float(part.covariances[pattern]) for part in parts], 0.0))
-    ties = np.array([[_relation(a, b) for b in parts] for a in parts])
     return means[:, None] * means[None, :] + ties * roots[:, None] * roots[None, :]
+
+
+def _relations(parts: Sequence[Signal]) -> Floats:
+    """The correlations of the parts' sources with each other."""
+    found = np.eye(len(parts))
+    for i, j in itertools.combinations(range(len(parts)), 2):
+        found[i, j] = found[j, i] = _relation(parts[i], parts[j])
+    return found
 
 
 def _relation(a: Signal, b: Signal) -> float:

@@ -25,6 +25,7 @@ from qrjax._signals._quadrature import (
     cross_covariance,
     expectation,
     hermite_squares,
+    ordered,
     quantiles,
 )
 from qrjax._signals._scores import (
@@ -34,7 +35,6 @@ from qrjax._signals._scores import (
     at_scores,
     elsewhere,
     noise_rows,
-    ordered,
     row_products,
     row_sums,
     scored,
@@ -184,13 +184,13 @@ class Places:
             return noise
         z = np.stack([self.scores(s, back + 1) for s, _ in relatives])
         wanted = np.array([r for _, r in relatives])
-        among = row_products(z, z) + 1e-6 * np.eye(len(z))
+        among = row_products(z) + 1e-6 * np.eye(len(z))
         weights = np.linalg.solve(among, wanted)
         share = float(weights @ wanted)
         if share > 1:  # what the correlations say of each other is not quite consistent
             weights, share = weights / math.sqrt(share), 1.0
-        shared = np.linalg.solve(among, row_products(z, noise[None]))
-        noise = noise - row_sums(np.asarray(shared.T, np.float64), z)[0]
+        shared = np.linalg.solve(among, np.array([float(row @ noise) for row in z]) / POINTS)
+        noise = noise - row_sums(np.asarray(shared[None], np.float64), z)[0]
         spread = math.sqrt(max(0.0, 1 - share) / float(noise @ noise / POINTS))
         return np.asarray(row_sums(weights[None], z)[0] + spread * noise)
 
@@ -277,7 +277,7 @@ def of_places(function: Function, operands: list[Signal], sources: list[Source],
     parts = [(o.values if o.source is not None else o.values[:1], o.source) for o in operands]
     values = here.computed(function, parts)
     order = ordered(values)
-    law = quantiles(values, np.ones_like(values), order)
+    law = quantiles(values, order=order)
     if np.ptp(law) <= 1e-9 * float(np.abs(law).max()):
         return Signal.constant(law[law.size // 2], shape, dtype)
     rho = correlation(hermite_squares(law), _covariances(function, parts, z, tables, values))

@@ -139,7 +139,7 @@ def _aggregate(
     if not variance > 1e-24 * mean * mean:
         return Signal.constant(mean, shape, dtype)
     if rows is not None:
-        values = matched(quantiles(rows, np.ones_like(rows)), mean, variance)
+        values = matched(quantiles(rows), mean, variance)
     elif signed and mean != 0:
         # A sum of non-negative terms stays away from 0, as a normal would not: its reciprocal exists.
         width = math.sqrt(math.log1p(variance / mean**2))
@@ -178,7 +178,7 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
         within = float(_tables.differing(x.covariances, axes, x.shape).flat[0])
         values = extreme_values(x.values, n, within, largest)
     else:
-        values = quantiles(rows, np.ones_like(rows))
+        values = quantiles(rows)
     cross = _tables.differing(x.rho, axes, x.shape)
     rho = _extreme_rho(x, fiber, pick, _tables.dropped(x.rho, axes), cross, values)
     if np.ptp(values) == 0:

@@ -13,7 +13,7 @@ from qrjax._signals import _tables
 from qrjax._signals._fibers import Fiber, pair_covariance
 from qrjax._signals._joint import ONE, Function, finite, ties
 from qrjax._signals._masks import joint, valid
-from qrjax._signals._quadrature import Floats, correlation, hermite_squares, quantiles
+from qrjax._signals._quadrature import Floats, correlation, hermite_squares, ordered, quantiles
 from qrjax._signals._signal import Signal, related
 from qrjax._signals._tables import Shape
 
@@ -65,8 +65,8 @@ def on_fiber(function: Function, operands: list[Signal], fiber: Fiber, shape: Sh
         present = fiber.valid if present is None else fiber.valid & present
     # Moments are of what is present.
     seen = sample if present is None else sample[present]
-    order = np.argsort(seen, axis=None, kind="stable")
-    values = quantiles(seen, np.ones_like(seen), order)
+    order = ordered(seen)
+    values = quantiles(seen, order=order)
     if np.ptp(values) <= 1e-12 * max(1e-300, np.abs(values).max()):
         return Signal.constant(values[0], shape, dtype)
     elements = [o for o, part in zip(operands, parts, strict=True) if part.shape[1] > 1]

@@ -31,7 +31,7 @@ def noise_rows(block: int) -> Floats:
             bits = np.concatenate([bits, bits ^ direction])
         rows[row] = phi_inverse((bits.astype(np.float64) + 0.5) / 2.0**32)
     rows -= rows.mean(1, keepdims=True)
-    return row_sums(np.linalg.inv(np.linalg.cholesky(row_products(rows, rows))), rows)
+    return row_sums(np.linalg.inv(np.linalg.cholesky(row_products(rows))), rows)
 
 
 def _scrambled(directions: Any, generator: np.random.Generator) -> list[Any]:
@@ -61,13 +61,6 @@ def _sorted_scores() -> Floats:
     return phi_inverse((np.arange(POINTS) + 0.5) / POINTS)
 
 
-def ordered(values: Floats) -> Any:
-    """The order of the values: the fast one, unless it is for the algorithm to say."""
-    order = np.argsort(values)
-    ranked = values[order]
-    return np.argsort(values, kind="stable") if (ranked[1:] == ranked[:-1]).any() else order
-
-
 def scored(order: Any) -> Floats:
     """Normal scores in this order."""
     scores = np.empty(POINTS)
@@ -80,9 +73,13 @@ def standardized(values: Floats) -> Floats:
     return np.asarray(centred / math.sqrt(float(centred @ centred) / POINTS + 1e-300))
 
 
-def row_products(x: Floats, y: Floats) -> Floats:
-    """The mean products of rows. Not by `@`: BLAS would start threads, and round by their number."""
-    return np.asarray(np.einsum("ip,jp->ij", x, y) / POINTS)
+def row_products(x: Floats) -> Floats:
+    """The mean products of rows, pair by pair: of matrices BLAS starts threads, and rounds by their number."""
+    found = np.empty((len(x), len(x)))
+    for i, row in enumerate(x):
+        for j in range(i + 1):
+            found[i, j] = found[j, i] = float(row @ x[j]) / POINTS
+    return found
 
 
 def row_sums(weights: Floats, rows: Floats) -> Floats:

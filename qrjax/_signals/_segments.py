@@ -123,7 +123,7 @@ def reduced(x: Signal, fiber: Segments, how: str, base: float, shape: Shape, dty
     empty = fiber.lengths == 0
     absent = bool(empty.any()) and abs(float(finite(base))) >= EMPTY
     law = rows[~empty] if absent else rows
-    values = quantiles(law, np.ones_like(law))
+    values = quantiles(law)
     if np.ptp(values) == 0:
         return Signal.constant(float(values[0]), shape, dtype)
     rho = np.where(x.rho >= ONE, 1.0, np.clip(x.rho, 0.0, 1.0))
@@ -139,7 +139,7 @@ def returned(made: Signal, fiber: Segments, rows: Floats) -> Signal:
     """Aggregates at the elements that they came from."""
     sample = np.broadcast_to(rows, fiber.valid.shape)
     seen = sample[fiber.valid]
-    values = quantiles(seen, np.ones_like(seen))
+    values = quantiles(seen)
     source = Source() if made.source is None else made.source
     return dataclasses.replace(made, values=values, source=source, fiber=fiber, sample=sample, at=None, mask=None)
 

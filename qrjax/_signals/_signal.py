@@ -208,7 +208,7 @@ class Signal:
         if numbers.size == 0 or np.ptp(numbers) == 0:
             made = Signal.constant(float(numbers.flat[0]) if numbers.size else 0.0, array.shape, dtype)
             return dataclasses.replace(made, array=array)
-        values = quantiles(numbers, np.ones_like(numbers))
+        values = quantiles(numbers)
         moments = _tables.empirical(numbers - numbers.mean())
         rho = correlation(hermite_squares(values), moments)
         rho[(0,) * rho.ndim] = 1.0

@@ -21,6 +21,7 @@ from qrjax._signals._quadrature import (
     hermite_squares,
     matched,
     on_coarse,
+    ordered,
     quantiles,
 )
 from qrjax._signals._signal import Signal, Source, related
@@ -44,7 +45,7 @@ def of_two(
     parts = [_on_grid(o, first, r, z2) for o in operands]
     grid = finite(np.broadcast_to(function(*parts), (COARSE.size, COARSE.size)))
     weights = COARSE_WEIGHTS[:, None] * COARSE_WEIGHTS[None, :]
-    order = np.argsort(grid, axis=None, kind="stable")
+    order = ordered(grid)
     values = quantiles(grid, weights, order)
     known = _exact(function, operands, r)
     if known is not None:
