@@ -122,12 +122,15 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
 
 def _until_settled(steps: Steps, carry: list[Value]) -> list[Value]:
     """The carry after all steps, of which those count as one that come when it repeats itself, or after the bound."""
+    past = before = carry
     for done in range(steps.length):
         if done == MOST - 1:
             return steps.walk(carry, done, steps.length - done, by_step=False)
-        before, carry = carry, steps.walk(carry, done, 1, by_step=False)
+        past, before, carry = before, carry, steps.walk(carry, done, 1, by_step=False)
         rest = steps.length - done - 1
-        if rest and done + 1 >= LEAST and _repeats(before, carry):
+        # Over two steps: what grows slowly may seem to stand still in one, where moments come of a sample.
+        settled = done + 1 >= LEAST and _repeats(before, carry) and _repeats(past, carry)
+        if rest and settled and steps.go_on_alike(done + 1):
             # The steps that remain are like this one: walked once more, to be counted as often as they occur.
             return steps.walk(carry, done + 1, rest, by_step=False)
     return carry

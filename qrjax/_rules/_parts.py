@@ -60,6 +60,11 @@ def part(
     return dataclasses.replace(result, source=source, fiber=None, sample=None)
 
 
+def turned(x: Signal, axes: Sequence[int]) -> Signal:
+    """The signal with its places along some axes in reverse order, as far as they differ in strength."""
+    return dataclasses.replace(x, profiles={a: p[::-1] if a in axes else p for a, p in x.profiles.items()})
+
+
 def at_places(x: Signal, result: Signal, places: Mapping[int, Positions]) -> Signal:
     """A part as strong as the places are that it was cut from."""
     for axis, where in places.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -88,7 +87,7 @@ def reduce_window_sum(equation: Equation, x: Signal) -> Signal:
     """Sums over windows, counting the taps that the padding leaves."""
     if x.is_constant and x.mean == 0:
         return Signal.constant(0.0, equation.shape, equation.dtype)
-    moments = _window_moments(equation, x.shape)
+    moments = [tap_moments(taken) for _, taken in _taken(equation, x)]
     mean = x.mean * math.prod(first for first, _, _ in moments)
     # Within a window neighbours meet, which are closer than most; windows are as far apart as any two places.
     table, close = x.moments, dataclasses.replace(x, rho=x.twins.get(NEAR, x.rho)).moments
@@ -129,17 +128,19 @@ def _count_profiles(equation: Equation, x: Signal) -> Profiles:
 
 def _window_profiles(equation: Equation, x: Signal) -> Profiles:
     """Means over the windows of the profiles that come in."""
-    found = {}
-    p = equation.params
-    for axis, profile in x.profiles.items():
-        valid = taps(
-            x.shape[axis], p["window_dimensions"][axis], p["window_strides"][axis], p["padding"][axis],
-            p["base_dilation"][axis], p["window_dilation"][axis],
-        )  # fmt: skip
-        taken = strengths(valid, x.shape[axis], profile, p["window_strides"][axis], p["padding"][axis][0],
-                          p["base_dilation"][axis], p["window_dilation"][axis])  # fmt: skip
-        found[axis] = normalized((taken**2).sum(1) / np.maximum(1, valid.sum(1)))
-    return kept(found)
+    windows = _taken(equation, x)
+    found = {axis: (windows[axis][1] ** 2).sum(1) / np.maximum(1, windows[axis][0].sum(1)) for axis in x.profiles}
+    return kept({axis: normalized(profile) for axis, profile in found.items()})
+
+
+def _taken(equation: Equation, x: Signal) -> list[tuple[Any, Any]]:
+    """For each axis which taps see an element, and how strong it is there."""
+    p, found = equation.params, []
+    names = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
+    for axis, (size, *settings) in enumerate(zip(x.shape, *(p[name] for name in names), strict=True)):
+        valid, (_, stride, padding, holes, dilation) = taps(size, *settings), settings
+        found.append((valid, strengths(valid, size, x.profiles.get(axis), stride, padding[0], holes, dilation)))
+    return found
 
 
 def summed_values(x: Signal, mean: float, variance: float, n: float) -> Any:
@@ -154,29 +155,13 @@ def summed_values(x: Signal, mean: float, variance: float, n: float) -> Any:
     )
 
 
-def _window_moments(equation: Equation, shape: Sequence[int]) -> list[tuple[float, float, float]]:
-    p = equation.params
-    return [
-        tap_moments(taps(*arguments).astype(np.float64))
-        for arguments in zip(
-            shape,
-            p["window_dimensions"],
-            p["window_strides"],
-            p["padding"],
-            p["base_dilation"],
-            p["window_dilation"],
-            strict=True,
-        )
-    ]
-
-
 @signals("reduce_window_max", "reduce_window_min")
 def reduce_window_max(equation: Equation, x: Signal) -> Signal:
     """Extremes over windows; what lies outside does not count."""
     largest = equation.name.endswith("max")
     if x.is_constant:
         return Signal.constant(x.mean, equation.shape, equation.dtype)
-    moments = _window_moments(equation, x.shape)
+    moments = [tap_moments(valid.astype(np.float64)) for valid, _ in _taken(equation, x)]
     n = math.prod(first for first, _, _ in moments)
     axes = tuple(a for a, w in enumerate(equation.params["window_dimensions"]) if w > 1)
     if not axes:

@@ -11,16 +11,19 @@ import numpy as np
 from qrjax._rules._equations import Equation
 from qrjax._rules._filters import filtered, step
 from qrjax._rules._operands import Known, Opaque, Value, derived, described, tagged
-from qrjax._rules._parts import moved, part, without
+from qrjax._rules._parts import at_places, moved, part, turned, without
 from qrjax._rules._passages import Stack, Step
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal, halves, joined
+from qrjax._signals._lags import STEP, correlations
 from qrjax._signals._mixtures import stacked
 from qrjax._signals._places import alike
 from qrjax._signals._signal import Signal
 
 # The last step is compared with so many before it.
 REMEMBERED = 8
+# Steps are given alike that are as strong to this; a sample's moments wander by about as much.
+ALIKE = 0.03
 
 
 @dataclasses.dataclass
@@ -64,6 +67,12 @@ class Steps:
         self.counts.append(count)
         return results[: len(carry)]
 
+    def go_on_alike(self, done: int) -> bool:
+        """Whether what is given to the step that comes next is as strong as what all that remain are given."""
+        profiles = [v.profiles[0] for v in self.inputs if isinstance(v, Signal) and 0 in v.profiles]
+        ahead = [(p[::-1] if self.equation.params["reverse"] else p)[done:] for p in profiles]
+        return all(abs(float(p.mean()) - p[0]) <= ALIKE * float(p.mean()) for p in ahead)
+
     def stacks(self, carried: int) -> list[Value]:
         """What all steps gave, each as one array."""
         reverse, found = self.equation.params["reverse"], []
@@ -99,10 +108,22 @@ def _slice(value: Value, i: int, keep_known: bool) -> Value:
         halved = value.each(lambda half: described(_slice(half, i, keep_known)))
         return dataclasses.replace(halved, recipe=derived([value], lambda whole: [_slice(whole, i, keep_known)]))
     sliced = part(value, (1, *shape), ("slice", ((0, i, i + 1, 1),)), (0,), {0: (i,)})
+    _numbered(value, sliced, i)
+    sliced = at_places(value, sliced, {0: (i,)})
     one = without(sliced, [0], moved(sliced, shape, _tables.dropped(sliced.rho, [0]), tuple(range(1, sliced.ndim))))
     if one.weight is not None:
         return tagged(one)
     return dataclasses.replace(one, recipe=derived([value], lambda whole: [_slice(whole, i, keep_known)]))
+
+
+def _numbered(whole: Signal, one: Signal, i: int) -> None:
+    """Tells the source of a step which it is, and that of all steps how alike they are by their distance."""
+    near = whole.twins.get((STEP, whole.shape[0]))
+    if near is None or one.source is None or whole.source is None or one.source.base is not whole.source:
+        return
+    along = (1, *[0] * (whole.ndim - 1))
+    whole.source.lags = correlations(float(near[along]), float(whole.rho[along]), whole.shape[0])
+    one.source.step = i
 
 
 def _stack(steps: Sequence[Value], counts: Sequence[int], length: int, reverse: bool) -> Value:
@@ -120,7 +141,8 @@ def _stack(steps: Sequence[Value], counts: Sequence[int], length: int, reverse: 
         both = by_part(parts, lambda found: _stack(found, counts, length, reverse))
         both = filtered(both, parts, length)
         return dataclasses.replace(both, recipe=derived(steps, lambda *o: [_stack(o, counts, length, reverse)]))
-    made = filtered(stacked(parts, counts, _far(parts[-1]), _lags(parts)), parts, length)
+    made = stacked(parts, counts, _far(parts[-1]), _lags(parts))
+    made = filtered(turned(made, (0,)) if reverse else made, parts, length)
     recipe = derived(steps, lambda *others: [_stack(others, counts, length, reverse)])
     return dataclasses.replace(made, recipe=recipe)
 

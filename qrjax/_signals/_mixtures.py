@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qrjax._signals import _tables
+from qrjax._signals._lags import LITTLE, STEP
 from qrjax._signals._places import Laid, alike
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._quadrature import WEIGHTS, Floats, correlation, hermite_squares, quantiles
@@ -149,9 +150,15 @@ def stacked(steps: Sequence[Signal], counts: Sequence[int], far: Floats, lags: S
     # What is common to steps however far apart is no part of what dies out.
     common = min(max(0.0, float(far.flat[0])), 0.999)
     beyond = [(lag - common) / (1 - common) for lag in lags]
-    near = float(((n - k) * _continued(beyond, n - 1)).sum() * 2 / max(1, n * (n - 1)))
-    between = far + (within.rho - far) * near
-    return within.fresh(shape=shape, rho=_tables.settled(np.stack([within.rho, between]), shape), source=Source())
+    dying = _continued(beyond, n - 1)
+    shared = float(((n - k) * dying).sum() * 2 / max(1, n * (n - 1))), float(dying[0]) if n > 1 else 1.0
+    average, next_to = (
+        _tables.settled(np.stack([within.rho, far + (within.rho - far) * share]), shape) for share in shared
+    )
+    twins = {(STEP, n): next_to} if np.abs(next_to - average).max() > LITTLE else {}
+    strengths = np.repeat([step.second_moment for step in steps], counts)
+    profiles = kept({0: normalized(strengths)})
+    return within.fresh(shape=shape, rho=average, twins=twins, profiles=profiles, source=Source())
 
 
 def _continued(lags: Sequence[float], count: int) -> Floats:

@@ -199,6 +199,7 @@ class Places:
         if source.base is not None and abs(source.shift) > TOLD:
             others = [source.base, *(s for s in source.base.parts.values() if s in self._scores)]
             found |= {s: relation(source, s) for s in others if s is not source}
+        found |= {s: relation(source, s) for s in source.cousins() if s in self._scores}
         return {s: r for s, r in found.items() if abs(r) > TOLD and (s in self._scores or back < BACK)}
 
     def alike(self, first: Source, second: Source) -> float:

@@ -21,6 +21,7 @@ from qrjax._signals._quadrature import (
     expectation,
     hermite_squares,
     quantiles,
+    thinned,
 )
 from qrjax._signals._recipe import Recipe
 from qrjax._signals._tables import Shape
@@ -30,8 +31,6 @@ from qrjax._words._numbers import real_number
 # Relations to older sources that a source remembers; signals meet their kin within a few operations.
 KIN = 20
 Profiles = dict[int, Floats]
-# Larger arrays are described by a part of themselves.
-LARGE = 1 << 20
 # Infinities become this, so that masked scores keep finite moments.
 HUGE = 1e30
 
@@ -46,6 +45,9 @@ class Source:
       born: of a weight's output, the source of its input and the number of products summed.
       scores: of a contraction of two weights' outputs, the sources of their inputs.
       shift: the correlation between an element of `base` and the one that a part has in its place.
+      which: of a part, which.
+      step: of a part that is one of an array's steps, its number.
+      lags: of an array that is taken step by step, the correlations of steps by their distance; None if they are alike.
     """
 
     kin: dict[Source, float] = dataclasses.field(default_factory=dict)
@@ -57,6 +59,9 @@ class Source:
     scores: frozenset[Source] = frozenset()
     formula: Any = None
     laid: Any = None
+    which: Any = None
+    step: int | None = None
+    lags: Floats | None = None
     number: int = dataclasses.field(default_factory=itertools.count().__next__)
 
     def part(self, which: Any, shift: float) -> Source:
@@ -66,8 +71,15 @@ class Source:
         if which not in self.parts:
             # What the whole is kin to, the part is kin to the same part of.
             kin = {older.part(which, min(shift, 0.999)): r for older, r in self.kin.items()}
-            self.parts[which] = Source(base=self, shift=shift, kin=kin)
+            self.parts[which] = Source(base=self, shift=shift, which=which, kin=kin)
         return self.parts[which]
+
+    def cousins(self) -> list[Source]:
+        """Of a part of one of an array's steps, the same part of the others."""
+        if self.base is None or self.base.step is None or self.base.base is None:
+            return []
+        steps = (step.parts.get(self.which) for step in self.base.base.parts.values() if step is not self.base)
+        return [part for part in steps if part is not None]
 
 
 def related(parents: list[tuple[Source, float]]) -> Source:
@@ -101,20 +113,16 @@ def relation(first: Source, second: Source) -> float:
         # Siblings: through the older sources that both descend from, as if those were independent.
         return max(-0.99, min(0.99, sum(first.kin[s] * second.kin[s] for s in common if not _elder(s, common))))
     if first.base is not None and second.base is not None and first.base is second.base:
+        if first.step is not None and second.step is not None and first.base.lags is not None:
+            return float(first.base.lags[abs(first.step - second.step)])
         return min(first.shift, second.shift)
+    if first.base is not None and second.base is not None and first.which == second.which:
+        return relation(first.base, second.base)  # the same part of either
     if first.base is not None:
         return first.shift * relation(first.base, second)
     if second.base is not None:
         return second.shift * relation(first, second.base)
     return 0.0
-
-
-def _thinned(array: NDArray[Any]) -> NDArray[Any]:
-    """Every other slice of the longest axis, until the array is small enough to be sorted in a moment."""
-    while array.size > LARGE:
-        axis = int(np.argmax(array.shape))
-        array = array[(slice(None),) * axis + (slice(None, None, 2),)]
-    return array
 
 
 def _line(mean: float, spread: float, z: Floats) -> Floats:
@@ -204,7 +212,7 @@ class Signal:
     def known(array: NDArray[Any]) -> Signal:
         """The law of the elements of an actual array, and of its pairs."""
         dtype = np.asarray(array).dtype
-        numbers = np.nan_to_num(np.asarray(_thinned(array), np.float64), nan=0.0, posinf=HUGE, neginf=-HUGE)
+        numbers = np.nan_to_num(np.asarray(thinned(array), np.float64), nan=0.0, posinf=HUGE, neginf=-HUGE)
         if numbers.size == 0 or np.ptp(numbers) == 0:
             made = Signal.constant(float(numbers.flat[0]) if numbers.size else 0.0, array.shape, dtype)
             return dataclasses.replace(made, array=array)

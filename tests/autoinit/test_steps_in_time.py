@@ -1,0 +1,99 @@
+"""Steps of a recurrence behind one another: a second one is given what the first gives, as strong and as alike."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from jax import lax
+
+import qrjax
+from qrjax._signals._lags import correlations
+
+WIDTH, LENGTH, BATCH = 48, 24, 16
+# What two samples of places leave open, each right to two percent for a recurrence (`_scores.POINTS`).
+CLOSE = 0.04
+
+
+def parameters(key, *_):
+    names = ("w0", "u0", "w1", "u1", "head")
+    return {n: jax.random.normal(jax.random.fold_in(key, i), (WIDTH, WIDTH)) for i, n in enumerate(names)}
+
+
+def cell(p, layer, h, x):
+    """A state that forgets slowly."""
+    return 0.5 * h + 0.5 * jnp.tanh(x @ p[f"w{layer}"] + h @ p[f"u{layer}"])
+
+
+def in_one_scan(p, x):
+    def step(states, x):
+        first = cell(p, 0, states[0], x)
+        second = cell(p, 1, states[1], first)
+        return (first, second), None
+
+    zero = jnp.zeros((BATCH, WIDTH))
+    return lax.scan(step, (zero, zero), x.swapaxes(0, 1))[0][1] @ p["head"]
+
+
+def in_two_scans(p, x, turned=False):
+    x = x.swapaxes(0, 1)
+    for layer in (0, 1):
+        x = x[::-1] if turned else x
+        x = lax.scan(lambda h, x, i=layer: (cell(p, i, h, x),) * 2, jnp.zeros((BATCH, WIDTH)), x, reverse=turned)[1]
+        x = x[::-1] if turned else x
+    return x[-1] @ p["head"]
+
+
+def gains(function):
+    x = jax.ShapeDtypeStruct((BATCH, LENGTH, WIDTH), jnp.float32)
+    report = qrjax.analyze((parameters, function), x)
+    return {row.path if row.path else row.weight: row.gain for row in report.weights}
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_two_scans_are_one(turned):
+    one, two = gains(in_one_scan), gains(lambda p, x: in_two_scans(p, x, turned))
+    assert one.keys() == two.keys()
+    assert two == pytest.approx(one, rel=CLOSE)
+
+
+def test_the_last_step_is_the_carry():
+    class Last(nn.Module):
+        carried: bool
+
+        @nn.compact
+        def __call__(self, x):
+            carry, steps = nn.RNN(nn.LSTMCell(WIDTH), return_carry=True)(x)
+            return nn.Dense(WIDTH)(carry[1] if self.carried else steps[:, -1])
+
+    x = jax.ShapeDtypeStruct((BATCH, LENGTH, WIDTH), jnp.float32)
+    ours, wanted = (qrjax.analyze(Last(carried), x).weights[-1].gain for carried in (False, True))
+    assert ours == pytest.approx(wanted, rel=CLOSE)
+
+
+@pytest.mark.parametrize(("near", "average"), [(0.5, 0.1), (0.9, 0.5), (0.3, 0.3), (0.2, 0.0)])
+def test_correlations_have_their_mean(near, average):
+    found = correlations(near, average, LENGTH)
+    apart = np.abs(np.arange(LENGTH)[:, None] - np.arange(LENGTH))
+    pairs = found[apart][apart > 0]
+    dies_out_sooner = average == 0.0
+    assert pairs.mean() == pytest.approx(average, abs=2e-3) or dies_out_sooner
+    assert found[1] == pytest.approx(near, abs=1e-3)
+    assert (np.diff(found) <= 1e-12).all()
+
+
+def test_windows_see_the_zeros_of_an_image_where_they_are():
+    class Shifted(nn.Module):
+        size: int
+
+        @nn.compact
+        def __call__(self, x):
+            x = jnp.pad(x, ((0, 0), (0, 1), (0, 1), (0, 0)))[:, 1:, 1:]  # the image moved by one place
+            x = nn.pool(x, 0.0, jax.lax.add, (1, 1), (2, 2), "VALID")
+            return nn.Conv(16, (1, 1))(x)
+
+    for size in (2, 4):
+        x = jax.random.normal(jax.random.key(0), (64, size, size, 32))
+        variables = qrjax.autoinit(Shifted(size), x)
+        row = qrjax.measure(Shifted(size), variables, x).weights[0]
+        assert row.measured_second_moment == pytest.approx(1.0, rel=0.1)
