@@ -25,6 +25,8 @@ Make = Callable[[Signal], Signal]
 USES = 8
 # Above this, two inputs are one.
 SAME = 1.0 - 1e-9
+# Sums of so many products are normal enough for an exponential, whatever its variance; of smaller variances all are.
+FEW, SPREAD = 8, 0.1
 
 
 def product(
@@ -102,6 +104,14 @@ def look_up(walk: Walk, equation: Equation, weight: Signal, make: Make) -> Signa
         result, sized = _untouched(walk, tag, weight, make)
     walk.ledger.weight(equation, walk.place(), None, sized, 1.0, result, (0,), walk.taken())
     return result
+
+
+def few(x: Signal) -> str | None:
+    """What to say of an exponential of a weight's output that sums a few products: it is not quite normal."""
+    born = None if x.source is None else x.source.born
+    if born is None or born[1] > FEW or x.variance < SPREAD:
+        return None
+    return f"approximate: an exponential of sums of {born[1]:.0f} products, whose tails are heavier than a normal law's"
 
 
 def _descendant(alike: Sequence[tuple[Source, float]], born: Any) -> Source:

@@ -20,7 +20,7 @@ from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._laws import alone, paired, turned
 from qrjax._interpreter._layered import TAKING, layer, taken
 from qrjax._interpreter._ledger import Ledger, Place, Step
-from qrjax._interpreter._products import look_up, product
+from qrjax._interpreter._products import few, look_up, product
 from qrjax._interpreter._stretches import settled
 from qrjax._interpreter._tape import Tape
 from qrjax._rules import (  # noqa: F401
@@ -229,6 +229,9 @@ class Walk:
             return sample(equation, *values)
         if name == "exp" and self.twin is None and not self.trial:
             self.ledger.exponential(described(values[0]))
+            heavy = few(described(values[0]))
+            if heavy is not None:
+                self.note(heavy)
         return _listed(RULES[name](equation, *map(described, values)))
 
     def _with_twins(self, equation: Equation, values: list[Value], results: list[Value], eqn: Any) -> list[Value]:

@@ -16,6 +16,8 @@ from qrjax._signals._signal import Signal, Source
 
 # Rows that differ are not one, however alike.
 ALIKE = 0.999
+# Shares below are not told.
+LITTLE = 0.02
 Draws = Mapping[Source, Floats]
 Axes = tuple[Sequence[int], Sequence[int]]
 
@@ -44,6 +46,22 @@ def attended(x: Signal, y: Signal, contract: Any, n: int, made: Signal, draws: D
             tilt = p.fiber.spread[-1] * max(0.0, 1 - n * p.second_moment)
             more = n * p.mean * tilt**2 / born[1] * _alone(v, axes)
             return made.fresh(values=made.values * math.sqrt(1 + more / made.second_moment), profiles=made.profiles)
+    return made
+
+
+def in_common(x: Signal, y: Signal, contract: Axes, made: Signal) -> Signal:
+    """The contraction, told what it has of what all values that it sums share: two such sums are alike by that.
+
+    Parts of one array, as the blocks of sparse attention, have that in common with the others.
+    """
+    n = math.prod(x.shape[axis] for axis in contract[0])
+    for p, v, axes in ((x, y, contract[1]), (y, x, contract[0])):
+        if made.source is None or v.source is None or made.source is v.source or v.mean**2 > 1e-9 * v.second_moment:
+            continue
+        apart = float(_tables.differing(v.moments, axes, v.shape).flat[0]) if n > 1 else 0.0
+        share = min(1.0, (n * p.mean) ** 2 * max(0.0, apart) / max(1e-300, made.second_moment))
+        if share > LITTLE:
+            made.source.kin[v.source.common()] = math.sqrt(share)
     return made
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from qrjax._rules._attention import attended, by_rows
+from qrjax._rules._attention import attended, by_rows, in_common
 from qrjax._rules._equations import Equation
 from qrjax._rules._reductions import strengths, tap_moments, tap_profile, taps
 from qrjax._rules._registry import NEAR, signals
@@ -32,7 +32,7 @@ def dot_general(equation: Equation, x: Signal, y: Signal) -> Signal:
         return equation.context.contract(
             equation, y, x, contract[0], fan, lambda w: contracted(w, y, contract, batch, equation.dtype)
         )
-    made = contracted(x, y, contract, batch, equation.dtype)
+    made = in_common(x, y, contract, contracted(x, y, contract, batch, equation.dtype))
     return by_rows(x, y, contract, batch, attended(x, y, contract, fan, made, draws_of(equation.context)))
 
 

@@ -17,7 +17,7 @@ from qrjax._signals._coincidences import coincidence
 from qrjax._signals._combine import combine
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._segments import Segments
-from qrjax._signals._signal import Signal
+from qrjax._signals._signal import COMMON, Signal
 
 NAMES = frozenset(SIMPLE) | frozenset(BITS) | BY_JAX | {
     "integer_pow", "convert_element_type", "round", "bitcast_convert_type",
@@ -41,6 +41,8 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
         found = interlaced(operands[0], operands[1], equation.shape, equation.dtype)
         if found is not None:
             return found
+    if equation.name in ("add", "add_any") and _share_a_common_part(*operands):
+        equation.context.note("approximate: sums over parts of one array are added, alike by what its elements share")
     if equation.name == "eq":
         same = coincidence(operands[0], operands[1], equation.shape, equation.dtype)
         if same is not None:
@@ -53,6 +55,13 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     result = _weighted(equation, operands, result)
     by_parts(elementwise, equation, operands, result)
     return result
+
+
+def _share_a_common_part(x: Signal, y: Signal) -> bool:
+    """Whether both are sums of elements of one array, of other parts of it."""
+    if x.source is None or y.source is None or x.source is y.source:
+        return False
+    return any(older.whole().which == COMMON and older in y.source.kin for older in x.source.kin)
 
 
 @signals("select_if_vmap")

@@ -11,16 +11,27 @@ import numpy as np
 from qrjax._rules._equations import Equation
 from qrjax._rules._registry import NEAR, signals
 from qrjax._signals import _tables
+from qrjax._signals._lags import STEP
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._quadrature import CDF, NODES, correlation, hermite_squares, matched
 from qrjax._signals._reduce import extreme, extreme_values, shrunk, summed, window_rho
 from qrjax._signals._signal import Profiles, Signal, Source
 
+# Places that correlate by less, over all pairs, are none to speak of.
+ALIKE = 1e-3
+
 
 @signals("reduce_sum", masked=True)
 def reduce_sum(equation: Equation, x: Signal) -> Signal:
     """n * variance + n (n - 1) * covariance along the axes."""
-    return summed(x, equation.params["axes"])
+    axes = equation.params["axes"]
+    steps = [a for a in axes if (STEP, x.shape[a]) in x.twins]
+    places = [a for a in axes if a not in steps and ALIKE < x.rho[tuple(int(b == a) for b in range(x.ndim))] < 1.0]
+    if steps and places:
+        equation.context.note(
+            "approximate: a sum over steps and places; how a place is like others at earlier steps is not followed"
+        )
+    return summed(x, axes)
 
 
 @signals("reduce_max", "reduce_or", masked=True)

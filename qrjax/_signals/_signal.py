@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,8 @@ KIN = 20
 Profiles = dict[int, Floats]
 # Infinities become this, so that masked scores keep finite moments.
 HUGE = 1e30
+# The part of an array that all its elements share.
+COMMON = "common"
 
 
 @dataclasses.dataclass(eq=False)
@@ -74,6 +76,14 @@ class Source:
             self.parts[which] = Source(base=self, shift=shift, which=which, kin=kin)
         return self.parts[which]
 
+    def whole(self) -> Source:
+        """The source of the array that it is a part of, or a part of a part."""
+        return self if self.base is None else self.base.whole()
+
+    def common(self) -> Source:
+        """What the elements of an array share, and those of its parts; a sum of many has little else."""
+        return self.whole().parts.setdefault(COMMON, Source(which=COMMON))
+
     def cousins(self) -> list[Source]:
         """Of a part of one of an array's steps, the same part of the others."""
         if self.base is None or self.base.step is None or self.base.base is None:
@@ -82,12 +92,12 @@ class Source:
         return [part for part in steps if part is not None]
 
 
-def related(parents: list[tuple[Source, float]]) -> Source:
-    """A new source with these correlations to its parents and, through them, to their kin."""
+def related(parents: list[tuple[Source, float]], shares: Sequence[float] | None = None) -> Source:
+    """A new source with these correlations to its parents and, through its shares in them, to their kin."""
     kin: dict[Source, float] = {}
-    for parent, r in parents:
+    for (parent, _), share in zip(parents, shares or [r for _, r in parents], strict=True):
         for older, s in parent.kin.items():
-            kin[older] = kin.get(older, 0.0) + r * s
+            kin[older] = kin.get(older, 0.0) + share * s
     for parent, r in parents:
         kin[parent] = r
     strongest = sorted(kin.items(), key=lambda item: abs(item[1]))[-KIN:]
@@ -108,8 +118,7 @@ def relation(first: Source, second: Source) -> float:
     if first in second.kin:
         return second.kin[first]
     # In the order of kinship, not of a set's addresses: sums must not depend on where objects lie.
-    common = [s for s in first.kin if s in second.kin]
-    if common:
+    if common := [s for s in first.kin if s in second.kin]:
         # Siblings: through the older sources that both descend from, as if those were independent.
         return max(-0.99, min(0.99, sum(first.kin[s] * second.kin[s] for s in common if not _elder(s, common))))
     if first.base is not None and second.base is not None and first.base is second.base:
@@ -293,9 +302,8 @@ class Signal:
 
     @functools.cached_property
     def mean(self) -> float:
-        if self.source is None:
-            return float(self.values[0])
-        return expectation(self.values) if self._refined is None else self._refined[0]
+        own = float(self.values[0]) if self.source is None else expectation(self.values)
+        return own if self._refined is None else self._refined[0]
 
     @functools.cached_property
     def variance(self) -> float:
@@ -332,13 +340,10 @@ class Signal:
         if self.source is None:
             return True
         slope = (self.values[-1] - self.values[0]) / (NODES[-1] - NODES[0])
-        line = self.values[0] + slope * (NODES - NODES[0])
-        return bool(np.abs(self.values - line).max() <= 1e-9 * abs(slope) * 16 + 1e-300)
+        off = self.values - self.values[0] - slope * (NODES - NODES[0])
+        return bool(np.abs(off).max() <= 1e-9 * abs(slope) * 16 + 1e-300)
 
     def axis_correlation(self, axis: int) -> float:
         """The correlation between two elements that differ along one axis only."""
-        if self.variance <= 0:
-            return 1.0
-        index = [0] * self.ndim
-        index[axis] = 1
-        return float(self.covariances[tuple(index)] / self.variance)
+        one = tuple(int(a == axis) for a in range(self.ndim))
+        return float(self.covariances[one] / self.variance) if self.variance > 0 else 1.0

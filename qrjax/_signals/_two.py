@@ -55,10 +55,17 @@ def of_two(
     squares = hermite_squares(values)
     rho = correlation(squares, table)
     rho[same(tables)] = 1.0
-    source = told(function, operands, related(ties(grid, weights, [(first, z1), (second, z2)], order)))
+    parents = ties(grid, weights, [(first, z1), (second, z2)], order)
+    source = told(function, operands, related(parents, _shares(parents[0][1], parents[1][1], r)))
     if np.ptp(values) == 0:
         return Signal.constant(values[0], shape, dtype)
     return Signal(shape, np.dtype(dtype), values, source, _tables.settled(rho, shape))
+
+
+def _shares(first: float, second: float, r: float) -> list[float]:
+    """What each of two sources that correlate adds to one that is so like them."""
+    rest = max(1e-2, 1 - r * r)
+    return [(first - r * second) / rest, (second - r * first) / rest]
 
 
 def _exact(function: Function, operands: list[Signal], r: float) -> tuple[float, float] | None:
@@ -131,5 +138,6 @@ def _normal_sum(
     cross = 2 * r * a * b * np.minimum(*tables)
     rho = np.clip((a * a * tables[0] + b * b * tables[1] + cross) / variance, -1.0, 1.0)
     spread = math.sqrt(variance)
-    source = related([(sources[0], (a + r * b) / spread), (sources[1], (b + r * a) / spread)])
+    parents = [(sources[0], (a + r * b) / spread), (sources[1], (b + r * a) / spread)]
+    source = related(parents, shares=[a / spread, b / spread])
     return Signal(shape, np.dtype(dtype), mean + spread * NODES, source, _tables.settled(rho, shape))

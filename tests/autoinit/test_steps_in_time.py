@@ -1,4 +1,4 @@
-"""Steps of a recurrence behind one another: a second one is given what the first gives, as strong and as alike."""
+"""Parts that meet again: steps of a recurrence, places of an image, blocks of values; as strong and as alike."""
 
 import jax
 import jax.numpy as jnp
@@ -97,3 +97,36 @@ def test_windows_see_the_zeros_of_an_image_where_they_are():
         variables = qrjax.autoinit(Shifted(size), x)
         row = qrjax.measure(Shifted(size), variables, x).weights[0]
         assert row.measured_second_moment == pytest.approx(1.0, rel=0.1)
+
+
+def test_sums_over_parts_are_the_sum_over_all():
+    """As in sparse attention: blocks of values that are alike, each with its part of one softmax."""
+
+    def attended(p, x, shared, blocks):
+        values = x + 2 * shared
+        share = jax.nn.softmax(x @ p["key"], -1)
+        n = LENGTH // blocks
+        parts = [share[..., i * n : (i + 1) * n] @ values[:, i * n : (i + 1) * n] for i in range(blocks)]
+        return sum(parts[1:], parts[0]) @ p["head"]
+
+    def drawn(key, *_):
+        return {"key": jax.random.normal(key, (WIDTH, LENGTH)), "head": jax.random.normal(key, (WIDTH, WIDTH))}
+
+    given = [jax.ShapeDtypeStruct((BATCH, n, WIDTH), jnp.float32) for n in (LENGTH, 1)]
+    whole, split = (
+        qrjax.analyze((drawn, lambda p, x, s, b=b: attended(p, x, s, b)), *given).weights[-1] for b in (1, 3)
+    )
+    assert split.gain == pytest.approx(whole.gain, rel=0.1)
+    assert any("parts of one array" in note for note in split.notes)
+    assert whole.notes == ()
+
+
+def test_exponentials_of_short_sums_are_said_to_be_approximate():
+    def gated(p, x):
+        return (x * jnp.exp(x[:, :4] @ p["gate"])) @ p["head"]
+
+    def drawn(key, *_):
+        return {"gate": jax.random.normal(key, (4, WIDTH)), "head": jax.random.normal(key, (WIDTH, WIDTH))}
+
+    row = qrjax.analyze((drawn, gated), jax.ShapeDtypeStruct((BATCH, WIDTH), jnp.float32)).weights[-1]
+    assert any("sums of 4 products" in note for note in row.notes)
