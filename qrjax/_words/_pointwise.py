@@ -87,9 +87,9 @@ _FORMS: dict[Any, Forms] = {}
 def _lower(forms: Forms, platform: str | None, context: Any, *words: Any) -> Sequence[Any]:
     platforms, aval = context.platforms or context.module_context.platforms, context.avals_out[0]
     own = forms.on(platform)
-    if _is_explicit(aval):
-        # There JAX gives each operation its place, and XLA does not take the parts that are asked for later through a
-        # map: each device would make all.
+    # On explicit axes JAX gives each operation its place, and XLA does not take the parts that are asked for later
+    # through a map: each device would make all. Of a length that is not known yet constants cannot be written here.
+    if _is_explicit(aval) or not ir.RankedTensorType(words[0].type).has_static_shape:
         plain = forms.form if isinstance(own, OneByOne) else own
         return _lowered(plain, context, words, aval.shape)
     if len(platforms) > 1 and not isinstance(own, OneByOne):
@@ -116,9 +116,9 @@ def _written(forms: Forms, platform: str, context: Any, words: Sequence[Any]) ->
 
 def _operations(function: Words, platform: str, context: Any, words: Sequence[Any]) -> Sequence[Any]:
     program = _program(function, len(words))
-    kind = ir.RankedTensorType(words[0].type)
-    if not (kind.has_static_shape and is_plain(program, _FORMS.__contains__)):
-        return _lowered(function, context, words, context.avals_out[0].shape if kind.shape else ())
+    if not is_plain(program, _FORMS.__contains__):
+        is_scalar = not ir.RankedTensorType(words[0].type).shape
+        return _lowered(function, context, words, () if is_scalar else context.avals_out[0].shape)
     return written(program, words, lambda e, values: _written(_FORMS[e.primitive], platform, context, values))
 
 

@@ -9,6 +9,7 @@ import pytest
 from jax import export, lax
 from jax.sharding import AxisType
 
+from qrjax import uniform_hash, uniform_qr
 from qrjax._words import _scalars
 from qrjax._words._pairs import where, word
 from qrjax._words._pointwise import OneByOne, pointwise
@@ -84,12 +85,13 @@ def test_a_function_is_traced_once_for_all_shapes():
     assert seen == [()]
 
 
-def test_a_word_of_64_bits_is_two():
-    def product(x, y):
-        with jax.enable_x64(True):
-            return [x.astype(U64) * y.astype(U64)]
+def product_of_64_bits(x, y):
+    with jax.enable_x64(True):
+        return [x.astype(U64) * y.astype(U64)]
 
-    mapped = OneByOne(product, is_wide=True)
+
+def test_a_word_of_64_bits_is_two():
+    mapped = OneByOne(product_of_64_bits, is_wide=True)
     primitive = pointwise("tested wide", 2, halves_of_a_product, cpu=mapped)
     expected = PAIRS[0].astype(U64) * PAIRS[1].astype(U64)
     high, low = jax.jit(primitive)(*PAIRS)
@@ -104,6 +106,29 @@ def test_shapes_that_are_not_known_yet(platforms):
     operands = [jax.ShapeDtypeStruct(shape, jnp.uint32)] * 2
     program = export.export(jax.jit(primitive), platforms=platforms)(*operands)
     np.testing.assert_array_equal(program.call(*PAIRS)[0], every_operation(*map(jnp.asarray, PAIRS))[0])
+
+
+def test_a_map_of_a_shape_that_is_not_known_yet():
+    def product(x, y):
+        high, low = halves_of_a_product(x, y)
+        return [high ^ low]
+
+    mapped = OneByOne(product_of_64_bits, is_wide=True)
+    wide = pointwise("tested wide later", 2, halves_of_a_product, cpu=mapped, cuda=mapped)
+    narrow = pointwise("tested map later", 1, product, cpu=OneByOne(product), cuda=OneByOne(product))
+    operands = [jax.ShapeDtypeStruct(export.symbolic_shape("n"), jnp.uint32)] * 2
+    for primitive, form in ((wide, halves_of_a_product), (narrow, product)):
+        program = export.export(jax.jit(primitive), platforms=["cpu", "cuda", "tpu"])(*operands)
+        np.testing.assert_array_equal(program.call(*PAIRS), form(*map(jnp.asarray, PAIRS)))
+
+
+@pytest.mark.parametrize("source", [uniform_qr(), uniform_hash()], ids=["qr", "hash"])
+def test_draws_of_as_many_keys_as_come(source):
+    keys = jax.random.key_data(jax.random.split(jax.random.key(3), 2))
+    draws = jax.jit(jax.vmap(lambda words: source(jax.random.wrap_key_data(words), (3, 2))))
+    unknown = jax.ShapeDtypeStruct(export.symbolic_shape("n, 2"), jnp.uint32)
+    program = export.export(draws, platforms=["cpu", "cuda", "tpu"])(unknown)
+    np.testing.assert_array_equal(program.call(keys), draws(keys))
 
 
 def test_on_a_mesh_with_explicit_axes():
