@@ -19,7 +19,7 @@ from qrjax._autoinit._laws import unit_law
 from qrjax._autoinit._names import WHOSE, Whose
 from qrjax._autoinit._stable import ALLOWED, DEEP, stable
 from qrjax._autoinit._streams import streams_of
-from qrjax._autoinit._sums import designed
+from qrjax._autoinit._sums import designed_sums
 from qrjax._autoinit._targets import STABLE, Aim, Aimed, aim_at, check_patterns, check_target
 from qrjax._initializers._arguments import number
 from qrjax._interpreter._finding import INFO, Finding
@@ -187,7 +187,7 @@ def walked(
         raise ValueError(_no_weights(model, walk))
     check_patterns(aim.given, weights, "weight")
     if gradients:
-        drawn = designed(walk.ledger) if sums else None
+        drawn = designed_sums(walk.ledger) if sums else None
         rows = predicted(model, values, gains, rows, zero_sum, correlated, sums=drawn)
     noticed = [*findings(rows, walk.ledger, gains.target), *on_untouched(walk), *gains.unsettled]
     return walk, Report(rows, [*noticed, *_on_choice(aim, rows, walk), *aim.heads, *remarks], aim.given)

@@ -116,7 +116,7 @@ def backward_pass(
 
         tapped = outputs if opened is None else opened
         return Gradients(
-            {place: np.asarray(sums, np.float64) for place, sums in tapped.items()},
+            {place: np.asarray(total, np.float64) for place, total in tapped.items()},
             {key: moment(*key) for key in keys},
             frozenset(within) if opened is None else frozenset(),
             _laws(model, given),

@@ -20,7 +20,7 @@ from qrjax._autoinit._calibration import Factors, settled, times
 from qrjax._autoinit._calls import arguments_of, check_variables
 from qrjax._autoinit._gradients import predicted
 from qrjax._autoinit._streams import PARAMS, Streams, streams_of
-from qrjax._autoinit._sums import found as found_sums
+from qrjax._autoinit._sums import is_zero_sum, measured_sums
 from qrjax._autoinit._targets import Aimed, check_target
 from qrjax._interpreter._findings import findings
 from qrjax._interpreter._gains import Given, Target
@@ -33,10 +33,6 @@ from qrjax._signals._recipe import Key
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._received import received
 from qrjax._words._transfers import transferring
-
-# Squared sums of neurons' weights below this share of what independent weights have are zero, where there are so many
-# neurons of so many weights each.
-SUMS_TO_ZERO, TELLING = 0.05, 16
 
 
 @frames_hidden
@@ -138,7 +134,7 @@ def _walked(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row], Predi
     variances = _variances(model, flat)
     gains = Given(1.0, None, of=variances)
     walk, _ = model.walked(gains, values)
-    zero_sum = _sum_to_zero(model, flat, walk.ledger)
+    zero_sum = is_zero_sum(model, flat, walk.ledger)
     if zero_sum:
         gains = Given(1.0, None, of=variances)
         walk, _ = model.walked(gains, values, zero_sum)
@@ -147,27 +143,10 @@ def _walked(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row], Predi
         raise ValueError("the model has no weights: none of its parameters is multiplied with its input")
 
     def predict(given: Sequence[Cotangent] | None) -> list[Row]:
-        sums = found_sums(model, flat, walk.ledger)
+        sums = measured_sums(model, flat, walk.ledger)
         return predicted(model, values, gains, rows, zero_sum, given=given, sums=sums)
 
     return walk.ledger, rows, predict
-
-
-def _sum_to_zero(model: Model, flat: Sequence[Any], ledger: Ledger) -> bool:
-    """Whether the weights of every neuron do, as with the layout "neurons": they do not see their inputs' mean."""
-    arrays = {leaf.path: array for leaf, array in zip(model.leaves, flat, strict=True)}
-    summed = {e.weight.path: e.axes for e in ledger.entries.values() if e.weight is not None and e.axes}
-    sizes = {path: math.prod(arrays[path].shape[a] for a in axes) for path, axes in summed.items()}
-    # Fewer weights, or neurons, may do so by chance.
-    many = [p for p, size in sizes.items() if size >= TELLING and arrays[p].size >= TELLING * size]
-    return bool(many) and all(_is_centred(arrays[p], summed[p], sizes[p]) for p in many)
-
-
-def _is_centred(array: Any, axes: tuple[int, ...], size: int) -> bool:
-    """Whether the squares of its means are far below what they are for independent weights."""
-    wide = jnp.asarray(array, jnp.complex64 if jnp.iscomplexobj(array) else jnp.float32)
-    means = jnp.mean(jnp.abs(jnp.mean(wide, axes)) ** 2)
-    return 0 < float(jnp.mean(jnp.abs(wide) ** 2)) * SUMS_TO_ZERO >= float(means) * size
 
 
 def _variances(model: Model, flat: Sequence[Any]) -> Callable[[Key], float | None]:
