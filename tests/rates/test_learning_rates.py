@@ -259,7 +259,7 @@ def test_weights_of_the_modules_own():
 def test_errors():
     with pytest.raises(ValueError, match=r"`outputs` must be positive, got 0"):
         qrjax.learning_rates(mlp(8), X, outputs=0)
-    with pytest.raises(ValueError, match=r"`outputs` is for the weights that make.*pass outputs=None"):
+    with pytest.raises(ValueError, match=r"`outputs` is for the weights that make .* got 16 .*pass outputs=None"):
         qrjax.learning_rates(nn.LayerNorm(use_bias=False), X, outputs=16)
     with pytest.raises(ValueError, match=r"`optimizer` must be one of 'adam'.*did you mean 'adam'"):
         qrjax.learning_rates(mlp(8), X, optimizer="adamw")
