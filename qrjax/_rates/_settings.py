@@ -51,8 +51,8 @@ class Settings:
         uses = uses_of(self.model, walk, outputs, wanted, self.outputs)
         if self.outputs is not None and not any(use.makes_outputs for use in uses):
             raise ValueError(
-                f"`outputs` is for the weights that make the model's outputs, got {self.outputs:g} for a model of which "
-                "none does; pass outputs=None"
+                f"`outputs` is for the weights that make the model's outputs, got {self.outputs:g} for a model of "
+                "which none does; pass outputs=None"
             )
         if back:
             assert walk.tape is not None
