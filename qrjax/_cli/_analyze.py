@@ -24,7 +24,7 @@ from qrjax._rates._names import OPTIMIZERS, Optimizer
 if TYPE_CHECKING:
     from qrjax._interpreter._report import Report
 
-analysis, output = map(section, ("Analysis", "Output"))
+analysis, rates_over_width, output = map(section, ("Analysis", "Learning rates over width", "Output"))
 OPTIONS = {
     "target": "--target", "input_mean": "--input-mean", "input_variance": "--input-variance", "select": "--select",
     "sample_input": "--input", "module": NAME, "head": "--head", "optimizer": "--optimizer",
@@ -89,18 +89,17 @@ GRADIENTS = (
     "--head", metavar="NUMBER", type=RealNumber("--head 0"),
     help="The second moment of what the model returns, 0 for last weights of zero.  [default: as --target]",
 )  # fmt: skip
-@analysis(
+@rates_over_width(
     "--rates", is_flag=True,
     help="Print what each parameter's learning rate is multiplied with, as by qrjax.learning_rates, and why.",
 )  # fmt: skip
-@analysis(
+@rates_over_width(
     "--optimizer", metavar="NAME", type=OneOf(OPTIMIZERS), default="adam",
-    help=f"Of the rates: {', '.join(OPTIMIZERS)}.",
+    help=f"Whose rates: {', '.join(OPTIMIZERS)}.",
 )  # fmt: skip
-@analysis(
+@rates_over_width(
     "--outputs", metavar="NUMBER", type=RealNumber("--outputs 16"),
-    help="Of the rates: the second moment that the model's outputs are to come to, 16 for logits.  [default: as "
-    "--target]",
+    help="The second moment that the model's outputs are to come to, 16 for logits.  [default: as --target]",
 )  # fmt: skip
 @output("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @output(
