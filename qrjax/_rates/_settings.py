@@ -58,7 +58,7 @@ class Settings:
             assert walk.tape is not None
             last = heads(outputs, walk.tape.moves)
             found = parted(walk.ledger, last, gains)
-            learned = _learned(aim.target, walk.ledger, last, found, self.outputs or 1.0)
+            learned = _learned(aim.target, walk.ledger, last, found, self.outputs, wanted)
             _, walk, outputs = self._taped(learned, found.kept)
             pairs = zip(uses, uses_of(self.model, walk, outputs, wanted, back=True), strict=True)
             uses = [dataclasses.replace(use, gradient=other.gradient) for use, other in pairs]
@@ -72,8 +72,10 @@ class Settings:
         return gains, *self.model.taped(gains, self.values, self.zero_sum)
 
 
-def _learned(target: Target, ledger: Ledger, last: set[Site], found: Heads, outputs: float) -> Target:
-    """With heads as they are when they have learned to make `outputs`, a second moment.
+def _learned(
+    target: Target, ledger: Ledger, last: set[Site], found: Heads, outputs: float | None, wanted: Callable[[str], float]
+) -> Target:
+    """With heads as they are when they have learned to make `outputs`, a second moment, or what is `wanted` of them.
 
     What they have learned lies in the direction of their inputs, so that it takes elements of 1 / fan only where
     independent ones have 1 / sqrt(fan): 1 / fan of that second moment is added to what they begin with.
@@ -83,6 +85,8 @@ def _learned(target: Target, ledger: Ledger, last: set[Site], found: Heads, outp
 
     def learned(path: str) -> float:
         begins = 0.0 if path in found.kept else target_at(target, path)
-        return begins + (outputs / fans[path] if path in (found.sized | found.kept) and path in fans else 0.0)
+        if path not in found.sized | found.kept or path not in fans:
+            return begins
+        return begins + (wanted(path) if outputs is None else outputs) / fans[path]
 
     return learned

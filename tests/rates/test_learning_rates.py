@@ -77,6 +77,9 @@ def test_outputs_are_measured_by_what_they_are_to_come_to(optimizer):
         found = [many[name][kind] / one[name][kind] for name in one]
         np.testing.assert_allclose(found, SIXTEEN[optimizer], rtol=1e-3)
     assert one == qrjax.learning_rates(mlp(64), X, outputs=1.0, **options)
+    at_four = {"target": 4.0, **options}  # by default outputs come to their target, whatever they begin with
+    by_target, told = (qrjax.learning_rates(mlp(64), X, outputs=outputs, **at_four) for outputs in (None, 4.0))
+    assert by_target == told
 
 
 def test_outputs_of_a_normalized_weight():
