@@ -117,6 +117,11 @@ class Gains:
         return target_at(self.target, path)
 
     @property
+    def guesses(self) -> bool:
+        """Whether a stretch is walked for the first time."""
+        return self._guesses is not None
+
+    @property
     def decides(self) -> bool:
         """Whether there is anything to decide."""
         return self.selected is not None

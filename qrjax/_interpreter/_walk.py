@@ -279,6 +279,11 @@ class Walk:
         """As `Context.layer`."""
         return None if self.trial else layer(self, value, sliced, tuple(value.shape[1:]))
 
+    @property
+    def guesses(self) -> bool:
+        """As `Context.guesses`."""
+        return self.gains.guesses
+
     def note(self, text: str) -> None:
         """A remark for the next row."""
         if self.twin is None and not self.trial and text not in self.notes:

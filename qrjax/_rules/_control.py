@@ -28,6 +28,8 @@ STEADY = 5e-4
 LEAST, MOST = 4, 256
 # Of what is computed on a sample of places, moments wander by this much.
 STEADY_SAMPLE = 6e-3
+# While weights are only guessed, this is enough.
+ROUGH = 2e-2
 # Known inputs of this many steps at most are taken step by step.
 UNROLLED = 512
 # Loops without a settled state end after about so many equations; where their length is not known, after so many
@@ -123,17 +125,23 @@ def scan(equation: Equation, *values: Value) -> list[Value]:
 def _until_settled(steps: Steps, carry: list[Value]) -> list[Value]:
     """The carry after all steps, of which those count as one that come when it repeats itself, or after the bound."""
     past = before = carry
-    for done in range(steps.length):
-        if done == MOST - 1:
+    done, ahead = 0, 1
+    while done < steps.length:
+        if len(steps.counts) == MOST - 1:
             return steps.walk(carry, done, steps.length - done, by_step=False)
-        past, before, carry = before, carry, steps.walk(carry, done, 1, by_step=False)
-        rest = steps.length - done - 1
-        # Over two steps: what grows slowly may seem to stand still in one, where moments come of a sample.
-        settled = done + 1 >= LEAST and _repeats(before, carry) and _repeats(past, carry)
-        if rest and settled and steps.go_on_alike(done + 1):
-            # The steps that remain are like this one: walked once more, to be counted as often as they occur.
-            return steps.walk(carry, done + 1, rest, by_step=False)
+        past, before, carry = before, carry, steps.walk(carry, done, ahead, by_step=False)
+        done += ahead
+        # The steps that come and are like this one are walked once, to be counted as often as they occur.
+        ahead = steps.alike(done) if done >= LEAST and _is_settled(past, before, carry, steps.rough) else 1
     return carry
+
+
+def _is_settled(past: list[Value], before: list[Value], carry: list[Value], rough: bool) -> bool:
+    """Whether a carry repeats itself."""
+    if rough:
+        return _repeats(before, carry, ROUGH)
+    # Over two steps: what grows slowly may seem to stand still in one, where moments come of a sample.
+    return _repeats(before, carry) and _repeats(past, carry)
 
 
 def _is_short(inputs: Sequence[Value], length: int) -> bool:
@@ -142,14 +150,14 @@ def _is_short(inputs: Sequence[Value], length: int) -> bool:
     return length <= LEAST or (numbered and length <= UNROLLED)
 
 
-def _repeats(before: Sequence[Value], after: Sequence[Value]) -> bool:
+def _repeats(before: Sequence[Value], after: Sequence[Value], least: float = STEADY) -> bool:
     for a, b in zip(before, after, strict=True):
         if isinstance(a, Opaque) or isinstance(b, Opaque):
             continue
         x, y = described(a), described(b)
         scale = max(x.second_moment, y.second_moment, 1e-30)
         sampled = y.source is not None and y.source.formula is not None and not y.source.formula.normal
-        steady = STEADY_SAMPLE if sampled else STEADY
+        steady = max(least, STEADY_SAMPLE) if sampled else least
         if abs(x.variance - y.variance) > steady * scale or abs(x.mean - y.mean) > steady * math.sqrt(scale):
             if x.dtype.kind in "iu":  # a counter does not settle, and need not
                 continue

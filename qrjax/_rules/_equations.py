@@ -34,6 +34,10 @@ class Context(Protocol):
         """Which kind of pairs the tables are about: None for all, else a key of `Signal.twins`."""
 
     @property
+    def guesses(self) -> bool:
+        """Whether this walk finds a first guess of the weights' scales, after which all is walked again."""
+
+    @property
     def axes(self) -> Mapping[Any, int]:
         """The sizes of named axes that the model binds."""
 

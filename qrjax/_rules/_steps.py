@@ -54,10 +54,11 @@ class Steps:
           by_step: whether known numbers are taken as those of this step.
         """
         p, context = self.equation.params, self.equation.context
-        i = self.length - 1 - done if p["reverse"] else done
+        # As if the steps that one stands for were not there: what comes then is as like it as a next step is.
+        i, place = (self.length - 1 - k if p["reverse"] else k for k in (done, len(self.counts)))
 
         def once() -> list[Value]:
-            given = [step(v, _taken(self.equation, v, i, by_step), done) for v in self.inputs]
+            given = [step(v, _taken(self.equation, v, i, by_step, place), done) for v in self.inputs]
             for whole, one in zip(self.inputs, given, strict=True):
                 context.passed(Step(whole, one, i))
             return context.walk(p["jaxpr"], [*self.constants, *carry, *given], (self.kind, i, count))
@@ -67,11 +68,17 @@ class Steps:
         self.counts.append(count)
         return results[: len(carry)]
 
-    def go_on_alike(self, done: int) -> bool:
-        """Whether what is given to the step that comes next is as strong as what all that remain are given."""
+    @property
+    def rough(self) -> bool:
+        """Whether weights are only guessed in this walk."""
+        return self.equation.context.guesses
+
+    def alike(self, done: int) -> int:
+        """How many of the steps that come are given arrays as strong as the first of them is given."""
         profiles = [v.profiles[0] for v in self.inputs if isinstance(v, Signal) and 0 in v.profiles]
         ahead = [(p[::-1] if self.equation.params["reverse"] else p)[done:] for p in profiles]
-        return all(abs(float(p.mean()) - p[0]) <= ALIKE * float(p.mean()) for p in ahead)
+        unlike = [np.flatnonzero(np.abs(p - p[0]) > ALIKE * p[0]) for p in ahead if p.size]
+        return int(min([self.length - done, *(found[0] for found in unlike if found.size)]))
 
     def stacks(self, carried: int) -> list[Value]:
         """What all steps gave, each as one array."""
@@ -90,14 +97,15 @@ def is_layered(equation: Equation, value: Value) -> bool:
     return equation.context.layer(value, lambda v: _slice(v, 0, keep_known=True)) is not None
 
 
-def _taken(equation: Equation, value: Value, i: int, keep_known: bool) -> Value:
+def _taken(equation: Equation, value: Value, i: int, keep_known: bool, place: int) -> Value:
     """What a step is given of an array; of a function of stacked parameters the function of one layer."""
     found = equation.context.layer(value, lambda v: _slice(v, i, keep_known=True))
-    return _slice(value, i, keep_known) if found is None else found
+    return _slice(value, i, keep_known, place) if found is None else found
 
 
-def _slice(value: Value, i: int, keep_known: bool) -> Value:
-    shape = value.shape[1:]
+def _slice(value: Value, i: int, keep_known: bool, place: int | None = None) -> Value:
+    """The slice i, as strong as it is; in what it has to do with other slices the one at `place`."""
+    shape, where = value.shape[1:], i if place is None else place
     if isinstance(value, Opaque):
         return Opaque(shape)
     if isinstance(value, Known):
@@ -105,10 +113,10 @@ def _slice(value: Value, i: int, keep_known: bool) -> Value:
             return dataclasses.replace(value, array=value.array[i])
         value = value.signal
     if isinstance(value, ComplexSignal):
-        halved = value.each(lambda half: described(_slice(half, i, keep_known)))
+        halved = value.each(lambda half: described(_slice(half, i, keep_known, where)))
         return dataclasses.replace(halved, recipe=derived([value], lambda whole: [_slice(whole, i, keep_known)]))
-    sliced = part(value, (1, *shape), ("slice", ((0, i, i + 1, 1),)), (0,), {0: (i,)})
-    _numbered(value, sliced, i)
+    sliced = part(value, (1, *shape), ("slice", ((0, where, where + 1, 1),)), (0,), {0: (i,)})
+    _numbered(value, sliced, where)
     sliced = at_places(value, sliced, {0: (i,)})
     one = without(sliced, [0], moved(sliced, shape, _tables.dropped(sliced.rho, [0]), tuple(range(1, sliced.ndim))))
     if one.weight is not None:

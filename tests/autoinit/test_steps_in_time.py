@@ -8,6 +8,7 @@ from flax import linen as nn
 from jax import lax
 
 import qrjax
+from qrjax._rules import _control, _steps
 from qrjax._signals._lags import correlations
 
 WIDTH, LENGTH, BATCH = 48, 24, 16
@@ -55,6 +56,25 @@ def test_two_scans_are_one(turned):
     one, two = gains(in_one_scan), gains(lambda p, x: in_two_scans(p, x, turned))
     assert one.keys() == two.keys()
     assert two == pytest.approx(one, rel=CLOSE)
+
+
+def test_steps_are_counted_up_to_where_inputs_weaken(monkeypatch):
+    """A second scan, backwards: the last that it is given are the first of the first, which are weaker."""
+    x, walked = jax.ShapeDtypeStruct((BATCH, LENGTH, WIDTH), jnp.float32), []
+
+    def there_and_back(p, x):
+        zero = jnp.zeros((BATCH, WIDTH))
+        first = lax.scan(lambda h, x: (cell(p, 0, h, x),) * 2, zero, x.swapaxes(0, 1))[1]
+        return lax.scan(lambda h, x: (cell(p, 1, h, x), None), zero, first, reverse=True)[0] @ p["head"]
+
+    walk = _steps.Steps.walk
+    monkeypatch.setattr(_steps.Steps, "walk", lambda *given, **named: (walked.append(1), walk(*given, **named))[1])
+    ours = [row.gain for row in qrjax.analyze((parameters, there_and_back), x).weights]
+    few = len(walked)
+    monkeypatch.setattr(_control, "_is_settled", lambda *_: False)  # every step by itself
+    wanted = [row.gain for row in qrjax.analyze((parameters, there_and_back), x).weights]
+    assert ours == pytest.approx(wanted, rel=CLOSE / 2)
+    assert few < 0.7 * (len(walked) - few)
 
 
 def test_the_last_step_is_the_carry():
