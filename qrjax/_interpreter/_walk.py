@@ -29,6 +29,7 @@ from qrjax._rules import (  # noqa: F401
     _contractions,
     _control,
     _elementwise,
+    _families,
     _indexing,
     _randomness,
     _reductions,

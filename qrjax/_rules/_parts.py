@@ -22,7 +22,14 @@ def moved(x: Signal, shape: tuple[int, ...], rho: Any, order: tuple[int, ...] | 
     profiles = {} if order is None else renamed(x.profiles, {a: i for i, a in enumerate(order)})
     profiles = {a: p for a, p in profiles.items() if len(p) == shape[a]}
     return dataclasses.replace(
-        x, shape=shape, rho=_tables.settled(rho, shape), array=None, weight=weight, profiles=profiles, twins={}
+        x,
+        shape=shape,
+        rho=_tables.settled(rho, shape),
+        array=None,
+        weight=weight,
+        profiles=profiles,
+        twins={},
+        family=None,
     )
 
 

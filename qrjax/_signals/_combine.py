@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from qrjax._signals import _tables
+from qrjax._signals._families import begun, jointly, widened
 from qrjax._signals._gates import gated, is_independent_gate
 from qrjax._signals._joint import Function, finite
 from qrjax._signals._many import of_many
@@ -38,6 +39,9 @@ from qrjax._signals._two import of_two
 def combine(function: Function, operands: Sequence[Signal], shape: Shape, dtype: Any) -> Signal:
     """The signal function(*operands), elementwise; operands of lower rank are scalars."""
     operands = [fitted(unveiled(operand), shape) for operand in operands]
+    by_place = jointly(function, operands, shape, dtype)
+    if by_place is not None:
+        return by_place
     if getattr(function, "gate", False) or getattr(function, "product", False):
         chosen = masked_choice(operands) if len(operands) == 3 else masked_product(operands)
         if chosen is not None:
@@ -46,7 +50,8 @@ def combine(function: Function, operands: Sequence[Signal], shape: Shape, dtype:
         result = _present(function, operands, shape, dtype)
     else:
         result = _masked(function, operands, shape, dtype)
-    return presented(dataclasses.replace(result, shift=shifted(function, operands, result)))
+    result = presented(dataclasses.replace(result, shift=shifted(function, operands, result)))
+    return begun(function, operands, result)
 
 
 def _masked(function: Function, operands: list[Signal], shape: Shape, dtype: Any) -> Signal:
@@ -155,6 +160,8 @@ def fitted(operand: Signal, shape: Shape) -> Signal:
         profiles=profiles,
         at=operand.at,
         mask=mask,
+        family=widened(operand, shape),
+        recipe=operand.recipe,
         # Of length 1 where it is the same all along an axis.
         array=operand.array if operand.ndim == len(shape) and not operand.drawn else None,
     )
