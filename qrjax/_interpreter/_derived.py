@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from qrjax._interpreter._binding import bind
+from qrjax._interpreter._laws import scaled
 from qrjax._rules._equations import Equation
 from qrjax._rules._operands import Known, Value, as_data, derived, described, recipe_of, tagged
 from qrjax._rules._sampling import drawn
@@ -156,6 +157,9 @@ def _met(walk: Walk, equation: Equation, values: list[Value], place: int) -> Val
     if _waves_alone(value):
         _left(walk, equation, recipe)
         return as_data(sampled(value, as_it_is))
+    if recipe.matrix and not recipe.acts:  # such as a determinant
+        _left(walk, equation, recipe)
+        return as_data(sampled(value, lambda law: _as_decided(walk, law)))
     if recipe.summed:
         return resolved(walk, value)
     if _modulated(equation, values):
@@ -270,6 +274,15 @@ def as_it_is(law: Signal) -> Signal:
     assert law.weight is not None
     own = law.weight.own
     return untold(law) if own is None or law.weight.layer else dataclasses.replace(untold(law), array=own)
+
+
+def _as_decided(walk: Walk, law: Signal) -> Signal:
+    """A parameter at the scale that was decided for it, else with its own elements."""
+    assert law.weight is not None
+    variance = walk.gains.variances.get(law.weight.key)
+    if variance is None or not law.second_moment > 0:
+        return as_it_is(law)
+    return scaled(untold(law), math.sqrt(variance / law.second_moment))
 
 
 def sampled(value: Value, leaf: Callable[[Any], Signal]) -> Value:

@@ -12,7 +12,10 @@ from qrjax._interpreter._finding import ERROR, INFO, WARNING, Finding
 from qrjax._interpreter._gains import Target, target_at
 from qrjax._interpreter._gradient_findings import gradient_findings
 from qrjax._interpreter._ledger import PART, Entry, Ledger
+from qrjax._interpreter._products import INCREDIBLE
 from qrjax._interpreter._report import Row
+from qrjax._rules._callbacks import GUESSED
+from qrjax._rules._control import UNFINISHED
 from qrjax._signals._complexes import unit_of
 from qrjax._signals._quadrature import NODES, WEIGHTS, expectation
 from qrjax._signals._signal import Signal
@@ -30,6 +33,8 @@ WIDE = 5.0
 # Parts of one weight whose outputs differ by more are not alike.
 UNLIKE = 4.0
 STEP = 1.05
+# Inputs of a larger second moment are hardly meant.
+LARGE = 1e12
 
 
 def findings(rows: Sequence[Row], ledger: Ledger, target: Target) -> list[Finding]:
@@ -41,6 +46,9 @@ def findings(rows: Sequence[Row], ledger: Ledger, target: Target) -> list[Findin
         (INFO, _tied(rows, ledger)),
         (WARNING, _parts(rows, ledger)),
         (WARNING, _saturated(ledger)),
+        (WARNING, _noted(rows, (GUESSED, INCREDIBLE))),
+        (INFO, _noted(rows, (UNFINISHED,))),
+        (WARNING, _huge(rows)),
     ]
     signal = [Finding(sentence, severity) for severity, sentences in checks for sentence in sentences]
     gradients = list(gradient_findings(rows))
@@ -106,6 +114,29 @@ def _differs(output: Signal | None) -> bool:
     if output is None or output.is_constant or not output.shape or output.shape[0] < 2:
         return False
     return bool(output.rho[(1,) + (0,) * (output.ndim - 1)] < 1.0)
+
+
+def _noted(rows: Sequence[Row], parts: Sequence[str]) -> Iterable[str]:
+    """What rows say that nobody should have to look for in them, each once."""
+    found: dict[str, Row] = {}
+    for row in rows:
+        for note in row.notes:
+            if any(part in note for part in parts):
+                found.setdefault(note, row)
+    return (f"{note}, at {_name(row)}" for note, row in found.items())
+
+
+def _huge(rows: Sequence[Row]) -> Iterable[str]:
+    """Weights whose gain rests on an input that is predicted so strong that it may well be wrong."""
+    for row in rows:
+        if row.gain is not None and row.input_variance is not None and row.input_mean is not None:
+            moment = row.input_variance + row.input_mean**2
+            if moment > LARGE:
+                yield (
+                    f"a strong input: what comes into {_name(row)} has a second moment of {moment:.2g} by this "
+                    "prediction, on which its gain rests; qrjax.measure says whether it is so"
+                )
+                return
 
 
 def _tied(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:

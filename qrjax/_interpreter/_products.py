@@ -10,7 +10,7 @@ from qrjax._interpreter._beside import noted
 from qrjax._interpreter._derived import untold
 from qrjax._interpreter._laws import replace_source, scaled, unit
 from qrjax._interpreter._ledger import Sized
-from qrjax._interpreter._sizing import size
+from qrjax._interpreter._sizing import BEYOND, size
 from qrjax._rules._equations import Equation
 from qrjax._signals._complexes import ComplexSignal, unit_of
 from qrjax._signals._places import likeness
@@ -27,6 +27,8 @@ USES = 8
 SAME = 1.0 - 1e-9
 # Sums of so many products are normal enough for an exponential, whatever its variance; of smaller variances all are.
 FEW, SPREAD = 8, 0.1
+# How the note begins on an input whose prediction has overflowed.
+INCREDIBLE = "not credible"
 
 
 def product(
@@ -42,6 +44,8 @@ def product(
         made = make(_unit(walk, weight, axes))
         # Per unit of the parameter's own variance, whatever constant it was multiplied by.
         moment = made.second_moment * tag.factor**2 / unit_of(made)
+        if not moment < BEYOND * fan:
+            return _incredible(walk, equation, x, weight, fan, made)
         variance = walk.gains.variance(tag, moment, fan, walk.count())
         result, sized = scaled(made, math.sqrt(variance) * abs(tag.factor)), Sized(tag, math.sqrt(variance))
     else:
@@ -74,6 +78,24 @@ def _untouched(walk: Walk, tag: Weight, weight: Signal, make: Make) -> tuple[Sig
     if walk.gains.keeps(tag):
         walk.note("its own initializer is a constant: kept")
     return make(untold(weight)), Sized(tag, math.sqrt(weight.variance) / abs(tag.factor))
+
+
+def _incredible(walk: Walk, equation: Equation, x: Signal, weight: Signal, fan: float, made: Signal) -> Signal:
+    """Of a signal whose prediction has overflowed: the weight's own scale, and what is wanted for its output."""
+    tag = weight.weight
+    assert tag is not None
+    decided = walk.gains.variances.get(tag.key)
+    target = max(walk.gains.target_of(tag.path), 0.0) or 1.0
+    walk.note(
+        f"{INCREDIBLE}: the second moment of {x.second_moment:.2g} that is predicted for its input; the scale of "
+        f"{tag.path} does not follow it"
+    )
+    if decided is None:
+        walk.left[tag.key] = "the prediction of its input is not credible"
+    result = Signal.normal(made.shape, 0.0, target * unit_of(made), made.dtype)
+    gain = math.sqrt(weight.variance) / abs(tag.factor) if decided is None else math.sqrt(decided)
+    walk.ledger.weight(equation, walk.place(), x, Sized(tag, gain), fan, result, None, walk.taken())
+    return result
 
 
 def _unit(walk: Walk, weight: Signal, axes: Sequence[int]) -> Signal:

@@ -26,6 +26,8 @@ NO_EFFECT = 1e-3
 # Moments are brought to the target to this, in logarithms.
 CLOSE = 1e-3
 DOUBLINGS, STEPS = 40, 30
+# No signal is as strong: what predicts it has overflowed; an exponential of weights is tried with smaller ones.
+BEYOND, HALVINGS = 1e24, 10
 # A gain at which a weight has as good as gone.
 NONE_LEFT = 2.0**-30
 
@@ -110,13 +112,15 @@ def size(walk: Walk, weight: Signal, make: Make) -> tuple[Signal, Sized]:
     gains, trials = walk.gains, Trials(walk, weight, make)
     if not gains.decides:
         beside = tuple(law.weight for law in laws.values() if _is_fixed(law) and law.mean != 0)
-        iterated = weight.recipe is not None and weight.recipe.summed and weight.recipe.state
-        result = trials.output({}) if iterated else make(untold(weight))
+        recipe = weight.recipe
+        by_element = recipe is not None and (recipe.matrix or (recipe.summed and recipe.state))
+        result = trials.output({}) if by_element else make(untold(weight))
         return result, Sized(main.weight, math.sqrt(main.variance), beside)
     drawn = {k: own_gain(law) for k, law in laws.items() if gains.touches(law.weight) and not _is_fixed(law)}
     decided = [k for k in drawn if k in gains.variances]
     if decided:
         return _used_again(walk, trials, main, tuple(decided))
+    drawn = _credible(trials, drawn)
     chosen = trials.effective(drawn)
     if not chosen and drawn:
         # Normalized weights have their scale in a parameter of its own, if anywhere.
@@ -130,6 +134,16 @@ def size(walk: Walk, weight: Signal, make: Make) -> tuple[Signal, Sized]:
     others = [laws[k] for k in chosen if k != main.weight.key]
     beside = tuple(dataclasses.replace(law.weight, equal=_is_fixed(law)) for law in others)
     return result, Sized(main.weight, gain, beside)
+
+
+def _credible(trials: Trials, own: Mapping[Key, float]) -> dict[Key, float]:
+    """Standard deviations no larger than their own, at which the output has not overflowed."""
+    factor, moment = 1.0, trials.along(own)
+    for _ in range(HALVINGS):
+        if not own or moment(factor) < BEYOND:
+            break
+        factor /= 2
+    return {key: factor * gain for key, gain in own.items()}
 
 
 def _is_fixed(law: Signal) -> bool:

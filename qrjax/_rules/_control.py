@@ -11,7 +11,7 @@ import numpy as np
 
 from qrjax._initializers._specification import LABEL, Specification
 from qrjax._rules._equations import Equation
-from qrjax._rules._operands import Known, Opaque, Value, derived, described
+from qrjax._rules._operands import Known, Opaque, Value, derived, described, recipe_of
 from qrjax._rules._passages import Choice
 from qrjax._rules._registry import structural
 from qrjax._rules._steps import Steps, by_part, is_layered
@@ -38,6 +38,9 @@ BUDGET = 12_000
 ASSUMED, ASSUMED_EQUATIONS = 64, 5_000
 # The two programs of a loop, where a place in the program must tell them apart.
 CONDITION, BODY = 0, 1
+
+# What a note says of a loop of which the walk has seen the beginning alone.
+UNFINISHED = "the walk's bound, though it goes on"
 
 CALLS = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call",
          "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin", "xla_call", "named_call")  # fmt: skip
@@ -187,7 +190,7 @@ def while_loop(equation: Equation, *values: Value) -> list[Value]:
         carry = following
         condition = check(carry, steps)
         if (settled or steps == (bound if certain else assumed)) and _holds(condition):
-            reason = "its state repeats" if settled else "the walk's bound, though it goes on"
+            reason = "its state repeats" if settled else UNFINISHED
             equation.context.note(f"a loop: walked {steps} steps, until {reason}")
             return carry
     if not certain:
@@ -236,7 +239,28 @@ def cond(equation: Equation, index: Value, *values: Value) -> list[Value]:
     results = [_chosen(list(column), shares) for column in zip(*outcomes, strict=True)]
     for cases, result in zip(zip(*outcomes, strict=True), results, strict=True):
         equation.context.passed(Choice(cases, shares, result))
-    return results
+    return _decided_by_weights(equation, [index, *values], results)
+
+
+def _decided_by_weights(equation: Equation, operands: list[Value], results: list[Value]) -> list[Value]:
+    """The results, if all is made of weights, to be computed on their elements: which branch is run hangs on these."""
+    found = recipe_of(operands[0])
+    if found is None or not found.leaves:
+        return results
+
+    def again(*others: Value) -> list[Value]:
+        branch = cond(equation, *others)
+        assert isinstance(branch, list)
+        return branch
+
+    made: list[Value] = []
+    for number, result in enumerate(results):
+        recipe = derived(operands, again, number)
+        if recipe is None or not isinstance(result, Signal):
+            made.append(result)
+        else:
+            made.append(dataclasses.replace(result, recipe=dataclasses.replace(recipe, matrix=True)))
+    return made
 
 
 def _chosen(parts: list[Value], shares: list[float]) -> Value:

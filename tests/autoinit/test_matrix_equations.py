@@ -82,3 +82,34 @@ def test_matrices_are_more_than_their_elements(name):
 def test_a_print_changes_no_gradient():
     plain, told = (qrjax.analyze(pair(f), X, gradients=True) for f in (jnp.tanh, printed))
     assert [row.weight_gradient for row in plain.weights] == [row.weight_gradient for row in told.weights]
+
+
+def test_a_determinant_beside_a_signal_is_no_layer():
+    """What is added is as the module draws it, and no look-up in a table; nor is it left without a word."""
+    x = jax.random.normal(jax.random.key(0), (64, 16))
+
+    def init(key, *_):
+        keys = jax.random.split(key)
+        return {"w": jax.random.normal(keys[0], (16, 8)), "m": jax.random.normal(keys[1], (16, 16))}
+
+    report = qrjax.analyze((init, lambda p, x: x @ p["w"] + jnp.linalg.slogdet(p["m"])[1]), x)
+    assert [row.weight for row in report.weights] == ["w"]
+    assert not any("tied" in finding for finding in report.findings)
+    assert any("left as the module draws it: m" in finding for finding in report.findings)
+
+
+def test_an_exponential_of_weights_has_the_branch_that_its_elements_choose():
+    x = jax.random.normal(jax.random.key(0), (64, 16))
+
+    def init(key, *_):
+        keys = jax.random.split(key, 2)
+        return {n: jax.random.normal(k, (16, 16)) for n, k in zip("mw", keys, strict=True)}
+
+    def apply(p, x):
+        return jnp.tanh(x @ jax.scipy.linalg.expm(p["m"])) @ p["w"]
+
+    variables, report = qrjax.autoinit((init, apply), x, report=True)
+    # One drawn matrix of 16 rows is a quarter off at times.
+    rows = qrjax.measure((init, apply), variables, x)
+    for row, predicted in zip(rows, report, strict=True):
+        assert row.measured_second_moment == pytest.approx(predicted.second_moment, rel=0.4)

@@ -42,7 +42,7 @@ def test_a_signal_goes_past_python(passed):
     report = qrjax.analyze((init, lambda w, x: passed(jnp.tanh(x @ w["a"])) @ w["b"]), X)
     plain = qrjax.analyze((init, lambda w, x: jnp.tanh(x @ w["a"]) @ w["b"]), X)
     assert [row.gain for row in report.weights] == pytest.approx([row.gain for row in plain.weights])
-    guessed = [note for row in report for note in row.notes if "guessed by its shape" in note]
+    guessed = [finding for finding in report.findings if "what Python gives back from" in finding]
     assert bool(guessed) == (passed is not told)
 
 

@@ -1,0 +1,39 @@
+"""Predictions that nobody should believe: no gain follows one, and the report says so."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import qrjax
+
+X = jax.random.normal(jax.random.key(0), (64, 16))
+
+
+def init(key, *_):
+    sizes = {"a": (16, 16), "b": (16, 16), "c": (16, 16), "d": (16, 8)}
+    return {n: jax.random.normal(jax.random.fold_in(key, i), s) / 4 for i, (n, s) in enumerate(sizes.items())}
+
+
+def overflown(p, x):
+    """Numbers that no network has, of which the last weight would have to be 0."""
+    return (jnp.exp(20 * (x @ p["a"])) ** 2) @ p["d"]
+
+
+def findings(report, word):
+    return [finding for finding in report.findings if word in finding]
+
+
+def test_a_prediction_that_overflowed_sizes_nothing_and_is_a_finding():
+    with pytest.warns(qrjax.UntouchedWarning, match="d \\(the prediction of its input is not credible\\)"):
+        variables, report = qrjax.autoinit((init, overflown), X, report=True)
+    assert jnp.std(variables["d"]) == pytest.approx(1 / 4, rel=0.15)
+    assert findings(report, "not credible")[0].severity == "warning"
+    assert np.isfinite([row.second_moment for row in report]).all()
+
+
+def test_a_strong_input_is_sized_and_said():
+    report = qrjax.analyze((init, lambda p, x: (1e8 * jnp.tanh(x @ p["a"])) @ p["d"]), X)
+    assert report[-1].second_moment == pytest.approx(1, rel=0.01)
+    assert findings(report, "a strong input")
+    assert not findings(qrjax.analyze((init, lambda p, x: jnp.tanh(x @ p["a"]) @ p["d"]), X), "a strong input")
