@@ -11,6 +11,7 @@ import numpy as np
 
 from qrjax._rules._equations import Equation
 from qrjax._rules._operands import Known, Value, described
+from qrjax._rules._outputs import noted
 from qrjax._signals._complexes import array_of, is_zero
 from qrjax._signals._responses import Array, Response, identity, lengthened, picked, settled, step_of
 from qrjax._signals._signal import Signal
@@ -36,6 +37,8 @@ def responding(equation: Equation, values: Sequence[Value], results: list[Value]
         return [_without(result, values)]
     if result.size and found.sums >= NESTED and (equation.name in SUMS or equation.name in ("concatenate", "pad")):
         result = settled(result, found)
+        if equation.context.twin is None:
+            noted(equation, found.base, found.axis)
     return [dataclasses.replace(result, response=found)]
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from qrjax._rules._equations import Context, Equation
 from qrjax._rules._operands import Known, Opaque, Value, described
+from qrjax._rules._outputs import noted
 from qrjax._rules._places import kinds, pair_moment
 from qrjax._rules._registry import FIRST
 from qrjax._signals import _tables
@@ -45,6 +46,8 @@ def sample(equation: Equation, *values: Value) -> list[Value]:
         equation.context.note(f"{equation.name} has no rule and is too large to sample: taken as standard normal")
         return [Signal.normal(tuple(o.shape), dtype=o.dtype) for o in equation.outputs]
     equation.context.note(f"{equation.name} by sampling")
+    if equation.name == "cumsum":
+        noted(equation, described(values[0]), equation.params["axis"])
     draws = _draws.setdefault(equation.context, {})
     arrays = [v.array if isinstance(v, Known) else drawn(_drawable(described(v)), draws) for v in values]
     return _results(equation, values, arrays)

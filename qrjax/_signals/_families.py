@@ -50,11 +50,21 @@ class Family:
     def table(self) -> NDArray[Any]:
         return np.asarray(self.make(), np.float64)
 
+    def tells_of(self, x: Signal) -> bool:
+        """Whether it is still about this signal, which may have been changed since."""
+        return self.law is x.values and self.base.shape == x.shape
+
+    def strengths(self) -> NDArray[Any]:
+        """The second moments at the places, relative to their mean."""
+        moments = np.tensordot(WEIGHTS, self.table**2, 1)
+        found: NDArray[Any] = moments / moments.mean() if moments.any() else np.ones_like(moments)
+        return found
+
 
 def family_of(x: Signal) -> Family | None:
     """What it is at each place, where that is known still."""
     found: Family | None = x.family
-    return found if found is not None and found.law is x.values and found.base.shape == x.shape else None
+    return found if found is not None and found.tells_of(x) else None
 
 
 def widened(x: Signal, shape: Shape) -> Family | None:

@@ -112,6 +112,12 @@ def _strengths(base: Signal, axis: int) -> Array:
         if own != axis:
             line = np.sqrt(profile[picked(profile.size)])
             roots = roots * line.reshape([-1 if a == own else 1 for a in range(base.ndim)])
+    if base.family is not None and base.family.tells_of(base):
+        # What was multiplied by known numbers, as a filter's input by what keeps its output at one strength.
+        found = base.family.strengths().mean(axis, keepdims=True)
+        for own, n in enumerate(found.shape):
+            found = found.take(picked(n), own)
+        roots = roots * np.sqrt(found)
     return roots[None]
 
 

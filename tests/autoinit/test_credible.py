@@ -37,3 +37,10 @@ def test_a_strong_input_is_sized_and_said():
     assert report[-1].second_moment == pytest.approx(1, rel=0.01)
     assert findings(report, "a strong input")
     assert not findings(qrjax.analyze((init, lambda p, x: jnp.tanh(x @ p["a"]) @ p["d"]), X), "a strong input")
+
+
+@pytest.mark.parametrize("summed", [jnp.cumsum, lambda y, axis: jax.lax.associative_scan(jnp.add, y, axis=axis)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_running_sums_over_the_outputs_of_a_weight_are_said(summed, axis):
+    report = qrjax.analyze((init, lambda p, x: summed(x @ p["a"], axis=axis) @ p["d"]), X)
+    assert bool(findings(report, "over a weight's own outputs")) == (axis == 1)

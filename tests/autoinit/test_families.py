@@ -125,3 +125,17 @@ def test_networks_of_such_functions_keep_their_signal(basis, count):
     moments = [float(jnp.square(model[1](qrjax.autoinit(model, x, seed=s), x)).mean()) for s in range(3)]
     # Of 48 outputs whose examples are alike, one draw is a third off at times.
     assert np.mean(moments) == pytest.approx(1.0, rel=0.3)
+
+
+def test_a_filter_whose_input_makes_up_for_its_decay():
+    """A recurrence h = a h + root(1 - a^2) x, with a decay for each channel, gives every channel the strength of x."""
+    decays = jnp.linspace(0.5, 0.95, 16)
+
+    def filtered(x):
+        x = jnp.sqrt(1 - decays**2) * x
+        pairs = jnp.broadcast_to(decays, x.shape), x
+        return jax.lax.associative_scan(lambda a, b: (a[0] * b[0], b[0] * a[1] + b[1]), pairs, axis=1)[1]
+
+    law = predicted(filtered, normal(4, 64, 16))
+    powers = np.square(decays) ** np.arange(1, 65)[:, None]
+    assert law.second_moment == pytest.approx(float((1 - powers).mean()), rel=1e-2)
