@@ -38,7 +38,7 @@ def rows_of(network, seeds):
     """
     model = traced(network)
     gains = gains_of(model, 1.0, None)
-    walk, report = walked(model, input_values(model, None, None), gains, Aim(1.0, 1.0), gradients=True)
+    walk, report = walked(model, input_values(model, None, None), gains, Aim(1.0, 1.0), gradients=True, sums=True)
     planned, entries = plans(model, walk, everything, DRAW), walk.ledger.entries
     _, forward = measured_rows(model, walk, report, 0, network)
     moments = forward(drawn(model, planned, jax.random.key(0)), 0, list(model.inputs))
