@@ -104,7 +104,8 @@ def needs(layout: str, scramble: str | None, dim: int | None) -> Allowed:
         linear, each = scramble == "linear", SHAPE[1].bit_length()  # a matrix has 32 rows
         return Allowed(LOOK_UP if linear else frozenset({"gather"}), (32 if linear else each) * SHAPE[0])
     if layout == "sequence" and dim is None:
-        return Allowed(LOOK_UP, 1_111 * 4)  # the dimensions from which a key chooses
+        # A row for each dimension from which a key chooses: its direction numbers, six words as they are packed.
+        return Allowed(LOOK_UP | {"dynamic_slice"}, 1_111 * 6)
     return Allowed(LOOP, 32) if scramble == "linear" else Allowed()
 
 
