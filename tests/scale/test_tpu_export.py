@@ -30,7 +30,7 @@ SLOW = {
 # Joe and Kuo's whole table, 21,201 rows of six words: half a megabyte, of the 128 that lie beside a v5e's vector unit.
 LARGEST_TABLE = 21_201 * 6
 # A matrix so wide that what is done for each input hardly counts: 13 direction numbers against 4,096 weights.
-SHAPE = (24, 4096)
+SHAPE = (40, 4096)
 QR_CALLS = frozenset({"Qr", "ProductOfElementaryHouseholderReflectors"})  # jax's own, which a TPU's compiler expands
 
 
@@ -104,8 +104,8 @@ def needs(layout: str, scramble: str | None, dim: int | None) -> Allowed:
         linear, each = scramble == "linear", SHAPE[1].bit_length()  # a matrix has 32 rows
         return Allowed(LOOK_UP if linear else frozenset({"gather"}), (32 if linear else each) * SHAPE[0])
     if layout == "sequence" and dim is None:
-        # A row for each dimension from which a key chooses: its direction numbers, six words as they are packed.
-        return Allowed(LOOK_UP | {"dynamic_slice"}, 1_111 * 6)
+        # A row for each dimension from which a key chooses: its direction numbers, seven words as they are packed.
+        return Allowed(LOOK_UP | {"dynamic_slice"}, 1_111 * 7)
     return Allowed(LOOP, 32) if scramble == "linear" else Allowed()
 
 
