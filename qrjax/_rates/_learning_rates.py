@@ -91,7 +91,7 @@ def learning_rates(
         counts, {"*/embedding": "adam", "*": "muon"}.
       outputs: the second moment that the model's outputs are to come to in training, above 0: 1 for the standardized
         targets of a regression, about 16 for the logits of classes, whose root mean square in trained networks of
-        any width is mostly 3 to 12. By default their target, which is 1.
+        any width is mostly 3 to 12. By default what `target` says of them, without `head`: 1.
       head, target, input_mean, input_variance, layout, select, tied, method, rngs, mutable, axes: as in
         `qrjax.autoinit`: those with which the weights are drawn.
       weights: "autoinit" for weights that `qrjax.autoinit` draws, "module" for the module's own.
@@ -111,9 +111,9 @@ def learning_rates(
       >>> import flax.linen as nn, jax, jax.numpy as jnp, optax, qrjax
       >>> network = nn.Sequential([nn.Dense(256), nn.relu, nn.Dense(10)])
       >>> x = jax.ShapeDtypeStruct((32, 64), jnp.float32)
-      >>> rates = qrjax.learning_rates(network, x, head=0.0)
+      >>> rates = qrjax.learning_rates(network, x, outputs=16.0, head=0.0)
       >>> {name: round(1 / rate["kernel"]) for name, rate in rates.items()}
-      {'layers_0': 64, 'layers_2': 181}
+      {'layers_0': 64, 'layers_2': 45}
       >>> params = qrjax.autoinit(network, x, head=0.0)["params"]
       >>> optimizer = optax.chain(optax.scale_by_adam(), qrjax.scale_by_width(rates), optax.scale_by_learning_rate(0.1))
       >>> state = optimizer.init(params)
