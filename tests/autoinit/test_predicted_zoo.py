@@ -34,7 +34,7 @@ BEYOND = {
     "densenet": (GRADIENT, (0.7, 1.1), UNKNOWN),
     "densenet_free": ((0.7, 0.9), (1.5, 2.2), "presumably that the parts of a concatenation keep no terms"),
     "experts": ((0.8, 1.4), (1.0, 2.0), "presumably that averages over all tokens stand for those that an expert gets"),
-    "lstm": ((2.4, 2.6), (2.1, 2.4), "gates and states keep their signs over steps, under a cotangent equal at all"),
+    "lstm": ((3.1, 3.3), (2.9, 3.1), "gates and states keep their signs over steps, under a cotangent equal at all"),
     "gru": (GRADIENT, (0.65, 1.2), UNKNOWN),
     "graph": (None, None, "cotangents of rows of one graph, of which only the mean over all pairs is known"),
 }  # fmt: skip
