@@ -44,6 +44,17 @@ def test_weights_that_sum_to_nothing_over_their_outputs(stratified):
     assert abs(found.gradient_octaves) < (1.0 if stratified else 0.4)
 
 
+def test_channels_by_themselves_do_not_sum_over_outputs():
+    def apply(p, x):
+        return lax.conv_general_dilated(
+            x @ p["a"], p["b"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), feature_group_count=64
+        )
+
+    module, images = pair(apply, a=(32, 64), b=(3, 3, 1, 64)), X.reshape(8, 8, 8, 32)
+    found = rows(module, images, lambda: qrjax.autoinit(module, images), loss=jnp.sum)["a"]
+    assert abs(found.gradient_octaves) < 0.5
+
+
 def test_the_share_that_is_left_of_a_sum():
     draws = np.random.default_rng(0).normal(size=(4000, 3, 8))
     draws -= 0.8 * draws.mean(2, keepdims=True)
