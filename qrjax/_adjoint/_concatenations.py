@@ -10,7 +10,7 @@ import numpy as np
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._registry import adjoint
 from qrjax._adjoint._structure import Found, Given, Wanted, piece
-from qrjax._adjoint._terms import Base, Term
+from qrjax._adjoint._terms import Term
 from qrjax._interpreter._tape import Move
 from qrjax._rules._operands import Opaque, described
 from qrjax._signals._places import Part
@@ -40,11 +40,11 @@ def _by_scale(move: Move, g: Cotangent, axis: int) -> list[Cotangent]:
     the derivative; the law of all channels together knows one factor.
     """
     own = g.fine([axis])
-    normed = {_root(term.base) for term in g.terms if _is_normed(term, own)}
+    normed = {term.base.whole for term in g.terms if _is_normed(term, own)}
     if not normed:
         return [g]
     ours, rest = (
-        Cotangent(g.shape, tuple(t for t in g.terms if (_root(t.base) in normed) is chosen)) for chosen in (True, False)
+        Cotangent(g.shape, tuple(t for t in g.terms if (t.base.whole in normed) is chosen)) for chosen in (True, False)
     )
     variances = np.concatenate([_variances(described(v).values, described(v).source, axis, v.shape[axis])
                                 for v in move.met if not isinstance(v, Opaque)])  # fmt: skip
@@ -55,10 +55,6 @@ def _by_scale(move: Move, g: Cotangent, axis: int) -> list[Cotangent]:
     scaled = Cotangent.of(dataclasses.replace(law, profiles=kept(law.profiles | {axis: profile})))
     # The walk's norm divides all channels by the root of their mean variance.
     return [scaled.times(math.sqrt(float(variances.mean() * (1 / variances).mean()))), rest]
-
-
-def _root(base: Base) -> Base:
-    return base.root or base
 
 
 def _is_normed(term: Term, axes: list[int]) -> bool:

@@ -159,9 +159,9 @@ def _drawn_along(move: Move, g: Cotangent, place: int) -> Floats | None:
     result, found = move.results[0], None
     if not isinstance(result, Signal) or result.source is None:
         return None
-    normed = {id(term.base.root or term.base) for term in g.terms if not term.is_plain}
+    normed = {id(term.base.whole) for term in g.terms if not term.is_plain}
     for term in g.terms:
-        if term.outer.source is not result.source or id(term.base.root or term.base) in normed:
+        if term.outer.source is not result.source or id(term.base.whole) in normed:
             continue
         slope = float(WEIGHTS @ (term.outer.values * NODES))
         own = slope**2 * _tables.broadcast(

@@ -107,7 +107,7 @@ def divided(base: Base, sizes: Sequence[Shape]) -> Base:
     """The base with its axes split; the same one whenever it is split so."""
     if all(len(own) == 1 for own in sizes):
         return base
-    root = base.root or base
+    root = base.whole
     parts, rest = [], list(sizes)
     for own in base.sizes or [(n,) for n in base.law.shape]:
         parts.append(tuple(n for _ in own for n in rest.pop(0)))
@@ -127,7 +127,7 @@ def aligned(terms: Sequence[Term]) -> list[Term] | None:
     """The terms with bases that are split alike; None where that cannot be."""
     found = list(terms)
     for root in dict.fromkeys(t.base.root for t in terms if t.base.root is not None):
-        own = [i for i, t in enumerate(found) if (t.base.root or t.base) is root]
+        own = [i for i, t in enumerate(found) if t.base.whole is root]
         several = [found[i].base.sizes or tuple((n,) for n in root.law.shape) for i in own]
         if len(set(several)) == 1:
             continue

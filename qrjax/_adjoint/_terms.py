@@ -49,6 +49,11 @@ class Base:
     splits: dict[tuple[Shape, ...], Base] = dataclasses.field(default_factory=dict)
     born: tuple[Source, float] | None = None
 
+    @property
+    def whole(self) -> Base:
+        """The base whose axes it splits, or itself."""
+        return self.root or self
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Term:

@@ -53,8 +53,8 @@ def is_zero_sum(model: Model, flat: Sequence[Any], ledger: Ledger) -> bool:
 
 
 def _products(ledger: Ledger) -> list[Entry]:
-    """The rows of contractions with a whole weight."""
-    return [e for e in ledger.entries.values() if e.weight is not None and e.axes and e.op != "gather"]
+    """The rows of plain products with a whole weight: sums of others are not followed, see `output_axes`."""
+    return [e for e in ledger.entries.values() if e.weight is not None and e.axes and e.op == "dot_general"]
 
 
 def _shares(array: Any, stacked: tuple[int, ...], summed: tuple[int, ...]) -> Array:

@@ -151,10 +151,7 @@ def _met(walk: Walk, equation: Equation, values: list[Value], place: int) -> Val
     if place in SUMS.get(equation.name, ()):
         acts = recipe.summed and (recipe.acts or bool(_broadcast_axes(value, tuple(value.shape))))
         return resolved(walk, value) if acts else value
-    if equation.name in MATRICES:
-        _left(walk, equation, recipe)
-        return as_data(sampled(value, as_it_is))
-    if _waves_alone(value):
+    if equation.name in MATRICES or _waves_alone(value):
         _left(walk, equation, recipe)
         return as_data(sampled(value, as_it_is))
     if recipe.matrix and not recipe.acts:  # such as a determinant

@@ -49,7 +49,7 @@ class Trials:
         recipe = self.weight.recipe
         walk.trial = True
         try:
-            if recipe is not None and (recipe.matrix or (recipe.summed and recipe.state)):
+            if recipe is not None and recipe.by_elements:
                 return self.make(untold(described(sampled(self.weight, self._leaf(gains)))))
             value = followed(self.weight, lambda recipe, operands: list(recipe.make(*operands)), self._leaf(gains))  # type: ignore[misc]
             return self.make(untold(described(value)))
@@ -113,8 +113,7 @@ def size(walk: Walk, weight: Signal, make: Make) -> tuple[Signal, Sized]:
     if not gains.decides:
         beside = tuple(law.weight for law in laws.values() if _is_fixed(law) and law.mean != 0)
         recipe = weight.recipe
-        by_element = recipe is not None and (recipe.matrix or (recipe.summed and recipe.state))
-        result = trials.output({}) if by_element else make(untold(weight))
+        result = trials.output({}) if recipe is not None and recipe.by_elements else make(untold(weight))
         return result, Sized(main.weight, math.sqrt(main.variance), beside)
     drawn = {k: own_gain(law) for k, law in laws.items() if gains.touches(law.weight) and not _is_fixed(law)}
     decided = [k for k in drawn if k in gains.variances]

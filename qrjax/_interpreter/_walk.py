@@ -228,12 +228,13 @@ class Walk:
                 return self.walk(body, values)
         if name not in RULES:
             return sample(equation, *values)
+        signals = [*map(described, values)]
         if name == "exp" and self.twin is None and not self.trial:
-            self.ledger.exponential(described(values[0]))
-            heavy = few(described(values[0]))
+            self.ledger.exponential(signals[0])
+            heavy = few(signals[0])
             if heavy is not None:
                 self.note(heavy)
-        return _listed(RULES[name](equation, *map(described, values)))
+        return _listed(RULES[name](equation, *signals))
 
     def _with_twins(self, equation: Equation, values: list[Value], results: list[Value], eqn: Any) -> list[Value]:
         """The results with the tables of special pairs, by the same rule."""

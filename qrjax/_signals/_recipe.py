@@ -41,6 +41,11 @@ class Recipe:
     matrix: bool = False
     acts: bool = False
 
+    @property
+    def by_elements(self) -> bool:
+        """Whether what it makes is computed on elements that are drawn, as no law tells what they come to."""
+        return self.matrix or (self.summed and self.state)
+
 
 FIXED = Recipe()
 NOISE = Recipe(noise=True)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
+from pairs import pair
 
 import qrjax
 
@@ -14,14 +15,10 @@ X = jax.random.normal(jax.random.key(0), (16, 24))
 U = jax.random.normal(jax.random.key(1), (16, 24))
 
 
-def pair(function, **shapes):
-    """A pair (init, apply) with normal weights of these shapes, and variables of it."""
-
-    def init(key, *_):
-        keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(shapes)}
-        return {name: jax.random.normal(keys[name], shape) / shape[-2] ** 0.5 for name, shape in shapes.items()}
-
-    return (init, function), init(jax.random.key(5))
+def drawn(function, **shapes):
+    """A pair (init, apply) with weights of these shapes, and variables of it."""
+    module = pair(function, **shapes)
+    return module, module[0](jax.random.key(5))
 
 
 def loss(y):
@@ -99,7 +96,7 @@ PROGRAMS = {
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_programs(name):
     function, shapes, uses = PROGRAMS[name]
-    module, params = pair(function, **shapes)
+    module, params = drawn(function, **shapes)
 
     def chain(p, z):
         h = X
@@ -138,7 +135,7 @@ def test_a_function_with_a_derivative_of_its_own():
     def function(p, x):
         return straight(layer(x, p["w"]), p["v"])
 
-    module, params = pair(function, **W, **V)
+    module, params = drawn(function, **W, **V)
     first, hidden = qrjax.measure(module, params, X, loss=loss).weights
 
     def chain(p, z):
@@ -169,7 +166,7 @@ saved.defvjp(lambda h, w, count: (saved(h, w, count), (h, w, count)), back)
 
 
 def test_a_derivative_that_is_that_of_its_program():
-    module, params = pair(lambda p, x: saved(x, p["w"], unknown(3, x)), **W)
+    module, params = drawn(lambda p, x: saved(x, p["w"], unknown(3, x)), **W)
     by_weight, by_output = expected(
         lambda p, z: layer(layer(layer(X, p["w"], z[0]), p["w"], z[1]), p["w"], z[2]), params, 3
     )
@@ -184,7 +181,7 @@ def test_branches_not_taken_have_none_and_what_reaches_nothing_has_zero():
         never = lax.cond((x @ p["u"])[0, 0] > 1e6, lambda: layer(x, p["w"]), lambda: x)
         return never, lax.stop_gradient(layer(x, p["v"]))
 
-    module, params = pair(function, **W, **V, u=(24, 24))
+    module, params = drawn(function, **W, **V, u=(24, 24))
     rows = {row.weight: row for row in qrjax.measure(module, params, X, loss=lambda y: loss(y[0]) + loss(y[1])).weights}
     assert rows["w"].measured_gradient is None
     assert rows["w"].measured_weight_gradient is None
@@ -261,7 +258,7 @@ def test_a_random_cotangent_has_a_second_moment_of_one_at_each_output():
         ids = jnp.argmax(x, -1)
         return {"real": x @ p["w"], "ids": ids, "complex": lax.complex(x @ p["v"], x)}
 
-    module, params = pair(function, w=(24, 512), v=(24, 24))
+    module, params = drawn(function, w=(24, 512), v=(24, 24))
     x = jax.random.normal(jax.random.key(2), (256, 24))
     report = qrjax.measure(module, params, x, gradients=True)
     real, imaginary = report.weights
@@ -274,7 +271,7 @@ def test_a_random_cotangent_has_a_second_moment_of_one_at_each_output():
 
 
 def test_the_same_key_makes_the_same_cotangent():
-    module, params = pair(lambda p, x: layer(layer(x, p["w"]), p["v"]), **W, **V)
+    module, params = drawn(lambda p, x: layer(layer(x, p["w"]), p["v"]), **W, **V)
     first, again = (qrjax.measure(module, params, X, gradients=True) for _ in range(2))
     other = qrjax.measure(module, params, X, gradients=True, rngs=jax.random.key(7))
     gradients = [[row.measured_gradient for row in found] for found in (first, again, other)]
@@ -300,7 +297,7 @@ def test_complex_weights():
 
 
 def test_half_precision():
-    module, params = pair(lambda p, x: layer(x.astype(jnp.bfloat16), p["w"].astype(jnp.bfloat16)), **W)
+    module, params = drawn(lambda p, x: layer(x.astype(jnp.bfloat16), p["w"].astype(jnp.bfloat16)), **W)
     (row,) = qrjax.measure(module, params, X, gradients=True).weights
     assert 0.3 < row.measured_gradient < 1.0
 
@@ -319,12 +316,12 @@ def test_half_precision():
     ],
 )
 def test_bad_arguments(options, error, message):
-    module, params = pair(lambda p, x: layer(x, p["w"]), **W)
+    module, params = drawn(lambda p, x: layer(x, p["w"]), **W)
     with pytest.raises(error, match=message):
         qrjax.measure(module, params, X, **options)
 
 
 def test_outputs_without_a_derivative():
-    module, params = pair(lambda p, x: jnp.argmax(layer(x, p["w"]), -1), **W)
+    module, params = drawn(lambda p, x: jnp.argmax(layer(x, p["w"]), -1), **W)
     with pytest.raises(ValueError, match="`gradients` needs an output that has a derivative, but the model returns"):
         qrjax.measure(module, params, X, gradients=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax import lax
+from pairs import pair
 
 import qrjax
 
@@ -20,16 +21,6 @@ TOKENS = jax.ShapeDtypeStruct((4, 8, 64), jnp.float32)
 SAME = 1e-5
 # Shares of elements, as of a mask, are rounded to the cells of the quadrature's nodes.
 CELLS = 0.01
-
-
-def pair(function, **shapes):
-    """A pair (init, apply) with normal weights of these shapes."""
-
-    def init(key, *_):
-        keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(shapes)}
-        return {name: jax.random.normal(keys[name], shape) / shape[-2] ** 0.5 for name, shape in shapes.items()}
-
-    return init, function
 
 
 def predicted(module, *inputs, **options):

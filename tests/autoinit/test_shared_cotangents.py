@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from pairs import pair
 
 import qrjax
 from qrjax._adjoint._contractions import summing
@@ -13,16 +14,6 @@ from qrjax._signals._signal import Signal
 X = jax.random.normal(jax.random.key(0), (512, 32))
 STEPS = jax.random.normal(jax.random.key(1), (64, 24, 64))
 SIGNS = jnp.sign(jax.random.normal(jax.random.key(2), (1, 128)))
-
-
-def pair(function, **shapes):
-    """A pair (init, apply) with independent normal weights of these shapes."""
-
-    def init(key, *_):
-        keys = {name: jax.random.fold_in(key, i) for i, name in enumerate(shapes)}
-        return {name: jax.random.normal(keys[name], shape) / shape[-2] ** 0.5 for name, shape in shapes.items()}
-
-    return init, function
 
 
 def rows(module, x, draw=None, **options):
