@@ -15,8 +15,8 @@ from qrjax._rules._reductions import strengths, tap_moments, tap_profile, taps
 from qrjax._rules._registry import NEAR, signals
 from qrjax._rules._sampling import draws_of
 from qrjax._signals import _tables
+from qrjax._signals._contracted import contracted
 from qrjax._signals._profiles import kept
-from qrjax._signals._reduce import contracted
 from qrjax._signals._signal import Signal
 
 

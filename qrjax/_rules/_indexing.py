@@ -17,7 +17,9 @@ from qrjax._rules._parts import moved
 from qrjax._rules._places import agreement, assumed, kind_of, kinds
 from qrjax._rules._registry import structural
 from qrjax._rules._sampling import actual
+from qrjax._signals._families import family_of
 from qrjax._signals._profiles import kept, normalized
+from qrjax._signals._quadrature import WEIGHTS, quantiles
 from qrjax._signals._segments import returned, shared
 from qrjax._signals._signal import Signal
 
@@ -43,6 +45,7 @@ def gather(equation: Equation, operand: Value, indices: Value) -> Value:
     indexed = tuple(a for a in numbers.start_index_map if equation.params["slice_sizes"][a] != x.shape[a])
     table = _gathered_table(equation, x, indices, indexed, numbers)
     result = _by_strength(x, moved(x, equation.shape, table), indices, indexed, numbers)
+    result = _by_place(x, result, indices, numbers)
     if isinstance(indices, Known) and len(indices.shape) == 2 and indexed and len(indices.array) > 1:
         result = dataclasses.replace(result, twins=result.twins | _met(equation, x, indices, indexed, numbers))
     one_place = math.prod(indices.shape[:-1]) == 1
@@ -113,6 +116,24 @@ def _by_strength(x: Signal, result: Signal, indices: Value, indexed: tuple[int, 
     taken = profile[np.clip(indices.array[:, 0], 0, len(profile) - 1)]
     values = result.values * math.sqrt(float(taken.mean()))
     return dataclasses.replace(result, values=values, at=None, profiles=kept({0: normalized(taken)}))
+
+
+def _by_place(x: Signal, result: Signal, indices: Value, numbers: Any) -> Signal:
+    """Where it is known what the array is at each place, as on a Gram matrix's diagonal, the law at those taken."""
+    family = family_of(x)
+    if family is None or not isinstance(indices, Known) or numbers.operand_batching_dims or result.is_constant:
+        return result
+    if tuple(numbers.collapsed_slice_dims) != tuple(sorted(numbers.start_index_map)):
+        return result
+    order = np.moveaxis(indices.array, -1, 0).reshape(indices.shape[-1], -1)
+    taken = np.zeros(family.places)
+    where: list[Any] = [slice(None)] * x.ndim
+    for axis, index in zip(numbers.start_index_map, order, strict=True):
+        where[axis] = np.clip(index, 0, family.places[axis] - 1)
+    np.add.at(taken, tuple(where), 1.0)
+    some = taken > 0
+    weights = WEIGHTS[:, None] * (taken[some] / taken.sum())
+    return dataclasses.replace(result, values=quantiles(family.table[:, some], weights), at=None)
 
 
 def _gathered_table(equation: Equation, x: Signal, indices: Value, indexed: tuple[int, ...], numbers: Any) -> Any:

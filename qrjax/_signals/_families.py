@@ -60,6 +60,16 @@ class Family:
         found: NDArray[Any] = moments / moments.mean() if moments.any() else np.ones_like(moments)
         return found
 
+    def sampled(self, fiber: Any) -> Floats:
+        """The values on a sample of rows of an array of this shape, each place as often as the array has it."""
+        function = fiber.taken(np.arange(math.prod(self.places)).reshape(self.places))
+        table = self.table.reshape(NODES.size, -1)
+        found = np.empty_like(fiber.z)
+        for one in np.unique(function):
+            here = function == one
+            found[here] = np.interp(fiber.z[here], NODES, table[:, one])
+        return found
+
 
 def family_of(x: Signal) -> Family | None:
     """What it is at each place, where that is known still."""

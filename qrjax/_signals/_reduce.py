@@ -1,7 +1,8 @@
-"""Sums, extremes and contractions of signals along axes, with the covariances that the axes have."""
+"""Sums and extremes of signals along axes, with the covariances that the axes have."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._signals import _tables
-from qrjax._signals._combine import combine
+from qrjax._signals._families import family_of
 from qrjax._signals._fibers import Fiber, fiber_of, laid_fiber
 from qrjax._signals._masks import resolved, settled, unveiled, valid
 from qrjax._signals._profiles import renamed
@@ -29,8 +30,7 @@ from qrjax._signals._quadrature import (
     quantiles,
 )
 from qrjax._signals._rows import sampled
-from qrjax._signals._signal import HUGE, Signal, Source, related, relation
-from qrjax._signals._strengths import Strengths, met, product_profiles
+from qrjax._signals._signal import HUGE, Signal, Source, related
 from qrjax._signals._tables import Shape
 
 # From so many summands on a sum is normal, or lognormal where its terms have one sign.
@@ -66,14 +66,14 @@ def summed(x: Signal, axes: Sequence[int]) -> Signal:
     signed = x.values.min() >= 0 or x.values.max() <= 0
     kept_axes = [a for a in range(x.ndim) if a not in axes]
     profiles = renamed(x.profiles, {a: i for i, a in enumerate(kept_axes)})
-    aggregate = _aggregate(n * x.mean, table, shape, x.dtype, signed, rows if n < MANY and not x.is_normal else None)
-    if not aggregate.is_constant:
-        aggregate = aggregate.fresh(rho=_told_apart(aggregate.rho, _tables.dropped(x.rho, axes)))
-    if aggregate.is_constant or rows is None:
-        return aggregate.fresh(profiles=profiles)
+    total = aggregate(n * x.mean, table, shape, x.dtype, signed, rows if n < MANY and not x.is_normal else None)
+    if not total.is_constant:
+        total = total.fresh(rho=_told_apart(total.rho, _tables.dropped(x.rho, axes)))
+    if total.is_constant or rows is None:
+        return total.fresh(profiles=profiles)
     assert fiber is not None
     source = related([(fiber.parent, _tie(fiber, rows))])
-    return aggregate.fresh(source=source, fiber=fiber, sample=rows, profiles=profiles)
+    return total.fresh(source=source, fiber=fiber, sample=rows, profiles=profiles)
 
 
 def _sums_again(x: Signal, axes: Sequence[int], n: int) -> tuple[Fiber | None, Floats | None]:
@@ -116,6 +116,10 @@ def row_sample(x: Signal, axes: Sequence[int], n: int) -> tuple[Fiber | None, Fl
     assert x.source is not None
     if x.sample is not None and x.sample.shape[1] > 1 and x.fiber.n == n and x.fiber.valid is None:
         return x.fiber, x.sample
+    family = family_of(x)
+    if family is not None and family.base.source is not x.source:
+        fiber = laid_fiber(dataclasses.replace(x, rho=family.base.rho), tuple(axes), n)
+        return fiber, sampled(x, fiber)
     if valid(x) is not None or x.shift is not None:
         fiber = laid_fiber(x if x.shift is None else x.shift[0], tuple(axes), n)
         return fiber, sampled(x, fiber)
@@ -131,9 +135,7 @@ def _tie(fiber: Fiber, rows: Floats) -> float:
     return 0.0 if spread == 0 else float((fiber.z.mean(1, keepdims=True) * centred).mean() / spread)
 
 
-def _aggregate(
-    mean: float, table: Floats, shape: Shape, dtype: Any, signed: bool, rows: Floats | None = None
-) -> Signal:
+def aggregate(mean: float, table: Floats, shape: Shape, dtype: Any, signed: bool, rows: Floats | None = None) -> Signal:
     """The signal of a sum with this mean and these covariances."""
     variance = float(table.flat[0])
     if not variance > 1e-24 * mean * mean:
@@ -174,7 +176,7 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
     assert sample is not None
     pick = _picked(None if mask is None else fiber.present(mask), largest)
     rows = pick(sample)
-    if x.shift is None and mask is None:
+    if x.shift is None and mask is None and family_of(x) is None:
         within = float(_tables.differing(x.covariances, axes, x.shape).flat[0])
         values = extreme_values(x.values, n, within, largest)
     else:
@@ -244,60 +246,6 @@ def _extreme_rho(
             found = max(0.0, float(correlation(squares, squares.sum() * share)[()])) if max(r, s) > 0 else 0.0
             result[(same.round(9) == r) & (cross.round(9) == s)] = found
     return result
-
-
-# -- contractions -------------------------------------------------------------------------------------------------
-
-
-def contracted(
-    x: Signal, y: Signal, contract: tuple[Sequence[int], Sequence[int]], batch: tuple[Sequence[int], Sequence[int]],
-    dtype: Any,
-) -> Signal:  # fmt: skip
-    """The contraction of two signals; axes of the result as in `lax.dot_general`: batch, x's own, y's own."""
-    x_free = [a for a in range(x.ndim) if a not in contract[0] and a not in batch[0]]
-    y_free = [a for a in range(y.ndim) if a not in contract[1] and a not in batch[1]]
-    b, p, q, c = len(batch[0]), len(x_free), len(y_free), len(contract[0])
-    ndim = b + p + q + c
-    x_axes = [*batch[0], *x_free, *contract[0]]
-    y_axes = [*batch[1], *y_free, *contract[1]]
-    x_places = [*range(b), *range(b, b + p), *range(b + p + q, ndim)]
-    y_places = [*range(b), *range(b + p, b + p + q), *range(b + p + q, ndim)]
-    shape = tuple([x.shape[a] for a in [*batch[0], *x_free]] + [y.shape[a] for a in y_free])
-    inner = tuple(x.shape[a] for a in contract[0])
-    n = math.prod(inner)
-    left, right = _placed(x, x_axes, x_places, ndim), _placed(y, y_axes, y_places, ndim)
-    if n == 1 or x.is_constant or y.is_constant or (_kin(x, y) and not p and not q):
-        return _by_products(left, right, shape + inner, tuple(range(b + p + q, ndim)), dtype)
-    strengths = Strengths.of(x, x_axes, x_places), Strengths.of(y, y_axes, y_places)
-    products = left.moments * right.moments * met(*strengths, range(b + p + q, ndim))
-    table = _tables.pair_sums(products, range(b + p + q, ndim), shape + inner)
-    mean = n * x.mean * y.mean
-    covariances = table - mean**2
-    if _kin(x, y) and x.source is y.source and x_free:
-        # Pairs of different rows of one signal: their mean product is the cross moment of two rows.
-        differ = tuple(int(a in x_free) for a in range(x.ndim))
-        mean = n * float(x.moments[differ])
-    signed = (x.values.min() >= 0 or x.values.max() <= 0) and (y.values.min() >= 0 or y.values.max() <= 0)
-    result = _aggregate(mean, np.maximum(covariances, -covariances.flat[0]), shape, dtype, signed)
-    return result.fresh(profiles=product_profiles(*strengths, len(shape)))
-
-
-def _kin(x: Signal, y: Signal) -> bool:
-    return x.source is not None and y.source is not None and abs(relation(x.source, y.source)) > 0.05
-
-
-def _placed(x: Signal, axes: Sequence[int], places: Sequence[int], ndim: int) -> Signal:
-    """The signal with its axes at these places among ndim, constant along the others."""
-    table = _tables.broadcast(x.rho.transpose(axes), places, ndim) if ndim else x.rho
-    shape = [1] * ndim
-    for axis, place in zip(axes, places, strict=True):
-        shape[place] = x.shape[axis]
-    profiles = renamed(x.profiles, dict(zip(axes, places, strict=True)))
-    return x.fresh(shape=tuple(shape), rho=table, profiles=profiles)
-
-
-def _by_products(x: Signal, y: Signal, shape: Shape, axes: tuple[int, ...], dtype: Any) -> Signal:
-    return summed(combine(np.multiply, [x, y], shape, dtype), axes)
 
 
 def copula(rho: float, threshold: Floats) -> Floats:

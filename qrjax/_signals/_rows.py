@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._signals import _tables
+from qrjax._signals._families import family_of
 from qrjax._signals._fibers import Fiber, pair_covariance
 from qrjax._signals._joint import ONE, Function, finite, ties
 from qrjax._signals._masks import joint, valid
@@ -46,7 +47,8 @@ def sampled(operand: Signal, fiber: Fiber) -> Floats:
     if operand.is_constant:
         bare: Floats | None = operand.values[:1].reshape(1, 1)
     elif operand.source is fiber.parent:
-        bare = fiber.values(operand.values)
+        family = family_of(operand) if operand.shape == fiber.shape else None
+        bare = fiber.values(operand.values) if family is None else family.sampled(fiber)
     elif operand.shift is not None and operand.shift[0].source is fiber.parent:
         bare = fiber.values(operand.shift[0].values) + fiber.taken(operand.shift[1])
     else:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qrjax._signals._families import family_of
 from qrjax._signals._profiles import kept, normalized, renamed
 from qrjax._signals._signal import Profiles, Signal
 
@@ -32,7 +33,11 @@ class Strengths:
     def of(x: Signal, axes: Sequence[int], places: Sequence[int]) -> Strengths:
         """Those of an operand, each of whose axes has its place."""
         order = dict(zip(axes, places, strict=True))
-        present, own = _present(x), dict(x.profiles)
+        present, own, family = _present(x), dict(x.profiles), family_of(x)
+        if family is not None:
+            table = family.strengths()
+            lines = [table.mean(tuple(a for a in range(x.ndim) if a != axis)) for axis in range(x.ndim)]
+            own |= kept({a: normalized(line) for a, line in enumerate(lines) if line.size == x.shape[a]})
         if present is not None:
             lines = [present.mean(tuple(a for a in range(x.ndim) if a != axis)) for axis in range(x.ndim)]
             own |= kept({a: normalized(line) for a, line in enumerate(lines) if line.size == x.shape[a]})

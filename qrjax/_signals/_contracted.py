@@ -1,0 +1,129 @@
+"""Contractions of signals: by their moments, where one is a known matrix by its rows, and of an array with itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qrjax._signals import _tables
+from qrjax._signals._combine import combine
+from qrjax._signals._families import signal_of
+from qrjax._signals._profiles import kept, normalized, renamed
+from qrjax._signals._quadrature import NODES, cross_covariance
+from qrjax._signals._reduce import aggregate, summed
+from qrjax._signals._signal import Signal, relation
+from qrjax._signals._strengths import Strengths, met, product_profiles
+from qrjax._signals._tables import Shape
+
+Axes = tuple[Sequence[int], Sequence[int]]
+# Rows of an array that meets itself, and elements of a known matrix that are told apart, at most.
+ROWS, ELEMENTS = 64, 1 << 18
+
+
+def contracted(x: Signal, y: Signal, contract: Axes, batch: Axes, dtype: Any) -> Signal:
+    """The contraction of two signals; axes of the result as in `lax.dot_general`: batch, x's own, y's own."""
+    x_free = [a for a in range(x.ndim) if a not in contract[0] and a not in batch[0]]
+    y_free = [a for a in range(y.ndim) if a not in contract[1] and a not in batch[1]]
+    b, p, q, c = len(batch[0]), len(x_free), len(y_free), len(contract[0])
+    ndim = b + p + q + c
+    x_axes = [*batch[0], *x_free, *contract[0]]
+    y_axes = [*batch[1], *y_free, *contract[1]]
+    x_places = [*range(b), *range(b, b + p), *range(b + p + q, ndim)]
+    y_places = [*range(b), *range(b + p, b + p + q), *range(b + p + q, ndim)]
+    shape = tuple([x.shape[a] for a in [*batch[0], *x_free]] + [y.shape[a] for a in y_free])
+    inner = tuple(x.shape[a] for a in contract[0])
+    n = math.prod(inner)
+    left, right = _placed(x, x_axes, x_places, ndim), _placed(y, y_axes, y_places, ndim)
+    if n == 1 or x.is_constant or y.is_constant or (_kin(x, y) and not p and not q):
+        return _by_products(left, right, shape + inner, tuple(range(b + p + q, ndim)), dtype)
+    strengths = Strengths.of(x, x_axes, x_places), Strengths.of(y, y_axes, y_places)
+    more, profiles = met(*strengths, range(b + p + q, ndim)), product_profiles(*strengths, len(shape))
+    for known, other, own, place in ((x, y, (0, 1), b), (y, x, (1, 0), b + p)):
+        profile = strengths[own[1]].profiles.get(b + p + q)
+        rows = _by_rows(known, other, contract[own[0]], contract[own[1]], profile)
+        if rows is not None:
+            more, profiles = float(rows[1].mean()), profiles | {place: rows[0]}
+    table = _tables.pair_sums(left.moments * right.moments * more, range(b + p + q, ndim), shape + inner)
+    mean = n * x.mean * y.mean
+    covariances = table - mean**2
+    if _kin(x, y) and x.source is y.source and x_free:
+        # Pairs of different rows of one signal: their mean product is the cross moment of two rows.
+        differ = tuple(int(a in x_free) for a in range(x.ndim))
+        cross = cross_covariance(x.values, y.values, x.rho[differ].reshape(1))
+        mean = n * (x.mean * y.mean + float(cross[0]))
+    signed = (x.values.min() >= 0 or x.values.max() <= 0) and (y.values.min() >= 0 or y.values.max() <= 0)
+    result = aggregate(mean, np.maximum(covariances, -covariances.flat[0]), shape, dtype, signed)
+    if p == q == 1 and not result.is_constant and _meets_itself(x, y, x_axes, y_axes, b):
+        return _with_own(result, x, y, x_axes, y_axes, b, dtype)
+    return result.fresh(profiles=kept({a: normalized(line) for a, line in profiles.items()}))
+
+
+def _kin(x: Signal, y: Signal) -> bool:
+    return x.source is not None and y.source is not None and abs(relation(x.source, y.source)) > 0.05
+
+
+def _placed(x: Signal, axes: Sequence[int], places: Sequence[int], ndim: int) -> Signal:
+    """The signal with its axes at these places among ndim, constant along the others."""
+    table = _tables.broadcast(x.rho.transpose(axes), places, ndim) if ndim else x.rho
+    shape = [1] * ndim
+    for axis, place in zip(axes, places, strict=True):
+        shape[place] = x.shape[axis]
+    profiles = renamed(x.profiles, dict(zip(axes, places, strict=True)))
+    return x.fresh(shape=tuple(shape), rho=table, profiles=profiles)
+
+
+def _by_products(x: Signal, y: Signal, shape: Shape, axes: tuple[int, ...], dtype: Any) -> Signal:
+    return summed(combine(np.multiply, [x, y], shape, dtype), axes)
+
+
+# -- rows that differ -----------------------------------------------------------------------------------------------
+
+
+def _by_rows(known: Signal, x: Signal, own: Sequence[int], axes: Sequence[int], profile: Any) -> tuple[Any, Any] | None:
+    """What each row of a known matrix makes of places of unlike strength: its second moment, and relative to like ones.
+
+    A permutation takes strong places elsewhere; a row of a cumulative sum adds up as many as its number says.
+    """
+    if known.array is None or known.drawn or known.ndim != 2 or len(own) != 1 or known.size > ELEMENTS:
+        return None
+    rows = np.asarray(known.array, np.float64)
+    rows = rows if own[0] == 1 else rows.T
+    if not np.isfinite(rows).all():
+        return None
+    like = float(x.moments[tuple(int(a == axes[0]) for a in range(x.ndim))] / max(1e-300, x.second_moment))
+
+    def strengths(profile: Any) -> Any:
+        alone = rows**2 @ profile
+        return alone + like * ((rows @ np.sqrt(profile)) ** 2 - alone)
+
+    flat = np.ones(rows.shape[1])
+    found, plain = strengths(flat if profile is None else profile), strengths(flat).mean()
+    return (found, found / plain) if plain > 0 and found.min() >= -1e-9 * plain else None
+
+
+# -- an array with itself -------------------------------------------------------------------------------------------
+
+
+def _meets_itself(x: Signal, y: Signal, x_axes: Sequence[int], y_axes: Sequence[int], batch: int) -> bool:
+    """Whether the rows of one array, or of functions of it, meet each other, so that each meets itself once."""
+    first, second = ([z.shape[a] for a in axes] for z, axes in ((x, x_axes), (y, y_axes)))
+    tables = x.rho.transpose(x_axes), y.rho.transpose(y_axes)
+    other = tuple(int(place == batch) for place in range(x.ndim))
+    same = x.source is y.source and first == second and np.allclose(*tables)
+    return bool(same and 1 < first[batch] <= ROWS and tables[0][other] < 1.0)
+
+
+def _with_own(
+    result: Signal, x: Signal, y: Signal, x_axes: Sequence[int], y_axes: Sequence[int], batch: int, dtype: Any
+) -> Signal:
+    """The matrix of products of rows, on whose diagonal each meets itself."""
+    places = range(x.ndim)
+    one, other = _placed(x, x_axes, places, x.ndim), _placed(y, y_axes, places, y.ndim)
+    own = _by_products(one, other, one.shape, tuple(range(batch + 1, x.ndim)), dtype)
+    n = one.shape[batch]
+    table = np.where(np.eye(n, dtype=bool), own.values[:, None, None], result.values[:, None, None])
+    base = Signal(result.shape, np.dtype(np.float32), NODES, result.source, result.rho)
+    return signal_of(base, table.reshape(-1, *(1,) * batch, n, n), dtype)
