@@ -17,6 +17,8 @@ from qrjax._signals._quadrature import WEIGHTS, Floats, correlation, hermite_squ
 from qrjax._signals._signal import Profiles, Signal, Source
 from qrjax._signals._tables import Shape
 
+# Parts as weak as this, beside the strongest, are places of their own.
+UNLIKE = 0.25
 # What lies beside so many others at most is remembered.
 FEW = 8
 # Ratios of correlations are known to this.
@@ -91,14 +93,29 @@ def concatenated(parts: Sequence[Signal], axis: int, shape: Shape, dtype: Any) -
     made = mixed(parts, shares, pairs, shape, dtype)
     if made.source is not None and len(parts) <= FEW:
         made.source.laid = Laid(tuple((p.values, p.source) for p in parts), tuple(shares), made.values, axis)
-    return dataclasses.replace(made, profiles=_side_by_side(parts, axis)) if any(p.profiles for p in parts) else made
+    if any(p.profiles for p in parts):
+        return dataclasses.replace(made, profiles=_side_by_side(parts, axis))
+    moments = [p.second_moment for p in parts]
+    return _of_unlike(made, parts, axis) if min(moments) < UNLIKE * max(moments) else made
+
+
+def _of_unlike(made: Signal, parts: Sequence[Signal], axis: int) -> Signal:
+    """Parts of very unlike strength, as a token that starts at zero before others, or the top of an empty stack."""
+    profiles = _side_by_side(parts, axis)
+    roots = np.sqrt(profiles.get(axis, np.ones(1)))
+    rho = made.rho.copy()
+    other = [slice(None)] * rho.ndim
+    other[axis] = slice(1, 2)
+    # What pairs of unlike places have in common is told by the profile from here on.
+    rho[tuple(other)] = np.clip(rho[tuple(other)] / float(roots.mean() ** 2), -1.0, 1.0)
+    return dataclasses.replace(made, rho=_tables.settled(rho, made.shape), profiles=profiles)
 
 
 def _side_by_side(parts: Sequence[Signal], axis: int) -> Profiles:
     """Profiles of other axes average by energy, those of the axis itself follow one another."""
     found = {}
     energies = [part.second_moment * part.shape[axis] for part in parts]
-    for a in {a for part in parts for a in part.profiles}:
+    for a in {axis, *(a for part in parts for a in part.profiles)}:
         if a == axis:
             ones = [part.profiles.get(a, np.ones(part.shape[a])) * part.second_moment for part in parts]
             found[a] = normalized(np.concatenate(ones))

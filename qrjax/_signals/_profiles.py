@@ -12,6 +12,8 @@ from qrjax._signals._signal import Profiles, Signal
 
 # Profiles flatter than this are dropped.
 FLAT = 1e-3
+# So many kinds of places are worked on one by one, where the weakest has less than this share of the strongest.
+KINDS, NEAR = 16, 0.25
 
 
 def normalized(profile: Floats) -> Floats | None:
@@ -40,7 +42,29 @@ def combined(function: Callable[..., Floats], operands: Sequence[Signal], result
     if linear:
         return kept({axis: normalized(_summed(operands, axis)) for axis in axes})
     exponents = [_exponent(function, operands, i) if o.profiles else 0.0 for i, o in enumerate(operands)]
-    return kept({axis: normalized(_powers(operands, exponents, axis)) for axis in axes})
+    found = {}
+    for axis in axes:
+        at_places = _at_places(function, operands, axis)
+        found[axis] = normalized(_powers(operands, exponents, axis) if at_places is None else at_places)
+    return kept(found)
+
+
+def _at_places(function: Callable[..., Floats], operands: Sequence[Signal], axis: int) -> Floats | None:
+    """E[f^2] at each place, where a few kinds of places differ so much that no power law holds; else None."""
+    given = [o.profiles.get(axis, np.ones(1)) for o in operands]
+    lines = np.stack(np.broadcast_arrays(*given), 1)
+    kinds, which = np.unique(lines, axis=0, return_inverse=True)
+    if len(kinds) > KINDS or (lines.min(0) >= NEAR * lines.max(0)).all():
+        return None
+    varied = max((o for o in operands if not o.is_constant), key=lambda o: o.variance / max(1e-300, o.second_moment))
+    parts = [_typical(o, varied) for o in operands]
+
+    def moment(kind: Floats) -> float:
+        values = numbers(np.asarray(function(*(v * r for v, r in zip(parts, np.sqrt(kind), strict=True))), np.float64))
+        return float((values**2).mean()) if values.ndim == 0 else expectation(values**2)
+
+    with np.errstate(all="ignore"):
+        return np.array([moment(kind) for kind in kinds])[which.ravel()]
 
 
 def _summed(operands: Sequence[Signal], axis: int) -> Floats:
@@ -70,7 +94,7 @@ def _exponent(function: Callable[..., Floats], operands: Sequence[Signal], which
         low, high = moment(1 / step), moment(step)
     if not (low > 0 and high > 0 and math.isfinite(low) and math.isfinite(high)):
         return 0.0
-    return min(4.0, max(0.0, math.log(high / low) / (4 * math.log(step))))
+    return min(4.0, max(-4.0, math.log(high / low) / (4 * math.log(step))))
 
 
 def _typical(operand: Signal, varied: Signal) -> Floats:
