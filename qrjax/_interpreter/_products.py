@@ -14,6 +14,7 @@ from qrjax._interpreter._sizing import BEYOND, size
 from qrjax._rules._equations import Equation
 from qrjax._signals._complexes import ComplexSignal, unit_of
 from qrjax._signals._places import likeness
+from qrjax._signals._quadrature import expectation
 from qrjax._signals._signal import Signal, Source, related
 from qrjax._signals._weight import Weight
 
@@ -27,6 +28,8 @@ USES = 8
 SAME = 1.0 - 1e-9
 # Sums of so many products are normal enough for an exponential, whatever its variance; of smaller variances all are.
 FEW, SPREAD = 8, 0.1
+# A fourth moment, relative to the second's square, of heavy tails; relu's is 6.
+HEAVY = 100.0
 # How the note begins on an input whose prediction has overflowed.
 INCREDIBLE = "not credible"
 
@@ -50,6 +53,8 @@ def product(
         result, sized = scaled(made, math.sqrt(variance) * abs(tag.factor)), Sized(tag, math.sqrt(variance))
     else:
         result, sized = _untouched(walk, tag, weight, make)
+    if (rare := tails(x)) is not None:
+        walk.note(rare)
     result = _likened(walk, sized.weight, x, result, fan)
     known = axes if tag is not None else None
     walk.ledger.weight(equation, walk.place(), x, sized, fan, result, known, walk.taken())
@@ -134,6 +139,17 @@ def few(x: Signal) -> str | None:
     if born is None or born[1] > FEW or x.variance < SPREAD:
         return None
     return f"approximate: an exponential of sums of {born[1]:.0f} products, whose tails are heavier than a normal law's"
+
+
+def tails(x: Signal) -> str | None:
+    """What to say of an input whose second moment is that of a few large elements, as of powers of normal numbers."""
+    square = expectation(x.values**2)
+    if x.is_constant or isinstance(x, ComplexSignal) or not square > 0:
+        return None
+    weight = expectation((x.values / math.sqrt(square)) ** 4)
+    if weight <= max(HEAVY, x.size):
+        return None
+    return f"approximate: a few large elements are what its input's second moment consists of; here are {x.size} in all"
 
 
 def _descendant(alike: Sequence[tuple[Source, float]], born: Any) -> Source:

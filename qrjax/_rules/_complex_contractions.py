@@ -59,8 +59,10 @@ def _weighted(equation: Equation, x: Signal, weight: Signal, turned: bool) -> Si
     assert led.weight is not None
     twofold = all(part.weight is not None for part in parts)
     partner = parts[1].weight
-    if twofold and partner is not None and partner.path != led.weight.path:
-        led = dataclasses.replace(led, weight=dataclasses.replace(led.weight, also=(*led.weight.also, partner.path)))
+    if twofold and partner is not None:
+        also = dict.fromkeys((*led.weight.also, partner.path, *partner.also))
+        also.pop(led.weight.path, None)
+        led = dataclasses.replace(led, weight=dataclasses.replace(led.weight, also=tuple(also)))
 
     unit = unit_of(x)
     if unit != 1:

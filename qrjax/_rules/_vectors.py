@@ -79,7 +79,9 @@ def _weight(terms: Sequence[tuple[Signal, Any]], result: Signal) -> Signal:
     if len(held) != sum(np.any(f) and not (x.is_constant and x.mean == 0) for x, f in terms) or not held:
         return result
     factor = math.sqrt(sum(weight.factor**2 * square for weight, square in held))
-    return dataclasses.replace(result, weight=dataclasses.replace(held[0][0], factor=factor))
+    first, also = held[0][0], [path for weight, _ in held for path in (weight.path, *weight.also)]
+    also = [path for path in dict.fromkeys(also) if path != first.path]
+    return dataclasses.replace(result, weight=dataclasses.replace(first, factor=factor, also=tuple(also)))
 
 
 def _turned(terms: Sequence[tuple[Signal, Any]]) -> Signal:
