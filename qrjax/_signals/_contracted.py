@@ -12,14 +12,14 @@ from qrjax._signals import _tables
 from qrjax._signals._combine import combine
 from qrjax._signals._families import signal_of
 from qrjax._signals._profiles import kept, normalized, renamed
-from qrjax._signals._quadrature import NODES, cross_covariance
+from qrjax._signals._quadrature import NODES, WEIGHTS, cross_covariance, quantiles
 from qrjax._signals._reduce import aggregate, summed
 from qrjax._signals._signal import Signal, relation
 from qrjax._signals._strengths import Strengths, met, product_profiles
 from qrjax._signals._tables import Shape
 
 Axes = tuple[Sequence[int], Sequence[int]]
-# Rows of an array that meets itself, and elements of a known matrix that are told apart, at most.
+# Rows of an array that meets itself, and elements of a known matrix, that are told apart at most.
 ROWS, ELEMENTS = 64, 1 << 18
 
 
@@ -113,7 +113,7 @@ def _meets_itself(x: Signal, y: Signal, x_axes: Sequence[int], y_axes: Sequence[
     tables = x.rho.transpose(x_axes), y.rho.transpose(y_axes)
     other = tuple(int(place == batch) for place in range(x.ndim))
     same = x.source is y.source and first == second and np.allclose(*tables)
-    return bool(same and 1 < first[batch] <= ROWS and tables[0][other] < 1.0)
+    return bool(same and first[batch] > 1 and tables[0][other] < 1.0)
 
 
 def _with_own(
@@ -124,6 +124,9 @@ def _with_own(
     one, other = _placed(x, x_axes, places, x.ndim), _placed(y, y_axes, places, y.ndim)
     own = _by_products(one, other, one.shape, tuple(range(batch + 1, x.ndim)), dtype)
     n = one.shape[batch]
+    if n > ROWS:
+        weights = np.stack([WEIGHTS * (1 - 1 / n), WEIGHTS / n])
+        return result.fresh(values=quantiles(np.stack([result.values, own.values]), weights))
     table = np.where(np.eye(n, dtype=bool), own.values[:, None, None], result.values[:, None, None])
     base = Signal(result.shape, np.dtype(np.float32), NODES, result.source, result.rho)
     return signal_of(base, table.reshape(-1, *(1,) * batch, n, n), dtype)

@@ -318,3 +318,21 @@ def test_filters_of_powers_are_made_of_their_own_elements():
         found = [jnp.mean(jnp.square(apply(qrjax.autoinit((init, apply), x, seed=s), x))) for s in range(2)]
     # The luck of 32 filters of 8 terms each, of which few are slow.
     assert float(np.mean(found)) == pytest.approx(1, rel=0.4)
+
+
+def test_both_parameters_of_a_weight_that_known_factors_turn_are_sized():
+    """As S5's inputs: states turn a real and an imaginary parameter, each by a factor of its own."""
+
+    def init(key, _x):
+        return {n: jax.random.normal(jax.random.fold_in(key, i), (16, 64)) / 8 for i, n in enumerate("ab")}
+
+    def apply(params, x):
+        return x.astype(jnp.complex64) @ (DECAYS[:, None] * lax.complex(params["a"], params["b"])).T
+
+    x = jax.random.normal(jax.random.key(0), (256, 64))
+    variables = qrjax.autoinit((init, apply), x)
+    scale = 1 / np.sqrt(64 * 2 * np.square(np.abs(DECAYS)).mean())
+    for part in variables.values():
+        assert float(part.std()) == pytest.approx(scale, rel=0.05)
+    moment = jnp.square(jnp.abs(apply(variables, x))).mean()
+    assert float(moment) == pytest.approx(1, rel=0.1)

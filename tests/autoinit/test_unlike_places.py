@@ -1,0 +1,66 @@
+"""Places of one array that differ in strength: where rows meet themselves, behind known matrices, beside zeros."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.autoinit.moments import function_agrees, normal, predicted
+
+ROWS = normal(16, 12, 32)
+UPPER = np.triu_indices(12)
+TURNED = np.roll(np.eye(12, dtype=np.float32), 1, 0)
+
+
+@pytest.fixture(autouse=True)
+def _broadcasts():
+    """Such layers are written with numbers of axes that differ."""
+    with jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def gram(x):
+    """The products of all pairs of rows."""
+    return jnp.einsum("bic,bjc->bij", x, x)
+
+
+def normed(x):
+    return x / jnp.sqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
+
+
+def beside_zeros(x):
+    """A token that starts at zero and others, each of them normed."""
+    return normed(jnp.concatenate([jnp.zeros_like(x[:, :1]), x], 1))
+
+
+def pushed(x):
+    """The top of a stack onto which two rows were pushed."""
+    stack = jnp.zeros_like(x)
+    for i in range(2):
+        stack = jnp.concatenate([x[:, i : i + 1] + 0.5 * stack[:, :1], stack[:, :-1]], 1)
+    return stack[:, 0]
+
+
+PLACES = {
+    "a Gram matrix": (gram, 0.05),
+    "over the features": (lambda x: jnp.einsum("bic,bid->bcd", x, x), 0.05),
+    "of two functions of one array": (lambda x: jnp.einsum("bic,bjc->bij", jax.nn.relu(x), jnp.tanh(x)), 0.05),
+    "its upper half": (lambda x: gram(x)[:, *UPPER], 0.05),
+    "behind an activation": (lambda x: jax.nn.relu(gram(x)), 0.05),
+    "cosines": (lambda x: gram(x / jnp.linalg.norm(x, axis=-1, keepdims=True)), 0.1),
+    "attention without weights": (lambda x: jax.nn.softmax(gram(x) / 32**0.5) @ x, 0.12),
+    "the first of running sums": (lambda x: jnp.einsum("ij,bjc->bic", np.tri(12, dtype=np.float32), x)[:, 0], 0.05),
+    "a known permutation": (lambda x: jnp.einsum("ij,bjc->bic", TURNED, x * jnp.arange(12.0)[:, None])[:, 0], 0.08),
+    "beside zeros": (lambda x: beside_zeros(x)[:, 1:], 0.1),
+    "the top of a stack": (pushed, 0.05),
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_second_moments(name):
+    function, within = PLACES[name]
+    function_agrees(function, ROWS, draws=8, within=within)
+
+
+def test_what_starts_at_zero_stays_there_through_a_norm():
+    assert predicted(lambda x: beside_zeros(x)[:, 0], ROWS).second_moment == 0
