@@ -87,7 +87,9 @@ def _by_rows(known: Signal, x: Signal, own: Sequence[int], axes: Sequence[int], 
 
     A permutation takes strong places elsewhere; a row of a cumulative sum adds up as many as its number says.
     """
-    if known.array is None or known.drawn or known.ndim != 2 or len(own) != 1 or known.size > ELEMENTS:
+    if known.array is None or known.recipe is None or known.recipe.data or known.drawn:
+        return None  # no array, or the input itself
+    if known.ndim != 2 or len(own) != 1 or known.size > ELEMENTS:
         return None
     rows = np.asarray(known.array, np.float64)
     rows = rows if own[0] == 1 else rows.T
