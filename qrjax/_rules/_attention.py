@@ -11,7 +11,7 @@ import numpy as np
 from qrjax._signals import _tables
 from qrjax._signals._fibers import PAIRED, Fiber
 from qrjax._signals._profiles import kept, normalized
-from qrjax._signals._quadrature import Floats
+from qrjax._signals._quadrature import Floats, expectation
 from qrjax._signals._signal import Signal, Source
 
 # Rows that differ are not one, however alike.
@@ -38,6 +38,12 @@ def attended(x: Signal, y: Signal, contract: Any, n: int, made: Signal, draws: D
         born = None if v.source is None else v.source.born
         if born is not None and p.drawn and p.array is not None:
             more = _lean(p, born[0], tuple(own), draws or {}) * _alone(v, axes) / born[1]
+            return made.fresh(values=made.values * math.sqrt(1 + more / made.second_moment), profiles=made.profiles)
+        bare = p.fiber is None and p.source is not None and p.mean**2 < LITTLE * p.second_moment
+        if born is not None and bare and any(born[0] in s.scores for s in [p.source, *p.source.kin]):
+            # Scores themselves, some of them 0 by a known mask: of two inputs they are as alike as the values.
+            present = min(1.0, 3 * p.second_moment**2 / expectation(p.values**4))
+            more = n * (n - 1.0) * present * p.variance * _alone(v, axes) / born[1]
             return made.fresh(values=made.values * math.sqrt(1 + more / made.second_moment), profiles=made.profiles)
         if born is None or p.fiber is None or not p.fiber.spread or p.fiber.n != n:
             continue

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import qrjax
 from tests.autoinit.moments import function_agrees, normal, predicted
+from tests.autoinit.pairs import pair
 
 ROWS = normal(16, 12, 32)
 UPPER = np.triu_indices(12)
@@ -64,3 +66,17 @@ def test_second_moments(name):
 
 def test_what_starts_at_zero_stays_there_through_a_norm():
     assert predicted(lambda x: beside_zeros(x)[:, 0], ROWS).second_moment == 0
+
+
+@pytest.mark.parametrize("mask", [np.ones((12, 12), np.float32), np.tri(12, dtype=np.float32)], ids=["all", "causal"])
+def test_scores_that_no_softmax_follows_are_as_alike_as_the_values(mask):
+    """As RetNet and linear attention have them; the mean over four draws is within 5 sigma of their luck."""
+
+    def apply(p, x):
+        q, k, v = x @ p["q"], x @ p["k"], x @ p["v"]
+        return ((jnp.einsum("bic,bjc->bij", q, k) * mask) @ v) @ p["last"]
+
+    model = pair(apply, q=(32, 8), k=(32, 8), v=(32, 8), last=(8, 64))
+    x = jax.random.normal(jax.random.key(0), (64, 12, 32))
+    moments = [jnp.square(apply(qrjax.autoinit(model, x, seed=seed), x)).mean() for seed in range(4)]
+    assert float(np.mean(moments)) == pytest.approx(1, rel=0.25)
