@@ -39,8 +39,9 @@ def attended(x: Signal, y: Signal, contract: Any, n: int, made: Signal, draws: D
         if born is not None and p.drawn and p.array is not None:
             more = _lean(p, born[0], tuple(own), draws or {}) * _alone(v, axes) / born[1]
             return made.fresh(values=made.values * math.sqrt(1 + more / made.second_moment), profiles=made.profiles)
-        bare = p.fiber is None and p.source is not None and p.mean**2 < LITTLE * p.second_moment
-        if born is not None and bare and any(born[0] in s.scores for s in [p.source, *p.source.kin]):
+        told = [] if p.fiber is not None or p.source is None else [p.source, *p.source.kin]
+        bare = p.mean**2 < LITTLE * p.second_moment
+        if born is not None and bare and any(born[0] in source.scores for source in told):
             # Scores themselves, some of them 0 by a known mask: of two inputs they are as alike as the values.
             present = min(1.0, 3 * p.second_moment**2 / expectation(p.values**4))
             more = n * (n - 1.0) * present * p.variance * _alone(v, axes) / born[1]
