@@ -16,6 +16,10 @@ from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outp
 from qrjax._adapters._variables import linen_leaves
 from qrjax._interpreter._model import Calls, Model
 
+# Where Flax's attention keeps the keys and values of earlier tokens. `init` takes its size from a whole sequence, and
+# the call that finds it there wants one token: what is walked is the call that makes it, as it is in `init`.
+CACHE = "cache"
+
 
 class Call(NamedTuple):
     """A module with its settings, as functions of keys and arrays alone."""
@@ -24,6 +28,7 @@ class Call(NamedTuple):
     join: Callable[[Sequence[Any]], Arguments]
     options: Mapping[str, Any]
     calls: Calls
+    begins: bool  # whether the variables are those that `init` makes
 
     def streams(self, key: Any, others: Callable[[int], Any]) -> dict[str, Any]:
         """The key of each random stream: its own, or one that is made."""
@@ -44,6 +49,8 @@ class Call(NamedTuple):
         args, kwargs = self.join(inputs)
         streams = self.streams(key, lambda _: key)
         mutable = nn.DenyList(("params",)) if self.options.get("mutable") is None else self.options["mutable"]
+        if self.begins and in_filter(mutable, CACHE):
+            variables = {name: values for name, values in variables.items() if name != CACHE}
         method = self.options.get("method")
         with nn.intercept_methods(functools.partial(_named, self.calls)):
             made = self.module.apply(variables, *args, rngs=streams, method=method, mutable=mutable, **kwargs)
@@ -65,7 +72,7 @@ def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, A
         )
     arrays, join = split_arguments(arguments)
     sizes = options.get("axes") or {}
-    call = Call(module, join, options, Calls())
+    call = Call(module, join, options, Calls(), begins=variables is None)
     begin = origin(call.init, arrays, variables, sizes)
     inputs = [begin.shapes, jax.random.key(0), *map(abstract, arrays)]
     program, outputs, axes, assumed = program_of(call.apply, inputs, sizes, call.calls.forget)

@@ -81,8 +81,8 @@ def _drawn_part(part: Signal, led: Signal, unit: Signal, number: int) -> Signal:
     """One part of a weight as it is drawn: like `unit`, but of its own."""
     if part.weight is None:
         return part
-    if unit.source is led.source:  # left as the module draws it
-        return dataclasses.replace(part, weight=None)
+    if unit.source is led.source:  # left as the module draws it, a signal like any other
+        return dataclasses.replace(part, weight=None, recipe=None)
     assert led.weight is not None
     share = part.weight.factor / led.weight.factor
     fresh = unit if number == 0 or unit.source is None else dataclasses.replace(unit, source=Source())

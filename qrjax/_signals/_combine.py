@@ -121,7 +121,7 @@ def _rounded(function: Function, operands: list[Signal], result: Signal) -> Sign
     """A sum whose terms cancel is a number, where what is left of them is the rounding of floats."""
     if getattr(function, "linear", None) is None:
         return result
-    rounding = 4 * np.finfo(np.float64 if result.dtype == np.float64 else np.float32).eps
+    rounding = 4 * float(np.finfo(np.float64 if result.dtype == np.float64 else np.float32).eps)
     least = rounding**2 * max(o.second_moment for o in operands)
     if result.variance > least:
         return result

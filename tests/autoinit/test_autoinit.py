@@ -151,6 +151,16 @@ def test_stacked_layers_differ_and_have_their_own_gains(name):
         np.testing.assert_allclose(kernel.std((1, 2)), [row.gain for row in rows], rtol=0.07)
 
 
+def test_a_model_that_decodes_is_walked_as_init_calls_it():
+    """Its cache takes its size from a whole sequence; once it is there, a call takes one token."""
+    model, x = nn.MultiHeadDotProductAttention(4, decode=True), numbers(4, 6, 16)
+    variables = qrjax.autoinit(model, x, **FAST)
+    assert like(variables) == like(jax.eval_shape(model.init, KEY, x))
+    equal(variables["params"], qrjax.autoinit(nn.MultiHeadDotProductAttention(4), x, **FAST)["params"])
+    record = qrjax.record(model, x, by="init", key=KEY)
+    np.testing.assert_array_equal(record.initial("key/kernel"), model.init(KEY, x)["params"]["key"]["kernel"])
+
+
 def test_metadata_of_partitioned_parameters_stay():
     found, own = qrjax.autoinit(Boxed(), ROWS, **FAST), jax.eval_shape(Boxed().init, KEY, ROWS)
     assert nn.get_partition_spec(found) == nn.get_partition_spec(own)

@@ -280,6 +280,18 @@ def test_complex_parameters_are_drawn_complex_and_recorded(distribution):
         np.testing.assert_array_equal(record.weight("w", (3, slice(2, 9))), made["w"][3, 2:9])
 
 
+@pytest.mark.parametrize("kernel_dtype", [jnp.float32, jnp.complex64])
+def test_constant_weights_meet_complex_signals_as_they_are(kernel_dtype):
+    """As Flax's own tests have them, with kernels of ones."""
+    x = jax.random.normal(jax.random.key(0), (256, 16), jnp.complex64)
+    half = nn.initializers.constant(0.5)
+    layer = nn.Dense(8, dtype=jnp.complex64, param_dtype=kernel_dtype, kernel_init=half)
+    variables, report = qrjax.autoinit(layer, x, report=True)
+    np.testing.assert_array_equal(variables["params"]["kernel"], 0.5 * np.ones((16, 8)))
+    (row,) = report.weights
+    assert row.second_moment == pytest.approx(16 * 0.5**2, rel=0.15)  # of 256 examples' luck
+
+
 def test_filters_that_multiply_waves_are_left_and_named():
     """Rao et al. 2021: a learned weight for each wave, whose scale is its author's."""
 

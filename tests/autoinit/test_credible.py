@@ -32,6 +32,11 @@ def test_a_prediction_that_overflowed_sizes_nothing_and_is_a_finding():
     assert np.isfinite([row.second_moment for row in report]).all()
 
 
+def test_sums_of_numbers_whose_squares_float32_lacks_are_a_finding_and_no_warning_of_numpys():
+    summed = lambda p, x: (1e20 * jnp.tanh(x @ p["a"]) + 2e20 * jnp.tanh(x @ p["b"])) @ p["d"]  # noqa: E731
+    assert findings(qrjax.analyze((init, summed), X), "not credible")
+
+
 def test_a_strong_input_is_sized_and_said():
     report = qrjax.analyze((init, lambda p, x: (1e8 * jnp.tanh(x @ p["a"])) @ p["d"]), X)
     assert report[-1].second_moment == pytest.approx(1, rel=0.01)
