@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 from qrjax._adapters._groups import within_groups
+from qrjax._adapters._trace import returned
 from qrjax._terminal._received import received
 
 Result = TypeVar("Result")
@@ -72,9 +73,13 @@ def program_of(
     `forget` drops what an earlier try noted.
     """
 
+    def run(*arguments: Any) -> Any:
+        outputs, written = function(*arguments)
+        return returned(outputs), written
+
     def trace(bound: dict[Any, int]) -> Any:
         forget()
-        return jax.make_jaxpr(function, axis_env=list(bound.items()), return_shape=True)(*arguments)
+        return jax.make_jaxpr(run, axis_env=list(bound.items()), return_shape=True)(*arguments)
 
     (traced, (outputs, _)), bound = with_axes(sizes, trace, sizes)
     program, axes = within_groups(traced, bound)

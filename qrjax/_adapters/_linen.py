@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-from flax.core.scope import in_filter
+from flax.core.scope import in_filter, subtract_filters, union_filters
 
 from qrjax._adapters._axes import program_of
 from qrjax._adapters._initialization import origin
@@ -19,6 +20,7 @@ from qrjax._interpreter._model import Calls, Model
 # Where Flax's attention keeps the keys and values of earlier tokens. `init` takes its size from a whole sequence, and
 # the call that finds it there wants one token: what is walked is the call that makes it, as it is in `init`.
 CACHE = "cache"
+TRACES = itertools.count()
 
 
 class Call(NamedTuple):
@@ -51,10 +53,12 @@ class Call(NamedTuple):
         mutable = nn.DenyList(("params",)) if self.options.get("mutable") is None else self.options["mutable"]
         if self.begins and in_filter(mutable, CACHE):
             variables = {name: values for name, values in variables.items() if name != CACHE}
-        method = self.options.get("method")
+        method, mutable = self.options.get("method"), _traced_anew(mutable)
         with nn.intercept_methods(functools.partial(_named, self.calls)):
-            made = self.module.apply(variables, *args, rngs=streams, method=method, mutable=mutable, **kwargs)
-        return (made, ()) if mutable is False else made
+            made: tuple[Any, Any] = self.module.apply(
+                variables, *args, rngs=streams, method=method, mutable=mutable, **kwargs
+            )
+        return made
 
 
 def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, Any], variables: Any = None) -> Model:
@@ -91,6 +95,16 @@ def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, A
         axes=axes,
         assumed=assumed,
     )
+
+
+def _traced_anew(mutable: Any) -> Any:
+    """The filter with one more collection, which no module has, and no other trace.
+
+    By what is mutable, nn.jit decides whether it has met a module before; what it kept has names of other calls in it.
+    """
+    own = f"trace {next(TRACES)} of qrjax"
+    open_to_all = mutable is True or isinstance(mutable, nn.DenyList)
+    return subtract_filters(mutable, own) if open_to_all else union_filters(mutable, own)
 
 
 def _named(calls: Calls, following: Any, args: Any, kwargs: Any, context: Any) -> Any:

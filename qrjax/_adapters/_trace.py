@@ -40,6 +40,18 @@ def abstract(array: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(np.shape(array), array.dtype)
 
 
+def returned(outputs: Any) -> Any:
+    """What a call returns, as a program can: of objects that JAX does not know, as distributions, their own arrays."""
+    return jax.tree.map(_arrays, outputs)
+
+
+def _arrays(leaf: Any) -> Any:
+    if isinstance(leaf, (jax.Array, np.ndarray, np.generic, bool, int, float, complex)):
+        return leaf
+    own = jax.tree.leaves(dict(getattr(leaf, "__dict__", {})))
+    return [array for array in own if isinstance(array, jax.core.Tracer)]
+
+
 def named_inputs(calls: Calls, path: str, kind: type, arguments: Arguments) -> tuple[int, Arguments]:
     """Registers a call; where its module's type has a rule, its inputs get names."""
     rule = rule_of(kind)

@@ -228,7 +228,11 @@ def _no_weights(model: Model, walk: Walk) -> str:
     met = [f"{path} {how}" for path, how in untouched(walk).items()]
     if met:
         return f"the model has no weights that are summed over its input: {'; '.join(met[:20])}"
-    names = ", ".join(leaf.path for leaf in model.leaves if leaf.trained) or "none"
+    trained = [leaf for leaf in model.leaves if leaf.trained]
+    names = ", ".join(leaf.path for leaf in trained) or "none"
+    counts = [leaf.path for leaf in trained if not jax.numpy.issubdtype(leaf.dtype, np.inexact)]
+    if counts:
+        return f"the model has no weights with a scale: {', '.join(counts)} hold integers; parameters: {names}"
     return f"the model has no weights: none of its parameters is multiplied with its input; parameters: {names}"
 
 

@@ -38,6 +38,8 @@ def test_no_weights_at_all(reader, module):
 def test_no_weights_says_which_parameters_there_are():
     refused("analyze", ValueError, "no weights.*parameters: bias, scale", nn.LayerNorm(), X)
     refused("analyze", ValueError, "no weights.*parameters: none", nn.Sequential([nn.relu]), X)
+    counts = nn.Dense(4, dtype=jnp.float32, param_dtype=jnp.int32, kernel_init=nn.initializers.ones)
+    refused("analyze", ValueError, "no weights with a scale: bias, kernel hold integers", counts, X)
     refused("analyze", ValueError, "no weights", (lambda _, x: {"w": x}, lambda _, x: x), X)
     with pytest.raises(ValueError, match="no weights"):
         qrjax.measure(nn.LayerNorm(), nn.LayerNorm().init(jax.random.key(0), X), X)

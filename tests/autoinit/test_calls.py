@@ -609,3 +609,54 @@ def test_what_apply_may_write_does_not_hinder_init(mutable):
     assert jax.tree.structure(variables) == jax.tree.structure(network.init(jax.random.key(0), X))
     assert len(qrjax.analyze(network, X, mutable=mutable).weights) == 2
     assert len(qrjax.measure(network, variables, X, mutable=mutable).weights) == 2
+
+
+# -- what calls are made of ------------------------------------------------------------------------------------------
+
+
+class Compiled(nn.Module):
+    """Layers that nn.jit traces once for all that are alike, and once for all calls."""
+
+    depth: int = 2
+
+    @nn.compact
+    def __call__(self, x):
+        for i in range(self.depth):
+            x = jnp.tanh(nn.jit(nn.Dense)(16, name=f"layer_{i}")(x))
+        return x
+
+
+def test_rows_of_compiled_layers_have_their_own_names_in_every_walk():
+    for depth in (2, 2, 3, 1):
+        rows = analyze(Compiled(depth), X)
+        assert [row.path for row in rows] == [*(f"layer_{i}" for i in range(depth)), ""]
+        assert [row.weight for row in rows.weights] == [f"layer_{i}/kernel" for i in range(depth)]
+
+
+class Law:
+    """A distribution, of which JAX knows nothing."""
+
+    def __init__(self, mean, stddev):
+        self.mean, self.stddev, self.name = mean, stddev, "law"
+
+
+class Policy(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Law(nn.Dense(4)(x), jnp.exp(self.param("log", nn.initializers.zeros, (4,)))), "a name"
+
+
+class NNXPolicy(nnx.Module):
+    def __init__(self, rngs):
+        self.mean = nnx.Linear(16, 4, rngs=rngs)
+
+    def __call__(self, x):
+        return Law(self.mean(x), 1.0)
+
+
+def test_a_call_may_return_what_is_no_array():
+    variables, report = autoinit(Policy(), X, head=0.01, report=True, **FAST)
+    assert report[0].second_moment == pytest.approx(0.01)
+    (row,) = measure(Policy(), variables, X).weights
+    assert row.measured_second_moment == pytest.approx(0.01, rel=0.5)
+    assert analyze(NNXPolicy(nnx.Rngs(0)), X, head=0.01)[0].second_moment == pytest.approx(0.01)
