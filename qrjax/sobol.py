@@ -133,21 +133,21 @@ def points_range(
 def discrepancy(points: ArrayLike, kind: Kind = "centred") -> float:
     """How far a set of points is from uniform: 0 is perfect; of n independent points it falls like 1 / n.
 
-    On the host in float64, in time n**2 * d; the values are those of `scipy.stats.qmc.discrepancy`, so "centred" and
-    "wrap-around" are squares, of which the mean over independent points is ((5/4)**d - (13/12)**d) / n and
-    ((3/2)**d - (4/3)**d) / n, and "l2-star" is a root.
+    On the host in float64, in time n**2 * d; the values are those of `scipy.stats.qmc.discrepancy`, so all but
+    "l2-star" are squares, of which the mean over independent points is ((5/4)**d - (13/12)**d) / n for "centred",
+    ((3/2)**d - (4/3)**d) / n for "wrap-around" and ((7/4)**d - (19/12)**d) / n for "mixture"; "l2-star" is a root.
 
     Args:
       points: shape (n, d), in [0, 1]; of any kind, not only Sobol' points.
-      kind: "centred", the same under reflections of the cube; "wrap-around", the same under shifts modulo 1; or
-        "l2-star", of the boxes from the origin.
+      kind: "centred", the same under reflections of the cube; "wrap-around", the same under shifts modulo 1;
+        "mixture" of both; or "l2-star", of the boxes from the origin.
 
     Returns:
       A float.
 
     Raises:
       TypeError: if `points` is traced, or no array of real numbers.
-      ValueError: if `points` has another shape or lies outside [0, 1], or `kind` is none of the three.
+      ValueError: if `points` has another shape or lies outside [0, 1], or `kind` is none of the four.
 
     Example:
       >>> import jax.numpy as jnp, qrjax

@@ -1,4 +1,6 @@
-"""How far a set of points is from uniform: L2 discrepancies in closed form (Hickernell 1998; Warnock 1972).
+"""How far a set of points is from uniform: L2 discrepancies in closed form.
+
+Hickernell 1998; Zhou, Fang, Ning 2013, "Mixture discrepancy for quasi-random point sets", eq. 18; Warnock 1972.
 
 On the host in float64: they are differences of numbers near one, of which float32 would leave no digit.
 """
@@ -13,7 +15,7 @@ import numpy as np
 
 from qrjax._terminal._received import received
 
-Kind = Literal["centred", "wrap-around", "l2-star"]
+Kind = Literal["centred", "wrap-around", "mixture", "l2-star"]
 Floats = np.ndarray
 # Differences of so many coordinates are held at once.
 CHUNK = 1 << 21
@@ -37,6 +39,17 @@ def _wrap_around(x: Floats) -> float:
     return float(_mean_over_pairs(x, pair) - (4 / 3) ** x.shape[1])
 
 
+def _mixture(x: Floats) -> float:
+    away = np.abs(x - 0.5)
+    alone = np.prod(5 / 3 - away / 4 - away**2 / 4, axis=1).mean()
+
+    def pair(rows: slice) -> Floats:
+        apart = np.abs(x[rows, None] - x)
+        return 15 / 8 - away[rows, None] / 4 - away / 4 - apart * (3 - 2 * apart) / 4
+
+    return float((19 / 12) ** x.shape[1] - 2 * alone + _mean_over_pairs(x, pair))
+
+
 def _l2_star(x: Floats) -> float:
     alone = np.prod((1 - x**2) / 2, axis=1).mean()
 
@@ -56,7 +69,7 @@ def _mean_over_pairs(x: Floats, pair: Callable[[slice], Floats]) -> float:
 
 
 KINDS: dict[str, Callable[[Floats], float]] = {
-    "centred": _centred, "wrap-around": _wrap_around, "l2-star": _l2_star,
+    "centred": _centred, "wrap-around": _wrap_around, "mixture": _mixture, "l2-star": _l2_star,
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ import qrjax
 from qrjax._sequences import _discrepancy
 from qrjax.sobol import discrepancy
 
-SCIPYS = {"centred": "CD", "wrap-around": "WD", "l2-star": "L2-star"}
+SCIPYS = {"centred": "CD", "wrap-around": "WD", "mixture": "MD", "l2-star": "L2-star"}
 each_kind = pytest.mark.parametrize("kind", SCIPYS)
 
 
@@ -38,11 +38,17 @@ def test_symmetries(kind):
     mirrored, shifted = 1 - points, np.add(points, [0.3, 0.6, 0.9]) % 1
     same = {name for name, other in (("mirror", mirrored), ("shift", shifted))
             if np.isclose(discrepancy(other, kind), discrepancy(points, kind), rtol=1e-10)}  # fmt: skip
-    assert same == {"centred": {"mirror"}, "wrap-around": {"mirror", "shift"}, "l2-star": set()}[kind]
+    assert (
+        same
+        == {"centred": {"mirror"}, "wrap-around": {"mirror", "shift"}, "mixture": {"mirror"}, "l2-star": set()}[kind]
+    )
     assert discrepancy(points[::-1, [2, 0, 1]], kind) == pytest.approx(discrepancy(points, kind))
 
 
-@pytest.mark.parametrize(("kind", "ends"), [("centred", (5 / 4, 13 / 12)), ("wrap-around", (3 / 2, 4 / 3))])
+ENDS = {"centred": (5 / 4, 13 / 12), "wrap-around": (3 / 2, 4 / 3), "mixture": (7 / 4, 19 / 12)}
+
+
+@pytest.mark.parametrize(("kind", "ends"), ENDS.items(), ids=ENDS)
 def test_independent_points_have_the_mean_that_the_docstring_says_and_nets_far_less(kind, ends):
     count, dims = 64, 3
     mean = (ends[0] ** dims - ends[1] ** dims) / count
@@ -64,7 +70,12 @@ def test_where_float32_would_have_no_digit_left():
 @pytest.mark.parametrize(
     ("points", "kind", "error", "message"),
     [
-        ([[0.5]], "star", ValueError, "`kind` must be one of 'centred', 'wrap-around', 'l2-star', got 'star'"),
+        (
+            [[0.5]],
+            "star",
+            ValueError,
+            "`kind` must be one of 'centred', 'wrap-around', 'mixture', 'l2-star', got 'star'",
+        ),
         ([0.5], "centred", ValueError, r"`points` must have the shape \(n, d\), a row for each point, got \(1,\)"),
         (np.zeros((0, 2)), "centred", ValueError, r"a row for each point, got \(0, 2\)"),
         ([[0.5, 1.5]], "centred", ValueError, r"`points` must lie in \[0, 1\], got values from 0.5 to 1.5; scale"),
