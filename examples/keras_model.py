@@ -5,7 +5,7 @@
 
 Two ways into one network:
 
-* A builder, made a `keras.Initializer` by the ten lines of `Quasirandom`: Keras asks for a shape and gets
+* A builder, made a `keras.Initializer` by the few lines of `Quasirandom`: Keras asks for a shape and gets
   quasirandom weights of the textbook's scale.
 * The whole model: `stateless_call` makes it a pair, init(key, x) -> arrays and apply(arrays, x) -> outputs, and what
   `autoinit` finds is assigned to the model's variables. Training is Keras's own `fit` in every case.
@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 os.environ["KERAS_BACKEND"] = "jax"  # before Keras is imported
@@ -35,17 +35,26 @@ import qrjax
 WIDTH, CLASSES, BATCH, TRAINING_IMAGES = 64, 10, 64, 1347
 
 
+@keras.saving.register_keras_serializable("qrjax")
 class Quasirandom(keras.Initializer):
-    """A builder of qrjax as Keras wants it; equal seeds give equal weights, for every layer another."""
+    """A builder of qrjax as Keras wants it; equal seeds give equal weights, for every layer another.
 
-    def __init__(self, builder: Callable[..., jax.Array], seed: int):
-        self.builder, self.key = builder, jax.random.key(seed)
+    Known by its name and settings, so that Keras can save, load and clone models that hold it.
+    """
+
+    def __init__(self, builder: str, seed: int, **settings: Any):
+        self.config = {"builder": builder, "seed": seed, **settings}
+        self.builder, self.key = getattr(qrjax, builder)(**settings), jax.random.key(seed)
         self.layers = 0
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, **_: Any) -> jax.Array:
         """Weights of a new layer."""
         self.layers += 1
         return self.builder(jax.random.fold_in(self.key, self.layers), tuple(shape), dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        """What makes it again."""
+        return self.config
 
 
 class Data(NamedTuple):
@@ -141,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Run]:
     data = digits()
     models = {
         "Keras default": network(options.depth),
-        "he_normal_qr": network(options.depth, Quasirandom(qrjax.he_normal_qr(), options.seed)),
+        "he_normal_qr": network(options.depth, Quasirandom("he_normal_qr", options.seed)),
         "qrjax.autoinit": network(options.depth),
     }
     report = initialized(models["qrjax.autoinit"], data.images, options.seed)

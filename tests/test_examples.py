@@ -135,6 +135,20 @@ def test_keras_model(example, needs, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:__array__ implementation")  # Keras's own way to NumPy
+def test_keras_saves_and_clones_models_with_builders(example, needs, tmp_path):
+    keras, module = needs("keras"), example("keras_model")
+    made = module.network(3, module.Quasirandom("he_normal_hash", 1, zero_mean=True))
+    made.save(tmp_path / "made.keras")
+    loaded, clone = keras.saving.load_model(tmp_path / "made.keras"), keras.models.clone_model(made)
+    for ours, again in zip(made.variables, loaded.variables, strict=True):
+        assert (ours.value == again.value).all()
+    config = made.layers[0].kernel_initializer.get_config()
+    assert config == {"builder": "he_normal_hash", "seed": 1, "zero_mean": True}
+    assert {layer.kernel_initializer.get_config()["builder"] for layer in clone.layers} == {"he_normal_hash"}
+
+
+@pytest.mark.slow
 def test_integrate(example, tmp_path, capsys):
     path = tmp_path / "errors.png"
     found = example("integrate").main(["--most", "8", "--replicates", "12", "--output", str(path)])
