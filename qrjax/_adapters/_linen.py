@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 from flax.core.scope import in_filter, subtract_filters, union_filters
+from flax.errors import ScopeCollectionNotFound
 
-from qrjax._adapters._axes import program_of
+from qrjax._adapters._axes import Program, program_of
 from qrjax._adapters._initialization import origin
 from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outputs, split_arguments
 from qrjax._adapters._variables import linen_leaves
@@ -55,10 +56,8 @@ class Call(NamedTuple):
             variables = {name: values for name, values in variables.items() if name != CACHE}
         method, mutable = self.options.get("method"), _traced_anew(mutable)
         with nn.intercept_methods(functools.partial(_named, self.calls)):
-            made: tuple[Any, Any] = self.module.apply(
-                variables, *args, rngs=streams, method=method, mutable=mutable, **kwargs
-            )
-        return made
+            made = self.module.apply(variables, *args, rngs=streams, method=method, mutable=mutable, **kwargs)
+        return (made, ()) if mutable is False else made
 
 
 def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, Any], variables: Any = None) -> Model:
@@ -79,7 +78,7 @@ def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, A
     call = Call(module, join, options, Calls(), begins=variables is None)
     begin = origin(call.init, arrays, variables, sizes)
     inputs = [begin.shapes, jax.random.key(0), *map(abstract, arrays)]
-    program, outputs, axes, assumed = program_of(call.apply, inputs, sizes, call.calls.forget)
+    program, outputs, axes, assumed = _program_of(call, inputs, sizes)
     tree = jax.tree.structure(begin.shapes)
     return Model(
         leaves=linen_leaves(begin.shapes),
@@ -97,11 +96,23 @@ def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, A
     )
 
 
+def _program_of(call: Call, inputs: Any, sizes: Mapping[Any, int]) -> Program:
+    try:
+        return program_of(call.apply, inputs, sizes, call.calls.forget)
+    except ScopeCollectionNotFound:  # of nn.map_variables, where a call may write something, but not parameters
+        if call.options.get("mutable") is not None:
+            raise
+        call = call._replace(options={**call.options, "mutable": False})
+        return program_of(call.apply, inputs, sizes, call.calls.forget)
+
+
 def _traced_anew(mutable: Any) -> Any:
     """The filter with one more collection, which no module has, and no other trace.
 
     By what is mutable, nn.jit decides whether it has met a module before; what it kept has names of other calls in it.
     """
+    if mutable is False:
+        return False
     own = f"trace {next(TRACES)} of qrjax"
     open_to_all = mutable is True or isinstance(mutable, nn.DenyList)
     return subtract_filters(mutable, own) if open_to_all else union_filters(mutable, own)

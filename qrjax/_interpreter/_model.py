@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,7 @@ OUTPUT = "qrjax.output "
 EQUAL = "qrjax.equal"
 # Longer parameters along one axis are not drawn.
 VECTOR = 1 << 16
+NUMBERS = itertools.count()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +68,13 @@ class Call:
 class Calls:
     """The calls of a trace; their outputs are named in the program."""
 
-    calls: list[Call] = dataclasses.field(default_factory=list)
+    calls: dict[int, Call] = dataclasses.field(default_factory=dict)
 
     def record(self, call: Call) -> int:
-        """The number of a new call."""
-        self.calls.append(call)
-        return len(self.calls) - 1
+        """The number of a new call, which no other trace has: programs that jit keeps may come to another."""
+        number = next(NUMBERS)
+        self.calls[number] = call
+        return number
 
     def forget(self) -> None:
         """Drops those of a trace that did not end."""
@@ -181,7 +184,9 @@ class Model:
 
     def _output(self, walk: Walk, name: str, value: Value) -> Value:
         _, number, leaf, leaves = name.split(" ")
-        call = self.calls.calls[int(number)]
+        call = self.calls.calls.get(int(number))
+        if call is None:
+            return value  # of another trace
         if call.rule is not None:
             walk.forget()
             value = _ruled(call, walk.started.pop(int(number), []), value, int(leaf))

@@ -102,6 +102,10 @@ class Attending(nn.Module):
         return nn.MultiHeadDotProductAttention(4)(x)
 
 
+def squashed(params):
+    return jax.tree.map(jnp.tanh, params)
+
+
 IMAGES, ROWS, SEQUENCE, TOKENS = spec(4, 8, 8, 3), spec(8, 32), spec(4, 12, 32), spec(4, 12, dtype=jnp.int32)
 MODULES = {
     "batch statistics": (Normed(), IMAGES),
@@ -119,6 +123,10 @@ MODULES = {
     "half precision": (nn.Dense(16, param_dtype=jnp.bfloat16, dtype=jnp.float32), ROWS),
     "embedding": (nn.Embed(40, 16), TOKENS),
     "no bias": (nn.Dense(16, use_bias=False), ROWS),
+    "mapped variables": (
+        nn.map_variables(nn.Dense, "params", lambda p: jax.tree.map(jnp.tanh, p), init=True)(16),
+        ROWS,
+    ),
 }
 
 
