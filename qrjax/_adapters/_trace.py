@@ -36,8 +36,9 @@ def split_arguments(arguments: Arguments) -> tuple[list[Any], Callable[[Sequence
 
 
 def abstract(array: Any) -> jax.ShapeDtypeStruct:
-    """Shape and dtype alone."""
-    return jax.ShapeDtypeStruct(np.shape(array), array.dtype)
+    """Shape and dtype alone, of Python's numbers too, which variables may be."""
+    of_python = isinstance(array, (bool, int, float, complex)) and not isinstance(array, np.generic)
+    return jax.ShapeDtypeStruct(np.shape(array), jax.numpy.result_type(array), weak_type=of_python)
 
 
 def returned(outputs: Any) -> Any:

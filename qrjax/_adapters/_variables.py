@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from qrjax._interpreter._model import Leaf
 
@@ -89,7 +90,7 @@ def _unboxed(path: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _leaf(steps: tuple[Any, ...], array: Any, prefix: str, trained: bool) -> Leaf:
     path = "/".join(map(str, steps))
-    return Leaf(path.removeprefix(prefix), tuple(array.shape), array.dtype, trained, steps)
+    return Leaf(path.removeprefix(prefix), np.shape(array), jax.numpy.result_type(array), trained, steps)
 
 
 def traced_variables(make: Any, key: Any) -> tuple[Any, Any, Any]:

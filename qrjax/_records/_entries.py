@@ -172,7 +172,7 @@ def kept(leaf: Leaf, array: Any) -> Origin | None:
     """A constant, or a few values; None if there are too many."""
     if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return Keys(leaf.shape, leaf.dtype, gathered(jax.random.key_data(array)))
-    values = gathered(array)
+    values = np.asarray(gathered(array), leaf.dtype)
     # As bytes, so that 0 and -0 differ and NaN is itself: each is the next.
     octets = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
     if values.size and np.array_equal(octets[values.itemsize :], octets[: -values.itemsize]):

@@ -134,8 +134,9 @@ def _per_tap(left: Any, right: Any, valid: list[Any], spatial: int, near: bool) 
         # Two places share the taps that are valid at both, on average over pairs of places.
         # and of two places of unlike strength it is their correlation that counts, which profiles leave as it is.
         roots = np.sqrt((valid[s] ** 2).sum(1) / max(1e-300, first))
+        # Where holes leave every second place without a tap, neighbours share nothing.
         unlike = float((roots[:-1] * roots[1:]).mean() if near and len(roots) > 1 else roots.mean() ** 2)
-        apart = (both * same + (all_pairs - both) * other) / unlike
+        apart = (both * same + (all_pairs - both) * other) / max(1e-300, unlike)
         index0: list[Any] = [slice(None)] * here.ndim
         index1 = list(index0)
         index0[2 + s], index1[2 + s] = 0, 1

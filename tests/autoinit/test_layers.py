@@ -178,6 +178,7 @@ LAYERS = {
     "Conv, circular": (nn.Conv(96, (5,), padding="CIRCULAR"), SEQUENCE),
     "Conv, 2 axes": (nn.Conv(96, (3, 3), strides=2), IMAGE),
     "Conv, dilated": (nn.Conv(96, (3, 3), kernel_dilation=2), IMAGE),
+    "Conv, holes in both": (nn.Conv(96, (3, 3), input_dilation=2, kernel_dilation=2, padding=2), normal(2, 6, 6, 64)),
     "Conv, groups": (nn.Conv(96, (3, 3), feature_group_count=8), IMAGE),
     "Conv, 3 axes": (nn.Conv(64, (3, 3, 3)), normal(2, 6, 6, 6, 32)),
     "Conv, depthwise": (nn.Conv(64, (5, 5), feature_group_count=64), IMAGE),
@@ -223,7 +224,7 @@ SLOW = {
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in LAYERS]
 
 
-@pytest.mark.few("Conv, groups", "SimpleRNN", "WeightNorm")
+@pytest.mark.few("Conv, groups", "Conv, holes in both", "SimpleRNN", "WeightNorm")
 @pytest.mark.parametrize("name", NAMES)
 def test_layers_with_weights(name):
     module_agrees(*LAYERS[name], within=LOOSE.get(name, WITHIN))

@@ -1,8 +1,10 @@
-"""Pairs whose init hands out arrays that exist already, as other libraries' models do: weights, and no constants."""
+"""Models whose variables exist already: pairs whose init hands out arrays, which are no constants; Python's numbers."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from flax import nnx
 
 import qrjax
 
@@ -53,3 +55,25 @@ def test_gains_do_not_depend_on_what_is_stored():
         return [row.gain for row in qrjax.analyze((lambda _key, _x: stored, attention), ids)]
 
     assert gains(0) == gains(1)
+
+
+class Counting(nnx.Module):
+    """Its variables are a number of Python's and an array."""
+
+    def __init__(self):
+        self.count, self.w = nnx.Variable(3), nnx.Param(jnp.asarray(STORED["first"]))
+
+    def __call__(self, x):
+        return self.count.get_value() * (x @ self.w)
+
+
+def test_numbers_of_pythons_may_be_variables():
+    module = Counting()
+    made, report = qrjax.autoinit(module, X, report=True)
+    assert made.count.get_value() == 3
+    assert report.weights[0].second_moment == pytest.approx(1)
+    (row,) = qrjax.measure(made, made, X).weights
+    assert row.measured_second_moment == pytest.approx(1, rel=0.1)
+    record = qrjax.Record.from_json(qrjax.record(module, X).to_json())
+    np.testing.assert_array_equal(record.initial("count"), 3)
+    np.testing.assert_array_equal(record.initial("w"), made.w.get_value())
