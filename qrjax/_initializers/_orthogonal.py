@@ -28,6 +28,7 @@ from qrjax._initializers._streams import Component, Streams
 from qrjax._layouts._coordinates import Shape, from_index
 from qrjax._layouts._sources import Source
 from qrjax._values._distributions import Normal, check_dtype
+from qrjax._words._meshes import explicit_axes
 from qrjax._words._transfers import transferring
 
 
@@ -127,10 +128,15 @@ def _factors(matrix: Array) -> tuple[Array, Array]:
 def _factors_of_many(_axis_size: int, _in_batched: Any, matrices: Array) -> tuple[Any, Any]:
     # One by one on a CPU: jaxlib spreads a batch over its threads and waits in one of them, so that programs with
     # several batches, such as a vmap over seeds, hang for good (seen with jax 0.10.2, its own `orthogonal` too).
-    factors = lax.platform_dependent(
-        matrices, cpu=lambda many: lax.map(_factors, many), default=lambda many: tuple(jnp.linalg.qr(many))
-    )
-    return factors, (True, True)
+    def each(many: Array) -> tuple[Array, Array]:
+        one_by_one = functools.partial(lax.map, _factors)
+        return lax.platform_dependent(many, cpu=one_by_one, default=lambda many: tuple(jnp.linalg.qr(many)))
+
+    kind = jax.typeof(matrices)
+    if explicit_axes(kind) and any(kind.sharding.spec):
+        # No loop goes along an axis that lies on several devices: each has one over its own.
+        each = jax.shard_map(each, in_specs=kind.sharding.spec, out_specs=kind.sharding.spec)
+    return each(matrices), (True, True)
 
 
 def _matrix(init: Orthogonal, words: Array, shape: Shape, dtype: np.dtype[Any]) -> Array:

@@ -13,6 +13,7 @@ from jax import Array, lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from qrjax._layouts._coordinates import Shape
+from qrjax._words._meshes import axes_of
 
 Make = Callable[[Array], Array]
 
@@ -40,7 +41,7 @@ def sharded(make: Make, out_sharding: NamedSharding | PartitionSpec | None) -> M
     if mesh.empty:
         raise ValueError(f"`out_sharding` {out_sharding} needs a mesh: use jax.set_mesh, or pass a NamedSharding")
     # Within a shard_map an axis may be neither: what is drawn there is for one device of it.
-    automatic, explicit = (_axes_of(mesh, kind) for kind in (AxisType.Auto, AxisType.Explicit))
+    automatic, explicit = (axes_of(mesh, kind) for kind in (AxisType.Auto, AxisType.Explicit))
     spec = out_sharding.spec if isinstance(out_sharding, NamedSharding) else out_sharding
     typed, constraint = _part(spec, explicit), _part(spec, automatic)
     _check_order(out_sharding, spec, explicit)
@@ -49,10 +50,6 @@ def sharded(make: Make, out_sharding: NamedSharding | PartitionSpec | None) -> M
     body = functools.partial(_constrained, make, spec) if any(constraint) else make
     place = NamedSharding(out_sharding.mesh, typed) if isinstance(out_sharding, NamedSharding) else typed
     return jax.sharding.auto_axes(body, axes=explicit, out_sharding=place)
-
-
-def _axes_of(mesh: Any, kind: AxisType) -> tuple[str, ...]:
-    return tuple(name for name, found in zip(mesh.axis_names, mesh.axis_types, strict=True) if found == kind)
 
 
 def _check_order(out_sharding: Any, spec: PartitionSpec, explicit: tuple[str, ...]) -> None:

@@ -21,8 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.sharding import PartitionSpec
 
 from qrjax._sequences._names import DIMENSIONS as DIMENSIONS
+from qrjax._words._meshes import explicit_axes
 from qrjax._words._pairs import mulhi, where, word, xor_all
 
 SHA256 = "014b902f2d2ca13e9ad73516f633a135f24b3d28afdf67fcaeb637a482dc729d"
@@ -75,8 +77,7 @@ def directions(dim: Any) -> Array:
     """
     if isinstance(dim, int):
         return jnp.asarray(static_directions(dim))
-    row = (dim.astype(jnp.uint32) - 1) % DIMENSIONS
-    return expand(jnp.asarray(packed_directions())[row])
+    return expand(_looked_up(packed_directions(), (dim.astype(jnp.uint32) - 1) % DIMENSIONS))
 
 
 def compact_directions(fraction: Array, digits: int = BITS) -> Array:
@@ -84,8 +85,8 @@ def compact_directions(fraction: Array, digits: int = BITS) -> Array:
 
     The executable holds them all, packed: of 25 digits, enough for 2**24 points, 48,884 bytes.
     """
-    table = jnp.asarray(_longer_rows(1, COMPACT_DIMENSIONS, digits))
-    numbers = _initial_numbers(table[mulhi(fraction, word(COMPACT_DIMENSIONS))], digits, digits)
+    row = _looked_up(_longer_rows(1, COMPACT_DIMENSIONS, digits), mulhi(fraction, word(COMPACT_DIMENSIONS)))
+    numbers = _initial_numbers(row, digits, digits)
     return numbers << (31 - _counted(digits, 0))
 
 
@@ -98,13 +99,24 @@ def directions_at(offset: Array, first: int, count: int, digits: int) -> Array:
     used = min(count, DIMENSIONS)
     if digits <= LARGEST_DEGREE:
         # The recurrence is run here: to that length its numbers pack as densely as the initial ones, and need no scan.
-        rows = jnp.asarray(_longer_rows(first, used, digits))[offset % used]
+        rows = _looked_up(_longer_rows(first, used, digits), offset % used)
         return _initial_numbers(jnp.moveaxis(rows, -1, 0), digits, digits) << (31 - _counted(digits, offset.ndim))
     expand_all = functools.partial(expand, digits=digits)
     for _ in range(offset.ndim):
         expand_all = jax.vmap(expand_all, out_axes=1)
     # Each vmap puts its axis at 1, so the innermost, which is the last axis, has to stay last.
-    return expand_all(jnp.asarray(_rows(first, used))[offset % used])
+    return expand_all(_looked_up(_rows(first, used), offset % used))
+
+
+def _looked_up(table: np.ndarray, rows: Array) -> Array:
+    """`table[rows]`, where each row lies with its number."""
+    kind = jax.typeof(rows)
+    explicit = explicit_axes(kind)
+    if not explicit:
+        return jnp.asarray(table)[rows]
+    # Numbers that a vmap lays out over devices JAX looks up only where it is left to decide where the rows lie.
+    place = PartitionSpec(*kind.sharding.spec, *[None] * (table.ndim - 1))
+    return jax.sharding.auto_axes(lambda n: jnp.asarray(table)[n], axes=explicit, out_sharding=place)(rows)
 
 
 def _rows(first: int, count: int) -> np.ndarray:

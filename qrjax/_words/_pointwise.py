@@ -20,8 +20,8 @@ from jax.extend.core import ClosedJaxpr, Primitive
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import batching, mlir
-from jax.sharding import AxisType
 
+from qrjax._words._meshes import explicit_axes
 from qrjax._words._scalars import halves, is_plain, traced, written
 
 Words = Callable[..., Sequence[Array]]
@@ -89,7 +89,7 @@ def _lower(forms: Forms, platform: str | None, context: Any, *words: Any) -> Seq
     own = forms.on(platform)
     # On explicit axes JAX gives each operation its place, and XLA does not take the parts that are asked for later
     # through a map: each device would make all. Of a length that is not known yet constants cannot be written here.
-    if _is_explicit(aval) or not ir.RankedTensorType(words[0].type).has_static_shape:
+    if explicit_axes(aval) or not ir.RankedTensorType(words[0].type).has_static_shape:
         plain = forms.form if isinstance(own, OneByOne) else own
         return _lowered(plain, context, words, aval.shape)
     if len(platforms) > 1 and not isinstance(own, OneByOne):
@@ -135,11 +135,6 @@ def _lowered(function: Words, context: Any, words: Sequence[Any], shape: tuple[A
     scalar = jax.core.ShapedArray((), np.uint32)
     inner = context.replace(primitive=None, avals_in=[scalar] * len(words), avals_out=[scalar])
     return lower(inner, *words)
-
-
-def _is_explicit(aval: Any) -> bool:
-    """Whether it lies on a mesh with explicit axes."""
-    return AxisType.Explicit in (getattr(aval.sharding.mesh, "axis_types", None) or ())
 
 
 def in_64_bits(function: Words) -> Words:

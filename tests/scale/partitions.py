@@ -36,6 +36,8 @@ MEMBERS = {
     "neurons": qrjax.he_normal_qr(layout="neurons"),
     "points": qrjax.he_normal_qr(layout="points"),
 }
+# Whose draws look up, or factorize, what a key says.
+BY_MATRIX = {"sequence": MEMBERS["sequence"], "orthogonal": qrjax.orthogonal_qr()}
 # Of those that are drawn alike one each.
 KINDS = ("bfloat16", "complex", "zero mean", "sequence", "sequence plain", "shuffled", "neurons", "points", "normal")
 MESHES = {(8,): "x", (4, 2): "xy", (2, 2, 2): "xyz"}
@@ -255,13 +257,14 @@ def checks(tables: dict[str, int]) -> list[dict[str, Any]]:
 def others(every: int) -> dict[str, Any]:
     """What needs no table; an index in parts of every how many-th member."""
     devices.strict()
-    looked_up = [name for name in MEMBERS if name != "points"]  # whose look-up JAX refuses there
+    pointwise = [name for name in MEMBERS if name not in BY_MATRIX]
     return {
         "orthogonal": [orthogonal(f"orthogonal_{source}") for source in ("qr", "hash")[: 1 if every > 1 else 2]],
         "remainders": remainders(),
         "vectors": [vector(name, 50_256) for name in ("sequence plain", "truncated normal")],
         "gathered": gathered(),
-        "indexed": [indexed(name) for name in looked_up[1::every]],
+        "indexed": [indexed(name) for name in [*MEMBERS][3::every]],
+        "of keys": [of_keys(name) for name in (*BY_MATRIX, *pointwise[:: 2 * every])],
     }
 
 
@@ -314,3 +317,17 @@ def indexed(name: str) -> dict[str, Any]:
         found = program(key(), parted)
     equal = found.sharding.spec[0] == "x" and np.array_equal(words(found), whole)
     return {"equal": bool(equal), "collectives": devices.collectives(program)}
+
+
+def of_keys(name: str) -> dict[str, Any]:
+    """A tensor for every key, where keys lie in parts on an explicit mesh, along one axis and along both."""
+    init, shape = (MEMBERS | BY_MATRIX)[name], (12, 8)
+    keys = jax.random.split(key(), 4)
+    each = np.stack([words(init(k, shape)) for k in keys])
+    many = jax.vmap(lambda k: init(k, shape))
+    with jax.set_mesh(jax.make_mesh((2, 2), ("x", "y"), axis_types=(AxisType.Explicit,) * 2)):
+        lines = jax.device_put(keys, P(("x", "y"))), jax.device_put(keys.reshape(2, 2), P("x", "y"))
+        found = [jax.jit(draw)(given) for draw, given in zip((many, jax.vmap(many)), lines, strict=True)]
+    equal = [np.array_equal(words(one).reshape(each.shape), each) for one in found]
+    parted = found[0].sharding.spec[0] == ("x", "y") and found[1].sharding.spec[:2] == ("x", "y")
+    return {"equal": all(equal), "parted": parted}

@@ -63,3 +63,8 @@ def test_orthogonal_matrices_are_made_whole_on_every_device(others):
 def test_weights_at_an_index_that_lies_in_parts(others):
     assert len(others["indexed"]) >= 3
     assert others["indexed"] == [{"equal": True, "collectives": []}] * len(others["indexed"])
+
+
+def test_a_tensor_for_every_key_of_those_that_lie_in_parts(others):
+    assert len(others["of keys"]) >= 4
+    assert others["of keys"] == [{"equal": True, "parted": True}] * len(others["of keys"])
