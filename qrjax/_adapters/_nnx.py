@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.extend
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from qrjax._adapters._axes import program_of
-from qrjax._adapters._initialization import law_of_array
+from qrjax._adapters._initialization import law_of_array, origin
 from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outputs, split_arguments
 from qrjax._adapters._variables import nnx_leaves
 from qrjax._interpreter._model import Calls, Model
@@ -24,6 +25,52 @@ from qrjax._terminal._received import is_key, received
 
 # What multiplies starts with one, as a rule; what is added, biases, with zero.
 STARTING_AT_ONE = ("scale", "gamma", "var")
+
+
+class Construction:
+    """A function of a key that makes an NNX module, traced when it is asked for; no array is made."""
+
+    def __init__(self, make: Callable[[Any], Any]):
+        self.make = make
+
+    @functools.cached_property
+    def module(self) -> nnx.Module:
+        """The module, with shapes in the place of arrays."""
+        program, shapes, graph = self._traced
+        del program
+        made: nnx.Module = nnx.merge(graph, shapes)
+        return made
+
+    def variables(self, key: Any, *inputs: Any) -> list[Any]:
+        """The module's own, from a key."""
+        del inputs  # whatever it is called with
+        found: list[Any] = jax.extend.core.jaxpr_as_fun(self._traced[0])(key)
+        return found
+
+    @functools.cached_property
+    def _traced(self) -> tuple[Any, Any, Any]:
+        graphs: list[Any] = []
+
+        def state(key: Any) -> Any:
+            made = self.make(key)
+            if not isinstance(made, nnx.Module):
+                raise TypeError(
+                    f"`module`, where it is a function, must make a flax.nnx.Module of a key, got {received(made)}; of "
+                    "functions init(key, x) and apply(params, x) pass the pair (init, apply)"
+                )
+            graph, found = nnx.split(made)
+            graphs.append(graph)
+            return found
+
+        program, shapes = jax.make_jaxpr(state, return_shape=True)(jax.random.key(0))
+        return program, shapes, graphs[-1]
+
+
+def constructed_model(made: Construction, arguments: Arguments, options: Mapping[str, Any]) -> Model:
+    """The model of an NNX module that is still to be made, whose own values are computed where they are needed."""
+    model = nnx_model(made.module, arguments, options)
+    begin = origin(made.variables, model.inputs, None, options.get("axes") or {})
+    return dataclasses.replace(model, laws=begin.laws, materialize=begin.materialize, initialization=begin.program)
 
 
 def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, Any]) -> Model:
@@ -121,20 +168,20 @@ def _actual(value: Any) -> Any:
     if isinstance(value, jax.ShapeDtypeStruct):
         raise ValueError(
             "`module` holds shapes instead of arrays, as nnx.eval_shape makes it, so its biases and scales have no "
-            "values to keep; create the module itself, under jax.jit if it is large"
+            "values to keep; pass the function that makes it: autoinit(lambda key: Network(rngs=nnx.Rngs(key)), x)"
         )
     return value
 
 
 def _places(state: Any) -> list[NamedSharding | None]:
-    """How each value is laid out over devices, if not by default; of a traced one, as its variable says."""
+    """How each value is laid out over devices, if not by default; of one that is to be made, as its variable says."""
     variables = jax.tree.leaves(state, is_leaf=lambda node: isinstance(node, nnx.Variable))
     return [_place(variable, value) for variable in variables for value in jax.tree.leaves(variable)]
 
 
 def _place(variable: Any, value: Any) -> NamedSharding | None:
     found = getattr(value, "sharding", None)
-    if not isinstance(value, jax.core.Tracer):
+    if not isinstance(value, (jax.ShapeDtypeStruct, jax.core.Tracer)):
         # By default is on the first of this process's devices: other processes have another, and must draw alike.
         if isinstance(found, SingleDeviceSharding) and found.device_set != {jax.local_devices()[0]}:
             return NamedSharding(Mesh(np.array(list(found.device_set)), ("device",)), PartitionSpec())

@@ -12,7 +12,7 @@ import numpy as np
 from qrjax._adapters._axes import sizes_of
 from qrjax._autoinit._assumptions import assumptions, moments_apply
 from qrjax._autoinit._backward import check_gradients
-from qrjax._autoinit._calls import arguments_of, check_module, is_pair
+from qrjax._autoinit._calls import arguments_of, check_module, construction_of, is_pair, opened
 from qrjax._autoinit._gradients import predicted
 from qrjax._autoinit._heads import check_head, with_head
 from qrjax._autoinit._laws import unit_law
@@ -45,7 +45,7 @@ def model_of(
     module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], variables: Any = None, *, rngs: Any = None,
     axes: Any = None, **options: Any,
 ) -> Model:  # fmt: skip
-    """The model of a Linen module, an NNX module or a pair of functions, with its variables if it has any yet.
+    """The model of a Linen module, an NNX module, its construction or a pair of functions; with variables it may have.
 
     Raises:
       TypeError: if `module` is none of these.
@@ -62,6 +62,12 @@ def model_of(
                 "among its own arguments"
             )
         return functions_model(module, arguments, sizes, variables)
+    if construction_of(module) is not None:
+        from qrjax._adapters._nnx import constructed_model
+
+        if variables is None:
+            return constructed_model(module, arguments, options)
+        module = module.module
     import flax.linen
 
     if isinstance(module, flax.linen.Module):
@@ -260,7 +266,7 @@ def analyze(
     """Predicts the mean and the variance of every layer's output, without drawing a weight; its gradients if asked.
 
     Args:
-      module: a Linen module, an NNX module, or a pair of functions (init, apply).
+      module: a Linen module, an NNX module, a function of a key that makes one, or a pair of functions (init, apply).
       sample_input, *args, **kwargs: what the module is called with: arrays, token ids, pytrees of them, or
         jax.ShapeDtypeStruct; anything else is handed through as a setting. All may be given by name.
       call_kwargs: arguments of the module's call by name, for names that this function has itself:
@@ -304,6 +310,7 @@ def analyze(
     choice("layout", layout, (None, *LAYOUTS))
     check_gradients(gradients, None)
     target, head = check_target(target), check_head(head)
+    module = opened(module)
     arguments = arguments_of(
         module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs, target=target, layout=layout, select=select,
         axes=axes, input_mean=input_mean, input_variance=input_variance, weights=weights, gradients=gradients,

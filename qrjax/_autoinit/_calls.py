@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from collections.abc import Mapping, Sequence
@@ -77,7 +78,7 @@ def is_pair(module: Any) -> bool:
 
 def is_module(value: Any) -> bool:
     """Whether this is one of the kinds of modules."""
-    return is_pair(value) or _is_linen(value) or _is_nnx(value, "Module")
+    return is_pair(value) or _is_linen(value) or _is_nnx(value, "Module") or construction_of(value) is not None
 
 
 def _is_linen(value: Any) -> bool:
@@ -90,6 +91,34 @@ def _is_nnx(value: Any, *kinds: str) -> bool:
     return nnx is not None and isinstance(value, tuple(getattr(nnx, kind) for kind in kinds))
 
 
+def opened(module: Any) -> Any:
+    """The module, or of a function of a key, which is to make an NNX module, what that makes: traced, once.
+
+    Each of our functions begins with it, so that its parts see one construction.
+    """
+    if not _is_maker(module):
+        return module
+    from qrjax._adapters._nnx import Construction
+
+    return Construction(module)
+
+
+def construction_of(module: Any) -> Any:
+    """The `Construction` that this is, or None."""
+    adapter = sys.modules.get("qrjax._adapters._nnx")
+    return module if adapter is not None and isinstance(module, adapter.Construction) else None
+
+
+def _is_maker(value: Any) -> bool:
+    """Whether this is a function of a key alone."""
+    if not (inspect.isfunction(value) or inspect.ismethod(value) or isinstance(value, functools.partial)):
+        return False  # what else can be called is a model of another library, as a rule
+    parameters = inspect.signature(value).parameters.values()
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    needed = [p for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    return len(needed) == 1 and needed[0].kind in positional
+
+
 def check_module(module: Any, others: tuple[Any, ...]) -> None:
     """Nothing, if this is a module.
 
@@ -98,7 +127,8 @@ def check_module(module: Any, others: tuple[Any, ...]) -> None:
     """
     if not is_module(module):
         raise TypeError(
-            "`module` must be a flax.linen.Module, a flax.nnx.Module or a pair of functions (init, apply), got "
+            "`module` must be a flax.linen.Module, a flax.nnx.Module, a function of a key that makes the latter "
+            "or a pair of functions (init, apply), got "
             f"{received(module)}{_meant(module, others)}"
         )
 
@@ -223,7 +253,9 @@ def _signature(module: Any, method: Any) -> inspect.Signature | None:
     """That of the call, without the module itself; None where Python does not know it."""
     call = module[1] if is_pair(module) else method or "__call__"
     if isinstance(call, str):
-        call = getattr(type(module), call, type(module).__call__)
+        made = construction_of(module)
+        kind = type(module if made is None else made.module)
+        call = getattr(kind, call, kind.__call__)
     try:
         found = inspect.signature(call)  # type: ignore[arg-type]
     except (TypeError, ValueError):

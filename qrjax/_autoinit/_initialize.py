@@ -14,7 +14,7 @@ from jax.sharding import AxisType, Mesh
 
 from qrjax._autoinit._analyze import Selection, aim_of, gains_of, input_values, model_of, walked
 from qrjax._autoinit._assumptions import assumptions
-from qrjax._autoinit._calls import arguments_of
+from qrjax._autoinit._calls import arguments_of, opened
 from qrjax._autoinit._heads import check_head, with_head
 from qrjax._autoinit._names import DRAWN, SOURCES, TIED, Drawn, Source, Tied
 from qrjax._autoinit._own import Rescaling, rescalings
@@ -188,9 +188,11 @@ def autoinit(
     `select` spells out its path. What is left although it meets a signal is in the report's findings.
 
     Args:
-      module: a Linen module, an NNX module, or a pair of functions init(key, x), apply(params, x). Of an NNX
-        module that is made within the same jax.jit, values are not known yet: parameters called scale, gamma or
-        var are taken as 1, others that are not drawn as 0.
+      module: a Linen module, an NNX module, or a pair of functions init(key, x), apply(params, x). An NNX module has
+        drawn its own weights already; in the place of it a function that makes it of a key, lambda key:
+        Network(rngs=nnx.Rngs(key)), is only traced, and what is not drawn here it makes from `key`. Of a module that
+        is made within the same jax.jit, values are not known yet: parameters called scale, gamma or var are taken as
+        1, others that are not drawn as 0; of a function they are known.
       sample_input, *args, **kwargs: what the module is called with: arrays, token ids, pytrees of them, or
         jax.ShapeDtypeStruct; anything else is handed through as a setting. All may be given by name:
         autoinit(module, inputs=tokens, train=False).
@@ -255,6 +257,7 @@ def autoinit(
       Bingham and Miikkulainen, AutoInit: analytic signal-preserving weight initialization for neural networks,
       AAAI 2023, arXiv 2109.08958.
     """
+    module = opened(module)
     arguments = arguments_of(
         module, sample_input, args, kwargs, call_kwargs, method, seed=seed, key=key, rngs=rngs, target=target,
         distribution=distribution, source=source, layout=layout, select=select, tied=tied, axes=axes,

@@ -17,7 +17,7 @@ from qrjax._autoinit._analyze import Selection, aim_of, gains_of, input_values, 
 from qrjax._autoinit._assumptions import axes_measured
 from qrjax._autoinit._backward import Loss, check_gradients, gradients_of, with_gradients
 from qrjax._autoinit._calibration import Factors, settled, times
-from qrjax._autoinit._calls import arguments_of, check_variables
+from qrjax._autoinit._calls import arguments_of, check_variables, opened
 from qrjax._autoinit._gradients import predicted
 from qrjax._autoinit._streams import PARAMS, Streams, streams_of
 from qrjax._autoinit._sums import is_zero_sum, measured_sums
@@ -54,7 +54,7 @@ def measure(
     """Runs the model on a real batch and puts what it measures beside what the walk predicts for these variables.
 
     Args:
-      module: a Linen module, an NNX module, or a pair of functions (init, apply).
+      module: a Linen module, an NNX module, a function of a key that makes one, or a pair of functions (init, apply).
       variables: what `qrjax.autoinit` or the module's init returned; for NNX a module, or a state or a part of one.
       sample_input, *args, **kwargs: what the module is called with; arrays of real numbers or ids.
       rngs: the random streams that the call needs, names with keys or names alone, or an nnx.Rngs.
@@ -96,6 +96,7 @@ def measure(
       True
     """
     backward = check_gradients(gradients, loss)
+    module = opened(module)
     check_variables(module, variables, (sample_input, *args))
     arguments = arguments_of(
         module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs, axes=axes, gradients=gradients, loss=loss
@@ -243,6 +244,7 @@ def calibrate(
       orthonormal start.
     """
     target = check_target(target)
+    module = opened(module)
     check_variables(module, variables, (sample_input, *args))
     arguments = arguments_of(
         module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs, target=target, select=select, axes=axes

@@ -9,7 +9,7 @@ import numpy as np
 
 from qrjax._adapters._variables import values_of
 from qrjax._autoinit._analyze import model_of
-from qrjax._autoinit._calls import arguments_of
+from qrjax._autoinit._calls import arguments_of, opened
 from qrjax._autoinit._initialize import prepare
 from qrjax._autoinit._measure import rows_of
 from qrjax._autoinit._streams import key_of, streams_of
@@ -102,7 +102,7 @@ def coordinate_check(
     options = {"rngs": streams_of(rngs), "method": method, "mutable": mutable, "axes": axes}
     runs = []
     for width in sizes:
-        module = make_model(width)
+        module = opened(make_model(width))
         given = sample(width) if callable(sample) else sample
         inputs = given if isinstance(given, tuple) else (given,)
         call = arguments_of(module, inputs[0], inputs[1:], {}, call_kwargs, method, loss=loss, axes=axes), options

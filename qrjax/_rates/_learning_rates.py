@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 from qrjax._adapters._variables import trained_of
 from qrjax._autoinit._analyze import Selection, check_kept, gains_of, input_values, model_of
 from qrjax._autoinit._assumptions import assumptions
-from qrjax._autoinit._calls import arguments_of
+from qrjax._autoinit._calls import arguments_of, opened
 from qrjax._autoinit._heads import check_head
 from qrjax._autoinit._names import TIED, WHOSE, Tied, Whose
 from qrjax._autoinit._targets import Aimed, check_target
@@ -128,6 +128,7 @@ def learning_rates(
     optimizer = check_optimizer(optimizer)
     target, head = check_target(target), check_head(head)
     outputs = None if outputs is None else positive("outputs", outputs)
+    module = opened(module)
     arguments = arguments_of(
         module, sample_input, args, kwargs, call_kwargs, method, optimizer=optimizer, head=head, outputs=outputs,
         target=target, input_mean=input_mean, input_variance=input_variance, layout=layout, select=select, tied=tied,

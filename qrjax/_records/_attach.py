@@ -10,7 +10,7 @@ import jax
 from jax import Array
 
 from qrjax._autoinit._analyze import model_of
-from qrjax._autoinit._calls import is_module
+from qrjax._autoinit._calls import is_module, opened
 from qrjax._autoinit._streams import PARAMS, key_of, streams_of
 from qrjax._records._entries import Entry
 from qrjax._records._initialization import (
@@ -50,7 +50,7 @@ def attached(
     if sample_input is None and not args and not is_module(module):
         entries, rebuild = constructed(module, key)
     else:
-        compiled = made.get("by") == "autoinit"
+        compiled, module = made.get("by") == "autoinit", opened(module)
         with keys_like(key):
             call = called(module, sample_input, args, rest)
             model = model_of(module, *call, **framework(rest))

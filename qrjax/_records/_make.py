@@ -10,7 +10,7 @@ import jax
 from jax import Array
 
 from qrjax._autoinit._analyze import model_of
-from qrjax._autoinit._calls import is_module
+from qrjax._autoinit._calls import is_module, opened
 from qrjax._autoinit._initialize import Prepared, prepare
 from qrjax._autoinit._names import BY, By
 from qrjax._autoinit._streams import PARAMS, key_of, streams_of
@@ -95,6 +95,7 @@ def record(
         if by == "init":
             entries, rebuild = _initialized(module, sample_input, args, options, own)
         else:
+            module = opened(module)
             prepared = prepare(module, called(module, sample_input, args, options, **taken), **_settings(options))
             entries, rebuild = _automatic(prepared, own, calibrate), prepared.model.rebuild
     return Record(tuple(entries), made, rebuild)
@@ -131,6 +132,7 @@ def _initialized(
     unknown = [name for name in OPTIONS if name in options]
     if unknown:
         raise ValueError(f"`{unknown[0]}` belongs to by='autoinit'; a module's own initialization does not read it")
+    module = opened(module)
     model = model_of(module, *called(module, sample_input, args, options), **framework(options))
     check_initialized(model)
     origins = programmed(model.initialization, model.leaves, [True] * len(model.leaves), arguments(model, key))

@@ -175,5 +175,7 @@ def initialization(model: str, kind: str) -> Callable[[jax.Array], Any]:
 
 
 def _nnx(weights: Weights, kind: str, key: jax.Array) -> nnx.Module:
-    module = NNXGPT2(weights, nnx.Rngs(params=key))
-    return qrjax.autoinit(module, jax.ShapeDtypeStruct(*IDS), key=key) if kind == "autoinit" else module
+    def make(key: jax.Array) -> nnx.Module:
+        return NNXGPT2(weights, nnx.Rngs(key))
+
+    return qrjax.autoinit(make, jax.ShapeDtypeStruct(*IDS), key=key) if kind == "autoinit" else make(key)
