@@ -100,7 +100,7 @@ def test_a_bound_module(reader):
         qrjax.measure(bound, bound.variables, X)
 
 
-@pytest.mark.parametrize("module", [None, "Dense", nn.Dense, (nn.relu,), lambda w, x: x, (1, 2)])
+@pytest.mark.parametrize("module", [None, "Dense", nn.Dense, (nn.relu,), jnp.dot, (1, 2)])
 @pytest.mark.parametrize("reader", BOTH)
 def test_no_module(reader, module):
     message = (

@@ -94,12 +94,12 @@ def test_readings_and_records_take_it_too():
 
 
 def test_what_the_call_lacks_is_seen_before_anything_else():
-    with pytest.raises(TypeError, match="neither this function nor the module's call has an argument `scal`.*scale"):
+    with pytest.raises(TypeError, match=r"neither this function nor the module's call has an argument `scal`.*scale"):
         qrjax.autoinit(normed, X, scal=2.0)
 
 
 def test_a_function_that_makes_no_module():
     with pytest.raises(TypeError, match=r"must make a flax.nnx.Module of a key, got 3 of type int.*pass the pair"):
-        qrjax.autoinit(lambda key: 3, X)
+        qrjax.autoinit(lambda _: 3, X)
     with pytest.raises(TypeError, match=r"of a function f\(params, x\), pass \(init, f\)"):
-        qrjax.autoinit(lambda params, x: x, X)
+        qrjax.autoinit(lambda _, x: x, X)
