@@ -29,7 +29,7 @@ from qrjax._sequences._scrambles import (
 )
 from qrjax._sequences._sobol import gray, point_bits, raster_bits
 from qrjax._terminal._names import choice
-from qrjax._words._pairs import Pair, materialized, packed, reverse_bits, unpacked, word
+from qrjax._words._pairs import Pair, materialized, packed, reverse_bits, word
 from qrjax._words._splitmix import absorb, output
 
 LARGEST_SEQUENCE = 2**32
@@ -207,9 +207,8 @@ class Sobol:
         # Of the block's words only the low bits matter, so that the row's table is a third narrower: a device with
         # few columns of every row has little else.
         first, second, seed, *narrow = materialized(*group, seed, *packed((number, *block), bits))
-        number, *multipliers = unpacked(narrow, bits, 3)
         columns = linear_index(coordinates, shape, roles.outputs)
-        index = _hadamard.hadamard_order(columns, number, n, _hadamard.Keys((first, second), multipliers))
+        index = _hadamard.hadamard_order(columns, n, _hadamard.Keys((first, second), narrow))
         return self._point(state, index + word(self._skip), seed, n - 1 + self._skip)
 
     def _sequence(self, state: Pair, shape: Shape, coordinates: Coordinates, whole: bool) -> Array:

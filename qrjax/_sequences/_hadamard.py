@@ -17,7 +17,7 @@ from typing import NamedTuple
 from jax import Array, lax
 
 from qrjax._sequences._permutations import keyed_hash, permute
-from qrjax._words._pairs import quotient, word
+from qrjax._words._pairs import quotient, unpacked, word
 from qrjax._words._pointwise import OneByOne, Words, pointwise
 
 SMALLEST_EXPONENT = 4  # fewer than 15 orthogonal patterns are not worth the trouble
@@ -28,7 +28,9 @@ class Keys(NamedTuple):
     """The uint32 words that an order depends on, broadcasting against rows and columns."""
 
     rounds: Sequence[Array]  # two, a row's own
-    multipliers: Sequence[Array]  # a block's, that is of the rows whose signs are orthogonal
+    # The row's Walsh function, in [1, 2**k), and two multipliers of its block, that is of the rows whose signs are
+    # orthogonal: of each the lowest k bits, `packed`, so that few words are kept a row.
+    numbers: Sequence[Array]
 
 
 def exponent(n: int) -> int:
@@ -62,16 +64,15 @@ def _walsh(k: int) -> Words:
     return pointwise("walsh_number", 1, number)
 
 
-def hadamard_order(column: Array, number: Array, n: int, keys: Keys) -> Array:
+def hadamard_order(column: Array, n: int, keys: Keys) -> Array:
     """The index, in [0, n), of the point that a row has at a column.
 
     Args:
       column: uint32 in [0, n).
-      number: the row's Walsh function, uint32 in [1, 2**k).
       n: static, a multiple of 16.
       keys: see `Keys`.
     """
-    (index,) = _order(n)(column, number, *keys.rounds, *keys.multipliers)
+    (index,) = _order(n)(column, *keys.rounds, *keys.numbers)
     return index
 
 
@@ -81,8 +82,9 @@ def _order(n: int) -> Words:
     return pointwise("hadamard_order", 1, mapped.function, cuda=mapped, rocm=mapped)
 
 
-def _index(n: int, column: Array, number: Array, first: Array, second: Array, even: Array, odd: Array) -> list[Array]:
+def _index(n: int, column: Array, first: Array, second: Array, *numbers: Array) -> list[Array]:
     k = exponent(n)
+    number, even, odd = unpacked(numbers, k, 3)
     mask, position = word((1 << k) - 1), column >> k
     cell = _mix(column + (even ^ odd) & mask, (even, odd), k)
     sign = lax.population_count(cell & number) & 1
