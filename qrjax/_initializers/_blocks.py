@@ -23,9 +23,9 @@ from jax.interpreters import batching, mlir
 
 from qrjax._initializers._compilation import compiled_once, on_one_cpu
 from qrjax._layouts._coordinates import Shape, whole
-from qrjax._layouts._sources import Sobol
+from qrjax._layouts._sources import Sobol, spread
 from qrjax._values._distributions import values
-from qrjax._words._keys import from_key
+from qrjax._words._keys import state_of
 
 COUNT = 48  # of the blocks of a tensor, of which one is kept as words and as values
 SMALLEST = 1 << 20  # weights; below, the loop takes longer to compile than it saves
@@ -83,7 +83,9 @@ def _words_of_block(blocks: Blocks, words: Array, start: Array) -> Array:
     extent = tuple(blocks.length if k == blocks.axis else n for k, n in enumerate(blocks.shape))
     coordinates = tuple(c + start if k == blocks.axis else c for k, c in enumerate(whole(extent)))
     roles = blocks.init.scaling.roles(blocks.shape)
-    bits = blocks.init.source.words(from_key(words), blocks.shape, coordinates, roles, False)
+    source = blocks.init.source
+    state = state_of(spread(words, source.groups(coordinates, roles)))
+    bits = source.words(state, blocks.shape, coordinates, roles, False)
     return jnp.broadcast_to(bits, extent)
 
 

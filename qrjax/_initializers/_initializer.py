@@ -23,9 +23,9 @@ from qrjax._initializers._sharding import Tensor, sharded
 from qrjax._initializers._specification import KEY, Resolved, Specification
 from qrjax._initializers._streams import Component, Streams
 from qrjax._layouts._coordinates import Coordinates, Shape, from_index, whole
-from qrjax._layouts._sources import Hash, Source, collapses
+from qrjax._layouts._sources import Hash, Source, collapses, spread
 from qrjax._values._distributions import Distribution, check_dtype, complex_values, values
-from qrjax._words._keys import from_key
+from qrjax._words._keys import state_of
 from qrjax._words._splitmix import absorb
 
 # Absorbed into the state for the second word of a complex weight.
@@ -173,7 +173,8 @@ def _weights(
     init: Initializer, words: Array, coordinates: Coordinates, shape: Shape, dtype: np.dtype[Any], is_whole: bool
 ) -> Array:
     """The weights at the coordinates; everything random comes from `words`, the data of the key."""
-    state, roles, law = from_key(words), init.scaling.roles(shape), init.distribution
+    roles, law = init.scaling.roles(shape), init.distribution
+    state = state_of(spread(words, init.source.groups(coordinates, roles)))
     location, scale = init.scaling.location_and_scale(shape, law, dtype)
     pairs = init.source.antithetic(state, shape, coordinates, roles)
     if pairs is not None:

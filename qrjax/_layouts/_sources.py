@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -62,6 +64,16 @@ class Antithetic(NamedTuple):
     stretch: float
 
 
+def spread(words: Array, groups: Sequence[Array]) -> Array:
+    """The words of a key, once for every group of weights that these coordinates tell apart.
+
+    What is hashed of a key alone is a kernel of its own on a card, and takes its compiler as long as many others; so
+    each group hashes it anew, with all else that is the group's.
+    """
+    extent = jnp.broadcast_shapes(*(c.shape for c in groups))
+    return jnp.broadcast_to(words.reshape(words.shape[0], *[1] * len(extent)), (words.shape[0], *extent))
+
+
 @dataclasses.dataclass(frozen=True)
 class Hash:
     """Every weight is the SplitMix64 hash of its coordinates; the shape has no influence.
@@ -91,6 +103,11 @@ class Hash:
         alone = position == word(n - 1) if n % 2 else None
         stretch = math.sqrt(n / (n - 1)) if n % 2 else 1.0
         return Antithetic((*filters, position >> 1), position & 1 == 1, alone, stretch)
+
+    def groups(self, coordinates: Coordinates, roles: Roles) -> Sequence[Array]:
+        """The coordinates that tell groups apart, each with a state of its own: rows."""
+        del roles
+        return () if self.zero_mean else coordinates[:-1]  # filters have other groups
 
     def words(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles, whole: bool) -> Array:
         del shape, roles, whole
@@ -170,6 +187,11 @@ class Sobol:
 
     def antithetic(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles) -> None:
         del state, shape, coordinates, roles  # layout="neurons" is the balance that points have to offer
+
+    def groups(self, coordinates: Coordinates, roles: Roles) -> Sequence[Array]:
+        """The coordinates that tell groups apart, each with a state of its own; none where the tensor is one."""
+        members = {"outputs": roles.outputs, "neurons": roles.inputs}.get(self.layout)
+        return () if members is None else [c for axis, c in enumerate(coordinates) if axis not in members]
 
     def words(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles, whole: bool) -> Array:
         if self.layout == "sequence":

@@ -37,7 +37,11 @@ def from_key(key: Array) -> Pair:
       >>> splitmix.from_key(jax.random.key(0)) == splitmix.from_key(jax.random.PRNGKey(0))
       True
     """
-    words = key_words(key)
+    return state_of(key_words(key))
+
+
+def state_of(words: Array) -> Pair:
+    """`from_key` of a key's words, which lie along the first axis; of many copies of them as many states."""
     return absorb(Pair(words[0], words[1]), words.shape[0], *(words[i] for i in range(2, words.shape[0])))
 
 
