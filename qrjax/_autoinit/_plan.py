@@ -179,13 +179,16 @@ class Plan:
         """The weights, from the parameter's own key, which is one of several."""
         return sharded(functools.partial(self._array, np.uint32(number)), self.place)(keys)
 
-    def _array(self, number: np.uint32, keys: Array) -> Array:
+    def _array(self, number: np.uint32 | None, keys: Array) -> Array:
         if self.equal:
             return jnp.full(self.leaf.shape, self.gains, self.leaf.dtype)
         self.draw.check(self.shape, self.inputs, self.unit_dtype)
         draw, factors, dtype = self.unit_draw, jnp.asarray(self.factors), np.dtype(self.leaf.dtype)
         # An orthogonal matrix has other factors before the gain; compiled together they would round differently.
         scaled = _scaled if self.draw.distribution == "orthogonal" else _scaled_in_one
+        if self.stack:
+            own = compiled_once(_words_of_layers(keys, number, self.gains.shape))
+            keys, number = jax.random.wrap_key_data(own, impl=jax.random.key_impl(keys)), None
         drawn = scaled(draw, keys, number, factors, self.inputs, self.shape, dtype, self.narrow)
         drawn = compiled_once(drawn)
         # Outside of a program even a move of no axes is one of its own, and a copy of the weights.
@@ -197,18 +200,25 @@ def _keys_of_layers(own: Array, layers: Shape) -> Array:
     return jax.vmap(lambda i: jax.random.fold_in(own, i))(numbers).reshape(layers)
 
 
+@functools.partial(jax.jit, static_argnums=2)
+def _words_of_layers(keys: Array, number: np.uint32, layers: Shape) -> Array:
+    """By a program of its own, which all weights of so many layers share."""
+    own = lax.dynamic_index_in_dim(keys, number, keepdims=False)
+    return jax.random.key_data(_keys_of_layers(own, layers))
+
+
 def unit_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """The single precision of a kind of numbers."""
     return np.dtype(np.complex64 if dtype.kind == "c" else np.float32)
 
 
 def _scaled(
-    draw: Draw, keys: Array, number: np.uint32, gains: Array, inputs: tuple[int, ...], shape: Shape,
+    draw: Draw, keys: Array, number: np.uint32 | None, gains: Array, inputs: tuple[int, ...], shape: Shape,
     dtype: np.dtype[Any], narrow: bool,
 ) -> Array:  # fmt: skip
     # Gains are arguments, so that weights of one shape share one program, and so is the place of the key among all: to
-    # take each out first is a kernel more for each weight.
-    own = lax.dynamic_index_in_dim(keys, number, keepdims=False)
+    # take each out first is a kernel more for each weight. Where there is none, the keys are those of its layers.
+    own = keys if number is None else lax.dynamic_index_in_dim(keys, number, keepdims=False)
 
     def unit(key: Array) -> Array:
         drawn = draw.unit(key, shape, inputs, unit_dtype(dtype))
@@ -216,7 +226,7 @@ def _scaled(
 
     for _ in gains.shape:
         unit = jax.vmap(unit)
-    weights = unit(_keys_of_layers(own, gains.shape) if gains.ndim else own)
+    weights = unit(own)
     return rounded(weights * gains.reshape(*gains.shape, *[1] * len(shape)).astype(weights.dtype), dtype)
 
 

@@ -191,7 +191,9 @@ class Sobol:
     def groups(self, coordinates: Coordinates, roles: Roles) -> Sequence[Array]:
         """The coordinates that tell groups apart, each with a state of its own; none where the tensor is one."""
         members = {"outputs": roles.outputs, "neurons": roles.inputs}.get(self.layout)
-        return () if members is None else [c for axis, c in enumerate(coordinates) if axis not in members]
+        if members is None or self.scramble == "linear":  # whose matrix all groups share
+            return ()
+        return [c for axis, c in enumerate(coordinates) if axis not in members]
 
     def words(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles, whole: bool) -> Array:
         if self.layout == "sequence":
