@@ -77,7 +77,9 @@ class Matrix:
     def draw_theirs(self) -> np.ndarray[Any, Any]:
         import numpy as np
 
-        return np.asarray(self.theirs(self.key, self.shape, self.dtype))
+        # JAX factorizes no matrices of half precision.
+        half = self.orthogonal and self.dtype in ("bfloat16", "float16")
+        return np.asarray(self.theirs(self.key, self.shape, "float32" if half else self.dtype).astype(self.dtype))
 
     def drawn(self) -> np.ndarray[Any, Any]:
         import numpy as np

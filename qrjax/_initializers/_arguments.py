@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, cast
 
 import jax
+import jax.export
 import numpy as np
 
 from qrjax._layouts._coordinates import Shape
@@ -102,6 +103,11 @@ def shape_of(shape: Any) -> Shape:
     try:
         dimensions = tuple(operator.index(n) for n in ((shape,) if isinstance(shape, (int, np.integer)) else shape))
     except TypeError:
+        if isinstance(shape, Sequence) and any(map(jax.export.is_symbolic_dim, shape)):
+            raise TypeError(
+                f"`shape` must be static, got the symbolic {shape}: which point a weight is depends on the shape; "
+                "export a program for each, or draw outside of it"
+            ) from None
         raise TypeError(f"`shape` must be an integer or a sequence of integers, got {received(shape)}") from None
     for axis, n in enumerate(dimensions):
         if not 0 <= n <= LARGEST_AXIS:

@@ -104,6 +104,12 @@ def test_bfloat16_is_described_but_not_saved(tmp_path, capsys):
     assert os.listdir(tmp_path) == []
 
 
+def test_orthogonal_in_half_precision(capsys):
+    """Which JAX's own does not draw."""
+    found = said(capsys, "--orthogonal", "--rows", "5", "--columns", "3", "--dtype", "bfloat16")
+    assert found["deviation_from_identity"] < 2**-6
+
+
 @pytest.mark.parametrize("shape", [(48, 16), pytest.param((16, 48), marks=pytest.mark.slow), (1, 1)])
 def test_orthogonal_tells_how_far_from_the_identity(shape, capsys):
     found = said(capsys, "--orthogonal", "--rows", str(shape[0]), "--columns", str(shape[1]))

@@ -120,6 +120,12 @@ def test_shapes_that_do_not_fit(init, shape, message):
         init(KEY, shape)
 
 
+def test_symbolic_shapes():
+    (rows,) = jax.export.symbolic_shape("rows")
+    with pytest.raises(TypeError, match=r"`shape` must be static, got the symbolic \(rows, 3\)"):
+        qrjax.he_normal_qr()(KEY, (rows, 3))
+
+
 def test_traced_settings_are_refused_with_the_remedy():
     with pytest.raises(TypeError, match=r"`scale` must be static, got a traced value.*multiply the result"):
         jax.jit(lambda scale: qrjax.uniform_qr(scale)(KEY, (4, 4)))(1.0)

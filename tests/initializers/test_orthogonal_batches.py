@@ -57,6 +57,15 @@ def test_of_parts_that_are_equal_for_all():
     np.testing.assert_allclose(many[2], init(jax.random.key(1), (5, 5)), atol=1e-6)
 
 
+def test_of_keys_along_an_explicit_axis():
+    mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
+    keys = jax.random.split(jax.random.key(0), 2)
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("x"))
+    many = jax.vmap(lambda key: qrjax.orthogonal_qr()(key, (5, 5)))(jax.device_put(keys, place))
+    assert many.sharding.spec[0] == "x"
+    np.testing.assert_allclose(many[1], qrjax.orthogonal_qr()(keys[1], (5, 5)), atol=1e-6)
+
+
 @pytest.mark.slow
 def test_many_do_not_hang():
     for _ in range(3):
