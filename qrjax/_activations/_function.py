@@ -21,6 +21,9 @@ PANELS, POINTS, BATCH = 128, 12, 128
 # A panel is halved until its halves agree to this, or it is so narrow that a step within it makes no difference.
 CLOSE, NARROW = 1e-13, 1e-12
 _X, _W = np.polynomial.legendre.leggauss(POINTS)
+# Of a function that rounds to fewer digits than float64, or bends everywhere, so many panels are halved once more; what
+# the halves then differ by, together, must be below this share.
+MANY, COARSE = 1 << 13, 1e-3
 # For functions that JAX cannot trace.
 STEP = 1e-5
 _SAMPLE = np.linspace(-3.0, 3.5, 14)
@@ -69,10 +72,14 @@ class Activation:
         if not np.isfinite(whole).all():
             raise ValueError(f"`activation` {self.name} gives NaN or infinities between -3 and 3.5; it must be finite")
 
+    @np.errstate(over="ignore", invalid="ignore")
     def expectations(self, target: float, integrands: Callable[[Floats, Floats, Floats], Floats]) -> Floats:
         """E g(f(x), f'(x), x) for a normal x of mean 0 and this second moment; g gives several rows.
 
         Panels are halved where the function bends, so that kinks and steps cost no digits.
+
+        Raises:
+          ValueError: if it bends everywhere.
         """
         edges = np.linspace(-LIMIT, LIMIT, PANELS + 1)
         low, high = edges[:-1], edges[1:]
@@ -81,7 +88,16 @@ class Activation:
             middle = (low + high) / 2
             left, right = (self._panels(a, b, target, integrands) for a, b in ((low, middle), (middle, high)))
             fine = left + right
-            done = (np.abs(fine - coarse) <= CLOSE * (1e-3 + np.abs(fine))).all(0) | (high - low < NARROW)
+            apart = np.abs(fine - coarse)
+            done = (apart <= CLOSE * (1e-3 + np.abs(fine))).all(0) | (high - low < NARROW)
+            done |= ~np.isfinite(fine).all(0)  # an overflow, which no halving mends
+            if low.size > MANY:
+                if (apart[:, ~done].sum(1) > COARSE * np.abs(fine[:, ~done]).sum(1)).any():
+                    raise ValueError(
+                        f"`activation` {self.name} is too rough for its moments to be found: it bends everywhere, or "
+                        "rounds to few digits"
+                    )
+                done[:] = True
             total = total + fine[:, done].sum(1)
             go = ~done
             low, high = np.concatenate([low[go], middle[go]]), np.concatenate([middle[go], high[go]])

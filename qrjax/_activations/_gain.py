@@ -26,12 +26,13 @@ def gain(activation: Callable[[Any], Any], *, target: float = 1.0) -> float:
       target: the second moment of the layers' outputs; positive.
 
     Returns:
-      A positive number, to 1e-9 of itself for functions of finitely many kinks and steps.
+      A positive number, to 1e-9 of itself for functions of finitely many kinks and steps; of one that rounds to fewer
+      digits than float64, to about those.
 
     Raises:
       TypeError: if `activation` is no function, or `target` no number.
-      ValueError: if `activation` does not act on each element by itself, is not finite or is zero, or `target` is not
-        positive and finite.
+      ValueError: if `activation` does not act on each element by itself, is not finite, is zero or bends everywhere, or
+        `target` is not positive and finite.
 
     Example:
       >>> import jax, qrjax

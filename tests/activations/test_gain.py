@@ -67,6 +67,13 @@ def test_what_pytorch_knows_by_name():
     assert qrjax.gain(jnp.tanh) == pytest.approx(1.5925374, abs=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_a_function_that_rounds(dtype):
+    """Its steps are everywhere, and no halving of panels comes to an end; each value is off by up to half an eps."""
+    close = float(jnp.finfo(dtype).eps)
+    assert qrjax.gain(lambda x: jnp.tanh(x.astype(dtype))) == pytest.approx(qrjax.gain(jnp.tanh), rel=close)
+
+
 def test_layers_keep_their_second_moment():
     """Ten layers of weights drawn with the gain, drawn by NumPy."""
     random = np.random.default_rng(0)
@@ -92,6 +99,8 @@ def test_numbers_of_all_kinds():
         (jnp.sum, 1.0, ValueError, r"must return an array of its argument's shape, got \(\) for \(14,\)"),
         (jnp.log, 1.0, ValueError, "log gives NaN or infinities between -3 and 3.5"),
         (jnp.zeros_like, 1.0, ValueError, "has the second moment 0.0 for inputs of second moment 1.0"),
+        (lambda x: jnp.exp(100 * x), 1.0, ValueError, "has the second moment inf"),
+        (lambda x: jnp.sin(1e7 * x), 1.0, ValueError, "too rough for its moments to be found: it bends everywhere"),
         (jnp.tanh, 0.0, ValueError, "`target` is a second moment, so it must be positive and finite, got 0.0"),
         (jnp.tanh, "1", TypeError, "`target` must be a number, the second moment of layers' outputs, got '1'"),
         (jnp.tanh, np.ones(2), TypeError, "`target` must be a number"),
