@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-from flax.core.scope import in_filter, subtract_filters, union_filters
+from flax.core.scope import in_filter
 from flax.errors import ScopeCollectionNotFound
 
 from qrjax._adapters._axes import Program, program_of
@@ -21,7 +21,37 @@ from qrjax._interpreter._model import Calls, Model
 # Where Flax's attention keeps the keys and values of earlier tokens. `init` takes its size from a whole sequence, and
 # the call that finds it there wants one token: what is walked is the call that makes it, as it is in `init`.
 CACHE = "cache"
-TRACES = itertools.count()
+
+
+class Unshared(Collection[str]):
+    """Names of collections, never listed alike twice, by which nn.jit traces each of equal modules anew.
+
+    What it traced before has the names that calls of another module, or of another trace, have in the program.
+    """
+
+    counter = itertools.count()
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = names
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.names
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.names
+        yield f"trace {next(self.counter)}"
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def unshared(mutable: Any) -> Any:
+    """The collections that a call may write to, so that equal modules share no traces."""
+    if isinstance(mutable, bool):
+        return nn.DenyList(Unshared(())) if mutable else Unshared(())
+    if isinstance(mutable, nn.DenyList):
+        return nn.DenyList(unshared(mutable.deny))
+    return Unshared((mutable,) if isinstance(mutable, str) else mutable)
 
 
 class Call(NamedTuple):
@@ -54,10 +84,12 @@ class Call(NamedTuple):
         mutable = nn.DenyList(("params",)) if self.options.get("mutable") is None else self.options["mutable"]
         if self.begins and in_filter(mutable, CACHE):
             variables = {name: values for name, values in variables.items() if name != CACHE}
-        method, mutable = self.options.get("method"), _traced_anew(mutable)
+        method = self.options.get("method")
         with nn.intercept_methods(functools.partial(_named, self.calls)):
-            made = self.module.apply(variables, *args, rngs=streams, method=method, mutable=mutable, **kwargs)
-        return (made, ()) if mutable is False else made
+            made: tuple[Any, Any] = self.module.apply(
+                variables, *args, rngs=streams, method=method, mutable=unshared(mutable), **kwargs
+            )
+        return made
 
 
 def linen_model(module: nn.Module, arguments: Arguments, options: Mapping[str, Any], variables: Any = None) -> Model:
@@ -104,18 +136,6 @@ def _program_of(call: Call, inputs: Any, sizes: Mapping[Any, int]) -> Program:
             raise
         call = call._replace(options={**call.options, "mutable": False})
         return program_of(call.apply, inputs, sizes, call.calls.forget)
-
-
-def _traced_anew(mutable: Any) -> Any:
-    """The filter with one more collection, which no module has, and no other trace.
-
-    By what is mutable, nn.jit decides whether it has met a module before; what it kept has names of other calls in it.
-    """
-    if mutable is False:
-        return False
-    own = f"trace {next(TRACES)} of qrjax"
-    open_to_all = mutable is True or isinstance(mutable, nn.DenyList)
-    return subtract_filters(mutable, own) if open_to_all else union_filters(mutable, own)
 
 
 def _named(calls: Calls, following: Any, args: Any, kwargs: Any, context: Any) -> Any:

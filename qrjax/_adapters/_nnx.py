@@ -16,7 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, SingleDeviceShardin
 from qrjax._adapters._axes import program_of
 from qrjax._adapters._initialization import law_of_array, origin
 from qrjax._adapters._trace import Arguments, abstract, named_inputs, named_outputs, split_arguments
-from qrjax._adapters._variables import nnx_leaves
+from qrjax._adapters._variables import nnx_leaves, steps_of
 from qrjax._interpreter._model import Calls, Model
 from qrjax._rules._operands import Opaque, Value
 from qrjax._signals._recipe import UNKNOWN
@@ -77,7 +77,8 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
     """The model of an NNX module, whose variables may be arrays or, from nnx.eval_shape, shapes."""
     arrays, join = split_arguments(arguments)
     graph, state = nnx.split(module)
-    values, tree = jax.tree.flatten(state)
+    values, tree = jax.tree.flatten(jax.tree_util.tree_map_with_path(_as_array, state))
+    state = jax.tree.unflatten(tree, values)
     calls, sizes = Calls(), options.get("axes") or {}
     method = options.get("method") or "__call__"
     keys = options.get("keys") or {}
@@ -109,6 +110,16 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
         axes=axes,
         assumed=assumed,
     )
+
+
+def _as_array(path: Any, value: Any) -> Any:
+    """A variable's value; Python's numbers, as of nnx.Param(1.0), are arrays in a program."""
+    if isinstance(value, (bool, int, float, complex)):
+        return jax.numpy.asarray(value)
+    if not hasattr(value, "dtype"):
+        name = "/".join(map(str, steps_of(path))).removesuffix("/value")
+        raise TypeError(f"`module` must hold arrays in its variables, got {received(value)} at {name!r}")
+    return value
 
 
 def _check_streams(module: nnx.Module, keys: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,6 +19,18 @@ Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 def is_array(leaf: Any) -> bool:
     """Whether an argument is an input of the program, rather than a setting."""
     return isinstance(leaf, (jax.Array, np.ndarray, np.generic, jax.ShapeDtypeStruct, jax.core.Tracer))
+
+
+def hides_arrays(leaf: Any) -> bool:
+    """Whether a leaf is a dataclass with arrays, which nothing sees."""
+    if not dataclasses.is_dataclass(leaf) or isinstance(leaf, type):
+        return False
+    return any(is_array(getattr(leaf, field.name, None)) for field in dataclasses.fields(leaf))
+
+
+UNSEEN = (
+    "whose arrays JAX does not see; register the class with jax.tree_util.register_dataclass, or use a dict or tuple"
+)
 
 
 def split_arguments(arguments: Arguments) -> tuple[list[Any], Callable[[Sequence[Any]], Arguments]]:

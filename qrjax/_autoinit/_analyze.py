@@ -93,9 +93,7 @@ def selector(select: Selection, model: Model) -> Callable[[str], bool]:
     else:
         import fnmatch
 
-        patterns = [select] if isinstance(select, str) else list(select)
-        if not all(isinstance(p, str) for p in patterns):
-            raise TypeError(f"`select` must be a pattern, patterns or a function of a path, got {received(select)}")
+        patterns = _patterns(select)
 
         def chosen(path: str) -> bool:
             return any(fnmatch.fnmatchcase(path, p) for p in patterns)
@@ -107,6 +105,13 @@ def selector(select: Selection, model: Model) -> Callable[[str], bool]:
             f"'*/kernel'{meant(select, paths)}"
         )
     return chosen
+
+
+def _patterns(select: str | Sequence[str]) -> list[str]:
+    patterns = [select] if isinstance(select, str) else list(select) if isinstance(select, Iterable) else [select]
+    if not all(isinstance(p, str) for p in patterns):
+        raise TypeError(f"`select` must be a pattern, patterns or a function of a path, got {received(select)}")
+    return patterns
 
 
 def input_values(model: Model, mean: Any, variance: Any) -> list[Value]:
@@ -154,7 +159,7 @@ def gains_of(
     Raises:
       ValueError, TypeError: as `selector`.
     """
-    named = {select} if isinstance(select, str) else set() if select is None or callable(select) else set(select)
+    named = set() if select is None or callable(select) else set(_patterns(select))
     return Gains(
         target, selector(select, model), model.fixed() - named, unit_law(distribution), distribution == "own", tied
     )

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from qrjax._adapters._trace import Arguments, is_array
+from qrjax._adapters._trace import UNSEEN, Arguments, hides_arrays, is_array
 from qrjax._terminal._names import meant
 from qrjax._terminal._received import is_key, received
 
@@ -37,13 +37,16 @@ def arguments_of(
     `taken` are arguments that ours have taken, which the call may have been meant to get.
 
     Raises:
-      TypeError: if the sample input is no data, or the call has an argument whose name ours has and does not get it.
+      TypeError: if the sample input is no data, arrays lie where JAX does not see them, or the call has an argument
+        whose name ours has and does not get it.
     """
     check_module(module, (sample_input, *args))
     check_inputs(module, sample_input, args, kwargs, method)
     positional = () if sample_input is None and not args else (sample_input, *args)
     named = {**kwargs, **_own(kwargs, call_kwargs)}
     taken["method"] = method
+    for leaf in jax.tree.leaves((positional, named)):
+        _check_argument(leaf)
     _check_hidden(module, method, positional, named, [name for name, value in taken.items() if _is_given(name, value)])
     return positional, named
 
@@ -219,6 +222,13 @@ def check_inputs(module: Any, sample_input: Any, args: tuple[Any, ...], kwargs: 
             raise TypeError(
                 f"`sample_input` must hold arrays of NumPy or JAX, got {received(leaf)}; np.asarray makes one"
             )
+
+
+def _check_argument(leaf: Any) -> None:
+    if is_array(leaf) and not all(isinstance(n, (int, np.integer)) for n in leaf.shape):
+        raise TypeError(f"the call's arguments must have sizes that are numbers, got the symbolic {leaf.shape}")
+    if hides_arrays(leaf) and not is_module(leaf):
+        raise TypeError(f"the call's arguments hold {received(leaf)}, {UNSEEN}")
 
 
 def _is_size(value: Any) -> bool:

@@ -80,7 +80,8 @@ def measure(
     Raises:
       ValueError: if the model has no weights, is bound, an input is missing or not finite, `gradients` and `loss` are
         both given, or nothing that the model returns has a derivative.
-      TypeError: if `module` is none of the three kinds, or `loss` does not return one real number.
+      TypeError: if `module` is none of the three kinds, `loss` does not return one real number, or arrays are traced,
+        as under jax.jit.
 
     Example:
       >>> import flax.linen as nn, jax, qrjax
@@ -131,6 +132,11 @@ def _walked(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row], Predi
     for array in model.inputs:
         if isinstance(array, jax.ShapeDtypeStruct):
             raise ValueError(f"`sample_input` must hold real numbers to be measured, got {received(array)}")
+    if any(isinstance(array, jax.core.Tracer) for array in (*flat, *model.inputs)):
+        raise TypeError(
+            "what is measured are numbers, and arrays are traced here; call qrjax.measure and qrjax.calibrate, and "
+            "qrjax.autoinit with calibrate, outside of jit, vmap and grad"
+        )
     values = input_values(model, None, None)
     variances = _variances(model, flat)
     gains = Given(1.0, None, of=variances)

@@ -117,8 +117,8 @@ class Model:
 
     @property
     def examples(self) -> int:
-        """How many examples a batch has: the length of the first axis of the first input that has axes."""
-        return next((a.shape[0] for a in self.inputs if len(a.shape) and not is_key(a)), 1)
+        """How many examples a batch has: the length of the first axis of the first input that has axes, or 1."""
+        return next((a.shape[0] for a in self.inputs if len(a.shape) and not is_key(a)), 1) or 1
 
     def bound(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """A function that runs parts of the program, with its named axes."""

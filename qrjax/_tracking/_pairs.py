@@ -17,6 +17,7 @@ from qrjax._records._entries import Entry, held, programmed
 from qrjax._records._leaves import check_leaves
 from qrjax._records._origins import Drawn, Origin, needs_model
 from qrjax._records._record import Record
+from qrjax._terminal._received import received
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,7 +55,7 @@ def check_arrays(name: str, tree: Any) -> None:
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree_of(tree))[0]:
         if not isinstance(leaf, (jax.Array, np.ndarray, np.generic)):
             place = f" at {path_name(path)!r}" if path else ""
-            raise TypeError(f"`{name}` must hold arrays, got {leaf!r}{place}")
+            raise TypeError(f"`{name}` must hold arrays, got {received(leaf)}{place}")
 
 
 def check_not_traced(name: str, *trees: Any) -> None:

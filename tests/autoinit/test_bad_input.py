@@ -135,8 +135,9 @@ def test_a_selection_that_matches_nothing(reader, select):
 
 
 @pytest.mark.parametrize("reader", ALL)
-def test_a_selection_of_another_type(reader):
-    refused(reader, TypeError, "`select` must be a pattern, patterns or a function of a path", DENSE, X, select=[1])
+@pytest.mark.parametrize("select", [1, [1]])
+def test_a_selection_of_another_type(reader, select):
+    refused(reader, TypeError, "`select` must be a pattern, patterns or a function of a path", DENSE, X, select=select)
 
 
 @pytest.mark.parametrize(

@@ -47,9 +47,9 @@ def test_params_of_another_model(form, call, misfit):
 
 @pytest.mark.parametrize("call", CALLS)
 def test_leaves_that_are_no_arrays(call):
-    with pytest.raises(TypeError, match=r"`params` must hold arrays, got 1\.0 at 'bias'"):
+    with pytest.raises(TypeError, match=r"`params` must hold arrays, got 1\.0 of type float at 'bias'"):
         CALLS[call](INIT, {"kernel": np.ones((4, 3), np.float32), "bias": 1.0})
-    with pytest.raises(TypeError, match=r"`params` must hold arrays, got 3$"):
+    with pytest.raises(TypeError, match=r"`params` must hold arrays, got 3 of type int$"):
         qrjax.changes(INIT, 3)
 
 
@@ -163,7 +163,7 @@ MASKS = {
         TypeError,
         "`mask` must be of booleans, got int64 at 'kernel'",
     ),
-    "scalar": (MASK | {"bias": True}, TypeError, "`mask` must hold arrays, got True at 'bias'"),
+    "scalar": (MASK | {"bias": True}, TypeError, "`mask` must hold arrays, got True of type bool at 'bias'"),
     "array": (np.ones(3, bool), ValueError, "differ in structure"),
 }
 

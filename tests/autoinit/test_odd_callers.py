@@ -1,0 +1,122 @@
+"""Modules that nn.jit shares a trace among, empty batches, what is no array among variables, inputs and outputs."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import qrjax
+
+X = np.random.default_rng(0).standard_normal((8, 6), np.float32)
+
+
+class Jitted(nn.Module):
+    @nn.jit
+    @nn.compact
+    def __call__(self, x):
+        return nn.relu(nn.Dense(6)(x))
+
+
+class Stack(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(3):
+            x = Jitted()(x)
+        return nn.jit(nn.Dense)(3)(x)
+
+
+@pytest.mark.parametrize("mutable", [None, False, True, "batch_stats", ["batch_stats"], nn.DenyList("params")])
+def test_equal_jitted_modules_have_rows_of_their_own(mutable):
+    places = [f"Jitted_{i}{name}" for i in range(3) for name in ("/Dense_0", "")] + ["JitDense_0", ""]
+    for _ in range(2):  # the second trace meets what the first left in JAX's tables
+        report = qrjax.analyze(Stack(), X, mutable=mutable)
+        assert [row.path for row in report] == places
+        assert [row.module for row in report if row.gain is not None] == ["Dense"] * 4
+    assert report["Jitted_1/Dense_0"].gain == pytest.approx(np.sqrt(2 / 6), rel=1e-3)
+
+
+@dataclasses.dataclass
+class Batch:
+    x: object
+
+
+class Wrapped(nn.Module):
+    """A module that takes and returns what it is told to."""
+
+    taken: object = staticmethod(lambda x: x)
+    returned: object = staticmethod(lambda y: y)
+
+    @nn.compact
+    def __call__(self, x):
+        return self.returned(nn.Dense(3)(self.taken(x)))
+
+
+def test_a_batch_of_no_example():
+    rows = qrjax.analyze(Wrapped(), X[:0], gradients=True)
+    assert rows[0].gain == pytest.approx(np.sqrt(1 / 6))
+    assert rows[0].gradient_norm == 0
+
+
+def test_texts_among_what_a_call_returns():
+    module = Wrapped(returned=lambda y: {"name": "logits", "y": y, "more": (None, 2.0)})
+    variables, report = qrjax.autoinit(module, X, report=True)
+    assert report[0].gain == qrjax.analyze(Wrapped(), X)[0].gain
+    loss = qrjax.measure(module, variables, X, loss=lambda out: (out["y"] ** 2).sum())
+    assert loss[0].measured_gradient > 0
+
+
+@pytest.mark.parametrize(
+    ("module", "x", "message"),
+    [
+        (Wrapped(taken=lambda batch: batch.x), Batch(X), "the call's arguments hold an object of type Batch"),
+        (Wrapped(returned=Batch), X, "the call returns an object of type Batch"),
+    ],
+)
+def test_arrays_that_jax_does_not_see(module, x, message):
+    with pytest.raises(TypeError, match=message + r", whose arrays JAX does not see; register .*register_dataclass"):
+        qrjax.autoinit(module, x)
+
+
+def test_two_weights_of_one_path():
+    pair = (
+        lambda key, _: {"a/b": jax.random.normal(key, (6, 3)), "a": {"b": jax.random.normal(key, (3, 3))}},
+        lambda params, x: x @ params["a/b"] @ params["a"]["b"],
+    )
+    with pytest.raises(ValueError, match=r"two variables have the path 'a/b', by the keys \('a', 'b'\) and"):
+        qrjax.autoinit(pair, X)
+    with pytest.raises(ValueError, match="two variables have the path 'a/b'"):
+        qrjax.changes(pair[0](jax.random.key(0), X), pair[0](jax.random.key(0), X))
+
+
+class Scaled(nnx.Module):
+    def __init__(self, scale):
+        self.linear, self.scale = nnx.Linear(6, 3, rngs=nnx.Rngs(0)), scale
+
+    def __call__(self, x):
+        return self.linear(x)
+
+
+def test_a_number_of_pythons_in_a_variable():
+    module = qrjax.autoinit(Scaled(nnx.Param(2.0)), X)
+    assert module.scale[...] == 2.0
+    with pytest.raises(TypeError, match="must hold arrays in its variables, got 'big' of type str at 'scale'"):
+        qrjax.autoinit(Scaled(nnx.Variable("big")), X)
+
+
+@pytest.mark.parametrize("reader", [lambda v, x: qrjax.measure(nn.Dense(3), v, x)[0].measured_mean,
+                                    lambda v, x: qrjax.calibrate(nn.Dense(3), v, x)])  # fmt: skip
+def test_what_is_measured_is_not_traced(reader):
+    variables = qrjax.autoinit(nn.Dense(3), X)
+    for traced in (lambda v: reader(v, X), lambda v: reader(variables, v["params"]["kernel"].T)):
+        with pytest.raises(TypeError, match=r"arrays are traced here; call qrjax.measure .* outside of jit"):
+            jax.jit(traced)(variables)
+
+
+def test_sizes_that_are_no_numbers():
+    (batch,) = jax.export.symbolic_shape("batch")
+    with pytest.raises(TypeError, match=r"must have sizes that are numbers, got the symbolic \(batch, 6\)"):
+        qrjax.analyze(nn.Dense(3), jax.ShapeDtypeStruct((batch, 6), jnp.float32))
