@@ -8,7 +8,9 @@ import os
 import platform
 from pathlib import Path
 
-PACKAGES = ("jax", "jaxlib", "numpy", "qrjax")
+import qrjax
+
+PACKAGES = ("jax", "jaxlib", "numpy")
 
 
 def machine() -> dict[str, str]:
@@ -20,7 +22,7 @@ def machine() -> dict[str, str]:
     facts |= {"load average": f"{os.getloadavg()[0]:.1f}"} if hasattr(os, "getloadavg") else {}
     facts |= {"backend": jax.default_backend(), "device": device.device_kind, "python": platform.python_version()}
     facts |= {package: importlib.metadata.version(package) for package in PACKAGES}
-    return facts | {"date": datetime.date.today().isoformat()}
+    return facts | {"qrjax": qrjax.__version__, "date": datetime.date.today().isoformat()}
 
 
 def _cores() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import codecs
 import contextlib
 import os
 import sys
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from sys import UnraisableHookArgs
 
 COMPLETION = "_QRJAX_COMPLETE"
+# One letter each, where a terminal has but ASCII, so that columns stay where they are.
+ASCII = {"²": "2", "Δ": "d", "±": "~", "…": "."}
 FAILED, WRONG_ARGUMENTS, INTERRUPTED, BROKEN_PIPE = 1, 2, 130, 141
 
 
@@ -29,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     0: done; 1: a failure that the message on stderr says how to repair; 2: wrong arguments; 130:
     interrupted; 141: the reader of stdout went away.
     """
-    _escape_what_cannot_be_encoded()
+    _spell_what_cannot_be_encoded()
     hook, sys.unraisablehook = sys.unraisablehook, _interrupt_again
     try:
         status = _run(list(sys.argv[1:] if argv is None else argv))
@@ -78,10 +81,18 @@ def _complain(message: str) -> None:
         print(message, file=sys.stderr)
 
 
-def _escape_what_cannot_be_encoded() -> None:
+def _spell_what_cannot_be_encoded() -> None:
+    codecs.register_error(NAME, _spelled)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, ValueError):  # None, replaced by another object, or closed
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            stream.reconfigure(errors=NAME)  # type: ignore[union-attr]
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    letters = error.object[error.start : error.end]
+    return "".join(ASCII.get(a) or a.encode("ascii", "backslashreplace").decode() for a in letters), error.end
 
 
 def _interrupt_again(unraisable: UnraisableHookArgs) -> None:

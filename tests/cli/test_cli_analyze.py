@@ -1,5 +1,6 @@
 """`qrjax analyze`: models of every kind by their names, and what a person did wrong in a line or two."""
 
+import io
 import json
 import re
 import sys
@@ -242,6 +243,16 @@ def test_another_method_and_prints_of_the_model(capsys):
     expected = analyzed("Tokens()", shaped(1, 6, dtype=jnp.int32), method="embed")
     assert json.loads(shown) == json.loads(expected.to_json())
     assert "tokens are traced" in aside
+
+
+@pytest.mark.usefixtures("folder")
+def test_where_there_is_but_ascii_columns_stay_where_they_are(capsys, monkeypatch):
+    assert main(["analyze", "model.py:MLP", "--input", "1,4"]) == 0
+    shown = capsys.readouterr().out
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    assert main(["analyze", "model.py:MLP", "--input", "1,4"]) == 0
+    assert stream.buffer.getvalue().decode() == shown.replace("²", "2")
 
 
 @pytest.mark.usefixtures("folder")
