@@ -15,7 +15,7 @@ import numpy as np
 from qrjax._interpreter._gains import Target, target_at
 from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._model import Model
-from qrjax._interpreter._replay import Moments, Path, Replay
+from qrjax._interpreter._replay import Moments, Path, Replay, is_spoiled
 from qrjax._signals._complexes import unit_of
 from qrjax._signals._quadrature import Floats
 from qrjax._terminal._frames import warn_caller
@@ -256,7 +256,9 @@ def _tell(searches: Sequence[Search], moments: Mapping[Path, Any], target: Targe
         moment, goal = search.moment(moments), target_at(target, search.path)
         with np.errstate(all="ignore"):  # a head of zeros has nothing to miss
             miss = np.abs(np.log(moment / goal))
-        if np.any((moment > 0) & (miss > MISSED)):
+        if any(is_spoiled(moments[use.place]) for use in search.uses):
+            missed.append(f"{search.path} (NaN)")
+        elif np.any((moment > 0) & (miss > MISSED)):
             reason = ", whatever its scale" if np.any(search.inert) else ""
             own = f" in the place of {goal:.3g}" if callable(target) else ""
             missed.append(f"{search.path} ({np.nanmean(moment):.3g}{own}{reason})")

@@ -22,11 +22,12 @@ from qrjax._autoinit._gradients import predicted
 from qrjax._autoinit._streams import PARAMS, Streams, streams_of
 from qrjax._autoinit._sums import is_zero_sum, measured_sums
 from qrjax._autoinit._targets import Aimed, check_target
+from qrjax._interpreter._finding import ERROR, Finding
 from qrjax._interpreter._findings import findings
 from qrjax._interpreter._gains import Given, Target
 from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._model import Model
-from qrjax._interpreter._replay import Moments, Path, Replay, pooled
+from qrjax._interpreter._replay import Moments, Path, Replay, is_spoiled, pooled
 from qrjax._interpreter._report import Report, Row
 from qrjax._signals._quadrature import Floats
 from qrjax._signals._recipe import Key
@@ -115,7 +116,7 @@ def measure(
     rows = [_filled(row, ledger.entries[row.site], moments) for row in rows]
     if backward:
         rows = [with_gradients(row, ledger.entries[row.site], found, model) for row in rows]
-    return Report(rows, [*findings(rows, ledger, 1.0), *axes_measured(model)])
+    return Report(rows, [*_spoiled(rows, moments), *findings(rows, ledger, 1.0), *axes_measured(model)])
 
 
 def rows_of(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row]]:
@@ -132,6 +133,8 @@ def _walked(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row], Predi
     for array in model.inputs:
         if isinstance(array, jax.ShapeDtypeStruct):
             raise ValueError(f"`sample_input` must hold real numbers to be measured, got {received(array)}")
+    if model.inputs and all(0 in array.shape for array in model.inputs):
+        raise ValueError(f"`sample_input` must hold an example to be measured, got {received(model.inputs[0])}")
     if any(isinstance(array, jax.core.Tracer) for array in (*flat, *model.inputs)):
         raise TypeError(
             "what is measured are numbers, and arrays are traced here; call qrjax.measure and qrjax.calibrate, and "
@@ -192,6 +195,11 @@ def _run(model: Model, replay: Replay, flat: Sequence[Any], key: Any) -> dict[Pa
     return {place: np.asarray(found, np.float64) for place, found in moments.items()}
 
 
+def _spoiled(rows: Sequence[Row], moments: Mapping[Path, Floats]) -> list[Finding]:
+    names = [row.path or "the whole model" for row in rows if is_spoiled(moments.get(row.site[0], np.zeros(3)))]
+    return [Finding(f"not a number: {n} holds NaN, {len(names)} outputs from there on", ERROR) for n in names[:1]]
+
+
 def _filled(row: Row, entry: Entry, moments: Mapping[Path, Any]) -> Row:
     found = moments.get(row.site[0])
     if found is None:
@@ -223,8 +231,8 @@ def calibrate(
     One sweep, layer by layer: each output is measured with all earlier ones corrected already. Weights that are
     used several times, at every step of a recurrence, or beside their product with the input, are corrected until
     the mean over their uses fits, which takes a few sweeps; of a table that also makes logits, the logits fit. Where
-    no scale of a weight gives the target, as of one that is normalized, a `qrjax.CalibrationWarning` says so and the
-    weight is left as it is.
+    no scale of a weight gives the target, as of one that is normalized or whose output is NaN, a
+    `qrjax.CalibrationWarning` says so and the weight is left as it is. Weights of zero stay zero.
 
     Args:
       module, variables, sample_input, *args, rngs, method, mutable, axes, call_kwargs, **kwargs: as in

@@ -21,7 +21,7 @@ Moments = dict[Path, Array]
 
 def _counted(moments: Array) -> Array:
     """What a step adds to the sums and to the counts; branches that it did not take add nothing."""
-    known = ~jnp.isnan(moments)
+    known = jnp.broadcast_to(~jnp.isnan(moments[..., -1:]), moments.shape)
     return jnp.stack([jnp.where(known, moments, 0), known.astype(moments.dtype)])
 
 
@@ -153,6 +153,11 @@ def _going_on(going: Any, result: Any, carried: Any) -> Any:
     if not going.ndim:
         return result
     return jnp.where(going.reshape(going.shape + (1,) * (result.ndim - going.ndim)), result, carried)
+
+
+def is_spoiled(found: Any) -> bool:
+    """Whether a place that was run, so that its gain is a number, gave NaN."""
+    return bool((np.isnan(found[..., 1]) & ~np.isnan(found[..., 2])).any())
 
 
 def pooled(found: Any, kinds: Sequence[str], layers: Sequence[int]) -> Any:

@@ -110,7 +110,7 @@ def _unknown(table: dict[str, Any], path: str) -> str:
         remedy = "; the rates are of whole variables: use rates['params']"
     else:
         remedy = meant(path, table)
-    return f"`rates` has no number for the parameter {path!r}{remedy} It has {listed(sorted(table))}"
+    return f"`rates` has no number for the parameter {path!r}, but for {listed(sorted(table))}{remedy}"
 
 
 def _scaled(update: Any, rate: Any) -> Any:

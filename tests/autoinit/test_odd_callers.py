@@ -1,4 +1,4 @@
-"""Modules that nn.jit shares a trace among, empty batches, what is no array among variables, inputs and outputs."""
+"""Modules that nn.jit shares a trace among, empty batches, NaN, what is no array among variables, inputs, outputs."""
 
 import dataclasses
 
@@ -29,7 +29,10 @@ class Stack(nn.Module):
         return nn.jit(nn.Dense)(3)(x)
 
 
-@pytest.mark.parametrize("mutable", [None, False, True, "batch_stats", ["batch_stats"], nn.DenyList("params")])
+@pytest.mark.parametrize(
+    "mutable",
+    [None, False, *(pytest.param(m, marks=pytest.mark.slow) for m in (True, "a", ["a"], nn.DenyList("params")))],
+)
 def test_equal_jitted_modules_have_rows_of_their_own(mutable):
     places = [f"Jitted_{i}{name}" for i in range(3) for name in ("/Dense_0", "")] + ["JitDense_0", ""]
     for _ in range(2):  # the second trace meets what the first left in JAX's tables
@@ -90,6 +93,41 @@ def test_two_weights_of_one_path():
         qrjax.autoinit(pair, X)
     with pytest.raises(ValueError, match="two variables have the path 'a/b'"):
         qrjax.changes(pair[0](jax.random.key(0), X), pair[0](jax.random.key(0), X))
+
+
+def looped(loop):
+    """A weight used in four steps, of which the last two give NaN."""
+
+    def apply(params, x):
+        def step(i, x):
+            return jnp.where(i > 1, jnp.nan, 1.0) * (x @ params["w"])
+
+        if loop == "while":
+            return jax.lax.fori_loop(0, 4, step, x)
+        return jax.lax.scan(lambda x, i: (step(i, x), None), x, jnp.arange(4))[0]
+
+    return lambda key, _: {"w": jax.random.normal(key, (6, 6))}, apply
+
+
+SCANNED = pytest.param(looped("scan"), "", marks=pytest.mark.slow)
+LOGARITHM = nn.Sequential([nn.Dense(4), jnp.log, nn.Dense(3)])
+
+
+@pytest.mark.parametrize(("module", "place"), [(LOGARITHM, "layers_2"), (looped("while"), ""), SCANNED])
+def test_what_is_no_number_is_said(module, place):
+    variables = (module.init if isinstance(module, nn.Module) else module[0])(jax.random.key(0), X)
+    found = qrjax.measure(module, variables, X).findings[0]
+    assert found.severity == "error"
+    assert found.startswith(f"not a number: {place or 'the whole model'} holds NaN, ")
+    with pytest.warns(qrjax.CalibrationWarning, match=r"is not the target 1 but: .* \(NaN\)"):
+        qrjax.calibrate(module, variables, X)
+
+
+def test_no_example_to_measure():
+    variables = Wrapped().init(jax.random.key(0), X)
+    for reader in (qrjax.measure, qrjax.calibrate):
+        with pytest.raises(ValueError, match=r"`sample_input` must hold an example to be measured, .* shape \(0, 6\)"):
+            reader(Wrapped(), variables, X[:0])
 
 
 class Scaled(nnx.Module):

@@ -57,6 +57,7 @@ def test_of_parts_that_are_equal_for_all():
     np.testing.assert_allclose(many[2], init(jax.random.key(1), (5, 5)), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_of_keys_along_an_explicit_axis():
     mesh = jax.make_mesh((1,), ("x",), axis_types=(jax.sharding.AxisType.Explicit,))
     keys = jax.random.split(jax.random.key(0), 2)
