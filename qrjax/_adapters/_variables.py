@@ -56,12 +56,12 @@ def holes_of(variables: Any) -> set[str]:
 
 def plain_leaves(variables: Any) -> list[Leaf]:
     """Those of a pytree whose leaves are all trained."""
-    return _distinct([_leaf(steps, array, "", True) for steps, array in _flat(variables)])
+    return [_leaf(steps, array, "", True) for steps, array in _flat(variables)]
 
 
 def linen_leaves(variables: Any) -> list[Leaf]:
     """Those of Linen's collections; the parameters' paths begin below "params"."""
-    return _distinct([_leaf(steps, array, "params/", steps[0] == "params") for steps, array in _flat(variables)])
+    return [_leaf(steps, array, "params/", steps[0] == "params") for steps, array in _flat(variables)]
 
 
 def nnx_leaves(state: Any) -> list[Leaf]:
@@ -74,24 +74,7 @@ def nnx_leaves(state: Any) -> list[Leaf]:
         trained = issubclass(getattr(variable, "type", type(variable)), nnx.Param)
         for i, array in enumerate(arrays):
             result.append(_leaf(path if len(arrays) == 1 else (*path, i), array, "", trained))
-    return _distinct(result)
-
-
-def _distinct(leaves: list[Leaf]) -> list[Leaf]:
-    """The leaves, each of which is alone with its path: by it weights are drawn, sized and told apart.
-
-    Raises:
-      ValueError: if two have the same, as {"a/b": w} and {"a": {"b": w}} do.
-    """
-    first: dict[str, Leaf] = {}
-    for leaf in leaves:
-        other = first.setdefault(leaf.path, leaf)
-        if other is not leaf:
-            raise ValueError(
-                f"two variables have the path {leaf.path!r}, by the keys {other.steps} and {leaf.steps}; a path is "
-                "what tells a weight from all others, so rename one of them"
-            )
-    return leaves
+    return result
 
 
 def _flat(variables: Any) -> list[tuple[tuple[Any, ...], Any]]:

@@ -55,6 +55,22 @@ class Leaf:
     steps: tuple[Any, ...] = ()
 
 
+def check_distinct(leaves: Sequence[Leaf]) -> None:
+    """Nothing, if each is alone with its path: by it weights are drawn, sized and told apart.
+
+    Raises:
+      ValueError: if two have the same, as {"a/b": w} and {"a": {"b": w}} do.
+    """
+    first: dict[str, Leaf] = {}
+    for leaf in leaves:
+        other = first.setdefault(leaf.path, leaf)
+        if other is not leaf:
+            raise ValueError(
+                f"two variables have the path {leaf.path!r}, by the keys {other.steps} and {leaf.steps}; a path is "
+                "what tells a weight from all others, so rename one of them"
+            )
+
+
 @dataclasses.dataclass(frozen=True)
 class Call:
     """A call of a module: who was called, and the rule that its type has."""
@@ -128,6 +144,7 @@ class Model:
         self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False, correlated: bool = True
     ) -> tuple[Walk, list[Value]]:
         """The walk of the program, in which weights used several times are settled, and its outputs."""
+        check_distinct(self.leaves)
         variables, found = self._variables(), self._flow() if gains.decides else None
         if found is not None:
             gains.expected = frozenset(self.leaves[i].path for i, names in found.primitives.items() if _is_tied(names))

@@ -12,7 +12,7 @@ import jax.extend
 import numpy as np
 
 from qrjax._adapters._variables import leaves_of, path_name, traced_variables, tree_of, values_of
-from qrjax._interpreter._model import Leaf
+from qrjax._interpreter._model import Leaf, check_distinct
 from qrjax._records._entries import Entry, held, programmed
 from qrjax._records._leaves import check_leaves
 from qrjax._records._origins import Drawn, Origin, needs_model
@@ -82,9 +82,11 @@ def trained(params: Any) -> Iterator[tuple[Leaf, Any]]:
 
     Raises:
       TypeError: if a leaf is no array.
+      ValueError: if two have one path.
     """
     check_arrays("params", params)
     leaves = leaves_of(params)
+    check_distinct(leaves)
     for leaf, array in zip(leaves, values_of(params), strict=True):
         if _counts(leaf):
             yield leaf, array

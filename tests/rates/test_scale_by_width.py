@@ -160,7 +160,7 @@ def test_wrong_rates(name):
 
 def test_wrong_structures_are_named_by_their_path():
     scaled = qrjax.scale_by_width(RATES)
-    with pytest.raises(ValueError, match=r"no number for the parameter 'dense/kernle', .*; did you mean 'dense/kernel'"):
+    with pytest.raises(ValueError, match=r"no number for the parameter 'dense/kernle', .*mean 'dense/kernel'"):
         scaled.init({"dense": {"kernle": jnp.ones(2)}})
     with pytest.raises(ValueError, match=r"use \{'params': rates\}"):
         scaled.init({"params": PARAMS})
