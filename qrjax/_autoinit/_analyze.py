@@ -20,7 +20,7 @@ from qrjax._autoinit._names import WHOSE, Whose
 from qrjax._autoinit._stable import ALLOWED, DEEP, stable
 from qrjax._autoinit._streams import streams_of
 from qrjax._autoinit._sums import designed_sums
-from qrjax._autoinit._targets import STABLE, Aim, Aimed, aim_at, check_patterns, check_target
+from qrjax._autoinit._targets import STABLE, Aim, Aimed, aim_at, check_target
 from qrjax._initializers._arguments import number
 from qrjax._interpreter._finding import INFO, Finding
 from qrjax._interpreter._findings import chains, findings, plain
@@ -35,10 +35,8 @@ from qrjax._layouts._sources import LAYOUTS, Layout
 from qrjax._rules._operands import Opaque, Value, described
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._names import choice, listed, meant
-from qrjax._terminal._received import received
+from qrjax._terminal._patterns import Selection, check_patterns, chosen_by, patterns_of
 from qrjax._words._transfers import transferring
-
-Selection = str | Sequence[str] | Callable[[str], bool] | None
 
 
 def model_of(
@@ -88,16 +86,7 @@ def selector(select: Selection, model: Model) -> Callable[[str], bool]:
     """
     if select is None:
         return lambda _: True
-    if callable(select):
-        chosen: Callable[[str], bool] = select
-    else:
-        import fnmatch
-
-        patterns = _patterns(select)
-
-        def chosen(path: str) -> bool:
-            return any(fnmatch.fnmatchcase(path, p) for p in patterns)
-
+    chosen = chosen_by("select", select)
     paths = [leaf.path for leaf in model.leaves if leaf.trained]
     if not any(chosen(path) for path in paths):
         raise ValueError(
@@ -105,13 +94,6 @@ def selector(select: Selection, model: Model) -> Callable[[str], bool]:
             f"'*/kernel'{meant(select, paths)}"
         )
     return chosen
-
-
-def _patterns(select: str | Sequence[str]) -> list[str]:
-    patterns = [select] if isinstance(select, str) else list(select) if isinstance(select, Iterable) else [select]
-    if not all(isinstance(p, str) for p in patterns):
-        raise TypeError(f"`select` must be a pattern, patterns or a function of a path, got {received(select)}")
-    return patterns
 
 
 def input_values(model: Model, mean: Any, variance: Any) -> list[Value]:
@@ -159,7 +141,7 @@ def gains_of(
     Raises:
       ValueError, TypeError: as `selector`.
     """
-    named = set() if select is None or callable(select) else set(_patterns(select))
+    named = set() if select is None or callable(select) else set(patterns_of("select", select))
     return Gains(
         target, selector(select, model), model.fixed() - named, unit_law(distribution), distribution == "own", tied
     )
@@ -196,7 +178,7 @@ def walked(
     weights = [row.weight for row in rows if row.weight is not None]
     if not any(row.gain is not None for row in rows):
         raise ValueError(_no_weights(model, walk))
-    check_patterns(aim.given, weights, "weight")
+    check_patterns("target", aim.given if isinstance(aim.given, Mapping) else (), weights, "weight")
     if gradients:
         drawn = designed_sums(walk.ledger) if sums else None
         rows = predicted(model, values, gains, rows, zero_sum, correlated, sums=drawn)

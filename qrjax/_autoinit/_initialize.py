@@ -12,7 +12,7 @@ import jax
 from jax import Array
 from jax.sharding import AxisType, Mesh
 
-from qrjax._autoinit._analyze import Selection, aim_of, gains_of, input_values, model_of, walked
+from qrjax._autoinit._analyze import aim_of, gains_of, input_values, model_of, walked
 from qrjax._autoinit._assumptions import assumptions
 from qrjax._autoinit._calls import arguments_of, opened
 from qrjax._autoinit._heads import check_head, with_head
@@ -28,6 +28,7 @@ from qrjax._interpreter._untouched import UntouchedWarning, sentences, unsized
 from qrjax._layouts._sources import LAYOUTS, Layout
 from qrjax._terminal._frames import frames_hidden, warn_caller
 from qrjax._terminal._names import choice
+from qrjax._terminal._patterns import Selection
 from qrjax._words._keys import keys_like
 from qrjax._words._transfers import transferring
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from qrjax._adjoint._cotangent import Cotangent
-from qrjax._autoinit._analyze import Selection, aim_of, gains_of, input_values, model_of, selector
+from qrjax._autoinit._analyze import aim_of, gains_of, input_values, model_of, selector
 from qrjax._autoinit._assumptions import axes_measured
 from qrjax._autoinit._backward import Loss, check_gradients, gradients_of, with_gradients
 from qrjax._autoinit._calibration import Factors, settled, times
@@ -32,6 +32,7 @@ from qrjax._interpreter._report import Report, Row
 from qrjax._signals._quadrature import Floats
 from qrjax._signals._recipe import Key
 from qrjax._terminal._frames import frames_hidden
+from qrjax._terminal._patterns import Selection
 from qrjax._terminal._received import received
 from qrjax._words._transfers import transferring
 

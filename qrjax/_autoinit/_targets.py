@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import jax
@@ -14,7 +13,8 @@ from qrjax._activations._target import positive
 from qrjax._autoinit._calls import BY_NAME
 from qrjax._interpreter._gains import Target
 from qrjax._interpreter._model import Model
-from qrjax._terminal._names import listed, meant
+from qrjax._terminal._names import meant
+from qrjax._terminal._patterns import check_patterns, first_match
 from qrjax._terminal._received import received
 
 STABLE = "stable"
@@ -76,28 +76,9 @@ def aim_at(target: Any, model: Model) -> Aim:
       ValueError: if a pattern matches no parameter.
     """
     if isinstance(target, Mapping):
-        check_patterns(target, [leaf.path for leaf in model.leaves if leaf.trained], "parameter")
-        return Aim(functools.partial(_first_match, target), target)
+        check_patterns("target", target, [leaf.path for leaf in model.leaves if leaf.trained])
+        return Aim(functools.partial(first_match, target, default=1.0), target)
     return Aim(functools.partial(_called, target), target) if callable(target) else Aim(target, target)
-
-
-def check_patterns(target: Any, paths: Iterable[str], what: str) -> None:
-    """Nothing, unless it is a mapping of which a pattern matches none of the paths.
-
-    Raises:
-      ValueError: if one matches none.
-    """
-    paths = list(dict.fromkeys(paths))
-    for pattern in target if isinstance(target, Mapping) else ():
-        if not fnmatch.filter(paths, pattern):
-            raise ValueError(
-                f"`target` has the pattern {pattern!r}, which matches no {what}; {what}s: {listed(paths)}; a pattern "
-                f"may use *, as in '*/kernel'{meant(pattern, paths)}"
-            )
-
-
-def _first_match(target: Mapping[str, float], path: str) -> float:
-    return next((value for pattern, value in target.items() if fnmatch.fnmatchcase(path, pattern)), 1.0)
 
 
 def _called(target: Callable[[str], Any], path: str) -> float:

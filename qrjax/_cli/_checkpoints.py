@@ -13,8 +13,8 @@ import numpy as np
 
 from qrjax._cli._checkpoint import SAFETENSORS, Checkpoint, is_inexact, is_number, reading
 from qrjax._cli._failure import Failure, check_installed
+from qrjax._cli._files import written
 from qrjax._cli._steps import at_step
-from qrjax._files._replacing import replacing
 
 FORMATS = (
     "the folder of an Orbax checkpoint, a .safetensors file or the .safetensors.index.json of several, or a .npz, "
@@ -82,17 +82,13 @@ def check_writable(path: Path) -> None:
 def write(path: Path, arrays: Mapping[str, Any], metadata: Mapping[str, str]) -> None:
     """Writes the arrays, whole or not at all, in the format that the suffix of `path` says."""
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
-    try:
-        with replacing(path) as temporary:
-            if path.suffix.lower() == ".npz":
-                _write_npz(temporary, arrays)
-            else:
-                from qrjax._cli._safetensors import write_file
+    with written(path, "nothing was changed, choose another --save") as temporary:
+        if path.suffix.lower() == ".npz":
+            _write_npz(temporary, arrays)
+        else:
+            from qrjax._cli._safetensors import write_file
 
-                write_file(temporary, arrays, metadata)
-    except OSError as error:
-        reason = error.strerror or error
-        raise Failure(f"cannot write {str(path)!r}: {reason}; nothing was changed, choose another --save") from error
+            write_file(temporary, arrays, metadata)
 
 
 def _write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

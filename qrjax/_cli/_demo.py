@@ -10,12 +10,10 @@ import click
 from qrjax._cli._arguments import OutputPath, WholeNumber, examples
 from qrjax._cli._failure import Failure
 from qrjax._cli._files import shown
+from qrjax._cli._picture import save
 from qrjax._cli._screen import Advance, screen
-from qrjax._files._replacing import replacing
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from qrjax._demo._training import History, Trainer
 
 COMPILING = "compiling"
@@ -69,7 +67,7 @@ def command(seeds: int, epochs: int, out: Path, quiet: bool) -> None:
             output.text(paragraph)
             output.gap()
     finally:  # a reader that left after the first line still gets the picture
-        _save(_picture.loss_curves(histories), out)
+        save(lambda: _picture.loss_curves(histories), out, "--out")
     output.line(f"The loss curves are in {shown(out)}")
 
 
@@ -98,11 +96,3 @@ def _trained(trainer: Trainer, name: str, epochs: int, advance: Advance) -> Hist
     return trainer.train(
         name, INITIALIZERS[name], epochs, lambda done, accuracy: advance(name, done, f"test accuracy {accuracy:.1%}")
     )
-
-
-def _save(figure: Figure, path: Path) -> None:
-    try:
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:].lower())
-    except OSError as error:
-        raise Failure(f"cannot write {str(path)!r}: {error.strerror or error}; choose another --out") from error

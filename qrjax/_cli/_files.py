@@ -1,10 +1,15 @@
-"""Where a file can be written, found out before any work is done."""
+"""Where a file can be written, found out before any work is done, and its writing."""
 
 from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from qrjax._cli._failure import Failure
+from qrjax._files._replacing import replacing
 
 # Formats of checkpoints that are written.
 WRITTEN = (".npz", ".safetensors")
@@ -32,3 +37,17 @@ def resolved_for_writing(text: str) -> Path:
     trial.touch()
     trial.unlink()
     return path
+
+
+@contextmanager
+def written(path: Path, remedy: str) -> Iterator[Path]:
+    """Where to write what becomes the file at `path`, whole or not at all.
+
+    Raises:
+      Failure: if that does not work; it ends with the remedy.
+    """
+    try:
+        with replacing(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise Failure(f"cannot write {str(path)!r}: {error.strerror or error}; {remedy}") from error

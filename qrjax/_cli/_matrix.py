@@ -16,7 +16,7 @@ from click.core import ParameterSource
 import qrjax
 from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
 from qrjax._cli._failure import Failure
-from qrjax._cli._files import shown
+from qrjax._cli._files import shown, written
 from qrjax._cli._screen import Screen, print_json, screen
 from qrjax._cli._sections import Sectioned, section
 from qrjax._cli._weights import (
@@ -32,7 +32,6 @@ from qrjax._cli._weights import (
     declared,
     figures,
 )
-from qrjax._files._replacing import replacing
 from qrjax._layouts._names import LAYOUTS
 
 if TYPE_CHECKING:
@@ -189,11 +188,8 @@ def _compared(matrix: Matrix, mode: str, source: str) -> dict[str, Any]:
 def _save(weights: np.ndarray[Any, Any], path: Path) -> None:
     import numpy as np
 
-    try:
-        with replacing(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, weights)
-    except OSError as error:
-        raise Failure(f"cannot write {str(path)!r}: {error.strerror or error}; choose another --save") from error
+    with written(path, "choose another --save") as temporary, open(temporary, "wb") as file:
+        np.save(file, weights)
 
 
 def _show(matrix: Matrix, found: dict[str, Any], save: Path | None) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qrjax._cli._failure import Failure
-from qrjax._files._replacing import replacing
+from qrjax._cli._files import written
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
@@ -23,13 +23,10 @@ def check_matplotlib() -> None:
         raise Failure(str(error)) from error
 
 
-def save(draw: Callable[[], Figure | SubFigure], path: Path) -> None:
+def save(draw: Callable[[], Figure | SubFigure], path: Path, option: str = "--plot") -> None:
     """Draws a figure and writes it whole or not at all; the suffix of `path` says in which format."""
     check_matplotlib()
     figure = draw().get_figure(root=True)
     assert figure is not None
-    try:
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)
-    except OSError as error:
-        raise Failure(f"cannot write {str(path)!r}: {error.strerror or error}; choose another --plot") from error
+    with written(path, f"choose another {option}") as temporary:
+        figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=150)

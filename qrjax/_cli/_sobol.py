@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
-from qrjax._cli._failure import Failure
-from qrjax._cli._files import shown
+from qrjax._cli._files import shown, written
 from qrjax._cli._picture import check_matplotlib
 from qrjax._cli._picture import save as save_picture
 from qrjax._cli._screen import print_json, screen
 from qrjax._cli._sections import Sectioned, section
-from qrjax._files._replacing import replacing
 from qrjax._sequences._names import DIMENSIONS, SCRAMBLES
 
 if TYPE_CHECKING:
@@ -159,16 +157,13 @@ def _intervals(count: int) -> tuple[int, int] | None:
 def _save(points: np.ndarray[Any, Any], dims: Sequence[int], start: int, path: Path) -> None:
     import numpy as np
 
-    try:
-        with replacing(path) as temporary:
-            if path.suffix.lower() == ".csv":
-                with open(temporary, "w", newline="") as file:
-                    _write_csv(points, dims, start, file)
-            else:
-                with open(temporary, "wb") as opened:
-                    np.save(opened, points)
-    except OSError as error:
-        raise Failure(f"cannot write {str(path)!r}: {error.strerror or error}; choose another --save") from error
+    with written(path, "choose another --save") as temporary:
+        if path.suffix.lower() == ".csv":
+            with open(temporary, "w", newline="") as file:
+                _write_csv(points, dims, start, file)
+        else:
+            with open(temporary, "wb") as opened:
+                np.save(opened, points)
 
 
 def _write_csv(points: np.ndarray[Any, Any], dims: Sequence[int], start: int, file: TextIO) -> None:

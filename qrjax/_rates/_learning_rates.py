@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, overload
 
 from qrjax._adapters._variables import trained_of
-from qrjax._autoinit._analyze import Selection, check_kept, gains_of, input_values, model_of
+from qrjax._autoinit._analyze import check_kept, gains_of, input_values, model_of
 from qrjax._autoinit._assumptions import assumptions
 from qrjax._autoinit._calls import arguments_of, opened
 from qrjax._autoinit._heads import check_head
@@ -23,6 +23,7 @@ from qrjax._rates._rows import rated
 from qrjax._rates._settings import Settings
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._names import choice
+from qrjax._terminal._patterns import Selection
 
 
 @overload

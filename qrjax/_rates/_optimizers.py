@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qrjax._rates._names import OPTIMIZERS, Optimizer
 from qrjax._rates._uses import FUNCTION, LOOKUP, POSITION, PRODUCT, SCALE, SHIFT, Use
-from qrjax._terminal._names import choice, listed, meant
+from qrjax._terminal._names import choice, listed
+from qrjax._terminal._patterns import check_patterns, first_match
 from qrjax._terminal._received import received
 
 # How much of a weight's relative change the others get. What moves the outputs of all examples alike overshoots first:
@@ -83,17 +83,9 @@ def optimizers_of(optimizer: Any, paths: Sequence[str]) -> Callable[[str], Optim
     """
     if isinstance(optimizer, str):
         return lambda _: optimizer  # type: ignore[return-value]
-    for pattern in optimizer:
-        if not fnmatch.filter(paths, pattern):
-            raise ValueError(
-                f"`optimizer` has the pattern {pattern!r}, which matches no parameter; parameters: {listed(paths)}"
-                f"{meant(pattern, paths)}"
-            )
-    found = {
-        path: next((name for pattern, name in optimizer.items() if fnmatch.fnmatchcase(path, pattern)), None)
-        for path in paths
-    }
+    check_patterns("optimizer", optimizer, paths)
+    found = {path: first_match(optimizer, path, None) for path in paths}
     lacking = [path for path, name in found.items() if name is None]
     if lacking:
         raise ValueError(f"`optimizer` has no pattern for {listed(lacking)}; end it with one for the rest, '*': 'adam'")
-    return found.__getitem__  # type: ignore[return-value]
+    return found.__getitem__

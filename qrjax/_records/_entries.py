@@ -24,7 +24,7 @@ from qrjax._interpreter._processes import gathered
 from qrjax._layouts._coordinates import Shape
 from qrjax._records._follow import Found, found, repeated
 from qrjax._records._offset import Offset
-from qrjax._records._origins import Built, Constant, Drawn, Factored, Keys, Origin, Stored
+from qrjax._records._origins import Built, Constant, Drawn, Factored, Keys, Origin, Stored, needs_model
 from qrjax._records._regions import regroups
 from qrjax._records._rescaled import Rescaled
 from qrjax._records._transposed import Transposed
@@ -40,6 +40,19 @@ class Entry:
 
     leaf: Leaf
     origin: Origin
+
+
+def check_code(entry: Entry) -> None:
+    """Nothing, if the values need no code of a model's own.
+
+    Raises:
+      LookupError: if they do.
+    """
+    if needs_model(entry.origin):
+        raise LookupError(
+            f"the initial values of {entry.leaf.path!r} come from a builder of the model's own, so they need its "
+            "code: record.with_model(module, sample_input)"
+        )
 
 
 def planned(plan: Plan, key: Array, correction: np.ndarray | None) -> Origin:

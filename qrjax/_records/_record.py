@@ -14,9 +14,8 @@ from jax import Array
 
 from qrjax._adapters._variables import leaves_of
 from qrjax._records import _format
-from qrjax._records._entries import Entry
+from qrjax._records._entries import Entry, check_code
 from qrjax._records._leaves import check_leaves, nested
-from qrjax._records._origins import needs_model
 from qrjax._terminal._names import listed, meant
 from qrjax._terminal._shown import Shown, scalars_of
 from qrjax._terminal._tables import Table
@@ -256,11 +255,7 @@ def _ready(entry: Entry) -> Entry:
       ValueError: if they have 64 bits and JAX has not.
     """
     leaf = entry.leaf
-    if needs_model(entry.origin):
-        raise LookupError(
-            f"the initial values of {leaf.path!r} come from a builder of the model's own, so they need its "
-            "code: record.with_model(module, sample_input)"
-        )
+    check_code(entry)
     is_key = jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     if not is_key and jax.dtypes.canonicalize_dtype(leaf.dtype) != leaf.dtype:
         raise ValueError(

@@ -14,11 +14,12 @@ from qrjax._adapters._variables import leaves_of, tree_of, values_of
 from qrjax._interpreter._model import Leaf
 from qrjax._terminal._frames import warn_caller
 from qrjax._terminal._names import choice
+from qrjax._terminal._patterns import Selection
 from qrjax._tracking._amount import Amount, amount
 from qrjax._tracking._chunks import is_spread
 from qrjax._tracking._criteria import CRITERIA, Criterion, Weights
 from qrjax._tracking._neurons import Group, InAxis, Whole, grouped, summed
-from qrjax._tracking._prunable import Selection, prunable
+from qrjax._tracking._prunable import prunable
 from qrjax._tracking._prune import check_mask
 from qrjax._tracking._ranking import POSITIVE, Ranks, patterned, ranks, spread
 from qrjax._tracking._selection import kept, smallest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
@@ -14,6 +13,7 @@ from qrjax._records._regions import groups
 from qrjax._records._rescaled import Rescaled
 from qrjax._records._transposed import Transposed
 from qrjax._terminal._names import meant
+from qrjax._terminal._patterns import first_match
 from qrjax._tracking._criteria import Weights
 
 InAxis = int | Sequence[int] | Mapping[str, int | Sequence[int]] | None
@@ -54,7 +54,7 @@ def summed(weights: Weights, in_axis: InAxis = None) -> tuple[int, ...]:
     """The axes that one neuron sums over: as given, as the initializer knew them, or by the name."""
     shape, path = weights.leaf.shape, weights.leaf.path
     if isinstance(in_axis, Mapping):
-        in_axis = next((a for pattern, a in in_axis.items() if fnmatch.fnmatchcase(path, pattern)), None)
+        in_axis = first_match(in_axis, path, None)
     if in_axis is not None:
         return tuple(sorted(normalized("in_axis", axes("in_axis", in_axis), len(shape))))
     known = None if weights.pair is None else _inputs(weights.pair.origin)

@@ -13,9 +13,9 @@ import numpy as np
 
 from qrjax._adapters._variables import leaves_of, path_name, traced_variables, tree_of, values_of
 from qrjax._interpreter._model import Leaf, check_distinct
-from qrjax._records._entries import Entry, held, programmed
+from qrjax._records._entries import Entry, check_code, held, programmed
 from qrjax._records._leaves import check_leaves
-from qrjax._records._origins import Drawn, Origin, needs_model
+from qrjax._records._origins import Drawn, Origin
 from qrjax._records._record import Record
 from qrjax._terminal._received import received
 
@@ -43,7 +43,9 @@ def pairs(initial: Any, params: Any) -> list[Pair]:
     entries = {entry.leaf.path: entry for entry in _entries(initial)}
     given = list(trained(params))
     check_leaves([e.leaf for e in entries.values() if _counts(e.leaf)], [leaf for leaf, _ in given])
-    return [Pair(leaf, array, _ready(entries[leaf.path])) for leaf, array in given]
+    for leaf, _ in given:
+        check_code(entries[leaf.path])
+    return [Pair(leaf, array, entries[leaf.path].origin) for leaf, array in given]
 
 
 def check_arrays(name: str, tree: Any) -> None:
@@ -121,15 +123,6 @@ def _is_module(value: Any) -> bool:
     """Whether a callable is a module, which holds variables, rather than a function."""
     nnx = sys.modules.get("flax.nnx")
     return nnx is not None and isinstance(value, nnx.Module)
-
-
-def _ready(entry: Entry) -> Origin:
-    if needs_model(entry.origin):
-        raise LookupError(
-            f"the initial values of {entry.leaf.path!r} come from a builder of the model's own, so they need its "
-            "code: record.with_model(module, sample_input)"
-        )
-    return entry.origin
 
 
 def depth(origin: Origin) -> int:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from qrjax._terminal._patterns import Selection, chosen_by
 from qrjax._tracking._criteria import WITH_INITIAL, Weights
 from qrjax._tracking._pairs import pairs, trained
 
-Selection = str | Sequence[str] | Callable[[str], bool] | None
 # What is seldom pruned, besides everything of one axis: stacked by a scan these have two.
 KEPT = ("bias", "scale")
 
@@ -22,9 +21,9 @@ def prunable(
 ) -> list[Weights]:
     """The variables that may lose weights, `stays` being an earlier mask by their paths; errors as `qrjax.mask`."""
     every = [Weights(*one, _gone(stays, one[0].path)) for one in _every(initial, params, criterion)]
-    chosen = _default if select is None else _matching("select", select)
-    spared = (lambda _: False) if keep is None else _matching("keep", keep)
-    found = [w for w in every if (chosen(w.leaf) if select is None else chosen(w.leaf.path))]
+    spared = chosen_by("keep", () if keep is None else keep)
+    chosen = None if select is None else chosen_by("select", select)
+    found = [w for w in every if (_default(w.leaf) if chosen is None else chosen(w.leaf.path))]
     found = [w for w in found if not spared(w.leaf.path)]
     if not found:
         raise ValueError(
@@ -52,15 +51,6 @@ def _gone(stays: Mapping[str, Any], path: str) -> Any:
 
 def _default(leaf: Any) -> bool:
     return len(leaf.shape) > 1 and leaf.path.rpartition("/")[2] not in KEPT
-
-
-def _matching(name: str, selection: Any) -> Callable[[Any], bool]:
-    if callable(selection):
-        return selection
-    patterns = [selection] if isinstance(selection, str) else selection
-    if not isinstance(patterns, Collection) or not all(isinstance(p, str) for p in patterns):
-        raise TypeError(f"`{name}` must be a pattern, patterns or a function of a path, got {selection!r}")
-    return lambda path: any(fnmatch.fnmatchcase(path, p) for p in patterns)
 
 
 def _check_finite(weights: Weights) -> None:

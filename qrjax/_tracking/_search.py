@@ -10,12 +10,12 @@ from typing import Any, Literal, NamedTuple
 from jax import Array
 
 from qrjax._terminal._bar import bar
+from qrjax._terminal._patterns import Selection
 from qrjax._terminal._received import received
 from qrjax._tracking._criteria import Criterion
 from qrjax._tracking._masks import EmptiedWarning, mask
 from qrjax._tracking._neurons import InAxis, Whole
 from qrjax._tracking._pairs import check_not_traced
-from qrjax._tracking._prunable import Selection
 from qrjax._tracking._prune import prune
 from qrjax._words._numbers import real_number, whole_number
 
