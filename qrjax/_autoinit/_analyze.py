@@ -12,6 +12,7 @@ import numpy as np
 from qrjax._adapters._axes import sizes_of
 from qrjax._autoinit._assumptions import assumptions, moments_apply
 from qrjax._autoinit._backward import check_gradients
+from qrjax._autoinit._branches import check_branches, with_branches
 from qrjax._autoinit._calls import arguments_of, check_module, construction_of, is_pair, opened
 from qrjax._autoinit._gradients import predicted
 from qrjax._autoinit._heads import check_head, with_head
@@ -149,16 +150,16 @@ def gains_of(
 
 def aim_of(
     target: Any, model: Model, values: Sequence[Value], gains_at: Callable[[Target], Gains], zero_sum: bool = False,
-    orthogonal: bool = False,
+    orthogonal: bool = False, branches: float | None = None,
 ) -> Aim:  # fmt: skip
-    """The second moments that a checked target stands for.
+    """The second moments that a checked target stands for, and what branches add.
 
     Raises:
-      ValueError: if a pattern matches no parameter.
+      ValueError: if a pattern matches no parameter, or there are no branches.
     """
-    if isinstance(target, str):
-        return stable(model, values, gains_at, zero_sum, orthogonal)
-    return aim_at(target, model)
+    chooses = isinstance(target, str)
+    aim = stable(model, values, gains_at, zero_sum, orthogonal) if chooses else aim_at(target, model)
+    return with_branches(aim, branches, model, values, gains_at, zero_sum)
 
 
 def walked(
@@ -183,16 +184,16 @@ def walked(
         drawn = designed_sums(walk.ledger) if sums else None
         rows = predicted(model, values, gains, rows, zero_sum, correlated, sums=drawn)
     noticed = [*findings(rows, walk.ledger, gains.target), *on_untouched(walk), *gains.unsettled]
-    return walk, Report(rows, [*noticed, *_on_choice(aim, rows, walk), *aim.heads, *remarks], aim.given)
+    return walk, Report(rows, [*noticed, *_on_choice(aim, rows, walk), *aim.said, *remarks], aim.given)
 
 
-def check_kept(target: Any, head: float | None) -> None:
+def check_kept(target: Any, **scales: float | None) -> None:
     """Nothing, unless a setting chooses scales where the module's own are kept.
 
     Raises:
       ValueError: if one does.
     """
-    for name, value in (("target", target if isinstance(target, str) else None), ("head", head)):
+    for name, value in {"target": target if isinstance(target, str) else None, **scales}.items():
         if value is not None:
             raise ValueError(f"`{name}` {value!r} chooses scales, but weights='module' keeps the module's; drop one")
 
@@ -241,6 +242,7 @@ def analyze(
     layout: Layout | None = None,
     select: Selection = None,
     head: float | None = None,
+    branches: float | None = None,
     method: Any = None,
     rngs: Any = None,
     mutable: Any = None,
@@ -265,7 +267,7 @@ def analyze(
       layout: as in `qrjax.autoinit`; "neurons" draws weights that sum to zero, which changes their gains.
       select: which parameters are rescaled: a pattern such as "*/kernel", several, or a function of the path;
         the others are taken as the module initializes them.
-      head: as in `qrjax.autoinit`.
+      head, branches: as in `qrjax.autoinit`.
       method, mutable: as in Linen's `init` and `apply`; of collections without "params" `init` is not told.
       rngs: names of the random streams that the call needs, such as ("dropout",), or as in `qrjax.autoinit`.
       axes: sizes of named axes that the module sums or gathers over, {"batch": 8}; by default 1 of those that it
@@ -296,21 +298,22 @@ def analyze(
     choice("weights", weights, WHOSE)
     choice("layout", layout, (None, *LAYOUTS))
     check_gradients(gradients, None)
-    target, head = check_target(target), check_head(head)
+    target, head, branches = check_target(target), check_head(head), check_branches(branches)
     module = opened(module)
     arguments = arguments_of(
         module, sample_input, args, kwargs, call_kwargs, method, rngs=rngs, target=target, layout=layout, select=select,
         axes=axes, input_mean=input_mean, input_variance=input_variance, weights=weights, gradients=gradients,
-        head=head,
+        head=head, branches=branches,
     )  # fmt: skip
     model = model_of(module, *arguments, method=method, rngs=rngs, mutable=mutable, axes=axes)
     values = input_values(model, input_mean, input_variance)
     zero_sum = layout == "neurons"
     gains_at = functools.partial(gains_of, model, select=select)
     if weights == "module":
-        check_kept(target, head)
+        check_kept(target, head=head, branches=branches)
         gains_at = functools.partial(Gains, selected=None)
-    aim = with_head(aim_of(target, model, values, gains_at, zero_sum), head, model, values, gains_at, zero_sum)
+    aim = aim_of(target, model, values, gains_at, zero_sum, branches=branches)
+    aim = with_head(aim, head, model, values, gains_at, zero_sum)
     remarks = assumptions(model, input_mean is not None or input_variance is not None)
     sums = weights != "module" and layout in (None, "outputs")
     gains = gains_at(aim.target)

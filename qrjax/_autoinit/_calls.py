@@ -19,7 +19,7 @@ from qrjax._terminal._received import is_key, received
 OURS = frozenset(
     {"module", "variables", "sample_input", "seed", "key", "target", "input_mean", "input_variance", "distribution",
      "source", "layout", "select", "tied", "method", "rngs", "mutable", "calibrate", "report", "weights", "by", "axes",
-     "call_kwargs", "gradients", "loss", "head", "optimizer", "outputs"}
+     "call_kwargs", "gradients", "loss", "head", "branches", "optimizer", "outputs"}
 )  # fmt: skip
 # What these are where nobody gives them.
 DEFAULTS = {"target": 1.0, "distribution": "truncated_normal", "source": "sobol", "layout": "outputs", "tied": "logits",

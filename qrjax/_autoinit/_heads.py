@@ -65,25 +65,25 @@ def with_head(
             f"`head` is for the weights that make the model's outputs, and of this model {why}; pass head=None"
         )
     return dataclasses.replace(
-        aim, target=_aimed(aim.target, head, found.sized), heads=tuple(_said(head, found, walk.ledger, last))
+        aim, target=_aimed(aim.target, head, found.sized), said=(*aim.said, *_said(head, found, walk.ledger, last))
     )
 
 
-class Heads(NamedTuple):
-    """The weights that make a model's outputs: those that may be sized, that do something else too, that are kept."""
+class Parted(NamedTuple):
+    """The weights of some rows: those that may be sized, that have rows elsewhere too, that are kept."""
 
     sized: frozenset[str]
     shared: frozenset[str]
     kept: frozenset[str]
 
 
-def parted(ledger: Ledger, last: set[Site], gains: Gains) -> Heads:
-    """The paths of the weights of these rows."""
+def parted(ledger: Ledger, last: set[Site], gains: Gains) -> Parted:
+    """The paths of the weights of these rows, such as those that make a model's outputs."""
     entries = {site: entry for site, entry in ledger.entries.items() if entry.weight is not None}
     elsewhere = {path for site, entry in entries.items() if site not in last for path in _paths(entry)}
     making = {path for site, entry in entries.items() if site in last for path in _paths(entry)}
     left = {e.weight.path for e in entries.values() if gains.decides and not gains.touches(e.weight)}
-    return Heads(
+    return Parted(
         frozenset(making - elsewhere - left), frozenset(making & elsewhere), frozenset((making & left) - elsewhere)
     )
 
@@ -96,7 +96,7 @@ def _aimed(target: Target, head: float, paths: frozenset[str]) -> Target:
     return lambda path: head if path in paths else target_at(target, path)
 
 
-def _said(head: float, found: Heads, ledger: Ledger, last: set[Site]) -> list[Finding]:
+def _said(head: float, found: Parted, ledger: Ledger, last: set[Site]) -> list[Finding]:
     size = "are zero" if head == 0 else f"have a second moment of {head:.3g}"
     # A head that is zero already, as of a module that autoinit made, is what was asked for.
     made = {e.weight.path for s, e in ledger.entries.items() if s in last and e.weight is not None and not e.gain}

@@ -14,6 +14,7 @@ from jax.sharding import AxisType, Mesh
 
 from qrjax._autoinit._analyze import aim_of, gains_of, input_values, model_of, walked
 from qrjax._autoinit._assumptions import assumptions
+from qrjax._autoinit._branches import check_branches
 from qrjax._autoinit._calls import arguments_of, opened
 from qrjax._autoinit._heads import check_head, with_head
 from qrjax._autoinit._names import DRAWN, SOURCES, TIED, Drawn, Source, Tied
@@ -99,10 +100,10 @@ def prepare(
     module: Any, arguments: tuple[tuple[Any, ...], dict[str, Any]], *, target: Aimed = 1.0,
     input_mean: float | None = None, input_variance: float | None = None, distribution: str = "truncated_normal",
     source: str = "sobol", layout: str = "outputs", select: Selection = None, tied: str = "logits",
-    head: float | None = None, **options: Any,
+    head: float | None = None, branches: float | None = None, **options: Any,
 ) -> Prepared:  # fmt: skip
     """Checks the settings, traces the model and walks it; settings and errors as for `autoinit`."""
-    target, head = check_target(target), check_head(head)
+    target, head, branches = check_target(target), check_head(head), check_branches(branches)
     draw = Draw(
         choice("distribution", distribution, DRAWN),
         choice("source", source, SOURCES),
@@ -113,7 +114,7 @@ def prepare(
     gains_at = functools.partial(gains_of, model, select=select, distribution=distribution, tied=tied)
     values = input_values(model, input_mean, input_variance)
     zero_sum = layout == "neurons" and source == "sobol" and distribution not in ("orthogonal", "own")
-    aim = aim_of(target, model, values, gains_at, zero_sum, distribution == "orthogonal")
+    aim = aim_of(target, model, values, gains_at, zero_sum, distribution == "orthogonal", branches)
     aim = with_head(aim, head, model, values, gains_at, zero_sum)
     gains = gains_at(aim.target)
     chosen = gains.selected
@@ -143,9 +144,9 @@ def autoinit(
     module: Any, sample_input: Any = None, *args: Any, seed: int | Array | None = None, key: Array | None = None,
     target: Aimed = 1.0, input_mean: float | None = None, input_variance: float | None = None,
     distribution: Drawn = "truncated_normal", source: Source = "sobol", layout: Layout = "outputs",
-    select: Selection = None, tied: Tied = "logits", head: float | None = None, method: Any = None, rngs: Any = None,
-    mutable: Any = None, axes: Mapping[Any, int] | None = None, call_kwargs: Mapping[str, Any] | None = None,
-    calibrate: bool = False, report: bool = False, **kwargs: Any,
+    select: Selection = None, tied: Tied = "logits", head: float | None = None, branches: float | None = None,
+    method: Any = None, rngs: Any = None, mutable: Any = None, axes: Mapping[Any, int] | None = None,
+    call_kwargs: Mapping[str, Any] | None = None, calibrate: bool = False, report: bool = False, **kwargs: Any,
 ) -> Any: ...  # fmt: skip
 @frames_hidden
 @transferring
@@ -164,6 +165,7 @@ def autoinit(
     select: Selection = None,
     tied: Tied = "logits",
     head: float | None = None,
+    branches: float | None = None,
     method: Any = None,
     rngs: Any = None,
     mutable: Any = None,
@@ -223,6 +225,12 @@ def autoinit(
         meeting another weight: 0 for weights that are zero, .01 for outputs a tenth in size, None for `target`. At 0
         or little a network begins undecided, and what it first learns does not drown in what it first says; see
         `qrjax.learning_rates`. A last weight that has other uses, such as a tied table, is left, and a finding says so.
+      branches: what all branches of a residual stream add to it together, a second moment: of n branches, x + f(x)
+        each, the last weights of f are drawn for `branches` / n, as by a factor of 1 / sqrt(n) in the program, and
+        the stream is as strong at any depth; None for `target`. Of parallel branches, x + f(x) + g(x), each counts.
+        A shortcut with weights of its own begins a new stream; the parts of a gate are no branches. What a norm behind
+        the last weights makes them, or a constant of their own, they stay, and a finding says so. Give it to
+        `qrjax.learning_rates` too.
       method, mutable: as in Linen's `init` and `apply`; of collections without "params" `init` is not told.
       rngs: the random streams that the call needs: names, ("dropout",); or their keys, {"params": key, "dropout":
         key}, where "params" is the key of the weights, in the place of `seed`; or an nnx.Rngs, of which the next
@@ -262,7 +270,7 @@ def autoinit(
     arguments = arguments_of(
         module, sample_input, args, kwargs, call_kwargs, method, seed=seed, key=key, rngs=rngs, target=target,
         distribution=distribution, source=source, layout=layout, select=select, tied=tied, axes=axes,
-        input_mean=input_mean, input_variance=input_variance, head=head,
+        input_mean=input_mean, input_variance=input_variance, head=head, branches=branches,
     )  # fmt: skip
     streams = streams_of(rngs)
     key = key_of(seed, key, streams)
@@ -270,7 +278,7 @@ def autoinit(
         prepared = prepare(
             module, arguments, target=target, input_mean=input_mean, input_variance=input_variance,
             distribution=distribution, source=source, layout=layout, select=select, tied=tied, head=head,
-            method=method, rngs=streams, mutable=mutable, axes=axes,
+            branches=branches, method=method, rngs=streams, mutable=mutable, axes=axes,
         )  # fmt: skip
         flat = prepared.drawn(key)
         if calibrate:

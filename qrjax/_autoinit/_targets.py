@@ -31,14 +31,14 @@ class Aim:
       given: what a report calls it: what a user gave, or what was chosen.
       chosen: a sentence on how it was chosen; None where a user gave it.
       advises: whether a finding may advise orthogonal weights.
-      heads: findings on the weights that make the model's outputs, where they have a second moment of their own.
+      said: findings on weights that have a second moment of their own: heads, the last ones of branches.
     """
 
     target: Target
     given: Any
     chosen: str | None = None
     advises: bool = False
-    heads: tuple[str, ...] = ()
+    said: tuple[str, ...] = ()
 
 
 def check_target(target: Any) -> Any:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 analysis, rates_over_width, output = map(section, ("Analysis", "Learning rates over width", "Output"))
 OPTIONS = {
     "target": "--target", "input_mean": "--input-mean", "input_variance": "--input-variance", "select": "--select",
-    "sample_input": "--input", "module": NAME, "head": "--head", "optimizer": "--optimizer",
-    "outputs": "--outputs",
+    "sample_input": "--input", "module": NAME, "head": "--head", "branches": "--branches",
+    "optimizer": "--optimizer", "outputs": "--outputs",
 }  # fmt: skip
 CAPTION = (
     "in: E x² is the second moment of what a weight meets, E y² of its output or a module's; gain is the weight's "
@@ -88,6 +88,10 @@ GRADIENTS = (
 @analysis(
     "--head", metavar="NUMBER", type=RealNumber("--head 0"),
     help="The second moment of what the model returns, 0 for last weights of zero.  [default: as --target]",
+)  # fmt: skip
+@analysis(
+    "--branches", metavar="NUMBER", type=RealNumber("--branches 1"),
+    help="The second moment that all branches of a residual stream add together.  [default: each as --target]",
 )  # fmt: skip
 @rates_over_width(
     "--rates", is_flag=True,

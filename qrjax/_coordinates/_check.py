@@ -39,6 +39,8 @@ def coordinate_check(
     rate: float | None = None,
     weights: str | Callable[[Any, int], Any] = "autoinit",
     head: float | None = 0.0,
+    outputs: float | None = None,
+    branches: float | None = None,
     seeds: int = 3,
     tolerance: float = 0.1,
     rngs: Any = None,
@@ -68,6 +70,8 @@ def coordinate_check(
       weights: "autoinit", "module" for the module's own, or a function (module, seed) -> variables.
       head: with weights="autoinit", as there: the second moment of what the model returns at first. By default 0: a
         last layer of random weights makes of a change before it one that grows with the root of the width.
+      outputs: as in `qrjax.learning_rates`, where the multipliers are its own.
+      branches: as in `qrjax.autoinit` and `qrjax.learning_rates`, for a check over depth.
       seeds: how many draws of the weights, whose mean is taken.
       tolerance: up to which slope a row is stable.
       rngs, method, mutable, axes, call_kwargs: as in `qrjax.measure`. A random stream gives the same at every step.
@@ -98,7 +102,7 @@ def coordinate_check(
     """
     sizes = checked_widths(widths)
     checked_make(make_model)
-    settings = checked(steps, optimizer, multipliers, rate, weights, head, seeds, tolerance, loss)
+    settings = checked(steps, optimizer, multipliers, rate, weights, head, outputs, branches, seeds, tolerance, loss)
     options = {"rngs": streams_of(rngs), "method": method, "mutable": mutable, "axes": axes}
     runs = []
     for width in sizes:
@@ -134,7 +138,7 @@ def _starts(module: Any, call: Call, settings: Settings) -> list[Any]:
         if model.initialization is None:
             return [module]  # of NNX, whose weights are drawn already
         return [model.rebuild(model.materialize(key, [True] * len(model.leaves))) for key in keys]
-    prepared = prepare(module, arguments, head=settings.head, **options)
+    prepared = prepare(module, arguments, head=settings.head, branches=settings.branches, **options)
     return [prepared.model.rebuild(prepared.drawn(key)) for key in keys]
 
 

@@ -36,6 +36,7 @@ def _multipliers(module: Any, call: Any, settings: Settings) -> Any:
     if callable(settings.weights):
         whose = {}
     whose |= {"optimizer": settings.optimizer, "call_kwargs": named}
+    whose |= {"outputs": settings.outputs, "branches": settings.branches}
     return learning_rates(module, *positional, **whose, **options)  # type: ignore[call-overload]
 
 

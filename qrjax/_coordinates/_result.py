@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -111,19 +112,21 @@ class CoordinateCheck(Shown, Sequence[Coordinate]):
         sloping = [row for row in self.rows if row.slope is not None]
         return max(sloping, key=lambda row: abs(row.slope or 0.0), default=None)
 
-    def assert_stable(self, tolerance: float | None = None) -> None:
+    def assert_stable(self, tolerance: float | None = None, select: str | Sequence[str] | None = None) -> None:
         """Raises where an output's change depends on the width, as in a test of a model.
 
         Args:
           tolerance: the largest slope, in absolute value; by default that of the check.
+          select: of which rows, a pattern of their paths or several, such as ("norm", "head"); by default all. Over
+            depth the parts of branches are to change less the more there are, and what they add up to is to be stable.
 
         Raises:
           UnhealthyError: if a row grows, falls, moves at some widths only or is not finite; an AssertionError whose
             message lists them.
-          ValueError: if `tolerance` is not positive.
+          ValueError: if `tolerance` is not positive, or `select` matches no row.
         """
         allowed = self.settings["tolerance"] if tolerance is None else checked_tolerance(tolerance)
-        rows = [dataclasses.replace(row, tolerance=allowed) for row in self.rows]
+        rows = [dataclasses.replace(row, tolerance=allowed) for row in self._selected(select)]
         failing = [Finding(_said(row), ERROR) for row in rows if row.verdict in FAILING]
         if failing:
             lines = "\n".join(f"- {finding}" for finding in failing)
@@ -132,6 +135,18 @@ class CoordinateCheck(Shown, Sequence[Coordinate]):
                 f"slope of {number(allowed)}:\n{lines}",
                 failing,
             )
+
+    def _selected(self, select: str | Sequence[str] | None) -> Sequence[Coordinate]:
+        if select is None:
+            return self.rows
+        patterns, paths = [select] if isinstance(select, str) else list(select), [row.path for row in self.rows]
+        for pattern in patterns:
+            if not fnmatch.filter(paths, pattern):
+                raise ValueError(
+                    f"`select` has the pattern {pattern!r}, which matches no row; paths: "
+                    f"{listed(list(dict.fromkeys(paths)))}{meant(pattern, paths)}"
+                )
+        return [row for row in self.rows if any(fnmatch.fnmatchcase(row.path, pattern) for pattern in patterns)]
 
     def to_dict(self) -> dict[str, Any]:
         """{"widths", "settings", "losses", "findings", "severities", "rows": [...]}, plain values."""

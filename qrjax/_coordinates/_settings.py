@@ -34,6 +34,8 @@ class Settings:
     rate: float | None
     weights: Any
     head: float | None
+    outputs: float | None
+    branches: float | None
     seeds: int
     tolerance: float
 
@@ -50,8 +52,8 @@ class Settings:
 
 
 def checked(
-    steps: Any, optimizer: Any, multipliers: Any, rate: Any, weights: Any, head: Any, seeds: Any, tolerance: Any,
-    loss: Any,
+    steps: Any, optimizer: Any, multipliers: Any, rate: Any, weights: Any, head: Any, outputs: Any, branches: Any,
+    seeds: Any, tolerance: Any, loss: Any,
 ) -> Settings:  # fmt: skip
     """The settings.
 
@@ -64,9 +66,16 @@ def checked(
         raise TypeError(f"`multipliers` must be True or False, got {received(multipliers)}")
     if not callable(weights):
         choice("weights", weights, WHOSE)
+    scaled = multipliers and not callable(optimizer)
+    if outputs is not None and not scaled:
+        raise ValueError(f"`outputs` is what multipliers are measured by, got {received(outputs)} without; drop it")
+    if branches is not None and not scaled and weights != "autoinit":
+        raise ValueError(
+            f"`branches` is for autoinit's weights and for multipliers, got {received(branches)} without; drop it"
+        )
     return Settings(
         loss, _count("steps", steps), optimizer, multipliers, _rate(rate, optimizer, multipliers), weights, head,
-        _count("seeds", seeds), checked_tolerance(tolerance),
+        outputs, branches, _count("seeds", seeds), checked_tolerance(tolerance),
     )  # fmt: skip
 
 

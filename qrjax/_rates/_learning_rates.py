@@ -9,6 +9,7 @@ from typing import Any, Literal, overload
 from qrjax._adapters._variables import trained_of
 from qrjax._autoinit._analyze import check_kept, gains_of, input_values, model_of
 from qrjax._autoinit._assumptions import assumptions
+from qrjax._autoinit._branches import check_branches
 from qrjax._autoinit._calls import arguments_of, opened
 from qrjax._autoinit._heads import check_head
 from qrjax._autoinit._names import TIED, WHOSE, Tied, Whose
@@ -33,11 +34,11 @@ def learning_rates(
 @overload
 def learning_rates(
     module: Any, sample_input: Any = None, *args: Any, optimizer: Optimizer | Mapping[str, Optimizer] = "adam",
-    head: float | None = None, outputs: float | None = None, target: Aimed = 1.0, input_mean: float | None = None,
-    input_variance: float | None = None, layout: Layout | None = None, select: Selection = None, tied: Tied = "logits",
-    weights: Whose = "autoinit", method: Any = None, rngs: Any = None, mutable: Any = None,
-    axes: Mapping[Any, int] | None = None, call_kwargs: Mapping[str, Any] | None = None, report: bool = False,
-    **kwargs: Any,
+    head: float | None = None, outputs: float | None = None, branches: float | None = None, target: Aimed = 1.0,
+    input_mean: float | None = None, input_variance: float | None = None, layout: Layout | None = None,
+    select: Selection = None, tied: Tied = "logits", weights: Whose = "autoinit", method: Any = None, rngs: Any = None,
+    mutable: Any = None, axes: Mapping[Any, int] | None = None, call_kwargs: Mapping[str, Any] | None = None,
+    report: bool = False, **kwargs: Any,
 ) -> Any: ...  # fmt: skip
 @frames_hidden
 def learning_rates(
@@ -47,6 +48,7 @@ def learning_rates(
     optimizer: Optimizer | Mapping[str, Optimizer] = "adam",
     head: float | None = None,
     outputs: float | None = None,
+    branches: float | None = None,
     target: Aimed = 1.0,
     input_mean: float | None = None,
     input_variance: float | None = None,
@@ -93,6 +95,9 @@ def learning_rates(
       outputs: the second moment that the model's outputs are to come to in training, above 0: 1 for the standardized
         targets of a regression, about 16 for the logits of classes, whose root mean square in trained networks of
         any width is mostly 3 to 12. By default what `target` says of them, without `head`: 1.
+      branches: as in `qrjax.autoinit`, for rates that are right at any depth too: the changes that n branches of a
+        residual stream make of it add up, so all parameters within them learn slower by the root of n. With
+        weights="module" their sizes are the module's, which is to have the factor 1 / sqrt(n) itself.
       head, target, input_mean, input_variance, layout, select, tied, method, rngs, mutable, axes: as in
         `qrjax.autoinit`: those with which the weights are drawn.
       weights: "autoinit" for weights that `qrjax.autoinit` draws, "module" for the module's own.
@@ -121,29 +126,32 @@ def learning_rates(
 
     Reference:
       Yang and Hu et al. 2022, Tensor Programs V, arXiv 2203.03466, table 8; in the form of Yang, Simon and Bernstein
-      2023, A spectral condition for feature learning, arXiv 2310.17813, condition 1.
+      2023, A spectral condition for feature learning, arXiv 2310.17813, condition 1. Of depth: Yang, Yu, Zhu and Hayou
+      2023, Tensor Programs VI, arXiv 2310.02244, table 1.
     """
     choice("weights", weights, WHOSE)
     choice("layout", layout, (None, *LAYOUTS))
     choice("tied", tied, TIED)
     optimizer = check_optimizer(optimizer)
-    target, head = check_target(target), check_head(head)
+    target, head, branches = check_target(target), check_head(head), check_branches(branches)
     outputs = None if outputs is None else positive("outputs", outputs)
     module = opened(module)
     arguments = arguments_of(
         module, sample_input, args, kwargs, call_kwargs, method, optimizer=optimizer, head=head, outputs=outputs,
-        target=target, input_mean=input_mean, input_variance=input_variance, layout=layout, select=select, tied=tied,
-        weights=weights, rngs=rngs, axes=axes,
+        branches=branches, target=target, input_mean=input_mean, input_variance=input_variance, layout=layout,
+        select=select, tied=tied, weights=weights, rngs=rngs, axes=axes,
     )  # fmt: skip
     model = model_of(module, *arguments, method=method, rngs=rngs, mutable=mutable, axes=axes)
     values = input_values(model, input_mean, input_variance)
     gains_at = functools.partial(gains_of, model, select=select, tied=tied)
     if weights == "module":
-        check_kept(target, head)
+        check_kept(target, head=head)
         gains_at = functools.partial(Gains, selected=None)
     trained = [leaf for leaf in model.leaves if leaf.trained]
     optimizer_of = optimizers_of(optimizer, [leaf.path for leaf in trained])
-    settings = Settings(model, values, gains_at, layout == "neurons", target, head, outputs)
+    settings = Settings(
+        model, values, gains_at, layout == "neurons", target, head, outputs, branches, weights == "module"
+    )
     uses, aim = settings.uses("sgd" in map(optimizer_of, [leaf.path for leaf in trained]))
     found = rated(trained, uses, optimizer_of)
     flat = [found.values[leaf.path] if leaf.trained else 0.0 for leaf in model.leaves]
@@ -151,4 +159,4 @@ def learning_rates(
     if not report:
         return tree
     remarks = assumptions(model, input_mean is not None or input_variance is not None)
-    return tree, Report(found.rows, [*found.findings(), *aim.heads, *remarks], aim.given)
+    return tree, Report(found.rows, [*found.findings(), *aim.said, *remarks], aim.given)

@@ -35,7 +35,8 @@ def multiplier(use: Use, optimizer: Optimizer, shape: tuple[int, ...]) -> float 
         wanted, arriving = (use.own or 1 / math.sqrt(use.fan)) * math.sqrt(use.fan) * share_of_outputs, 1.0
     if not arriving > 0:
         return None
-    share = SHARE[use.kind]
+    # The changes of branches add up, n times a share of 1 / sqrt(n) each.
+    share = SHARE[use.kind] / math.sqrt(use.branches)
     if optimizer == "muon" and orthogonalized(shape):
         return share * wanted / _spectral(use, arriving, shape)
     change = use.fan * arriving

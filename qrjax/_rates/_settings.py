@@ -9,7 +9,7 @@ from typing import Any
 
 from qrjax._adjoint._heads import heads
 from qrjax._autoinit._analyze import aim_of
-from qrjax._autoinit._heads import Heads, parted, with_head
+from qrjax._autoinit._heads import Parted, parted, with_head
 from qrjax._autoinit._targets import Aim
 from qrjax._interpreter._gains import Gains, Target, target_at
 from qrjax._interpreter._ledger import Ledger, Site
@@ -27,7 +27,8 @@ class Settings:
       model, values: the model, and the laws of its inputs.
       gains_at: makes the gains for a target.
       zero_sum: whether the weights of a neuron sum to zero.
-      target, head, outputs: as checked.
+      target, head, outputs, branches: as checked.
+      kept: whether the weights are the module's own, so that `branches` concerns rates alone.
     """
 
     model: Model
@@ -37,6 +38,8 @@ class Settings:
     target: Any
     head: float | None
     outputs: float | None = None
+    branches: float | None = None
+    kept: bool = False
 
     def uses(self, back: bool) -> tuple[list[Use], Aim]:
         """The uses of all parameters, `back` for their gradients too, and what weights are drawn for.
@@ -44,11 +47,12 @@ class Settings:
         Raises:
           ValueError: if `outputs` is given, and no weight makes any.
         """
-        hidden = aim_of(self.target, self.model, self.values, self.gains_at, self.zero_sum)
+        drawn = None if self.kept else self.branches
+        hidden = aim_of(self.target, self.model, self.values, self.gains_at, self.zero_sum, branches=drawn)
         aim = with_head(hidden, self.head, self.model, self.values, self.gains_at, self.zero_sum)
         gains, walk, outputs = self._taped(aim.target, frozenset())
         wanted = functools.partial(target_at, hidden.target)
-        uses = uses_of(self.model, walk, outputs, wanted, self.outputs)
+        uses = uses_of(self.model, walk, outputs, wanted, self.outputs, deep=self.branches is not None)
         if self.outputs is not None and not any(use.makes_outputs for use in uses):
             raise ValueError(
                 f"`outputs` is for the weights that make the model's outputs, got {self.outputs:g} for a model of "
@@ -73,7 +77,12 @@ class Settings:
 
 
 def _learned(
-    target: Target, ledger: Ledger, last: set[Site], found: Heads, outputs: float | None, wanted: Callable[[str], float]
+    target: Target,
+    ledger: Ledger,
+    last: set[Site],
+    found: Parted,
+    outputs: float | None,
+    wanted: Callable[[str], float],
 ) -> Target:
     """With heads as they are when they have learned to make `outputs`, a second moment, or what is `wanted` of them.
 

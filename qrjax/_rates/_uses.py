@@ -7,8 +7,10 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from qrjax._adjoint._branches import depths
 from qrjax._adjoint._heads import ends
 from qrjax._adjoint._reverse import Reverse
+from qrjax._autoinit._branches import found_branches
 from qrjax._interpreter._derived import SUMS, leaves_of
 from qrjax._interpreter._ledger import Entry, Ledger, Site
 from qrjax._interpreter._model import Model
@@ -47,6 +49,7 @@ class Use:
       head: whether it is where what the model returns is made.
       gradient: the second moment of the derivative by one of its elements, per example; None until it is known.
       guessed: whether its part is no more than guessed.
+      branches: of how many branches of a stream it is in one, where these count; the product, of nested ones.
     """
 
     key: Key
@@ -61,6 +64,7 @@ class Use:
     head: bool = False
     gradient: float | None = None
     guessed: bool = False
+    branches: float = 1.0
 
     @property
     def makes_outputs(self) -> bool:
@@ -70,7 +74,7 @@ class Use:
 
 def uses_of(
     model: Model, walk: Walk, outputs: Sequence[Value], target_of: Callable[[str], float],
-    wanted: float | None = None, back: bool = False,
+    wanted: float | None = None, back: bool = False, deep: bool = False,
 ) -> list[Use]:  # fmt: skip
     """All uses in a walk that was taken down, in order.
 
@@ -79,16 +83,22 @@ def uses_of(
       target_of: the second moment that a parameter's outputs are given.
       wanted: that of what the model returns, None for its parameters' targets.
       back: whether for their gradients too.
+      deep: whether to count the branches of residual streams.
+
+    Raises:
+      ValueError: if these are to be counted, and there are none.
     """
     assert walk.tape is not None
     moves = walk.tape.moves
+    within = depths(found_branches(moves)) if deep else {}
     last, between = ends(outputs, moves)
     reverse = _followed(moves, outputs) if back else None
     uses = _Uses(model, walk.ledger, last, between, target_of, wanted, reverse)
     found: dict[tuple[Site, Key], Use] = {}
     for move, times in _moves(moves):
         for use in uses.of(move, times):
-            found.setdefault((move.site, use.key), use)  # the steps of a recurrence are one use
+            deeper = dataclasses.replace(use, branches=within.get(id(move), 1.0))
+            found.setdefault((move.site, use.key), deeper)  # the steps of a recurrence are one use
     return [*found.values()]
 
 

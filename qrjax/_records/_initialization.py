@@ -16,7 +16,9 @@ from qrjax._records._origins import Built, Origin
 from qrjax._terminal._received import received
 
 # Of autoinit, and of the framework; everything else is the module's own.
-OPTIONS = ("target", "input_mean", "input_variance", "distribution", "source", "layout", "select", "tied", "head")
+OPTIONS = (
+    "target", "input_mean", "input_variance", "distribution", "source", "layout", "select", "tied", "head", "branches",
+)  # fmt: skip
 FRAMEWORK = ("method", "rngs", "mutable", "axes")
 
 

@@ -199,7 +199,7 @@ def others(data: str, what: str, layers: Callable[[Activation], nn.Module], name
 def cells() -> list[Cell]:
     """In the order of their importance."""
     main, rest = ("tanh", "gelu", "swish", "relu"), ("shifted relu", "leaky relu", "softplus", "selu", "mish")
-    deep = ("relu", "swish", "selu", "softplus", "mish")
+    deep = ("relu", "swish", "shifted relu", "selu", "softplus", "mish")
     recurrent = {"LSTM": nn.OptimizedLSTMCell, "GRU": nn.GRUCell}
     return [
         *chains("digits", 10, (*main, *rest)),

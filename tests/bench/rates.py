@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import fnmatch
 import functools
 import sys
 import time
@@ -42,46 +43,72 @@ WIDTHS, WIDEST = (64, 256, 1024), (64, 256, 2048)
 # Several matrices a block, or taps: wider ones take minutes a step on two cores.
 NARROWER = dict.fromkeys(("cnn", "haiku", "mixer", "bert", "transformer", "norm_free", "fixed_heads"), (64, 512))
 NARROWER |= {"nnx_transformer": (64, 512), "gru": (64, 512)}
+# What grows is the number of blocks.
+DEEPER = ("residual", "residual_free", "deep_transformer")
+DEPTHS = (2, 16)
+# The rows that are to be stable over depth.
+ENDS = ("embedding", "norm", "head")
 
 
 # Checks that show what one rate does, too.
 COMPARED = ("mlp", "transformer")
+PLAIN_RATE, SCALED, BRANCHED = "one rate", "multipliers", "multipliers, branches 1"
 
 
-def coordinates(names: Sequence[str], journal: str, seeds: int) -> Report:
+def coordinates(names: Sequence[str], journal: str, seeds: int) -> list[Report]:
     """A row for each network in the journal, to which those of the names that it lacks are added."""
     tests = Path(__file__).parents[1]
     sys.path[:0] = [str(tests), str(tests / "coordinates")]
     from networks import NETWORKS
 
     with opened(journal, "coordinate checks") as kept:
-        done = {(record["network"], record["multipliers"]) for record in kept.records}
+        done = {(record["network"], record["rates"]) for record in kept.records}
         for name in names:
-            for multipliers in (True, False) if name in COMPARED else (True,):
-                if (name, multipliers) not in done:
-                    kept.append([_checked(name, NETWORKS[name], multipliers, seeds)])
+            for rates in ways_of(name):
+                if (name, rates) not in done:
+                    kept.append([_checked(name, NETWORKS[name], rates, seeds)])
         kept.reload()
         records = kept.records
-    lines = [
-        [
-            f"`{r['network']}`", "multipliers" if r["multipliers"] else "one rate", ", ".join(map(str, r["widths"])),
-            str(r["seeds"]), f"{r['stable']} of {r['rows']}", f"{r['slope']:+.2f}", f"{r['path'] or '(whole)'}",
-        ]
+    wide = [
+        [*_begins(r), f"{r['stable']} of {r['rows']}", f"{r['slope']:+.2f}", r["path"] or "(whole)"]
         for r in records
-    ]  # fmt: skip
-    columns = ("network", "rates", "widths", "seeds", "stable outputs", "steepest slope", "of")
-    return Report("Slopes of log2 change against log2 width, 4 steps of Adam", columns, lines)
+        if r["network"] not in DEEPER
+    ]
+    deep = [
+        [*_begins(r), *(f"{r[part]:+.2f}" if part in r else "" for part in ENDS)]
+        for r in records
+        if r["network"] in DEEPER
+    ]
+    columns = ("network", "rates", "sizes", "seeds")
+    title = "Slopes of log2 change against log2 {}, 4 steps of Adam"
+    return [
+        Report(title.format("width"), (*columns, "stable outputs", "steepest slope", "of"), wide),
+        Report(title.format("depth"), (*columns, "embedding", "last norm", "head"), deep),
+    ]
 
 
-def _checked(name: str, network: Any, multipliers: bool, seeds: int) -> dict[str, Any]:
-    widths = WIDEST if name == "mlp" and multipliers else NARROWER.get(name, WIDTHS)
+def ways_of(name: str) -> tuple[str, ...]:
+    if name in DEEPER:
+        return (PLAIN_RATE, SCALED, BRANCHED)
+    return (SCALED, PLAIN_RATE) if name in COMPARED else (SCALED,)
+
+
+def _begins(record: dict[str, Any]) -> list[str]:
+    return [f"`{record['network']}`", record["rates"], ", ".join(map(str, record["widths"])), str(record["seeds"])]
+
+
+def _checked(name: str, network: Any, rates: str, seeds: int) -> dict[str, Any]:
+    widths = DEPTHS if name in DEEPER else WIDEST if name == "mlp" and rates == SCALED else NARROWER.get(name, WIDTHS)
+    settings = {"outputs": 16.0} if name in DEEPER and rates != PLAIN_RATE else {}
     found = qrjax.coordinate_check(
-        network.make, widths, network.sample, network.loss, seeds=seeds, multipliers=multipliers
-    )
+        network.make, widths, network.sample, network.loss, seeds=seeds, multipliers=rates != PLAIN_RATE,
+        branches=1.0 if rates == BRANCHED else None, **settings,
+    )  # fmt: skip
     print(found, file=sys.stderr, flush=True)
     stable, steepest = sum(row.verdict in ("stable", "unmoved") for row in found), found.steepest
-    record = {"network": name, "multipliers": multipliers, "widths": list(widths), "seeds": seeds, "stable": stable}
-    return record | {"rows": len(found), "slope": steepest.slope, "path": steepest.path}
+    record = {"network": name, "rates": rates, "widths": list(widths), "seeds": seeds, "stable": stable}
+    ends = {row.path: row.slope for row in found if name in DEEPER and row.path in ENDS}
+    return record | {"rows": len(found), "slope": steepest.slope, "path": steepest.path} | ends
 
 
 # -- transfer ----------------------------------------------------------------------------------------------------------
@@ -128,17 +155,26 @@ class CNN(nn.Module):
         return nn.Dense(10)(x.mean((1, 2)))
 
 
-NETWORKS = {
-    "mlp": (MLP, (64, 256, 1024)),
-    "transformer": (Transformer, (16, 64, 256)),
-    "cnn": (CNN, (16, 64)),
-}
+class Residual(nn.Module):
+    """Blocks x + W relu(V norm(x)) of width 64; what grows is their number."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.Dense(64)(x.reshape(len(x), -1))
+        for _ in range(self.width):
+            x = x + nn.Dense(64)(nn.relu(nn.Dense(64)(nn.LayerNorm()(x))))
+        return nn.Dense(10)(nn.LayerNorm()(x))
+
+
+NETWORKS = {"mlp": MLP, "transformer": Transformer, "cnn": CNN, "residual": Residual}
 BATCH, EVALUATED = 64, 512
 # log2 of the rates without multipliers and with them.
 GRIDS = {
-    ("adam", False): range(-12, -4), ("adam", True): range(-6, 2),
-    ("sgd", False): range(-8, 0), ("sgd", True): range(-4, 4),
-    ("muon", False): range(-9, -1), ("muon", True): range(-9, -1),
+    ("adam", False): range(-11, -4), ("adam", True): range(-5, 2),
+    ("sgd", False): range(-8, -1), ("sgd", True): range(-4, 3),
+    ("muon", False): range(-8, -3), ("muon", True): range(-8, -3),
 }  # fmt: skip
 WAYS = {
     "default": "Flax's, one rate",
@@ -147,8 +183,18 @@ WAYS = {
     "outputs": "multipliers, head 0, outputs 16",
     "head": "multipliers, head 1",
     "head outputs": "multipliers, head 1, outputs 16",
+    "branches": "multipliers, head 1, outputs 16, branches 1",
     "first": "head 0, outputs 16, the first layer's rate a quarter",
+    "slow positions": "head 0, outputs 16, positions' rate 1/16",
+    "slow biases": "head 0, outputs 16, biases' rates a quarter",
+    "slow scales": "head 0, outputs 16, norms' scales' rates a quarter",
+    "slow scores": "head 0, outputs 16, queries' and keys' rates a quarter",
 }
+# Of these ways, which parameters are slower than by the rules, and by how much.
+SLOWER = {
+    "first": ("Dense_0/kernel", 1 / 4), "slow positions": ("positions", 1 / 16), "slow biases": ("*/bias", 1 / 4),
+    "slow scales": ("*/scale", 1 / 4), "slow scores": ("*/[qk]*y/kernel", 1 / 4),
+}  # fmt: skip
 PLAIN = ("default", "autoinit")
 
 
@@ -169,25 +215,42 @@ class Cell:
         return dataclasses.asdict(self)
 
 
-CELLS = [
-    Cell(network, data, optimizer, arm, width, steps, decay, schedule)
-    for network, data, optimizer, steps, decay, schedule in (
-        ("mlp", "digits", "adam", 60, 0.0, "constant"),
-        ("mlp", "digits", "adam", 60, 0.0, "cosine"),
-        ("mlp", "centred digits", "adam", 60, 0.0, "constant"),
-        ("mlp", "mnist1d", "adam", 60, 0.0, "constant"),
-        ("mlp", "regression", "adam", 60, 0.0, "constant"),
-        ("transformer", "digits", "adam", 60, 0.0, "constant"),
-        ("cnn", "digits", "adam", 60, 0.0, "constant"),
-        ("mlp", "digits", "sgd", 60, 0.0, "constant"),
-        ("mlp", "digits", "muon", 60, 0.0, "constant"),
-        ("mlp", "digits", "adam", 60, 0.1, "constant"),
-        ("mlp", "digits", "adam", 400, 0.0, "constant"),
-    )
-    for arm in WAYS
-    for width in NETWORKS[network][1]
-    if arm != "first" or network == "mlp"
+SMALL, ALL, TWO = (64, 256), (64, 256, 1024), ("default", "head outputs")
+# By how much rates are larger with multipliers, about: a decay that is divided by it takes the same share of a weight.
+LARGER = 32
+# Network, data, optimizer, ways, widths, steps, decay with one rate, schedule.
+PLANS: list[tuple[str, str, str, Sequence[str], Sequence[int], int, float, str]] = [
+    ("mlp", "digits", "adam", ("default", "autoinit", "head outputs"), ALL, 60, 0.0, "constant"),
+    ("mlp", "mnist1d", "adam", ("default", "autoinit", "head outputs"), ALL, 60, 0.0, "constant"),
+    ("mlp", "digits", "sgd", TWO, ALL, 60, 0.0, "constant"),
+    ("cnn", "digits", "adam", TWO, (16, 64), 60, 0.0, "constant"),
+    ("mlp", "mnist1d", "adam", TWO, SMALL, 400, 0.0, "constant"),
+    ("mlp", "mnist1d", "adam", TWO, SMALL, 400, 1.0, "constant"),
+    ("transformer", "digits", "adam", ("default", "outputs", "head outputs"), (16, 64, 256), 60, 0.0, "constant"),
+    ("transformer", "digits", "adam", list(SLOWER), (64,), 60, 0.0, "constant"),
+    ("residual", "digits", "adam", ("default", "head outputs", "branches"), (2, 8, 32), 60, 0.0, "constant"),
+    ("mlp", "digits", "muon", TWO, (64, 256, 512), 60, 0.0, "constant"),
+    ("mlp", "digits", "adam", TWO, ALL, 60, 0.1, "constant"),
+    ("mlp", "mnist1d", "adam", TWO, SMALL, 2000, 0.0, "constant"),
+    ("mlp", "mnist1d", "adam", TWO, SMALL, 2000, 1.0, "constant"),
+    ("mlp", "digits", "adam", ("multipliers", "outputs"), ALL, 60, 0.0, "constant"),
+    ("mlp", "digits", "adam", ("default", "outputs", "head outputs"), SMALL, 60, 0.0, "cosine"),
+    ("mlp", "centred digits", "adam", TWO, SMALL, 60, 0.0, "constant"),
+    ("mlp", "regression", "adam", ("default", "multipliers", "outputs", "first"), SMALL, 60, 0.0, "constant"),
 ]
+
+
+def cells(plan: tuple[str, str, str, Sequence[str], Sequence[int], int, float, str]) -> list[Cell]:
+    """What is trained for one line of the plans, the narrow networks first."""
+    network, data, optimizer, ways, widths, steps, decay, schedule = plan
+    return [
+        Cell(network, data, optimizer, way, width, steps, decay / (1 if way in PLAIN else LARGER), schedule)
+        for width in widths
+        for way in ways
+    ]
+
+
+CELLS = [cell for plan in PLANS for cell in cells(plan)]
 
 
 @functools.cache
@@ -231,15 +294,30 @@ def direction(name: str) -> Any:
 
 def head_of(arm: str) -> float | None:
     """The second moment of the outputs at first."""
-    return None if arm in PLAIN else 1.0 if arm.startswith("head") else 0.0
+    return None if arm in PLAIN else 1.0 if arm.startswith(("head", "branches")) else 0.0
+
+
+def branches_of(arm: str) -> float | None:
+    """The second moment that all branches of a stream add together."""
+    return 1.0 if arm == "branches" else None
 
 
 def multipliers_of(cell: Cell, network: Any, sample: Any) -> Any:
     outputs = 1.0 if cell.arm in ("multipliers", "head") else 16.0
-    found = qrjax.learning_rates(network, sample, optimizer=cell.optimizer, head=head_of(cell.arm), outputs=outputs)
-    if cell.arm == "first":
-        found["Dense_0"]["kernel"] /= 4
-    return found
+    found = qrjax.learning_rates(
+        network,
+        sample,
+        optimizer=cell.optimizer,
+        head=head_of(cell.arm),
+        outputs=outputs,
+        branches=branches_of(cell.arm),
+    )
+    pattern, share = SLOWER.get(cell.arm, ("", 1.0))
+
+    def scaled(path: Any, rate: Any) -> Any:
+        return rate * share if fnmatch.fnmatchcase("/".join(step.key for step in path), pattern) else rate
+
+    return jax.tree_util.tree_map_with_path(scaled, found)
 
 
 def share_of(schedule: str, number: Any, steps: int) -> Any:
@@ -252,7 +330,7 @@ def share_of(schedule: str, number: Any, steps: int) -> Any:
 
 def trained(cell: Cell, rates: Sequence[float], seeds: int) -> Any:
     """The losses after training, (rates, seeds)."""
-    network, (x, y) = NETWORKS[cell.network][0](cell.width), data_of(cell.data)
+    network, (x, y) = NETWORKS[cell.network](cell.width), data_of(cell.data)
     sample = x[:BATCH]
     parts = [direction(cell.optimizer)]
     if cell.arm not in PLAIN:
@@ -264,37 +342,44 @@ def trained(cell: Cell, rates: Sequence[float], seeds: int) -> Any:
     def loss(params: Any, chosen: Any) -> Any:
         return loss_of(network.apply({"params": params}, x[chosen]), y[chosen])
 
-    def one(rate: Any, seed: Any) -> Any:
-        key = jax.random.key(seed)
-        start = (
-            network.init(key, sample)
+    @jax.jit
+    def begin(seed: Any) -> Any:
+        made = (
+            network.init(jax.random.key(seed), sample)
             if cell.arm == "default"
-            else qrjax.autoinit(network, sample, seed=seed, head=head_of(cell.arm))
+            else qrjax.autoinit(network, sample, seed=seed, head=head_of(cell.arm), branches=branches_of(cell.arm))
         )
+        return made["params"], optimizer.init(made["params"])
 
-        def step(carry: Any, number: Any) -> Any:
-            params, state = carry
-            chosen = jax.random.randint(jax.random.fold_in(key, number), (BATCH,), 0, len(x))
-            updates, state = optimizer.update(jax.grad(loss)(params, chosen), state, params)
-            now = rate * share_of(cell.schedule, number, cell.steps)
-            return (jax.tree.map(lambda p, u: p + now * u, params, updates), state), None
+    @jax.jit
+    def step(carry: Any, rate: Any, seed: Any, number: Any) -> Any:
+        params, state = carry
+        key = jax.random.fold_in(jax.random.key(seed), number)
+        updates, state = optimizer.update(
+            jax.grad(loss)(params, jax.random.randint(key, (BATCH,), 0, len(x))), state, params
+        )
+        now = rate * share_of(cell.schedule, number, cell.steps)
+        return jax.tree.map(lambda p, u: p + now * u, params, updates), state
 
-        carry = start["params"], optimizer.init(start["params"])
-        (params, _), _ = jax.lax.scan(step, carry, jnp.arange(cell.steps))
-        return loss(params, jnp.arange(EVALUATED))
+    def one(rate: float, seed: int) -> float:
+        # No scan: within a loop XLA's convolutions take a hundred times as long on a CPU.
+        carry = begin(np.uint32(seed))
+        for number in range(cell.steps):
+            carry = step(carry, np.float32(rate), np.uint32(seed), np.uint32(number))
+        return float(last(carry[0]))
 
-    each = jax.jit(lambda rates, seeds: jax.lax.map(lambda r: jax.vmap(functools.partial(one, r))(seeds), rates))
-    return np.asarray(each(jnp.asarray(rates, jnp.float32), jnp.arange(seeds)), np.float64)
+    last = jax.jit(lambda params: loss(params, jnp.arange(EVALUATED)))
+    return np.array([[one(rate, seed) for seed in range(seeds)] for rate in rates])
 
 
-def run(cells: Sequence[Cell], journal: str, seeds: int) -> list[dict[str, Any]]:
+def run(cells: Sequence[Cell], journal: str, seeds: int, rates: Sequence[int] = ()) -> list[dict[str, Any]]:
     """Trains what the journal lacks; what it then holds."""
     with opened(journal, "transfer of rates") as kept:
         done = [{name: record[name] for name in cells[0].key()} for record in kept.records] if cells else []
         for cell in cells:
             if cell.key() in done:
                 continue
-            began, grid = time.monotonic(), list(GRIDS[cell.optimizer, cell.arm not in PLAIN])
+            began, grid = time.monotonic(), list(rates or GRIDS[cell.optimizer, cell.arm not in PLAIN])
             losses = trained(cell, [2.0**rate for rate in grid], seeds)
             record = cell.key() | {"rates": grid, "losses": losses.tolist(), "seconds": time.monotonic() - began}
             kept.append([record])
@@ -358,14 +443,15 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true", help="print Markdown instead of a terminal's tables")
     parser.add_argument("--journal", default="rates.jsonl", help="what was trained, to go on with")
     parser.add_argument("--only", nargs="*", default=None, help="of transfer: cells with these words; none trains none")
+    parser.add_argument("--rates", type=int, nargs="*", default=(), help="of transfer: log2 of these alone")
     parser.add_argument("--seeds", type=int, default=3)
     options = parser.parse_args()
     if options.part == "coordinates":
-        reports = [coordinates(options.names, options.journal, options.seeds)]
+        reports = [report for report in coordinates(options.names, options.journal, options.seeds) if report.rows]
     else:
         words = set(options.only or ())
         chosen = [c for c in CELLS if options.only is None or (words and words <= {*map(str, c.key().values())})]
-        reports = [transfer(run(chosen, options.journal, options.seeds))]
+        reports = [transfer(run(chosen, options.journal, options.seeds, options.rates))]
     facts = environment() | {name: version(name) for name in ("flax", "optax")}
     show(reports, facts, options.markdown)
 

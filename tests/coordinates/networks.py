@@ -111,6 +111,25 @@ class Transformer(nn.Module):
         return nn.Dense(CLASSES)(norm(x).mean(1))
 
 
+class Deep(nn.Module):
+    """So many blocks of two dense layers, and of attention before each, between an embedding and a head."""
+
+    depth: int
+    norms: bool = True
+    attention: bool = False
+
+    @nn.compact
+    def __call__(self, x):
+        width, norm = 64, lambda x, name=None: nn.LayerNorm(name=name)(x) if self.norms else x
+        x = nn.Dense(width, name="embedding")(x)
+        for _ in range(self.depth):
+            if self.attention:
+                x = x + Attention()(norm(x))
+            x = x + nn.Dense(width)(nn.relu(nn.Dense(width)(norm(x))))
+        x = norm(x, "norm")
+        return nn.Dense(CLASSES, name="head")(x.mean(1) if self.attention else x)
+
+
 class GRU(nn.Module):
     """The last state of a recurrent layer."""
 
@@ -176,6 +195,10 @@ NETWORKS = {
     "transformer": Wide(Transformer, SEQUENCES, classified),
     "norm_free": Wide(lambda width: Transformer(width, False), SEQUENCES, classified),
     "fixed_heads": Wide(lambda width: Transformer(width, heads=4), SEQUENCES, classified),
+    # Of these it is the depth that grows.
+    "residual": Wide(Deep, VECTORS, classified),
+    "residual_free": Wide(lambda depth: Deep(depth, False), VECTORS, classified),
+    "deep_transformer": Wide(lambda depth: Deep(depth, attention=True), SEQUENCES, classified),
     "gru": Wide(GRU, SEQUENCES, classified),
     "mixer": Wide(lambda width: Mixer(2, width, 2, 32, 4 * width), IMAGES, classified),
     "nnx_mlp": Wide(lambda width: NnxMLP(4, width, 16, CLASSES, rngs=nnx.Rngs(0)), VECTORS, classified),
