@@ -17,7 +17,7 @@ from qrjax._cli._picture import save
 from qrjax._cli._results import damage_told
 from qrjax._cli._screen import print_json, screen
 from qrjax._experiments._names import SOURCES
-from qrjax._terminal._cells import decimal
+from qrjax._terminal._cells import counted, decimal
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ COLUMNS = 3
 LEGEND = (
     "Accuracy: % of the test data after the last epoch, mean over seeds. Difference, interval: from {baseline}, in "
     "points, paired by seed (bootstrap, BCa). Wins: % of the seeds in which it beats {baseline}; ties count half. "
-    "Adj. p: sign-flip permutation test, Holm's correction for the {number} comparisons of this table. Epochs: "
+    "Adj. p: sign-flip permutation test, Holm's correction for {comparisons} in this table. Epochs: "
     "mean number until {target}, its own / {baseline}'s."
 )
 
@@ -129,7 +129,7 @@ def _show(
         for one in found
     ]
     goal = f"the accuracy is {target:.1%}" if target else f"the accuracy is 95 % of {baseline}'s last"
-    legend = LEGEND.format(baseline=baseline, number=len(found), target=goal)
+    legend = LEGEND.format(baseline=baseline, comparisons=counted(len(found), "comparison"), target=goal)
     if markdown:
         for line in (headings, ["---"] * len(headings), *rows):
             click.echo(f"| {' | '.join(line)} |")

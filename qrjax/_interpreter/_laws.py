@@ -28,7 +28,7 @@ def replace_source(x: Signal, source: Source) -> Signal:
     return dataclasses.replace(x, source=source, fiber=None, sample=None)
 
 
-def turned(value: Value, kind: Any) -> Value:
+def in_case(value: Value, kind: Any) -> Value:
     if isinstance(value, Signal) and kind in value.twins and value.twins[kind].ndim == value.ndim:
         return dataclasses.replace(value, rho=value.twins[kind], twins={})
     return value

@@ -17,7 +17,7 @@ from qrjax._interpreter._binding import evaluation
 from qrjax._interpreter._derived import meeting, told
 from qrjax._interpreter._flow import Flow
 from qrjax._interpreter._gains import Gains
-from qrjax._interpreter._laws import alone, paired, turned
+from qrjax._interpreter._laws import alone, in_case, paired
 from qrjax._interpreter._layered import TAKING, layer, taken
 from qrjax._interpreter._ledger import Ledger, Place, Step
 from qrjax._interpreter._products import few, look_up, product
@@ -248,7 +248,7 @@ class Walk:
         if any(r is v for r in results for v in values):
             return results
         for kind in kinds:
-            near = [turned(v, kind) for v in values]
+            near = [in_case(v, kind) for v in values]
             self.twin = kind
             others = self._by_rule(equation, near, eqn)
             self.twin = None

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Outputs that are named, the steepest ones; of more the legend would be all that is seen.
 NAMED = 7
+# The least that the vertical axis shows.
+OCTAVES = 4.0
 
 
 def coordinates(found: CoordinateCheck, *, ax: Axes | None = None) -> Axes:
@@ -65,12 +67,21 @@ def coordinates(found: CoordinateCheck, *, ax: Axes | None = None) -> Axes:
     axes.set_yscale("log", base=2)
     axes.set_xticks(found.widths, labels=list(map(str, found.widths)))
     axes.minorticks_off()
+    _widened(axes)
     axes.set(xlabel="width", ylabel=f"root mean square of the change by {counted(found.settings['steps'], 'step')}")
     plain(axes)
     titled(axes, "What training changes, by width")
     legend(axes, axes.get_legend_handles_labels()[0], own=ax is None)
     in_numbers(axes.yaxis)
     return axes
+
+
+def _widened(axes: Axes) -> None:
+    """At least four octaves, among which one sees that a stable output is level, and more than one tick."""
+    low, high = axes.get_ylim()
+    missing = OCTAVES - math.log2(high / low)
+    if missing > 0:
+        axes.set_ylim(low * 2 ** (-missing / 2), high * 2 ** (missing / 2))
 
 
 def _draw_failing(axes: Axes, rows: Sequence[Coordinate]) -> None:

@@ -67,7 +67,7 @@ def part(
     return dataclasses.replace(result, source=source, fiber=None, sample=None)
 
 
-def turned(x: Signal, axes: Sequence[int]) -> Signal:
+def in_reverse(x: Signal, axes: Sequence[int]) -> Signal:
     """The signal with its places along some axes in reverse order, as far as they differ in strength."""
     return dataclasses.replace(x, profiles={a: p[::-1] if a in axes else p for a, p in x.profiles.items()})
 

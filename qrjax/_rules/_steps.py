@@ -11,7 +11,7 @@ import numpy as np
 from qrjax._rules._equations import Equation
 from qrjax._rules._filters import filtered, step
 from qrjax._rules._operands import Known, Opaque, Value, derived, described, tagged
-from qrjax._rules._parts import at_places, moved, part, turned, without
+from qrjax._rules._parts import at_places, in_reverse, moved, part, without
 from qrjax._rules._passages import Stack, Step
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal, halves, joined
@@ -150,7 +150,7 @@ def _stack(steps: Sequence[Value], counts: Sequence[int], length: int, reverse: 
         both = filtered(both, parts, length)
         return dataclasses.replace(both, recipe=derived(steps, lambda *o: [_stack(o, counts, length, reverse)]))
     made = stacked(parts, counts, _far(parts[-1]), _lags(parts))
-    made = filtered(turned(made, (0,)) if reverse else made, parts, length)
+    made = filtered(in_reverse(made, (0,)) if reverse else made, parts, length)
     recipe = derived(steps, lambda *others: [_stack(others, counts, length, reverse)])
     return dataclasses.replace(made, recipe=recipe)
 

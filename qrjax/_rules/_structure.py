@@ -10,7 +10,7 @@ import numpy as np
 
 from qrjax._rules._equations import Equation
 from qrjax._rules._operands import KNOWN_SIZE, Known, Opaque, Value, described
-from qrjax._rules._parts import moved, part, turned, without
+from qrjax._rules._parts import in_reverse, moved, part, without
 from qrjax._rules._registry import structural
 from qrjax._rules._stacks import rearranged, remembered
 from qrjax._signals import _tables
@@ -128,7 +128,7 @@ def rev(equation: Equation, x: Value) -> Value:
         return Known(np.flip(x.array, axes))
     if isinstance(x, Opaque):
         return x
-    return turned(part(x, equation.shape, ("rev", axes), axes, {a: range(x.shape[a])[::-1] for a in axes}), axes)
+    return in_reverse(part(x, equation.shape, ("rev", axes), axes, {a: range(x.shape[a])[::-1] for a in axes}), axes)
 
 
 @structural("concatenate")

@@ -206,7 +206,16 @@ class TestAggregate:
         for source, line in rows.items():
             assert f"{100 * found[source].difference:+.2f}" in line
             assert found[source].verdict in line
-        assert "Holm's correction for the 4 comparisons" in " ".join(printed.split())
+        assert "Holm's correction for 4 comparisons in this table" in " ".join(printed.split())
+
+    def test_one_comparison_is_not_several(self, results, tmp_path, capsys):
+        pair = tmp_path / "pair.jsonl"
+        lines = results.read_text().splitlines(keepends=True)
+        pair.write_text(
+            "".join(line for line in lines if not any(f'"{s}"' in line for s in ("sobol", "hash", "autoinit")))
+        )
+        assert main(["aggregate", str(pair)]) == 0
+        assert "Holm's correction for 1 comparison in this table" in " ".join(capsys.readouterr().out.split())
 
     def test_json(self, results, capsys):
         assert main(["aggregate", str(results), "--json", "--baseline", "hash", "--target", "0.5"]) == 0

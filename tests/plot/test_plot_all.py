@@ -176,6 +176,12 @@ def look(line):
     return matplotlib.colors.to_hex(line.get_color()), str(line.get_linestyle()), str(line.get_marker())
 
 
+def test_one_stable_output_has_ticks_to_read_it_by():
+    axes = qrjax.plot.coordinates(checked(["a"]))
+    low, high = axes.get_ylim()
+    assert sum(low < tick < high for tick in axes.get_yticks()) >= 2
+
+
 @pytest.mark.turns(3)
 @pytest.mark.few("30-True-signal", "30-True-changes")
 @ALL
