@@ -17,6 +17,10 @@ HANDED_ON = frozenset({
     "sub", "transpose",
 })  # fmt: skip
 SCALED = frozenset({"mul", "div"})
+# Behind these what is added is as many times as large as what the last weights make.
+LINEAR = HANDED_ON | SCALED | {
+    "conv_general_dilated", "cumsum", "dot_general", "gather", "psum", "reduce_sum", "scatter-add", "select_n",
+}  # fmt: skip
 
 
 @dataclasses.dataclass(eq=False)
@@ -26,7 +30,8 @@ class Branch:
     Attributes:
       times: how often it stands, as in a loop.
       value: what is added.
-      ends: the moves of the weights whose outputs reach that without meeting another weight.
+      ends: the moves of the weights whose outputs reach that without meeting another weight; where some reach it by
+        sums and products alone, these and not those behind which a gate or a softmax stands.
       within: the ids of all moves of the branch.
       stream: a number for the stream that it is added to.
     """
@@ -37,12 +42,18 @@ class Branch:
     within: frozenset[int]
     stream: int
 
+    @property
+    def parts(self) -> int:
+        """How many branches it is: f and g of x + (f(x) + g(x)) are two."""
+        return max(1, len(self.ends))
+
 
 def branches(moves: Sequence[Any]) -> list[Branch]:
     """All branches, in order.
 
-    An addition is one where one operand is a value, or a sum with it, from which the other was made by weights. So a
-    shortcut with a weight of its own begins a new stream, and the gate of a recurrence, a product of signals, is none.
+    An addition is one where one operand is a value, or a sum with it, that weights met of which the other was made. So
+    a shortcut with a weight of its own begins a new stream. The gate of a recurrence, a product of signals, is none,
+    and nor are scores to which the same mask or table of positions is added in every layer.
     """
     found = _Ancestry()
     for move, times in _each(moves):
@@ -54,7 +65,7 @@ def counts(found: Sequence[Branch]) -> dict[int, float]:
     """Of each stream how many branches it has."""
     total: dict[int, float] = {}
     for branch in found:
-        total[branch.stream] = total.get(branch.stream, 0.0) + branch.times
+        total[branch.stream] = total.get(branch.stream, 0.0) + branch.times * branch.parts
     return total
 
 
@@ -87,12 +98,16 @@ class _Ancestry:
         self._bits: dict[int, int] = {}
         self._made_by: list[Any] = []
         self._values: list[Value] = []
-        # Of each value: all that it comes from; that from which it comes by weights; the values that were handed on to
-        # it; the products with weights that reach it directly; the stream that it comes from without a weight.
+        # Of each value: all that it comes from; what a weight would meet of that in it; what weights have met of that;
+        # the values that were handed on to it.
         self._all: dict[int, int] = {}
+        self._near: dict[int, int] = {}
         self._past: dict[int, int] = {}
         self._same: dict[int, int] = {}
+        # The products with weights that reach it without another weight, and of these those that do by sums and
+        # products; the stream that it comes from without a weight.
         self._direct: dict[int, int] = {}
+        self._linear: dict[int, int] = {}
         self._stream: dict[int, int] = {}
 
     def follow(self, move: Any, times: float) -> None:
@@ -109,13 +124,14 @@ class _Ancestry:
         """A value that no equation has made, such as an input."""
         if id(value) not in self._bits:
             self._number(value, None)
-            self._past[id(value)] = self._direct[id(value)] = 0
+            self._past[id(value)] = self._direct[id(value)] = self._linear[id(value)] = 0
 
     def _number(self, value: Value, move: Any) -> int:
         bit = 1 << len(self._values)
         self._values.append(value)  # keeps it alive, so that its id stays its own
         self._made_by.append(move)
-        self._bits[id(value)] = self._all[id(value)] = self._same[id(value)] = bit
+        for sets in (self._bits, self._all, self._near, self._same):
+            sets[id(value)] = bit
         return bit
 
     def _made(self, result: Value, move: Any, given: Sequence[Value], stream: int | None) -> None:
@@ -126,14 +142,23 @@ class _Ancestry:
         above = _union(self._all, old)
         self._all[key] |= above
         if isinstance(move, Move) and move.weight is not None:
-            self._past[key], self._direct[key] = above, bit
+            self._past[key] = _union(self._near, old) | _union(self._past, old)
+            self._direct[key] = self._linear[key] = bit
             return
         self._past[key], self._direct[key] = _union(self._past, old), _union(self._direct, old)
+        self._linear[key] = _union(self._linear, old) if _is_linear(move) else 0
+        if not self._is_product(move, given):
+            self._near[key] |= _union(self._near, old)
         if _hands_on(move, given):
             self._same[key] |= _union(self._same, old)
         known = [self._stream[one] for one in old if one in self._stream]
         if stream is not None or known:
             self._stream[key] = known[0] if stream is None else stream
+
+    def _is_product(self, move: Any, given: Sequence[Value]) -> bool:
+        """Whether signals that weights made are summed with each other, as values by scores."""
+        products = isinstance(move, Move) and move.equation.name == "dot_general"
+        return products and len(given) > 1 and all(self._past[id(value)] for value in given)
 
     def _added(self, given: Sequence[Value], times: float) -> int | None:
         """The stream, where one operand is a stream and the other a branch of it."""
@@ -146,7 +171,7 @@ class _Ancestry:
     def _branch(self, value: Value, other: Value, shared: int, times: float) -> int:
         begins = 1 << (shared.bit_length() - 1)
         inside = [i for i in _numbers(self._all[id(other)]) if self._descends(i, begins)]
-        direct = self._direct[id(other)]
+        direct = self._linear[id(other)] or self._direct[id(other)]
         stream = self._stream.setdefault(id(value), len(self.branches))
         ends = [self._made_by[i] for i in inside if direct >> i & 1]
         self.branches.append(Branch(times, other, ends, frozenset(id(self._made_by[i]) for i in inside), stream))
@@ -165,6 +190,10 @@ def _hands_on(move: Any, given: Sequence[Value]) -> bool:
     if not isinstance(move, Move):
         return True
     return move.equation.name in HANDED_ON or (move.equation.name in SCALED and len(given) == 1)
+
+
+def _is_linear(move: Any) -> bool:
+    return not isinstance(move, Move) or move.equation.name in LINEAR
 
 
 def _union(sets: dict[int, int], keys: Sequence[int]) -> int:

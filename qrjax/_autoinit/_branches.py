@@ -81,10 +81,9 @@ def _shares(found: Sequence[Branch], ledger: Ledger, total: float) -> dict[str, 
     """By path the second moment of a branch's last weights; of several uses the smallest."""
     count, share = counts(found), dict[str, float]()
     for branch in found:
-        entries = [ledger.entries[end.site] for end in branch.ends if end.site in ledger.entries]
-        for entry in entries:
+        for entry in (ledger.entries[end.site] for end in branch.ends if end.site in ledger.entries):
             if entry.weight is not None:
-                value = total / count[branch.stream] / len(entries)
+                value = total / count[branch.stream]
                 share[entry.weight.path] = min(value, share.get(entry.weight.path, math.inf))
     return share
 
@@ -107,7 +106,7 @@ def _missed(total: float, found: Sequence[Branch], ledger: Ledger) -> Iterable[F
     """Branches that add another size all the same, as behind a norm; a zero of their own is what it is."""
     count, missed = counts(found), dict[str, str]()
     for branch in found:
-        wanted, adds = total / count[branch.stream], described(branch.value).second_moment
+        wanted, adds = total * branch.parts / count[branch.stream], described(branch.value).second_moment
         if adds > APART * wanted or 0 < adds < wanted / APART:
             names = [ledger.entries[end.site].path for end in branch.ends if end.site in ledger.entries]
             missed.setdefault(

@@ -2,16 +2,14 @@
 
     python tests/bench/rate_outputs.py [--markdown]
 
-The MLP of `rates.py` with Flax's own weights, Adam, batches of 64, at the best of six rates that are factors of two
-apart, one seed. The size is the root mean square of what the network returns for 512 training examples.
+The MLP of `rate_training.py` with Flax's own weights, Adam, batches of 64, at the best of six rates that are factors of
+two apart, one seed. The size is the root mean square of what the network returns for 512 training examples.
 """
 
 import argparse
 
-import jax
-import jax.numpy as jnp
-import optax
-from rates import BATCH, EVALUATED, MLP, data_of, loss_of
+import numpy as np
+from rate_training import EVALUATED, Cell, Training
 from sampling import Report, environment, show
 
 RATES = range(-11, -5)
@@ -24,25 +22,13 @@ CASES = [
 
 def trained(data: str, width: int, steps: int) -> tuple[float, float]:
     """The loss at the best rate and the size of the outputs there."""
-    network, (x, y) = MLP(width), data_of(data)
-    start, adam = network.init(jax.random.key(0), x[:1]), optax.scale_by_adam()
-
-    def loss(params, rows):
-        return loss_of(network.apply(params, x[rows]), y[rows])
-
-    @jax.jit
-    def run(rate):
-        def step(carry, key):
-            params, state = carry
-            gradient = jax.grad(loss)(params, jax.random.randint(key, (BATCH,), 0, len(x)))
-            updates, state = adam.update(gradient, state)
-            return (jax.tree.map(lambda p, u: p - rate * u, params, updates), state), None
-
-        (params, _), _ = jax.lax.scan(step, (start, adam.init(start)), jax.random.split(jax.random.key(1), steps))
-        outputs = network.apply(params, x[:EVALUATED])
-        return loss_of(outputs, y[:EVALUATED]), jnp.sqrt((outputs**2).mean())
-
-    return min(tuple(float(one) for one in run(2.0**rate)) for rate in RATES)
+    training = Training(Cell("mlp", data, "adam", "default", width, steps))
+    seen, found = np.arange(EVALUATED), []
+    for rate in RATES:
+        params = training.params(2.0**rate, 0)
+        outputs = training.network.apply({"params": params}, training.data[0][seen])
+        found.append((float(training.loss(params, seen)), float(np.sqrt(np.square(outputs).mean()))))
+    return min(found)
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
 """`branches=`: residual streams are found, add up to the same at any depth, and are changed alike by a step."""
 
 import functools
+import importlib.util
+import os
 from typing import Any
 
 import flax.linen as nn
@@ -9,7 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+os.environ.setdefault("KERAS_BACKEND", "jax")
+from wild import MODELS
+
 import qrjax
+from qrjax._adjoint._branches import branches, counts
+from qrjax._autoinit._analyze import gains_of, input_values, model_of
 
 WIDTH = 16
 X = np.random.default_rng(0).standard_normal((8, 6), np.float32)
@@ -72,7 +79,23 @@ def test_all_branches_together_add_it(total):
     assert any("4 branches of a stream" in finding for finding in report.findings)
 
 
+class Side(nn.Module):
+    """Branches that are added to each other first."""
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.LayerNorm()(x)
+        first = nn.Dense(WIDTH, name="Dense_1")(nn.tanh(nn.Dense(WIDTH, name="Dense_0")(y)))
+        gate = nn.softmax(nn.Dense(2, name="router")(y))
+        experts = nn.Dense(2 * WIDTH, name="Dense_3")(y).reshape(*y.shape[:-1], 2, WIDTH)
+        return x + (first + jnp.einsum("ne,nef->nf", gate, experts))
+
+
 def test_parallel_branches_count_each():
+    report = qrjax.analyze(Net(3, block=Side), X, branches=1.0)
+    np.testing.assert_allclose(added(report), 1 / 6, rtol=1e-4)
+    routers = [row.second_moment for row in report.weights if row.path.endswith("router")]
+    np.testing.assert_allclose(routers, 1.0, rtol=1e-4)
     report = qrjax.analyze(Net(3, block=functools.partial(Block, parallel=2)), X, branches=1.0)
     np.testing.assert_allclose(added(report), 1 / 6, rtol=1e-4)
 
@@ -113,6 +136,19 @@ def test_what_cannot_be_sized_is_said():
         assert any(word in finding and finding.severity == "warning" for finding in report.findings)
 
 
+class Biased(nn.Module):
+    """Two layers of attention without a stream, to whose scores the same is added."""
+
+    @nn.compact
+    def __call__(self, x):
+        penalty = -jnp.square(x[:, None, None, :, 0])
+        for _ in range(2):
+            q, k, v = (nn.Dense(8)(x).reshape(*x.shape[:2], 4, 2) for _ in range(3))
+            scores = nn.softmax(jnp.einsum("nqhd,nkhd->nhqk", q, k) + penalty)
+            x = nn.Dense(6)(jnp.einsum("nhqk,nkhd->nqhd", scores, v).reshape(*x.shape[:2], 8))
+        return x
+
+
 class Convolved(nn.Module):
     """A shortcut with a weight of its own, and then one without."""
 
@@ -139,15 +175,37 @@ class Gated(nn.Module):
         return gate * nn.tanh(nn.Dense(6)(x)) + (1 - gate) * x
 
 
-@pytest.mark.few("*0", "*1", "*3")
+@pytest.mark.few("*0", "*1", "*3", "*4")
 @pytest.mark.parametrize(
     "network",
-    [nn.Sequential([nn.Dense(8), nn.gelu, nn.Dense(3)]), nn.RNN(nn.GRUCell(4)), nn.RNN(nn.LSTMCell(4)), Gated()],
+    [
+        nn.Sequential([nn.Dense(8), nn.gelu, nn.Dense(3)]),
+        nn.RNN(nn.GRUCell(4)),
+        nn.RNN(nn.LSTMCell(4)),
+        Gated(),
+        Biased(),
+    ],
 )
 def test_without_a_stream_it_is_an_error(network):
-    x = np.broadcast_to(X[:, None], (8, 3, 6)) if isinstance(network, nn.RNN) else X
+    x = np.broadcast_to(X[:, None], (8, 3, 6)) if isinstance(network, (nn.RNN, Biased)) else X
     with pytest.raises(ValueError, match="`branches` is for what weights add to a residual stream"):
         qrjax.learning_rates(network, x, branches=1.0)
+
+
+# Of GPT-J attention and the layers beside it are added to each other first; of the last two the encoder comes first.
+PUBLIC = {"gpt2": [4], "gptj": [4], "haiku_transformer": [4], "t5": [4, 6], "bart": [4, 6]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLIC)
+def test_streams_of_public_models(name):
+    if importlib.util.find_spec(MODELS[name].package) is None:
+        pytest.skip(f"{MODELS[name].package} is not installed; pip install 'qrjax[wild]' has it")
+    network = MODELS[name]
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        model = model_of(network.build(), network.inputs(0), dict(network.kwargs), rngs=network.rngs or None)
+        walk, _ = model.taped(gains_of(model, 1.0, None), input_values(model, None, None))
+        assert [*counts(branches(walk.tape.moves)).values()] == PUBLIC[name]
 
 
 def test_it_is_positive():
