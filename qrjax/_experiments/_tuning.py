@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -45,8 +45,13 @@ def best(tried: Sequence[Settings], record: Callable[[Settings, int], Record]) -
 
     `tried` has an experiment for each rate, and `record` finds the result of one with a seed.
     """
-    found = []
+    found = {}
     for settings in tried:
         results = [record(settings, seed) for seed in SEEDS]
-        found.append([results[0]["rate"], float(np.mean([max(result["validation"]) for result in results]))])
-    return max(sorted(found), key=lambda one: one[1])[0], sorted(found)  # the first of equal ones
+        found[results[0]["rate"]] = float(np.mean([max(result["validation"]) for result in results]))
+    return highest(found), [[rate, found[rate]] for rate in sorted(found)]
+
+
+def highest(scores: Mapping[float, float]) -> float:
+    """The rate with the highest score, the smallest of several."""
+    return max(sorted(scores), key=scores.__getitem__)  # the first of equal ones

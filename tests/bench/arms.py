@@ -1,4 +1,4 @@
-"""Ways to begin training, and training that compares them fairly: what the scripts on training share.
+"""Ways to begin training, and training that compares them fairly, by which `depth.py` trains deep networks.
 
 An arm makes the initial variables of a module for several seeds. `Trainer` trains them, one compiled program for all
 arms, rates and seeds of a network: minibatches drawn from the seed, so that arms are paired; a cosine decay; the
@@ -27,6 +27,11 @@ from scipy import stats
 
 import qrjax
 from qrjax._experiments._statistics import holm, interval
+from qrjax._experiments._tuning import highest
+from qrjax._files._journal import opened, read
+
+# Of the journal, and what each of its records has.
+KIND, NAMES = "trained networks", ("settings", "result")
 
 # Training images by which autoinit and calibrate see what comes in.
 SAMPLE = 128
@@ -292,13 +297,13 @@ def tuned(
         starts = (jax.tree.map(lambda x, i=i: x[i], drawn) for i in some)
         return [_run(trainer, start, rate, i) for i, start in zip(some, starts, strict=True)]
 
-    looked = [results(range(seeds)[:TUNING_SEEDS], rate) for rate in rates]
-    scores = [float(np.mean([r.validation for r in row])) for row in looked]
-    best = max(range(len(rates)), key=lambda i: (scores[i], -rates[i]))
-    found = [*looked[best], *results(range(seeds)[TUNING_SEEDS:], rates[best])]
+    looked = {rate: results(range(seeds)[:TUNING_SEEDS], rate) for rate in rates}
+    scores = {rate: float(np.mean([r.validation for r in row])) for rate, row in looked.items()}
+    best = highest(scores)
+    found = [*looked[best], *results(range(seeds)[TUNING_SEEDS:], best)]
     return {
-        "rate": rates[best],
-        "tuning": {f"{rate:g}": score for rate, score in zip(rates, scores, strict=True)},
+        "rate": best,
+        "tuning": {f"{rate:g}": score for rate, score in scores.items()},
         "validation": [float(r.validation) for r in found],
         "test": [float(r.test) for r in found],
         "best": [int(r.best) for r in found],
@@ -312,14 +317,12 @@ def _run(trainer: Trainer, params: Any, rate: float, seed: int) -> Result:
 
 
 class Journal:
-    """Results by what was asked for, a line of JSON each, written as soon as known."""
+    """Results by what was asked for, each written as soon as it is known."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        # A run that was killed may have left half a line.
-        found = [json.loads(line) for line in lines if line.endswith("}")]
-        self._found = {self._key(line["settings"]): line["result"] for line in found}
+        records = read(path, KIND, NAMES) if path.exists() else []
+        self._found = {self._key(record["settings"]): record["result"] for record in records}
 
     @staticmethod
     def _key(settings: Mapping[str, Any]) -> str:
@@ -333,12 +336,9 @@ class Journal:
         """What is known, or else made and noted."""
         if self.get(settings) is None:
             self._found[self._key(settings)] = result = make()
-            with self._path.open("a") as file:
-                file.write("\n" * self._is_broken() + json.dumps({"settings": settings, "result": result}) + "\n")
+            with opened(self._path, KIND, NAMES) as kept:
+                kept.append([{"settings": settings, "result": result}])
         return self.get(settings)
-
-    def _is_broken(self) -> bool:
-        return self._path.exists() and bool(text := self._path.read_text()) and not text.endswith("\n")
 
 
 class Compared(NamedTuple):

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from rate_training import MLP, loss_of
 from sklearn.datasets import load_digits
 
 import qrjax
@@ -22,16 +23,6 @@ from qrjax._rates._optimizers import SHARE
 STEPS, BATCH, TRAIN = 60, 256, 1500
 # Powers of two.
 OWN_RATES, RATES = range(-11, -3), range(-5, 3)
-
-
-class MLP(nn.Module):
-    width: int
-
-    @nn.compact
-    def __call__(self, x):
-        for _ in range(2):
-            x = nn.relu(nn.Dense(self.width)(x))
-        return nn.Dense(10)(x)
 
 
 class Transformer(nn.Module):
@@ -57,8 +48,7 @@ def trained(network, x, labels):
     """(params, multipliers, rate, seed) -> the loss after training."""
 
     def loss(params, rows):
-        logits = network.apply({"params": params}, x[rows])
-        return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
+        return loss_of(network.apply({"params": params}, x[rows]), labels[rows])
 
     @jax.jit
     def run(params, multipliers, rate, seed):

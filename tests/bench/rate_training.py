@@ -87,6 +87,7 @@ WAYS = {
     "head outputs": "multipliers, head 1, outputs 16",
     "branches": "multipliers, head 1, outputs 16, branches 1",
     "first": "head 0, outputs 16, the first layer's rate a quarter",
+    "positions / 4": "head 0, outputs 16, positions' rate a quarter",
     "slow positions": "head 0, outputs 16, positions' rate 1/16",
     "slow biases": "head 0, outputs 16, biases' rates a quarter",
     "slow scales": "head 0, outputs 16, norms' scales' rates a quarter",
@@ -94,8 +95,8 @@ WAYS = {
 }
 # Of these ways, which parameters are slower than by the rules, and by how much.
 SLOWER = {
-    "first": ("Dense_0/kernel", 1 / 4), "slow positions": ("positions", 1 / 16), "slow biases": ("*/bias", 1 / 4),
-    "slow scales": ("*/scale", 1 / 4), "slow scores": ("*/[qk]*y/kernel", 1 / 4),
+    "first": ("Dense_0/kernel", 1 / 4), "positions / 4": ("positions", 1 / 4), "slow positions": ("positions", 1 / 16),
+    "slow biases": ("*/bias", 1 / 4), "slow scales": ("*/scale", 1 / 4), "slow scores": ("*/[qk]*y/kernel", 1 / 4),
 }  # fmt: skip
 PLAIN = ("default", "autoinit")
 

@@ -184,31 +184,30 @@ def transfer(records: Sequence[dict[str, Any]]) -> Report:
     """A row for each network and way, its widths side by side."""
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for record in records:
-        groups.setdefault(tuple(record[f.name] for f in dataclasses.fields(Cell) if f.name != "width"), []).append(
-            record
-        )
+        key = tuple(record[f.name] for f in dataclasses.fields(Cell) if f.name != "width")
+        groups.setdefault((*key, len(record["losses"][0])), []).append(record)
     lines = [_way(key, sorted(group, key=lambda record: record["width"])) for key, group in groups.items()]
     columns = (
-        "network", "optimizer", "steps", "weights and rates", "widths", "best log2 rate", "it moves by",
+        "network", "optimizer", "steps", "weights and rates", "seeds", "widths", "best log2 rate", "it moves by",
         "loss there", "of the widest", "at the narrowest's rate",
     )  # fmt: skip
-    seeds = sorted({len(record["losses"][0]) for record in records})
-    return Report(f"Best rates over width, {' or '.join(map(str, seeds))} seeds", columns, lines)
+    return Report("Best rates over width, of residual networks over depth", columns, lines)
 
 
 def _way(key: tuple[Any, ...], group: Sequence[dict[str, Any]]) -> list[str]:
-    network, data, optimizer, arm, steps, decay, schedule = key
+    network, data, optimizer, arm, steps, decay, schedule, seeds = key
     best = [record["rates"][int(_losses(record).mean(1).argmin())] for record in group]
     edge = ["!" * (rate in (record["rates"][0], record["rates"][-1])) for rate, record in zip(best, group, strict=True)]
     losses = [_losses(record)[record["rates"].index(rate)] for rate, record in zip(best, group, strict=True)]
-    moved = _losses(group[-1])[group[-1]["rates"].index(best[0])]
+    widest = group[-1]
+    moved = _spread(_losses(widest)[widest["rates"].index(best[0])]) if best[0] in widest["rates"] else "not tried"
     shown = ", ".join(f"{rate}{mark}" for rate, mark in zip(best, edge, strict=True))
     widths = ", ".join(str(record["width"]) for record in group)
     single = len(group) == 1
     moves = "" if single else str(max(best) - min(best))
-    cells = [", ".join(f"{one.mean():.3f}" for one in losses), _spread(losses[-1]), "" if single else _spread(moved)]
+    cells = [", ".join(f"{one.mean():.3f}" for one in losses), _spread(losses[-1]), "" if single else moved]
     plan = f"{steps}" + f", decay {decay:g}" * bool(decay) + f", {schedule}" * (schedule != "constant")
-    return [f"{network}, {data}", optimizer, plan, WAYS[arm], widths, shown, moves, *cells]
+    return [f"{network}, {data}", optimizer, plan, WAYS[arm], str(seeds), widths, shown, moves, *cells]
 
 
 def _spread(losses: Any) -> str:
