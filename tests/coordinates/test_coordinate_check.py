@@ -105,6 +105,13 @@ def test_multipliers_are_those_of_learning_rates(scaled):
     np.testing.assert_allclose([row.changes for row in rows], np.exp2(np.log2(expected[:, :, -1]).mean(1)).T, rtol=1e-4)
 
 
+def test_outputs_measure_the_last_weights_steps(scaled):
+    larger = check(outputs=16.0)
+    ratios = [larger[f"layers_{layer}"].changes[0] / scaled[f"layers_{layer}"].changes[0] for layer in (0, 4)]
+    np.testing.assert_allclose(ratios, [1.0, 4.0], rtol=0.1)
+    assert larger.settings["outputs"] == 16.0
+
+
 class Own(nnx.Module):
     def __init__(self, width, rngs):
         self.first = nnx.Linear(INPUTS, width, use_bias=False, rngs=rngs)
@@ -247,6 +254,9 @@ BAD = [
     ({"optimizer": "adamm"}, ValueError, "did you mean 'adam'"),
     ({"optimizer": lambda _: 3.0}, TypeError, "`optimizer` must return an optax transformation"),
     ({"multipliers": 1}, TypeError, "`multipliers` must be True or False"),
+    ({"outputs": 4.0, "multipliers": False}, ValueError, "`outputs` is what multipliers are measured by, got 4.0"),
+    ({"branches": 1.0, "multipliers": False, "weights": "module"}, ValueError, "`branches` is for autoinit's weights"),
+    ({"branches": 1.0}, ValueError, "`branches` is for what weights add to a residual stream"),
     ({"weights": "own"}, ValueError, "`weights` must be one of"),
     ({"tolerance": 0}, ValueError, "`tolerance` must be a positive slope"),
     ({"make_model": make(8)}, TypeError, "`make_model` must be a function of a width"),
