@@ -208,6 +208,8 @@ def test_options_that_do_not_go_with_rates(capsys):
         (("--rates", "--gradients"), "--gradients belongs to that of the signal"),
         (("--rates", "--optimizer", "adamw"), "did you mean"),
         (("--head", "-1"), "--head"),
+        (("--branches", "0"), "`--branches` must be positive"),
+        (("--branches", "1"), "`--branches` is for what weights add to a residual stream"),
     ):
         assert main(("analyze", "model.py:CNN", *IMAGES, *options)) != 0
         assert said in " ".join(capsys.readouterr().err.split())
