@@ -37,10 +37,10 @@ WIDTHS, WIDEST = (64, 256, 1024), (64, 256, 2048)
 NARROWER = dict.fromkeys(("cnn", "haiku", "mixer", "bert", "transformer", "norm_free", "fixed_heads"), (64, 512))
 NARROWER |= {"nnx_transformer": (64, 512), "gru": (64, 512)}
 # What grows is the number of blocks.
-DEEPER = ("residual", "residual_free", "deep_transformer")
+DEEPER = ("residual", "residual_free", "deep_transformer", "deep_gpt2")
 DEPTHS = (2, 16)
 # The rows that are to be stable over depth.
-ENDS = ("embedding", "norm", "head")
+ENDS = {"norm": ("norm", "transformer/ln_f"), "head": ("head", "lm_head")}
 
 
 # Checks that show what one rate does, too.
@@ -76,7 +76,7 @@ def coordinates(names: Sequence[str], journal: str, seeds: int) -> list[Report]:
     title = "Slopes of log2 change against log2 {}, 4 steps of Adam"
     return [
         Report(title.format("width"), (*columns, "stable outputs", "steepest slope", "of"), wide),
-        Report(title.format("depth"), (*columns, "embedding", "last norm", "head"), deep),
+        Report(title.format("depth"), (*columns, "last norm", "head"), deep),
     ]
 
 
@@ -100,7 +100,7 @@ def _checked(name: str, network: Any, rates: str, seeds: int) -> dict[str, Any]:
     print(found, file=sys.stderr, flush=True)
     stable, steepest = sum(row.verdict in ("stable", "unmoved") for row in found), found.steepest
     record = {"network": name, "rates": rates, "widths": list(widths), "seeds": seeds, "stable": stable}
-    ends = {row.path: row.slope for row in found if name in DEEPER and row.path in ENDS}
+    ends = {part: row.slope for part, paths in ENDS.items() for row in found if name in DEEPER and row.path in paths}
     return record | {"rows": len(found), "slope": steepest.slope, "path": steepest.path} | ends
 
 

@@ -155,10 +155,26 @@ def bert(width):
     return transformers.FlaxBertForSequenceClassification(config, _do_init=False).module
 
 
+def gpt2(depth):
+    """The transformers library's language model, with a head of its own."""
+    import transformers
+
+    config = transformers.GPT2Config(
+        vocab_size=VOCABULARY, n_embd=64, n_layer=depth, n_head=4, n_positions=LENGTH, tie_word_embeddings=False,
+        bos_token_id=0, eos_token_id=0, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    return transformers.FlaxGPT2LMHeadModel(config, _do_init=False).module
+
+
 def bert_sample():
     ids = IDS[:, :LENGTH]
     places = np.broadcast_to(np.arange(LENGTH, dtype=np.int32), ids.shape)
     return ids, np.ones_like(ids), np.zeros_like(ids), places, None
+
+
+def gpt2_sample():
+    ids = IDS[:, :LENGTH]
+    return ids, np.ones_like(ids), np.broadcast_to(np.arange(LENGTH, dtype=np.int32), ids.shape)
 
 
 def equinox(width):
@@ -199,6 +215,7 @@ NETWORKS = {
     "residual": Wide(Deep, VECTORS, classified),
     "residual_free": Wide(lambda depth: Deep(depth, False), VECTORS, classified),
     "deep_transformer": Wide(lambda depth: Deep(depth, attention=True), SEQUENCES, classified),
+    "deep_gpt2": Wide(gpt2, gpt2_sample(), lambda out: continued(out.logits), package="transformers"),
     "gru": Wide(GRU, SEQUENCES, classified),
     "mixer": Wide(lambda width: Mixer(2, width, 2, 32, 4 * width), IMAGES, classified),
     "nnx_mlp": Wide(lambda width: NnxMLP(4, width, 16, CLASSES, rngs=nnx.Rngs(0)), VECTORS, classified),
