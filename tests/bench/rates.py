@@ -124,6 +124,7 @@ PLANS: list[tuple[str, str, str, Sequence[str], Sequence[int], int, float, str]]
     ("cnn", "digits", "adam", TWO, (16, 64), 60, 0.0, "constant"),
     ("mlp", "mnist1d", "adam", TWO, SMALL, 400, 0.0, "constant"),
     ("mlp", "mnist1d", "adam", TWO, SMALL, 400, 1.0, "constant"),
+    ("mlp", "mnist1d", "adam", ("head outputs",), SMALL, 400, 0.5, "constant"),
     ("transformer", "digits", "adam", ("default", "outputs", "head outputs"), (16, 64, 256), 60, 0.0, "constant"),
     ("transformer", "digits", "adam", list(SLOWER), (64,), 60, 0.0, "constant"),
     ("residual", "digits", "adam", ("default", "head outputs", "branches"), (2, 8, 32), 60, 0.0, "constant"),
