@@ -207,9 +207,6 @@ class Model:
         if call.rule is not None:
             walk.forget()
             value = _ruled(call, walk.started.pop(int(number), []), value, int(leaf))
-        here = walk.place()[0]
-        if walk.ended.setdefault(name, here) != here:
-            return value  # nn.jit traces layers that are alike once, so that this one has the name of the first
         fixed = isinstance(value, Known) and value.signal.is_constant
         if fixed or (isinstance(value, Signal) and value.weight is not None):
             return value  # parameters that a module hands out have not met a signal yet

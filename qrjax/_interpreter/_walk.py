@@ -71,7 +71,6 @@ class Walk:
       left: for weights that could not be sized, why.
       resolved: what acts as a signal though the model's input has no part in it, once it met one.
       started: for modules with a rule that have begun, their inputs.
-      ended: of modules' outputs, by the names that adapters gave them, where in the program each is.
       zero_sum: whether the weights of a neuron sum to zero, as in the layout "neurons".
       axes: the sizes of named axes, see `Model.axes`.
       places: the sample for what meets again.
@@ -86,7 +85,6 @@ class Walk:
     names: Callable[[Walk, str, Value], Value]
     zero_sum: bool = False
     started: dict[int, list[Value]] = dataclasses.field(default_factory=dict)
-    ended: dict[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
     twin: Any = None
     correlated: bool = True
     trial: bool = False
