@@ -13,8 +13,9 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import effort
 import jax
+import kept_programs
 
-effort.emit_loops_sooner()
+gc.disable()  # what is imported and collected stays, and to look through it takes a sixth of that time
 jax.config.update("jax_traceback_in_locations_limit", 0)  # where a program came from is read by nobody, and costs
 jax.config.update("jax_disable_most_optimizations", True)  # for what is made while tests are collected
 
@@ -45,12 +46,25 @@ def pytest_configure(config):
     config.addinivalue_line("markers", few)
     config.addinivalue_line("markers", some)
     config.addinivalue_line("markers", turns)
+    effort.share_contexts()
+    effort.emit_loops_sooner(_kept(config))
+
+
+def _kept(config):
+    """The compiled programs of former runs, where pytest keeps anything."""
+    if not hasattr(config, "cache"):
+        return None
+    kept = kept_programs.Programs(config.cache.mkdir("programs"))
+    if not hasattr(config, "workerinput"):
+        kept.forget()
+    return kept
 
 
 def pytest_collection_finish():
     """Python need not look through all that was imported again and again while programs are traced."""
     gc.set_threshold(50_000, 20, 20)
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -126,13 +140,14 @@ def _has_its_turn(item, every):
 def _longest_first(config, items):
     """Side by side, the longest first, so that in the end no process waits long for another.
 
-    Files compiled with less effort come together: between them and others nothing that was compiled is kept.
+    But those first that are compiled with all effort: between them and others JAX forgets what it has compiled, which
+    takes seconds where that is much.
     """
     if not hasattr(config, "workerinput"):
         return
     counts = collections.Counter(item.path for item in items)
     ranks = {HERE / name: rank for rank, name in enumerate(LONG)}
-    items.sort(key=lambda i: (not _is_quick(i.path), ranks.get(i.path, len(LONG)), -counts[i.path], i.path))
+    items.sort(key=lambda i: (_is_quick(i.path), ranks.get(i.path, len(LONG)), -counts[i.path], i.path))
 
 
 @pytest.fixture(autouse=True, scope="session")
