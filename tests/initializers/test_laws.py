@@ -88,7 +88,7 @@ def test_at_takes_a_traced_index_and_clips_it():
     np.testing.assert_array_equal(picked, whole[[0, -1, 47, 47], 3])
 
 
-@pytest.mark.few("eager-int8", "eager-uint16", "jitted-uint8", "jitted-int32")
+@pytest.mark.few("eager-int8", "eager-uint16", "jitted-uint8", "jitted-int8")
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32"])
 @pytest.mark.parametrize("jitted", [False, True], ids=["eager", "jitted"])
 def test_at_takes_indices_of_dtypes_that_do_not_reach_the_axiss_end(dtype, jitted):
