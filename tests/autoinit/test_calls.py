@@ -16,7 +16,7 @@ KEY = jax.random.key(0)
 X = np.random.default_rng(0).standard_normal((8, 16), np.float32)
 TOKENS = np.arange(24, dtype=np.int32).reshape(2, 12)
 DENSE = nn.Sequential([nn.Dense(8), nn.relu, nn.Dense(4)])
-VARIABLES = DENSE.init(KEY, X)
+VARIABLES = jax.jit(DENSE.init)(KEY, X)
 NNX = nnx.Linear(16, 4, rngs=nnx.Rngs(0))
 PAIR = (lambda key, x: {"w": jax.random.normal(key, (x.shape[-1], 4))}, lambda params, x: x @ params["w"])
 FAST = {"source": "hash", "distribution": "uniform"}

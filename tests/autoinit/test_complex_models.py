@@ -236,7 +236,7 @@ def paths(tree):
 @pytest.mark.parametrize("name", ["recurrence", "operator, complex weights"])
 def test_calibrated(name):
     network, x = LAYERS[name], jax.random.normal(jax.random.key(9), SHAPE)
-    made = qrjax.calibrate(network, network.init(jax.random.key(0), x), x, target=2.0)
+    made = qrjax.calibrate(network, jax.jit(network.init)(jax.random.key(0), x), x, target=2.0)
     for row in qrjax.measure(network, made, x).weights:
         # The unit of 16 places' waves is 16.
         unit = 16 if "modes" in row.weight else 1
@@ -327,9 +327,10 @@ def test_filters_of_powers_are_made_of_their_own_elements():
 
     x = jax.random.normal(jax.random.key(0), (64, 16, 32))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        found = [jnp.mean(jnp.square(apply(qrjax.autoinit((init, apply), x, seed=s), x))) for s in range(2)]
+        moment = jax.jit(lambda params: jnp.mean(jnp.square(apply(params, x))))
+        found = [float(moment(qrjax.autoinit((init, apply), x, seed=s))) for s in range(2)]
     # The luck of 32 filters of 8 terms each, of which few are slow.
-    assert float(np.mean(found)) == pytest.approx(1, rel=0.4)
+    assert np.mean(found) == pytest.approx(1, rel=0.4)
 
 
 def test_both_parameters_of_a_weight_that_known_factors_turn_are_sized():

@@ -133,7 +133,7 @@ class Deep(nn.Module):
 )
 def test_a_real_network(factor, found):
     x = jax.random.normal(jax.random.key(0), (16, 32))
-    variables = Deep(1.0).init(jax.random.key(1), x)
+    variables = jax.jit(Deep(1.0).init)(jax.random.key(1), x)
     report = qrjax.measure(Deep(factor), variables, x, gradients=True)
     about = [f for f in report.findings if "gradient" in f]
     assert [f.severity for f in about] == found, about

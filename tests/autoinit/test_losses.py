@@ -38,7 +38,7 @@ def of_the_last(y):
 
 
 def measured(module, loss):
-    variables = module.init(jax.random.key(3), X)
+    variables = jax.jit(module.init)(jax.random.key(3), X)
     return qrjax.measure(module, variables, X, loss=loss).weights
 
 
@@ -63,7 +63,7 @@ def test_it_scales_with_the_loss():
 
 def test_a_loss_that_is_a_random_cotangent_is_predicted_like_one():
     u = jax.random.normal(jax.random.key(9), (64, 10))
-    module, variables = Network(), Network().init(jax.random.key(3), X)
+    module, variables = Network(), jax.jit(Network().init)(jax.random.key(3), X)
     of_loss = qrjax.measure(module, variables, X, loss=lambda y: (u * y["logits"]).sum()).weights
     random = qrjax.measure(module, variables, X, gradients=True).weights
     for one, other in zip(of_loss, random, strict=True):

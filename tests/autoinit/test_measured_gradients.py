@@ -204,7 +204,7 @@ class Perturbed(nn.Module):
 
 
 def test_linen_as_flax_perturbs():
-    variables = Perturbed().init(jax.random.key(0), X)
+    variables = jax.jit(Perturbed().init)(jax.random.key(0), X)
     both = jax.grad(lambda v: loss(Perturbed().apply(v, X)))(variables)
     report = qrjax.measure(Perturbed(), variables, X, loss=loss)
     for i in range(2):
@@ -235,7 +235,7 @@ def test_statistics_that_a_call_writes_have_no_cotangent():
         def __call__(self, x):
             return nn.Dense(3)(nn.BatchNorm(use_running_average=False)(nn.Dense(24)(x)))
 
-    variables = Network().init(jax.random.key(0), X)
+    variables = jax.jit(Network().init)(jax.random.key(0), X)
     report = qrjax.measure(Network(), variables, X, gradients=True)
 
     @jax.jit

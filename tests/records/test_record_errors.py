@@ -339,7 +339,7 @@ def test_no_module_and_no_function(by):
 
 def test_the_first_difference_to_another_model():
     record = Record.from_json(qrjax.record(network(kernel_init=JAXS), X, by="init", key=KEY).to_json())
-    params = network().init(KEY, X)["params"]
+    params = jax.jit(network().init)(KEY, X)["params"]
     record.check(params)
     record.check({"params": params, "batch_stats": {"mean": jnp.zeros(3)}})
     cases = [
@@ -352,7 +352,7 @@ def test_the_first_difference_to_another_model():
         (nn.Sequential([*network().layers, nn.Dense(2)]), r"have 'layers_3/bias' of shape \(2,\), which the"),
     ]
     for module, match in cases:
-        other = module.init(KEY, X)
+        other = jax.jit(module.init)(KEY, X)
         with pytest.raises(ValueError, match=match):
             record.check(other)
         with pytest.raises(ValueError, match=match):

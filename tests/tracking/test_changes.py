@@ -225,7 +225,7 @@ def moved_by_hand(tree):
 )
 def test_linen_by_function_by_record_and_by_variables(module, width):
     x = jnp.ones((1, width))
-    variables = module.init(KEY, x)
+    variables = jax.jit(module.init)(KEY, x)
     now = {**variables, "params": moved_by_hand(variables["params"])}
     record = qrjax.record(module, x, by="init", key=KEY)
     pairs = list(zip(*map(jax.tree.leaves, (variables["params"], now["params"])), strict=True))
@@ -356,7 +356,7 @@ def test_builders_that_are_not_ours_are_run_outside_of_programs(monkeypatch):
         return values
 
     monkeypatch.setattr(Built, "array", noted)
-    params = network.init(KEY, jnp.ones((2, 16)))
+    params = jax.jit(network.init)(KEY, jnp.ones((2, 16)))
     record = qrjax.record(network, jnp.ones((2, 16)), key=KEY, by="init")
     assert qrjax.changes(record, params).total.changed == 0
     qrjax.prune(params, qrjax.awakened(record, params, sparsity=0.5), "initial", record)

@@ -1,5 +1,7 @@
 """`keep_pruned` in optax's wrappers and around them: what is gone stays gone, all else trains as without it."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,16 +13,28 @@ from tracked import same_leaves
 
 import qrjax
 
-KEY = jax.random.key(8)
+DRAWS = np.random.default_rng(8)
 PARAMS = {
-    "encoder": {"kernel": jax.random.normal(KEY, (5, 4)), "bias": jnp.ones(4)},
-    "head": {"kernel": jax.random.normal(jax.random.key(1), (4, 3)), "bias": jnp.ones(3)},
+    "encoder": {
+        "kernel": jnp.asarray(DRAWS.normal(size=(5, 4)), "float32"),
+        "bias": jnp.asarray(np.ones(4, "float32")),
+    },
+    "head": {"kernel": jnp.asarray(DRAWS.normal(size=(4, 3)), "float32"), "bias": jnp.asarray(np.ones(3, "float32"))},
 }
-MASK = qrjax.mask(None, PARAMS, criterion="magnitude", sparsity=0.5)
-START = qrjax.prune(PARAMS, MASK)
-X, Y = jax.random.normal(KEY, (8, 5)), jax.random.normal(jax.random.key(2), (8, 3))
+X, Y = (jnp.asarray(DRAWS.normal(size=(8, n)), "float32") for n in (5, 3))
 LABELS = {"encoder": "slow", "head": {"kernel": "fast", "bias": "none"}}
 ONE = {"encoder": {"kernel": True, "bias": False}, "head": True}
+
+
+@functools.cache
+def half():
+    """A mask of half of the params."""
+    return qrjax.mask(None, PARAMS, criterion="magnitude", sparsity=0.5)
+
+
+@functools.cache
+def start():
+    return qrjax.prune(PARAMS, half())
 
 
 def adam():
@@ -70,7 +84,7 @@ def run(optimizer, params, steps=4):
 
 def assert_kept(params):
     moved = 0
-    for p, m, s in zip(*map(jax.tree.leaves, (params, MASK, START)), strict=True):
+    for p, m, s in zip(*map(jax.tree.leaves, (params, half(), start())), strict=True):
         gone = ~np.asarray(m)
         assert np.asarray(p)[gone].tobytes() == np.asarray(s)[gone].tobytes()
         moved += int(np.sum(np.asarray(p) != np.asarray(s)))
@@ -86,17 +100,17 @@ def some(*fast):
 def test_inside_and_around_wrappers(name):
     with jax.numpy_dtype_promotion("standard"):  # optax's own arithmetic needs it
         if name not in ("partition", "multi_transform"):
-            assert_kept(run(WRAPPERS[name](lambda optimizer: qrjax.keep_pruned(optimizer, MASK)), START))
+            assert_kept(run(WRAPPERS[name](lambda optimizer: qrjax.keep_pruned(optimizer, half())), start()))
             return
         # One of the inner optimizers has no mask, or there is none for what stands still.
-        found = run(WRAPPERS[name](lambda optimizer: qrjax.keep_pruned(optimizer, MASK)), START)
-        assert bool(jnp.all((found["encoder"]["kernel"] != 0) == MASK["encoder"]["kernel"]))
-        assert bool(jnp.all((found["head"]["kernel"] != 0) == MASK["head"]["kernel"])) == (name == "partition")
+        found = run(WRAPPERS[name](lambda optimizer: qrjax.keep_pruned(optimizer, half())), start())
+        assert bool(jnp.all((found["encoder"]["kernel"] != 0) == half()["encoder"]["kernel"]))
+        assert bool(jnp.all((found["head"]["kernel"] != 0) == half()["head"]["kernel"])) == (name == "partition")
 
 
 @pytest.mark.parametrize("name", some("partition", "around masked"))
 def test_a_mask_of_all_changes_nothing(name):
-    every = jax.tree.map(jnp.ones_like, MASK)
+    every = jax.tree.map(jnp.ones_like, half())
     with jax.numpy_dtype_promotion("standard"):
         with_it = run(WRAPPERS[name](lambda optimizer: qrjax.keep_pruned(optimizer, every)), PARAMS, 2)
         without = run(WRAPPERS[name](lambda optimizer: optimizer), PARAMS, 2)
@@ -107,26 +121,24 @@ def test_a_mask_of_all_changes_nothing(name):
 @pytest.mark.parametrize("order", ["inside", "around"])
 def test_lookahead(order):
     if order == "inside":
-        optimizer = optax.lookahead(qrjax.keep_pruned(adam(), MASK), 2, 0.5)
+        optimizer = optax.lookahead(qrjax.keep_pruned(adam(), half()), 2, 0.5)
     else:
-        optimizer = qrjax.keep_pruned(optax.lookahead(adam(), 2, 0.5), MASK)
+        optimizer = qrjax.keep_pruned(optax.lookahead(adam(), 2, 0.5), half())
 
     with jax.numpy_dtype_promotion("standard"):
-        params = optax.LookaheadParams.init_synced(START)
-        state = optimizer.init(params)
-        for _ in range(4):
-            updates, state = optimizer.update(jax.grad(loss)(params.fast), state, params)
-            params = optax.apply_updates(params, updates)
+        params = optax.LookaheadParams.init_synced(start())
+        params = run(optimizer, params)
     assert_kept(params.fast)
     assert_kept(params.slow)
 
 
 def test_flax_train_state_and_what_optax_asks_of_a_state():
-    optimizer = qrjax.keep_pruned(adam(), MASK)
-    state = train_state.TrainState.create(apply_fn=None, params=START, tx=optimizer)
+    optimizer = qrjax.keep_pruned(adam(), half())
+    state = train_state.TrainState.create(apply_fn=None, params=start(), tx=optimizer)
     with jax.numpy_dtype_promotion("standard"):
+        step = jax.jit(lambda state: state.apply_gradients(grads=jax.grad(loss)(state.params)))
         for _ in range(2):
-            state = state.apply_gradients(grads=jax.grad(loss)(state.params))
+            state = step(state)
     assert_kept(state.params)
     # Such as for the sharding of a state: which of its parts are like the params.
     marked = optax.tree.map_params(optimizer, lambda _: "params", state.opt_state)
@@ -134,12 +146,12 @@ def test_flax_train_state_and_what_optax_asks_of_a_state():
 
 
 def test_masks_with_parts_left_out():
-    mask = {"encoder": MASK["encoder"], "head": optax.MaskedNode()}
-    same_leaves(qrjax.prune(PARAMS, mask), {"encoder": START["encoder"], "head": PARAMS["head"]})
-    half = {"encoder": {"kernel": PARAMS["encoder"]["kernel"], "bias": optax.MaskedNode()}, "head": optax.MaskedNode()}
-    same_leaves(qrjax.prune(half, MASK)["encoder"]["kernel"], START["encoder"]["kernel"])
+    mask = {"encoder": half()["encoder"], "head": optax.MaskedNode()}
+    same_leaves(qrjax.prune(PARAMS, mask), {"encoder": start()["encoder"], "head": PARAMS["head"]})
+    part = {"encoder": {"kernel": PARAMS["encoder"]["kernel"], "bias": optax.MaskedNode()}, "head": optax.MaskedNode()}
+    same_leaves(qrjax.prune(part, half())["encoder"]["kernel"], start()["encoder"]["kernel"])
     with pytest.raises(ValueError, match="the mask lack 'encoder/bias'"):
-        qrjax.prune(PARAMS, {"encoder": {"kernel": MASK["encoder"]["kernel"]}, "head": optax.MaskedNode()})
+        qrjax.prune(PARAMS, {"encoder": {"kernel": half()["encoder"]["kernel"]}, "head": optax.MaskedNode()})
 
 
 def test_partitions_of_an_nnx_model():
@@ -226,14 +238,14 @@ def _is_key(value):
 def test_collections_that_hold_keys():
     variables = {"params": PARAMS, "noise": {"key": jax.random.key(3), "keys": jax.random.split(jax.random.key(4), 2)}}
     mask = qrjax.mask(None, variables, criterion="magnitude", sparsity=0.5)
-    same_leaves(mask["params"], MASK)
+    same_leaves(mask["params"], half())
     assert jax.tree.structure(mask) == jax.tree.structure(variables)
     for new in (qrjax.prune(variables, mask), jax.jit(qrjax.prune)(variables, mask)):
-        same_leaves(new["params"], START)
+        same_leaves(new["params"], start())
         assert new["noise"]["key"] == variables["noise"]["key"]
     found = qrjax.max_sparsity(lambda v: np.float32(0), None, variables, 0.0, criterion="magnitude", progress=False)  # noqa: ARG005
     assert found.sparsity == 1.0
     assert qrjax.changes({"params": PARAMS, "noise": variables["noise"]}, found.params).total.changed == 32
     optimizer = qrjax.keep_pruned(optax.identity(), mask)
     updates, _ = optimizer.update(variables, optimizer.init(variables), variables)
-    same_leaves(updates["params"], START)
+    same_leaves(updates["params"], start())

@@ -154,7 +154,7 @@ class Model(nn.Module):
 
 
 def test_linen_variables_have_masks_of_their_own_structure():
-    variables = Model().init(KEY, jnp.ones((1, 5)))
+    variables = jax.jit(Model().init)(KEY, jnp.ones((1, 5)))
     for tree in (variables, variables["params"]):
         mask = qrjax.mask(None, tree, criterion="random", sparsity=0.5)
         assert jax.tree.structure(mask) == jax.tree.structure(tree)

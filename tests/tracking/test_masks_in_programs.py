@@ -27,7 +27,11 @@ def moved(params, seed=0):
     return jax.tree.map(lambda w: jnp.asarray(trained(w, seed=seed + w.size)), params)
 
 
-NOW = moved(make())
+@functools.cache
+def after():
+    return moved(make())
+
+
 CASES = {
     "change": {"sparsity": 0.37},
     "global": {"criterion": "relative_change", "sparsity": 0.6, "scope": "global", "at_least": 0.1},
@@ -41,16 +45,16 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_jitted_masks_are_those_of_outside(name):
     ask = functools.partial(qrjax.mask, make, **CASES[name])
-    within = jax.tree.map(lambda w: w != 0.5, NOW) | {"ours": NOW["ours"] < 0.3}
-    same_leaves(jax.jit(lambda p, m: ask(p, within=m))(NOW, within), ask(NOW, within=within))
+    within = jax.tree.map(lambda w: w != 0.5, after()) | {"ours": after()["ours"] < 0.3}
+    same_leaves(jax.jit(lambda p, m: ask(p, within=m))(after(), within), ask(after(), within=within))
 
 
 @pytest.mark.parametrize("form", ["function", "record", "variables"])
 def test_jitted_params_go_back_to_the_initial_bits(form):
     forms = {"function": make, "record": qrjax.record(lambda key: make(), key=KEY, by="init"), "variables": make()}  # noqa: ARG005
-    mask = qrjax.mask(None, NOW, criterion="random", sparsity=0.5, select="*")
-    rewound = jax.jit(lambda p, m: qrjax.prune(p, m, "initial", forms[form]))(NOW, mask)
-    same_leaves(rewound, jax.tree.map(jnp.where, mask, NOW, make()))
+    mask = qrjax.mask(None, after(), criterion="random", sparsity=0.5, select="*")
+    rewound = jax.jit(lambda p, m: qrjax.prune(p, m, "initial", forms[form]))(after(), mask)
+    same_leaves(rewound, jax.tree.map(jnp.where, mask, after(), make()))
 
 
 def test_sparsities_and_thresholds_of_the_step():
@@ -61,9 +65,9 @@ def test_sparsities_and_thresholds_of_the_step():
         )
 
     for sparsity, threshold in ((0.0, 0.0), (0.5, 0.1), (0.97, 0.3)):
-        found = masks(NOW, sparsity, threshold)
-        same_leaves(found[0], qrjax.mask(None, NOW, criterion="magnitude", sparsity=sparsity))
-        same_leaves(found[1], qrjax.mask(None, NOW, criterion="magnitude", threshold=threshold))
+        found = masks(after(), sparsity, threshold)
+        same_leaves(found[0], qrjax.mask(None, after(), criterion="magnitude", sparsity=sparsity))
+        same_leaves(found[1], qrjax.mask(None, after(), criterion="magnitude", threshold=threshold))
     assert masks._cache_size() == 1
 
 
@@ -77,7 +81,7 @@ def test_seeds_side_by_side():
         return now, mask, qrjax.prune(now, mask, "initial", functools.partial(own, key))
 
     keys = jax.random.split(KEY, 2)
-    found = jax.vmap(one)(keys)
+    found = jax.jit(jax.vmap(one))(keys)
     for i, key in enumerate(keys):
         now, mask, back = jax.tree.map(lambda x, i=i: x[i], found)
         same_leaves(mask, qrjax.mask(own(key), now, sparsity=0.6))
@@ -108,7 +112,7 @@ def test_what_gives_numbers_says_outside(name):
         "max_sparsity": lambda p: qrjax.max_sparsity(lambda _: 0.0, make, p, 0.1, progress=False),
     }
     for transform in (jax.jit, jax.vmap):
-        params = NOW if transform is jax.jit else jax.tree.map(lambda w: w[None], NOW)
+        params = after() if transform is jax.jit else jax.tree.map(lambda w: w[None], after())
         with pytest.raises(TypeError, match=rf"qrjax\.{name} gives Python's numbers, so call it outside of jit and v"):
             transform(calls[name])(params)
 

@@ -91,7 +91,7 @@ def test_axes_that_the_initializer_knew():
     np.testing.assert_array_equal(mask, most_of(score("change", init()["mine"], now["mine"]), (1,), 2, 4))
     # Flax draws attention's kernels as matrices; layers of a vmap lie in front.
     layers = jax.vmap(lambda key: Attending(qrjax.he_normal_hash()).init(key, jnp.ones((1, 3, 8)))["params"])
-    begin = layers(jax.random.split(KEY, 2))
+    begin = jax.jit(layers)(jax.random.split(KEY, 2))
     from qrjax._tracking._neurons import summed
     from qrjax._tracking._prunable import prunable
 
@@ -131,7 +131,10 @@ def test_filters_in_rounds():
 def test_whole_heads_of_an_attention(framework):
     if framework == "linen":
         model = nn.MultiHeadDotProductAttention(4, qkv_features=12)
-        params = {"attention": model.init(KEY, jnp.ones((1, 3, 8)))["params"], "head": {"kernel": weights(8, 3)}}
+        params = {
+            "attention": jax.jit(model.init)(KEY, jnp.ones((1, 3, 8)))["params"],
+            "head": {"kernel": weights(8, 3)},
+        }
     else:
         params = nnx.Dict(
             attention=nnx.MultiHeadAttention(4, 8, 12, rngs=nnx.Rngs(0), decode=False),

@@ -62,7 +62,7 @@ def test_no_source_of_initial_values(form):
 def test_a_record_that_needs_the_model():
     layer = nn.Dense(3)
     record = qrjax.Record.from_json(qrjax.record(layer, X, by="init", key=KEY).to_json())
-    params = layer.init(KEY, X)["params"]
+    params = jax.jit(layer.init)(KEY, X)["params"]
     for call in (qrjax.changes, awakened):
         with pytest.raises(LookupError, match=r"'kernel' come from a builder of the model's own.*with_model"):
             call(record, params)

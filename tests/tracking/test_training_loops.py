@@ -32,7 +32,7 @@ def test_a_train_state_with_statistics_and_a_cubic_schedule():
     def init():
         return Network().init({"params": KEY, "dropout": KEY}, X)
 
-    variables = init()
+    variables = jax.jit(init)()
     every = jax.tree.map(lambda w: jnp.ones(w.shape, bool), variables["params"])
     state = TrainState.create(
         apply_fn=Network().apply, params=variables["params"], tx=optax.adamw(0.01),
@@ -68,7 +68,7 @@ def test_a_train_state_with_statistics_and_a_cubic_schedule():
 
 
 def test_replicas_of_pmap():
-    params = jax_utils.replicate(Network().init(KEY, X)["params"])
+    params = jax_utils.replicate(jax.jit(Network().init)(KEY, X)["params"])
 
     def half(params):
         return qrjax.prune(params, qrjax.mask(None, params, criterion="magnitude", sparsity=0.5))
