@@ -74,7 +74,7 @@ def run(optimizer, params, steps=4):
 
     @jax.jit
     def step(params, state):
-        updates, state = optimizer.update(jax.grad(lambda p: loss(getattr(p, "fast", p)))(params), state, params)
+        updates, state = optimizer.update(jax.grad(loss)(getattr(params, "fast", params)), state, params)
         return optax.apply_updates(params, updates), state
 
     for _ in range(steps):
