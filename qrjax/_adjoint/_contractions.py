@@ -5,18 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._registry import adjoint
 from qrjax._adjoint._structure import Found, Given, Wanted
 from qrjax._interpreter._tape import Move
 from qrjax._rules._operands import described
-from qrjax._rules._reductions import taps
+from qrjax._rules._reductions import places, taps
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal
+from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._quadrature import NODES, WEIGHTS, Floats
 from qrjax._signals._signal import Signal
 
@@ -214,27 +216,44 @@ def convolution(move: Move, given: Given, wanted: Wanted) -> Found | None:
     ]
 
 
-def _seen(move: Move, x: Signal, law: Signal, kernel: Signal) -> list[Floats]:
-    """For each spatial axis, how many places each tap sees."""
+def _met(move: Move, x: Signal, law: Signal, kernel: Signal) -> list[tuple[Floats, NDArray[Any]]]:
+    """For each spatial axis, by output and tap, the root of the derivative's relative second moment and the place met.
+
+    The root is 0 where a tap meets nothing. Outputs that lie inside meet more taps on the way back as on the way forth,
+    so derivatives are stronger there, from layer to layer more.
+    """
     p, numbers = move.equation.params, move.equation.params["dimension_numbers"]
     found = []
     for s, (i, o, k) in enumerate(zip(numbers.lhs_spec[2:], numbers.out_spec[2:], numbers.rhs_spec[2:], strict=True)):
-        size, window = x.shape[i], kernel.shape[k]
-        valid = taps(
-            size, window, p["window_strides"][s], tuple(p["padding"][s]), p["lhs_dilation"][s], p["rhs_dilation"][s]
-        )
-        known = len(valid) == law.shape[o]
-        found.append(np.asarray((valid > 0).sum(0) if known else np.full(window, law.shape[o]), np.float64))
+        size, window, stride, (low, high) = x.shape[i], kernel.shape[k], p["window_strides"][s], p["padding"][s]
+        holes, dilation = p["lhs_dilation"][s], p["rhs_dilation"][s]
+        valid = taps(size, window, stride, (low, high), holes, dilation)
+        roots = np.sqrt(law.profiles.get(o, np.ones(law.shape[o])))
+        found.append((valid * roots[:, None], places(valid, size, stride, low, holes, dilation)))
     return found
 
 
-def _taps(seen: Floats, size: int) -> tuple[float, float]:
-    """How many taps see an input's place on average, and how many see both of two places.
+class Taps(NamedTuple):
+    """Of one axis of an input the taps that its places are met by, by the strength of the derivative.
 
-    Places by the border, or on different sides of a stride, are seen by different taps.
+    Attributes:
+      own: those of one place, on average.
+      both: those that meet both of two places. Places by the border, or on different sides of a stride, are met by
+        different taps.
+      pairs: pairs of taps, one of each of two places.
+      profile: those of each place.
     """
-    both = (seen * (seen - 1)).sum() / (size * (size - 1.0)) if size > 1 else 0.0
-    return float(seen.sum()) / size, float(both)
+
+    own: float
+    both: float
+    pairs: float
+    profile: Floats
+
+    @staticmethod
+    def of(strengths: Floats, places: NDArray[Any], size: int) -> Taps:
+        profile = np.bincount(places.ravel(), (strengths**2).ravel(), size)
+        both = (strengths.sum(0) ** 2 - (strengths**2).sum(0)).sum() / (size * (size - 1.0)) if size > 1 else 0.0
+        return Taps(float(profile.mean()), float(both), (float(strengths.sum()) / size) ** 2, profile)
 
 
 def _by_input(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any) -> Cotangent:
@@ -243,21 +262,22 @@ def _by_input(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any) 
     w = kernel.moments.transpose(numbers.rhs_spec)  # output channel, input channel, taps
     spatial = len(numbers.out_spec) - 2
     channels = law.shape[numbers.out_spec[1]] / int(move.equation.params["feature_group_count"])
-    seen = _seen(move, x, law, kernel)
-    counts = [_taps(own, x.shape[i]) for own, i in zip(seen, numbers.lhs_spec[2:], strict=True)]
-    pairs = math.prod(count for count, _ in counts) ** 2
+    met = _met(move, x, law, kernel)
+    counts = [Taps.of(*own, x.shape[i]) for own, i in zip(met, numbers.lhs_spec[2:], strict=True)]
+    pairs = math.prod(count.pairs for count in counts)
     same_tap, other_tap = (0,) * spatial, (1,) * spatial
     table = np.zeros((2,) * (2 + spatial))
     for pattern in np.ndindex(table.shape):
         example, channel, places = pattern[0], pattern[1], pattern[2:]
-        times = math.prod(count[differs] for count, differs in zip(counts, places, strict=True))
+        times = math.prod(count.both if differs else count.own for count, differs in zip(counts, places, strict=True))
         for other, count in ((0, channels), (1, channels * (channels - 1))):
             table[pattern] += count * (
                 times * w[(other, channel, *same_tap)] * g[(example, other, *places)]
                 + max(0.0, pairs - times) * w[(other, channel, *other_tap)] * g[(example, other, *other_tap)]
             )
     back = tuple(int(a) for a in np.argsort(numbers.lhs_spec))
-    return Cotangent.of_table(x.shape, table.transpose(back))
+    profiles = {i: normalized(count.profile) for i, count in zip(numbers.lhs_spec[2:], counts, strict=True)}
+    return Cotangent.of_table(x.shape, table.transpose(back), kept(profiles))
 
 
 def _by_kernel(move: Move, given: Cotangent, x: Signal, kernel: Signal, numbers: Any) -> Cotangent:
@@ -286,9 +306,12 @@ def _by_kernel(move: Move, given: Cotangent, x: Signal, kernel: Signal, numbers:
         fan = math.prod(kernel.shape[i] for i in numbers.rhs_spec[1:])
         drawn, inputs = (np.asarray(t.take(0, 1)) for t in (drawn.transpose(numbers.out_spec), a))
         table[first] += _moving(drawn, inputs, fan)
-    # By the border a tap sees nothing, so that the outer ones add up less.
-    for axis, own in zip(reversed(summed[1:]), reversed(_seen(move, x, law, kernel)), strict=True):
-        table = np.asarray(table.take(0, axis) * own.mean() + table.take(1, axis) * (own * (own - 1)).mean())
+    # By the border a tap meets nothing, so that the outer ones add up less.
+    met = zip(_met(move, x, law, kernel), numbers.lhs_spec[2:], strict=True)
+    for axis, ((strengths, where), i) in reversed(list(zip(summed[1:], met, strict=True))):
+        own = strengths * np.sqrt(x.profiles.get(i, np.ones(x.shape[i])))[where]
+        squares, pairs = (own**2).sum(0), own.sum(0) ** 2
+        table = np.asarray(table.take(0, axis) * squares.mean() + table.take(1, axis) * (pairs - squares).mean())
     sizes = (*(kernel.shape[i] for i in numbers.rhs_spec), law.shape[numbers.out_spec[0]])
     total = _tables.pair_sums(table, summed[:1], sizes)
     back = tuple(int(i) for i in np.argsort(numbers.rhs_spec))

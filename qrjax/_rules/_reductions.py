@@ -78,8 +78,13 @@ def strengths(valid: Any, size: int, profile: Any, stride: int, padding: int, ho
     """The taps that see an element, each with the root of that element's relative second moment."""
     if profile is None:
         return valid.astype(np.float64)
-    places = np.arange(valid.shape[0])[:, None] * stride - padding + np.arange(valid.shape[1])[None, :] * dilation
-    return valid * np.sqrt(profile[np.clip(places // holes, 0, size - 1)])
+    return valid * np.sqrt(profile[places(valid, size, stride, padding, holes, dilation)])
+
+
+def places(valid: Any, size: int, stride: int, padding: int, holes: int, dilation: int) -> Any:
+    """The elements that the taps see, of those that see none any."""
+    found = np.arange(valid.shape[0])[:, None] * stride - padding + np.arange(valid.shape[1])[None, :] * dilation
+    return np.clip(found // holes, 0, max(0, size - 1))
 
 
 def tap_moments(taken: Any) -> tuple[float, float, float]:
