@@ -32,16 +32,14 @@ def factors(move: Move) -> list[Signal]:
 
 
 def output_axes(move: Move) -> list[int]:
-    """The axes of a product's weight that are its outputs; none where it is no plain product.
-
-    None of a convolution: with sums of its weights known, derivatives before batch norms came out 2 to 7 octaves too
-    small (mobilenet, efficientnet), for a reason not found; without, they are .4 and 1.2 off.
-    """
+    """The axes of a product's weight that are its outputs; none where it is no product."""
     assert move.weight is not None
     place, params = move.weight[0], move.equation.params
     if move.equation.name == "dot_general":
         contracted, batch = params["dimension_numbers"]
         return [a for a in range(len(move.met[place].shape)) if a not in contracted[place] and a not in batch[place]]
+    if move.equation.name == "conv_general_dilated":
+        return [params["dimension_numbers"].rhs_spec[0]]
     return []
 
 
@@ -257,24 +255,32 @@ class Taps(NamedTuple):
 
 
 def _by_input(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any) -> Cotangent:
-    """Over the output's channels and the taps; places that differ share taps, with outputs as far apart."""
+    """Over the output's channels and the taps; places that differ share taps, with outputs as far apart.
+
+    Two input channels of one group go into the same output channels, of two groups into others.
+    """
     g = law.moments.transpose(numbers.out_spec)  # batch, channel, places
     w = kernel.moments.transpose(numbers.rhs_spec)  # output channel, input channel, taps
-    spatial = len(numbers.out_spec) - 2
-    channels = law.shape[numbers.out_spec[1]] / int(move.equation.params["feature_group_count"])
+    spatial, groups = len(numbers.out_spec) - 2, int(move.equation.params["feature_group_count"])
+    channels, fan = law.shape[numbers.out_spec[1]] / groups, kernel.shape[numbers.rhs_spec[1]]
+    grouped = (fan - 1) / max(1, fan * groups - 1)
     met = _met(move, x, law, kernel)
     counts = [Taps.of(*own, x.shape[i]) for own, i in zip(met, numbers.lhs_spec[2:], strict=True)]
     pairs = math.prod(count.pairs for count in counts)
     same_tap, other_tap = (0,) * spatial, (1,) * spatial
     table = np.zeros((2,) * (2 + spatial))
     for pattern in np.ndindex(table.shape):
-        example, channel, places = pattern[0], pattern[1], pattern[2:]
-        times = math.prod(count.both if differs else count.own for count, differs in zip(counts, places, strict=True))
-        for other, count in ((0, channels), (1, channels * (channels - 1))):
-            table[pattern] += count * (
-                times * w[(other, channel, *same_tap)] * g[(example, other, *places)]
-                + max(0.0, pairs - times) * w[(other, channel, *other_tap)] * g[(example, other, *other_tap)]
-            )
+        example, channel, where = pattern[0], pattern[1], pattern[2:]
+        times = math.prod(count.both if differs else count.own for count, differs in zip(counts, where, strict=True))
+
+        def met_by(kernels: Floats, other: int) -> float:
+            same = times * kernels[same_tap] * g[(example, other, *where)]
+            return float(same + max(0.0, pairs - times) * kernels[other_tap] * g[(example, other, *other_tap)])
+
+        table[pattern] = channels * (met_by(w[0, channel], 0) + (channels - 1) * met_by(w[1, channel], 1))
+        if channel and groups > 1:
+            elsewhere = channels**2 * met_by((w[1, 0] + (fan - 1) * w[1, 1]) / fan, 1)
+            table[pattern] = grouped * table[pattern] + (1 - grouped) * elsewhere
     back = tuple(int(a) for a in np.argsort(numbers.lhs_spec))
     profiles = {i: normalized(count.profile) for i, count in zip(numbers.lhs_spec[2:], counts, strict=True)}
     return Cotangent.of_table(x.shape, table.transpose(back), kept(profiles))

@@ -17,6 +17,7 @@ from qrjax._signals._recipe import Key
 # Squared sums below this share of what independent weights have are by design, and below that are zero, where there are
 # so many of them, and of so many weights each.
 SMALL, ZERO, TELLING = 0.5, 0.05, 16
+PRODUCTS = ("dot_general", "conv_general_dilated")
 
 
 def designed_sums(ledger: Ledger) -> dict[Key, float]:
@@ -53,8 +54,8 @@ def is_zero_sum(model: Model, flat: Sequence[Any], ledger: Ledger) -> bool:
 
 
 def _products(ledger: Ledger) -> list[Entry]:
-    """The rows of plain products with a whole weight: sums of others are not followed, see `output_axes`."""
-    return [e for e in ledger.entries.values() if e.weight is not None and e.axes and e.op == "dot_general"]
+    """The rows of products with a whole weight: sums of others are not followed, see `output_axes`."""
+    return [e for e in ledger.entries.values() if e.weight is not None and e.axes and e.op in PRODUCTS]
 
 
 def _shares(array: Any, stacked: tuple[int, ...], summed: tuple[int, ...]) -> Array:

@@ -33,6 +33,9 @@ from qrjax._autoinit._targets import Aim
 from qrjax._interpreter._replay import Replay
 from qrjax._rules._control import CALLS, program_of, scan_counts
 
+# Derivatives that differ by so many octaves are of what cancels.
+NOTHING = 15
+
 
 @dataclasses.dataclass
 class Mean:
@@ -179,17 +182,18 @@ def lines(found, least, full=False):
         shape = move.results[number].shape
         top = float(np.asarray(predicted).flat[0]), float(np.asarray(measured).flat[0])
         if not min(top) > 0:
-            if top[0] > 1e-20:
+            if top[0] > 1e-20:  # what is zero but for rounding is left out
                 yield f"{'.'.join(map(str, path)):14} {move.equation.name:22} {top[0]:9.2e} {top[1]:9.2e}"
             continue
         octaves = math.log2(top[1] / top[0])
         ours, theirs = shares(predicted, shape), shares(measured, shape)
         from_there = known.get(id(move.results[number]))
-        for value in move.operands:
+        for value in move.operands if abs(octaves) < NOTHING else ():
             if id(value) not in known:
                 known[id(value)] = octaves
         jump = octaves - from_there if from_there is not None else octaves
-        if not full and abs(jump) < least:
+        known_zero = abs(octaves) > NOTHING
+        if not full and (abs(jump) < least or known_zero):
             continue
         cells = [
             f"{''.join('x' if c else '.' for c in chosen)} {ours[chosen]:.2f}|{theirs[chosen]:.2f}"
