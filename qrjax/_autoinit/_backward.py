@@ -218,9 +218,16 @@ def scalar(value: Any) -> Any:
 
 
 def _cotangents(outputs: Sequence[Array], key: Any) -> list[Array]:
-    """Normal and independent, of second moment 1, of complex numbers too."""
+    """Normal and independent, of second moment 1, of complex numbers too; exactly, so that its luck is none of theirs."""
     own = jax.random.fold_in(key, COTANGENT)
-    return [jax.random.normal(jax.random.fold_in(own, i), y.shape, y.dtype) for i, y in enumerate(outputs)]
+    drawn = [jax.random.normal(jax.random.fold_in(own, i), y.shape, y.dtype) for i, y in enumerate(outputs)]
+    return [_of_size_one(g) for g in drawn]
+
+
+def _of_size_one(g: Array) -> Array:
+    wide = g.astype(np.promote_types(g.dtype, np.float32))
+    size = jnp.sqrt(jnp.mean(jnp.square(jnp.abs(wide)))) if g.size else 1.0
+    return (wide / size).astype(g.dtype)
 
 
 def _by_layer(gradient: Array, axes: Axes) -> Array:

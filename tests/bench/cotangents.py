@@ -150,6 +150,7 @@ def compared(network, seeds, sums=None):
         inputs = [leaf for leaf in jax.tree.leaves(network.inputs(seed)) if hasattr(leaf, "dtype")]
         shapes = [y for y in jax.tree.leaves(model.outputs) if jnp.issubdtype(y.dtype, jnp.floating)]
         given = [jax.random.normal(jax.random.key(1000 + seed + i), y.shape, y.dtype) for i, y in enumerate(shapes)]
+        given = [g / jnp.sqrt(jnp.mean(g**2)) for g in given]
         for place, g in pulled(flat, [key] * model.keys, inputs, given).items():
             own = watching.tables[place].value
             ndim = own.ndim if hasattr(own, "ndim") else 0
