@@ -12,7 +12,7 @@ import numpy as np
 from qrjax._adjoint._refinements import aligned, common, laid, refined, runs
 from qrjax._adjoint._terms import Term, added, moments
 from qrjax._signals import _tables
-from qrjax._signals._places import is_entangled
+from qrjax._signals._places import is_entangled, lineage
 from qrjax._signals._profiles import kept, normalized, renamed
 from qrjax._signals._quadrature import WEIGHTS, Floats
 from qrjax._signals._signal import Profiles, Signal
@@ -114,6 +114,8 @@ class Cotangent:
         """The product with a number or with a forward signal of this shape."""
         if isinstance(factor, float) and factor == 0.0:
             return Cotangent(self.shape)
+        if isinstance(factor, Signal) and self._is_independent_of(factor):
+            return self._absorbed.times(factor)
         if isinstance(factor, Signal):
             factor = laid(factor, self.laid)
         if isinstance(factor, Signal) and any(_is_far(term.outer, factor) for term in self.terms):
@@ -121,6 +123,18 @@ class Cotangent:
             assert isinstance(factor, Signal)
             return Cotangent(self.shape, tuple(term.times(laid(factor, few.laid)) for term in few.terms))
         return Cotangent(self.shape, tuple(term.times(factor) for term in self.terms))
+
+    def _is_independent_of(self, factor: Signal) -> bool:
+        """Whether its own factors, if it has any but numbers, have nothing in common with another."""
+        outers = [t.outer for t in self.terms if t.outer.source is not None]
+        if not outers or factor.source is None or any(t.base.shared or t.inner is not None for t in self.terms):
+            return False
+        return not any(_meet(outer, factor) for outer in outers)
+
+    @functools.cached_property
+    def _absorbed(self) -> Cotangent:
+        """The derivative with its factors in its bases: the same ones along all ways on which it is followed."""
+        return self.settled()
 
     @functools.cached_property
     def table(self) -> Floats:
@@ -237,6 +251,14 @@ def _is_far(outer: Signal, factor: Signal) -> bool:
     if _is_gate(outer) and _is_gate(factor):
         return False
     return is_entangled([outer.source, factor.source])
+
+
+def _meet(x: Signal, y: Signal) -> bool:
+    """Whether two signals have to do with each other."""
+    assert x.source is not None and y.source is not None
+    if x.fiber is not None and x.fiber is y.fiber:
+        return True
+    return not lineage(x.source).keys().isdisjoint(lineage(y.source))
 
 
 def _is_gate(x: Signal) -> bool:
