@@ -90,7 +90,7 @@ class Cotangent:
             else:
                 found.append(term)
         result = Cotangent(self.shape, tuple(found))
-        return result if len(found) <= MOST else result.settled()
+        return result if len(found) <= MOST else result.in_few()
 
     def reshaped(self, shape: Shape) -> Cotangent:
         """The same elements in another shape."""

@@ -34,9 +34,6 @@ MOST = 256
 NOTHING = 1e-30
 # Behind these what steps have in common is one array again: the same matrix, or parts put together.
 SAME_AT_ALL_STEPS = frozenset({"dot_general", "split", "concatenate", "slice"})
-# Through a matrix it is followed if at least this share of all is in common. Behind gates less is, and followed there
-# a GRU's derivatives came out 1.3 octaves too small, for a reason not found; without, they are .2 off.
-NEARLY_ALL = 0.95
 # Terms of more bases than this become one.
 BASES = 3
 
@@ -161,8 +158,7 @@ class Reverse:
             return found
         energies = [g.second_moment * math.prod(g.shape) for g in given]
         held = sum(g.common_share() * e for g, e in zip(given, energies, strict=True))
-        least = NEARLY_ALL * sum(energies) if move.equation.name == "dot_general" else 0.0
-        if not held > least:
+        if not held > 0:
             return found
         return [g if g is None else self._shared(move, i, g, held / sum(energies)) for i, g in enumerate(found)]
 
@@ -171,7 +167,7 @@ class Reverse:
         if not g or g.common_share() > 0 or (move.weight is not None and move.weight[0] == place):
             return g
         tag = None if move.weight is None else getattr(move.met[move.weight[0]], "weight", None)
-        kind = (id(move) if tag is None else tag.key, place, g.shape)
+        kind = (move.site[0] if tag is None else tag.key, place, g.shape)
         base = self._common.setdefault(kind, Base(_of_size_one(g), shared=True))
         size = math.sqrt(share * g.second_moment)
         same = Term(base, tuple(range(len(g.shape))), Signal.constant(size, g.shape))
