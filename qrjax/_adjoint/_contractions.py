@@ -249,7 +249,8 @@ class Taps(NamedTuple):
 
     @staticmethod
     def of(strengths: Floats, places: NDArray[Any], size: int) -> Taps:
-        profile = np.bincount(places.ravel(), (strengths**2).ravel(), size)
+        """Those of an axis of this size, as `_met` has them."""
+        profile = np.asarray(np.bincount(places.ravel(), (strengths**2).ravel(), size), np.float64)
         both = (strengths.sum(0) ** 2 - (strengths**2).sum(0)).sum() / (size * (size - 1.0)) if size > 1 else 0.0
         return Taps(float(profile.mean()), float(both), (float(strengths.sum()) / size) ** 2, profile)
 
@@ -267,20 +268,17 @@ def _by_input(move: Move, law: Signal, x: Signal, kernel: Signal, numbers: Any) 
     met = _met(move, x, law, kernel)
     counts = [Taps.of(*own, x.shape[i]) for own, i in zip(met, numbers.lhs_spec[2:], strict=True)]
     pairs = math.prod(count.pairs for count in counts)
-    same_tap, other_tap = (0,) * spatial, (1,) * spatial
+    same_tap, other_tap = (w.reshape(2, 2, -1)[..., i] for i in (0, -1))
     table = np.zeros((2,) * (2 + spatial))
-    for pattern in np.ndindex(table.shape):
-        example, channel, where = pattern[0], pattern[1], pattern[2:]
-        times = math.prod(count.both if differs else count.own for count, differs in zip(counts, where, strict=True))
-
-        def met_by(kernels: Floats, other: int) -> float:
-            same = times * kernels[same_tap] * g[(example, other, *where)]
-            return float(same + max(0.0, pairs - times) * kernels[other_tap] * g[(example, other, *other_tap)])
-
-        table[pattern] = channels * (met_by(w[0, channel], 0) + (channels - 1) * met_by(w[1, channel], 1))
-        if channel and groups > 1:
-            elsewhere = channels**2 * met_by((w[1, 0] + (fan - 1) * w[1, 1]) / fan, 1)
-            table[pattern] = grouped * table[pattern] + (1 - grouped) * elsewhere
+    for example, channel, *where in np.ndindex(table.shape):
+        same = math.prod(count.both if differs else count.own for count, differs in zip(counts, where, strict=True))
+        # By whether the outputs' channels differ: taps that are the same, and others.
+        near, far = g[(example, slice(None), *where)], g[(example, slice(None), *[1] * spatial)]
+        through = same * same_tap * near[:, None] + max(0.0, pairs - same) * other_tap * far[:, None]
+        own = channels * (through[0, channel] + (channels - 1) * through[1, channel])
+        elsewhere = channels**2 * (through[1, 0] + (fan - 1) * through[1, 1]) / fan
+        inside = grouped if channel and groups > 1 else 1.0
+        table[(example, channel, *where)] = inside * own + (1 - inside) * elsewhere
     back = tuple(int(a) for a in np.argsort(numbers.lhs_spec))
     profiles = {i: normalized(count.profile) for i, count in zip(numbers.lhs_spec[2:], counts, strict=True)}
     return Cotangent.of_table(x.shape, table.transpose(back), kept(profiles))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from qrjax._adjoint._moments import moments
 from qrjax._adjoint._refinements import aligned, common, laid, refined, runs
-from qrjax._adjoint._terms import Term, added, moments
+from qrjax._adjoint._terms import Base, Term, added
 from qrjax._signals import _tables
 from qrjax._signals._places import is_entangled, lineage
 from qrjax._signals._profiles import kept, normalized, renamed
@@ -20,8 +21,8 @@ from qrjax._signals._tables import Shape
 
 # With more terms than this the sum becomes a base of its own.
 MOST = 6
-# A shared base is followed while its factor's mean has this share of its second moment.
-COMMON = 0.05
+# Of so many atoms it is followed what becomes of them, the strongest, if they have this share of all.
+ATOMS, TELLING = 24, 1e-4
 # Terms that leave this share of their own moments, or less, leave nothing but rounding.
 ROUNDING = 1e-6
 # What lies between a gate's two numbers is of this share.
@@ -90,7 +91,7 @@ class Cotangent:
             else:
                 found.append(term)
         result = Cotangent(self.shape, tuple(found))
-        return result if len(found) <= MOST else result.in_few()
+        return result if len(found) <= MOST else result.settled
 
     def reshaped(self, shape: Shape) -> Cotangent:
         """The same elements in another shape."""
@@ -115,11 +116,11 @@ class Cotangent:
         if isinstance(factor, float) and factor == 0.0:
             return Cotangent(self.shape)
         if isinstance(factor, Signal) and self._is_independent_of(factor):
-            return self._absorbed.times(factor)
+            return self.settled.times(factor)
         if isinstance(factor, Signal):
             factor = laid(factor, self.laid)
         if isinstance(factor, Signal) and any(_is_far(term.outer, factor) for term in self.terms):
-            few = self.in_few()
+            few = self.settled
             assert isinstance(factor, Signal)
             return Cotangent(self.shape, tuple(term.times(laid(factor, few.laid)) for term in few.terms))
         return Cotangent(self.shape, tuple(term.times(factor) for term in self.terms))
@@ -127,14 +128,9 @@ class Cotangent:
     def _is_independent_of(self, factor: Signal) -> bool:
         """Whether its own factors, if it has any but numbers, have nothing in common with another."""
         outers = [t.outer for t in self.terms if t.outer.source is not None]
-        if not outers or factor.source is None or any(t.base.shared or t.inner is not None for t in self.terms):
+        if not outers or factor.source is None or any(t.inner is not None for t in self.terms):
             return False
         return not any(_meet(outer, factor) for outer in outers)
-
-    @functools.cached_property
-    def _absorbed(self) -> Cotangent:
-        """The derivative with its factors in its bases: the same ones along all ways on which it is followed."""
-        return self.settled()
 
     @functools.cached_property
     def table(self) -> Floats:
@@ -175,40 +171,40 @@ class Cotangent:
 
     def law(self) -> Signal | None:
         """The derivative as one signal; None where it is zero."""
-        settled = self.settled()
+        settled = self.settled
         return settled.terms[0].base.law if settled else None
 
+    @functools.cached_property
     def settled(self) -> Cotangent:
-        """The same second moments in one term."""
+        """The same second moments in one term: the same one along all ways on which it is followed."""
         alone = len(self.terms) == 1 and self.terms[0].is_base and self.laid == self.shape
         if alone and math.isfinite(self.second_moment):
             return self
-        return Cotangent.of_table(self.shape, self.table, self.profiles) if self.terms else self
+        return Cotangent.of_table(self.shape, self.table, self.profiles).made_of(self.atoms()) if self.terms else self
 
-    def in_few(self) -> Cotangent:
-        """The same second moments in one term, beside those of shared bases: what these have in common on average."""
-        steady = [t for t in self.terms if t.base.shared and t.is_plain and _is_steady(t.outer)]
-        held = [dataclasses.replace(t, outer=Signal.constant(t.outer.mean, t.shape)) for t in steady]
-        if not held:
-            return self.settled()
-        together = functools.reduce(Cotangent.plus, (Cotangent(self.shape, (term,)) for term in held))
-        rest = self.table - together.table
-        noise = Cotangent.of_table(self.shape, rest, self.profiles)
-        return together.plus(noise)
+    def atoms(self) -> dict[Base, float]:
+        """The atoms of its bases, by which numbers they are multiplied on average."""
+        found: dict[Base, float] = {}
+        for term in self.terms:
+            if term.is_plain and term.base.law.shape == self.shape and term.place == tuple(range(len(self.shape))):
+                for atom, factor in term.base.atoms or ((term.base, 1.0),):
+                    found[atom] = found.get(atom, 0.0) + factor * term.outer.mean
+        return found
 
-    def common_share(self) -> float:
-        """Which share of its second moment comes back at other steps as it is."""
-        steady = [t for t in self.terms if t.base.shared and t.is_plain]
-        total = self.second_moment
-        own = sum(t.base.law.second_moment * t.outer.mean**2 for t in steady)
-        return min(1.0, own / total) if total > 0 else 0.0
-
-    def of_shared(self) -> Cotangent:
-        """The derivative as one that comes back at other steps."""
-        return Cotangent(
-            self.shape,
-            tuple(dataclasses.replace(t, base=dataclasses.replace(t.base, shared=True)) for t in self.terms),
-        )
+    def made_of(self, atoms: Mapping[Base, float]) -> Cotangent:
+        """A derivative of one term as a sum of these atoms, the strongest of them, and of one of its own."""
+        if not self:
+            return self
+        law = self.terms[0].base.law
+        energies = {atom: factor**2 * atom.law.second_moment for atom, factor in atoms.items()}
+        strong = sorted(energies, key=energies.__getitem__, reverse=True)[:ATOMS]
+        kept = [(atom, atoms[atom]) for atom in strong if energies[atom] > TELLING * law.second_moment]
+        if not kept:
+            return self
+        rest = self.table - sum(factor**2 * atom.law.moments for atom, factor in kept)
+        own = Cotangent.of_table(self.shape, rest, self.profiles)
+        base = dataclasses.replace(self.terms[0].base, atoms=(*kept, *((term.base, 1.0) for term in own.terms)))
+        return Cotangent(self.shape, (dataclasses.replace(self.terms[0], base=base),))
 
     def born(self, other: Signal) -> Cotangent:
         """The derivative as one that a contraction with `other` made."""
@@ -234,11 +230,7 @@ def _alike(first: Cotangent, second: Cotangent) -> tuple[Sequence[Term], Sequenc
         terms = aligned([refined(term, fine) for term in (*first.terms, *second.terms)])
         if terms is not None:
             return terms[: len(first.terms)], terms[len(first.terms) :]
-    return first.settled().terms, second.settled().terms
-
-
-def _is_steady(factor: Signal) -> bool:
-    return factor.mean**2 > COMMON * factor.second_moment
+    return first.settled.terms, second.settled.terms
 
 
 def _is_far(outer: Signal, factor: Signal) -> bool:
@@ -255,7 +247,8 @@ def _is_far(outer: Signal, factor: Signal) -> bool:
 
 def _meet(x: Signal, y: Signal) -> bool:
     """Whether two signals have to do with each other."""
-    assert x.source is not None and y.source is not None
+    assert x.source is not None
+    assert y.source is not None
     if x.fiber is not None and x.fiber is y.fiber:
         return True
     return not lineage(x.source).keys().isdisjoint(lineage(y.source))

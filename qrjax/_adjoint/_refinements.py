@@ -119,7 +119,7 @@ def _of_root(root: Base, parts: tuple[Shape, ...]) -> Base:
         return root
     if parts not in root.splits:
         shape = tuple(n for own in parts for n in own)
-        root.splits[parts] = Base(laid(root.law, shape), root.shared, root, parts, born=root.born)
+        root.splits[parts] = Base(laid(root.law, shape), root, parts, born=root.born)
     return root.splits[parts]
 
 

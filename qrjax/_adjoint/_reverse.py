@@ -17,7 +17,7 @@ from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._programs import by_program
 from qrjax._adjoint._registry import ADJOINTS
 from qrjax._adjoint._structure import piece, put, resized
-from qrjax._adjoint._terms import Base, Term
+from qrjax._adjoint._terms import Base
 from qrjax._interpreter._derived import leaves_of
 from qrjax._interpreter._ledger import Site
 from qrjax._interpreter._tape import Move, Repeated
@@ -32,7 +32,7 @@ STEADY = 1e-3
 MOST = 256
 # Derivatives below this share of what went in are nothing.
 NOTHING = 1e-30
-# Behind these what steps have in common is one array again: the same matrix, or parts put together.
+# Behind these what steps of a loop have in common is one array again: the same matrix, or parts put together.
 SAME_AT_ALL_STEPS = frozenset({"dot_general", "split", "concatenate", "slice"})
 # Terms of more bases than this become one.
 BASES = 3
@@ -71,7 +71,7 @@ class Reverse:
     sums: Mapping[Key, float] = dataclasses.field(default_factory=dict)
     _watched: dict[int, Mean] = dataclasses.field(default_factory=dict)
     _found: dict[int, Cotangent] = dataclasses.field(default_factory=dict)
-    _emitted: dict[int, tuple[Cotangent, list[float]]] = dataclasses.field(default_factory=dict)
+    _emitted: dict[int, tuple[Cotangent, float, list[float]]] = dataclasses.field(default_factory=dict)
     _uses: dict[Site, Value] = dataclasses.field(default_factory=dict)
     _slices: dict[int, float] = dataclasses.field(default_factory=dict)
     _common: dict[Any, Base] = dataclasses.field(default_factory=dict)
@@ -143,7 +143,7 @@ class Reverse:
         name, move = move.equation.name, self._summing(move)
         special = any(_is_complex(v) for v in (*move.met, *move.results))
         if name in ADJOINTS and not special:
-            given = [g.in_few() if g.bases > BASES else g for g in given]
+            given = [g.settled if g.bases > BASES else g for g in given]
             found = ADJOINTS[name](move, given, wanted)
             if found is not None:
                 return self._in_common(move, given, found)
@@ -153,25 +153,37 @@ class Reverse:
         return found
 
     def _in_common(self, move: Move, given: list[Cotangent], found: list[Cotangent | None]) -> list[Cotangent | None]:
-        """What steps have in common, they have in common behind a weight that all of them use, or a split."""
-        if move.equation.name not in SAME_AT_ALL_STEPS:
-            return found
-        energies = [g.second_moment * math.prod(g.shape) for g in given]
-        held = sum(g.common_share() * e for g, e in zip(given, energies, strict=True))
-        if not held > 0:
-            return found
-        return [g if g is None else self._shared(move, i, g, held / sum(energies)) for i, g in enumerate(found)]
+        """What steps of a loop have in common, they have in common behind a weight that all of them use, or a split.
 
-    def _shared(self, move: Move, place: int, g: Cotangent, share: float) -> Cotangent:
-        """The derivative with this share of its second moment as one that comes back at other steps."""
-        if not g or g.common_share() > 0 or (move.weight is not None and move.weight[0] == place):
+        With the derivative u_t = sum_k a_tk b_k at step t, W^T u_t = sum_k a_tk (W^T b_k): of one atom b_k there is one
+        image at all steps, so that derivatives that outlast a step add up in the state as they do in the program.
+        """
+        name, looped = move.equation.name, any(kind == "time" for kind, _, _ in move.place[1])
+        if not looped or name not in SAME_AT_ALL_STEPS:
+            return found
+        if name == "dot_general" and not any(leaves_of(v) for v in move.operands):
+            return found
+        whole = sum(g.second_moment * math.prod(g.shape) for g in given)
+        held = [
+            (j, atom, math.copysign(math.sqrt(factor**2 * atom.law.second_moment * math.prod(g.shape) / whole), factor))
+            for j, g in enumerate(given)
+            for atom, factor in g.settled.atoms().items()
+        ] if whole > 0 else []  # fmt: skip
+        return [self._image(move, i, g, held) for i, g in enumerate(found)]
+
+    def _image(
+        self, move: Move, place: int, g: Cotangent | None, held: list[tuple[int, Base, float]]
+    ) -> Cotangent | None:  # fmt: skip
+        """A derivative as the sum of what the equation makes of these atoms, each with its share of the whole."""
+        if not g or (move.weight is not None and move.weight[0] == place):
             return g
         tag = None if move.weight is None else getattr(move.met[move.weight[0]], "weight", None)
         kind = (move.site[0] if tag is None else tag.key, place, g.shape)
-        base = self._common.setdefault(kind, Base(_of_size_one(g), shared=True))
-        size = math.sqrt(share * g.second_moment)
-        same = Term(base, tuple(range(len(g.shape))), Signal.constant(size, g.shape))
-        return Cotangent(g.shape, (same,)).plus(g.settled().times(math.sqrt(max(0.0, 1 - share))))
+        size, atoms = math.sqrt(g.second_moment), dict[Base, float]()
+        for j, atom, share in held:
+            image = self._common.setdefault((kind, j, atom), Base(_of_size_one(g)))
+            atoms[image] = atoms.get(image, 0.0) + share * size
+        return Cotangent.of_table(g.shape, g.table, g.profiles).made_of(atoms)
 
     def _summing(self, move: Move) -> Move:
         """The move with a weight whose elements add up over its outputs to what is known of their sum."""
@@ -226,17 +238,17 @@ class Reverse:
         assert law is not None
         profile = law.profiles.get(0, np.ones(length))
         flat = dataclasses.replace(law, profiles={a: p for a, p in law.profiles.items() if a})
-        one = resized(piece(Cotangent.of(flat), (1, *law.shape[1:]), 0, 0), law.shape[1:]).settled()
-        one = one.of_shared() if law.axis_correlation(0) > 0.5 else one
+        one = resized(piece(Cotangent.of(flat), (1, *law.shape[1:]), 0, 0), law.shape[1:]).settled
+        alike = math.sqrt(min(1.0, max(0.0, law.axis_correlation(0))))
         for value, count in zip(stack.steps, stack.counts, strict=True):
             factors = [float(profile[order[done + k]]) for k in range(count)]
             done += count
             if not _counts(value):
                 continue
             if count == 1:
-                self._add(value, one.times(math.sqrt(factors[0])))
+                self._add(value, _given(one, alike, factors[0]))
             else:
-                self._emitted[id(value)] = (one, factors)
+                self._emitted[id(value)] = (one, alike, factors)
 
     def _choice(self, choice: Choice) -> None:
         g = self._taken(choice.chosen)
@@ -256,11 +268,10 @@ class Reverse:
             for value, g in zip(step.following, carry, strict=True):
                 if g:
                     self._add(value, g)
-            for value, g, factors in emitted:
-                factor = factors[rest - 1]
-                if factor > 0:
-                    self._add(value, g.times(math.sqrt(factor)))
-            steady = all(len(set(f[:rest])) == 1 for _, _, f in emitted)
+            for value, g, alike, factors in emitted:
+                if factors[rest - 1] > 0:
+                    self._add(value, _given(g, alike, factors[rest - 1]))
+            steady = all(len(set(f[:rest])) == 1 for _, _, _, f in emitted)
             moments = [g.second_moment for g in carry]
             settled = before is not None and steady and _repeat(before, moments)
             count = rest if settled or left <= 1 else 1
@@ -288,6 +299,12 @@ class Reverse:
 def _results(step: Repeated) -> list[Value]:
     made = [value for move in step.moves if not isinstance(move, Repeated) for value in move.results]
     return list({id(value): value for value in (*step.following, *made)}.values())
+
+
+def _given(one: Cotangent, alike: float, factor: float) -> Cotangent:
+    """What one step is given: of the same array as all others a part, whose root is `alike`, the rest its own."""
+    own = Cotangent.of(one.terms[0].base.law)
+    return one.times(alike * math.sqrt(factor)).plus(own.times(math.sqrt((1 - alike**2) * factor)))
 
 
 def _of_size_one(g: Cotangent) -> Signal:

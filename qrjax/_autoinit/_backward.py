@@ -218,7 +218,7 @@ def scalar(value: Any) -> Any:
 
 
 def _cotangents(outputs: Sequence[Array], key: Any) -> list[Array]:
-    """Normal and independent, of second moment 1, of complex numbers too; exactly, so that its luck is none of theirs."""
+    """Normal and independent, of second moment 1, of complex numbers too: exactly, which leaves its luck out."""
     own = jax.random.fold_in(key, COTANGENT)
     drawn = [jax.random.normal(jax.random.fold_in(own, i), y.shape, y.dtype) for i, y in enumerate(outputs)]
     return [_of_size_one(g) for g in drawn]

@@ -9,7 +9,8 @@ from jax import lax
 
 import qrjax
 from qrjax._adjoint._derivatives import BY_OPERAND, FLAT, SAME, SUMS, derivative, places
-from qrjax._adjoint._terms import Base, Term, moments
+from qrjax._adjoint._moments import moments
+from qrjax._adjoint._terms import Base, Term
 from qrjax._rules._elementwise import NAMES
 from qrjax._rules._functions import BY_JAX
 from qrjax._signals._signal import Signal
