@@ -190,10 +190,19 @@ def _with_sum(term: Term, axes: Sequence[int]) -> Signal:
 
 
 def possible(table: Floats, shape: Shape) -> Floats:
-    """The moments, with sums along axes whose squares have a mean that is not negative."""
-    for axis, n in enumerate(shape):
-        if n > 1:
-            same, other = table.take(0, axis), table.take(1, axis)
-            least = np.where(same > 0, -same / (n - 1), other)
-            table = np.stack([same, np.maximum(other, least)], axis)
-    return table
+    """The moments without what no array can have: sums, and differences, of a negative mean square.
+
+    For each set of axes the sums along these of differences along all others are what an exchangeable array's second
+    moments are eigenvalues of: same + (n - 1) other, and same - other, along each axis. A cross moment of two sums may
+    well be negative: what a norm's mean takes away leaves sums over examples and places together that are zero.
+    """
+    axes, found = [axis for axis, n in enumerate(shape) if n > 1], table
+    for axis in axes:
+        same, other = found.take(0, axis), found.take(1, axis)
+        found = np.stack([same + (shape[axis] - 1) * other, same - other], axis)
+    found = np.maximum(found, 0.0)
+    for axis in axes:
+        total, apart = found.take(0, axis), found.take(1, axis)
+        found = np.stack([total + (shape[axis] - 1) * apart, total - apart], axis) / shape[axis]
+    own = float(found.flat[0])
+    return found * (float(table.flat[0]) / own) if own > 0 else table
