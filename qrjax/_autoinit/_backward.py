@@ -226,8 +226,8 @@ def _cotangents(outputs: Sequence[Array], key: Any) -> list[Array]:
 
 def _of_size_one(g: Array) -> Array:
     wide = g.astype(np.promote_types(g.dtype, np.float32))
-    size = jnp.sqrt(jnp.mean(jnp.square(jnp.abs(wide)))) if g.size else 1.0
-    return (wide / size).astype(g.dtype)
+    size = jnp.sqrt(jnp.mean(jnp.square(jnp.abs(wide)))) if g.size else jnp.ones(())
+    return (wide / size.astype(wide.dtype)).astype(g.dtype)
 
 
 def _by_layer(gradient: Array, axes: Axes) -> Array:
