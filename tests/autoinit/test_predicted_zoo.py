@@ -31,7 +31,7 @@ BEYOND = {
     "densenet": ((0.45, 0.8), WEIGHT, UNKNOWN),
     "densenet_free": (GRADIENT, (0.85, 1.2), "presumably that the parts of a concatenation keep no terms"),
     "experts": ((0.8, 1.4), (1.0, 2.0), "presumably that averages over all tokens stand for those that an expert gets"),
-    "lstm": ((2.5, 2.6), (2.3, 2.5), "of gates that stay open, or closed, from step to step only the means are followed"),
+    "lstm": ((2.5, 2.6), (2.3, 2.5), "of gates that stay open from step to step only the means are followed"),
     "graph": (None, None, "cotangents of rows of one graph, of which only the mean over all pairs is known"),
 }  # fmt: skip
 
