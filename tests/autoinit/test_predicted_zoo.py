@@ -18,19 +18,16 @@ GROUPS = "variances of groups of few channels differ as those channels do; all p
 UNKNOWN = "the mechanism is not known"
 BEYOND = {
     "mlp_gelu": (None, None, "its report announces a variance map that amplifies luck a hundredfold"),
-    "nnx_mlp": ((0.6, 1.1), (1.0, 1.2), "its report announces a variance map that amplifies luck"),
     "highway": ((0.8, 1.5), (1.1, 1.9), UNKNOWN),
-    "functions": ((0.45, 0.9), (0.5, 1.6), UNKNOWN),
-    "vit_mean": ((0.8, 2.1), (0.5, 2.2), RANK),
-    "vit_class": ((1.0, 2.2), (0.8, 2.6), RANK),
-    "transformer_post": (GRADIENT, (0.6, 1.2), UNKNOWN),
+    "functions": (GRADIENT, (0.6, 1.2), UNKNOWN),
+    "vit_mean": ((0.35, 1.5), (0.5, 1.7), RANK),
+    "vit_class": ((0.65, 1.8), (0.5, 2.2), RANK),
     "efficientnet": ((0.55, 1.0), WEIGHT, UNKNOWN),
     "resnet_group": (GRADIENT, (0.85, 1.2), GROUPS),
-    "mixer": ((0.45, 0.8), WEIGHT, UNKNOWN),
     "unet": ((0.5, 1.5), (0.55, 1.4), GROUPS),
     "densenet": ((0.45, 0.8), WEIGHT, UNKNOWN),
     "densenet_free": (GRADIENT, (0.85, 1.2), "presumably that the parts of a concatenation keep no terms"),
-    "experts": ((0.8, 1.4), (1.0, 2.0), "presumably that averages over all tokens stand for those that an expert gets"),
+    "experts": ((0.7, 1.3), (1.0, 1.9), "presumably that averages over all tokens stand for those that an expert gets"),
     "lstm": ((2.5, 2.6), (2.3, 2.5), "of gates that stay open from step to step only the means are followed"),
     "graph": (None, None, "cotangents of rows of one graph, of which only the mean over all pairs is known"),
 }  # fmt: skip
