@@ -77,8 +77,8 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
     """The model of an NNX module, whose variables may be arrays or, from nnx.eval_shape, shapes."""
     arrays, join = split_arguments(arguments)
     graph, state = nnx.split(module)
-    values, tree = jax.tree.flatten(jax.tree_util.tree_map_with_path(_as_array, state))
-    state = jax.tree.unflatten(tree, values)
+    values, tree = jax.tree.flatten(state)
+    _check_values(state)
     calls, sizes = Calls(), options.get("axes") or {}
     method = options.get("method") or "__call__"
     keys = options.get("keys") or {}
@@ -112,14 +112,12 @@ def nnx_model(module: nnx.Module, arguments: Arguments, options: Mapping[str, An
     )
 
 
-def _as_array(path: Any, value: Any) -> Any:
-    """A variable's value; Python's numbers, as of nnx.Param(1.0), are arrays in a program."""
-    if isinstance(value, (bool, int, float, complex)):
-        return jax.numpy.asarray(value)
-    if not hasattr(value, "dtype"):
-        name = "/".join(map(str, steps_of(path))).removesuffix("/value")
-        raise TypeError(f"`module` must hold arrays in its variables, got {received(value)} at {name!r}")
-    return value
+def _check_values(state: Any) -> None:
+    """Nothing, if variables hold arrays, shapes or, as nnx.Param(1.0), numbers of Python's."""
+    for path, value in jax.tree_util.tree_leaves_with_path(state):
+        if not hasattr(value, "dtype") and not isinstance(value, (bool, int, float, complex)):
+            name = "/".join(map(str, steps_of(path))).removesuffix("/value")
+            raise TypeError(f"`module` must hold arrays in its variables, got {received(value)} at {name!r}")
 
 
 def _check_streams(module: nnx.Module, keys: Mapping[str, Any]) -> None:

@@ -50,8 +50,9 @@ def split_arguments(arguments: Arguments) -> tuple[list[Any], Callable[[Sequence
 
 def abstract(array: Any) -> jax.ShapeDtypeStruct:
     """Shape and dtype alone, of Python's numbers too, which variables may be."""
-    of_python = isinstance(array, (bool, int, float, complex)) and not isinstance(array, np.generic)
-    return jax.ShapeDtypeStruct(np.shape(array), jax.numpy.result_type(array), weak_type=of_python)
+    if hasattr(array, "dtype"):
+        return jax.ShapeDtypeStruct(np.shape(array), array.dtype)
+    return jax.ShapeDtypeStruct((), jax.numpy.result_type(array), weak_type=True)
 
 
 def returned(outputs: Any) -> Any:

@@ -90,7 +90,8 @@ def _unboxed(path: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _leaf(steps: tuple[Any, ...], array: Any, prefix: str, trained: bool) -> Leaf:
     path = "/".join(map(str, steps))
-    return Leaf(path.removeprefix(prefix), np.shape(array), jax.numpy.result_type(array), trained, steps)
+    dtype = array.dtype if hasattr(array, "dtype") else jax.numpy.result_type(array)  # else a number of Python's
+    return Leaf(path.removeprefix(prefix), np.shape(array), dtype, trained, steps)
 
 
 def traced_variables(make: Any, key: Any) -> tuple[Any, Any, Any]:

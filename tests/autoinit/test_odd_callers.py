@@ -134,7 +134,7 @@ class Scaled(nnx.Module):
 
 def test_a_number_of_pythons_in_a_variable():
     module = qrjax.autoinit(Scaled(nnx.Param(2.0)), X)
-    assert module.scale[...] == 2.0
+    assert module.scale.get_value() == 2.0
     with pytest.raises(TypeError, match="must hold arrays in its variables, got 'big' of type str at 'scale'"):
         qrjax.autoinit(Scaled(nnx.Variable("big")), X)
 
