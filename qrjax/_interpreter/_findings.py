@@ -155,9 +155,10 @@ def _lifted(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
     if found:
         least = min(found.values())
         yield (
-            f"small states: what meets {listed(list(found))} in a recurrence has a second moment of {least:.2g}, so that "
-            f"these are drawn up to {least**-0.5:.1f} times as large as for inputs of 1. LSTMs on digits trained worse by "
-            "it; with a `target` of 1/16 for these and for what reads the states as well as with Flax's own weights"
+            f"small states: what meets {listed(list(found))} in a recurrence has a second moment of {least:.2g}, so "
+            f"that these are drawn up to {least**-0.5:.1f} times as large as for inputs of 1. LSTMs on digits trained "
+            "worse by it; with a `target` of 1/16 for these and for what reads the states as well as with Flax's own "
+            "weights"
         )
 
 
