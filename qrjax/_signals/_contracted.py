@@ -21,6 +21,8 @@ from qrjax._signals._tables import Shape
 Axes = tuple[Sequence[int], Sequence[int]]
 # Rows of an array that meets itself, and elements of a known matrix, that are told apart at most.
 ROWS, ELEMENTS = 64, 1 << 18
+# Correlations are known to this, so that of what cancels in a row so much may be left, or less than nothing.
+ROUNDING = 1e-6
 
 
 def contracted(x: Signal, y: Signal, contract: Axes, batch: Axes, dtype: Any) -> Signal:
@@ -97,13 +99,16 @@ def _by_rows(known: Signal, x: Signal, own: Sequence[int], axes: Sequence[int], 
         return None
     like = float(x.moments[tuple(int(a == axes[0]) for a in range(x.ndim))] / max(1e-300, x.second_moment))
 
-    def strengths(profile: Any) -> Any:
+    def moments(profile: Any) -> Any:
         alone = rows**2 @ profile
         return alone + like * ((rows @ np.sqrt(profile)) ** 2 - alone)
 
     flat = np.ones(rows.shape[1])
-    found, plain = strengths(flat if profile is None else profile), strengths(flat).mean()
-    return (found, found / plain) if plain > 0 and found.min() >= -1e-9 * plain else None
+    found, plain = moments(flat if profile is None else profile), moments(flat).mean()
+    if not plain > 0 or found.min() < -ROUNDING * plain:
+        return None
+    found = np.maximum(found, 0.0)
+    return found, found / plain
 
 
 # -- an array with itself -------------------------------------------------------------------------------------------

@@ -43,6 +43,13 @@ def pushed(x):
     return stack[:, 0]
 
 
+def deviations(x):
+    """Sums of all deviations from a mean, which are nothing, and others."""
+    rows = np.random.default_rng(0).standard_normal((x.shape[1],) * 2, np.float32)
+    rows[0] = 1
+    return jnp.einsum("ij,bjc->bic", rows, x - x.mean(1, keepdims=True))
+
+
 PLACES = {
     "a Gram matrix": (gram, 0.05),
     "over the features": (lambda x: jnp.einsum("bic,bid->bcd", x, x), 0.05),
@@ -53,6 +60,7 @@ PLACES = {
     "attention without weights": (lambda x: jax.nn.softmax(gram(x) / 32**0.5) @ x, 0.12),
     "the first of running sums": (lambda x: jnp.einsum("ij,bjc->bic", np.tri(12, dtype=np.float32), x)[:, 0], 0.05),
     "a known permutation": (lambda x: jnp.einsum("ij,bjc->bic", TURNED, x * jnp.arange(12.0)[:, None])[:, 0], 0.08),
+    "rows of deviations, one of which sums to nothing": (lambda x: deviations(x)[:, 1:], 0.05),
     "beside zeros": (lambda x: beside_zeros(x)[:, 1:], 0.1),
     "the top of a stack": (pushed, 0.05),
 }
@@ -66,6 +74,12 @@ def test_second_moments(name):
 
 def test_what_starts_at_zero_stays_there_through_a_norm():
     assert predicted(lambda x: beside_zeros(x)[:, 0], ROWS).second_moment == 0
+
+
+@pytest.mark.parametrize("places", [12, 48])
+def test_deviations_that_sum_to_nothing_do_so_but_for_rounding(places):
+    x = normal(16, places, 32)
+    assert predicted(lambda x: jax.nn.gelu(deviations(x))[:, 0], x).second_moment < 1e-6
 
 
 @pytest.mark.parametrize("mask", [np.ones((12, 12), np.float32), np.tri(12, dtype=np.float32)], ids=["all", "causal"])
