@@ -123,10 +123,7 @@ MODULES = {
     "half precision": (nn.Dense(16, param_dtype=jnp.bfloat16, dtype=jnp.float32), ROWS),
     "embedding": (nn.Embed(40, 16), TOKENS),
     "no bias": (nn.Dense(16, use_bias=False), ROWS),
-    "mapped variables": (
-        nn.map_variables(nn.Dense, "params", lambda p: jax.tree.map(jnp.tanh, p), init=True)(16),
-        ROWS,
-    ),
+    "mapped variables": (nn.map_variables(nn.Dense, "params", squashed, init=True)(16), ROWS),
 }
 
 

@@ -11,7 +11,7 @@ from pairs import pair
 
 import qrjax
 from qrjax._adjoint._cotangent import Cotangent
-from qrjax._adjoint._moments import moments, possible
+from qrjax._adjoint._moments import possible
 
 IMAGES = jax.random.normal(jax.random.key(0), (4, 4, 4, 32))
 LAYERS = 4
@@ -97,6 +97,4 @@ def test_sums_of_the_same_arrays_are_no_sums_of_others():
     first, second = (Cotangent.noise((8, 16), 1.0) for _ in range(2))
     total = first.plus(second.times(0.5)).settled
     assert total.second_moment == pytest.approx(1.25)
-    again = total.plus(first)
-    assert again.second_moment == pytest.approx(2**2 + 0.5**2)
-    assert moments(again.terms, again.shape).flat[0] == pytest.approx(again.second_moment)
+    assert total.plus(first).second_moment == pytest.approx(2**2 + 0.5**2)
