@@ -113,17 +113,13 @@ class Cotangent:
 
     def times(self, factor: Signal | float) -> Cotangent:
         """The product with a number or with a forward signal of this shape."""
-        if isinstance(factor, float) and factor == 0.0:
-            return Cotangent(self.shape)
-        if isinstance(factor, Signal) and self._is_independent_of(factor):
-            return self.settled.times(factor)
-        if isinstance(factor, Signal):
-            factor = laid(factor, self.laid)
-        if isinstance(factor, Signal) and any(_is_far(term.outer, factor) for term in self.terms):
-            few = self.settled
-            assert isinstance(factor, Signal)
-            return Cotangent(self.shape, tuple(term.times(laid(factor, few.laid)) for term in few.terms))
-        return Cotangent(self.shape, tuple(term.times(factor) for term in self.terms))
+        if not isinstance(factor, Signal):
+            return Cotangent(self.shape, tuple(term.times(factor) for term in self.terms) if factor else ())
+        own = self.settled if self._is_independent_of(factor) else self
+        factor = laid(factor, own.laid)
+        if any(_is_far(term.outer, factor) for term in own.terms):
+            own = self.settled
+        return Cotangent(self.shape, tuple(term.times(laid(factor, own.laid)) for term in own.terms))
 
     def _is_independent_of(self, factor: Signal) -> bool:
         """Whether its own factors, if it has any but numbers, have nothing in common with another."""
@@ -198,12 +194,12 @@ class Cotangent:
         law = self.terms[0].base.law
         energies = {atom: factor**2 * atom.law.second_moment for atom, factor in atoms.items()}
         strong = sorted(energies, key=energies.__getitem__, reverse=True)[:ATOMS]
-        kept = [(atom, atoms[atom]) for atom in strong if energies[atom] > TELLING * law.second_moment]
-        if not kept:
+        held = [(atom, atoms[atom]) for atom in strong if energies[atom] > TELLING * law.second_moment]
+        if not held:
             return self
-        rest = self.table - sum(factor**2 * atom.law.moments for atom, factor in kept)
+        rest = self.table - sum(factor**2 * atom.law.moments for atom, factor in held)
         own = Cotangent.of_table(self.shape, rest, self.profiles)
-        base = dataclasses.replace(self.terms[0].base, atoms=(*kept, *((term.base, 1.0) for term in own.terms)))
+        base = dataclasses.replace(self.terms[0].base, atoms=(*held, *((term.base, 1.0) for term in own.terms)))
         return Cotangent(self.shape, (dataclasses.replace(self.terms[0], base=base),))
 
     def born(self, other: Signal) -> Cotangent:

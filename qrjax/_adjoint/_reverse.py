@@ -146,13 +146,13 @@ class Reverse:
             given = [g.settled if g.bases > BASES else g for g in given]
             found = ADJOINTS[name](move, given, wanted)
             if found is not None:
-                return self._in_common(move, given, found)
+                return self._images(move, given, found)
         found, walked = by_program(move, given, wanted)
         if not walked:
             self._guessed.add(name)
         return found
 
-    def _in_common(self, move: Move, given: list[Cotangent], found: list[Cotangent | None]) -> list[Cotangent | None]:
+    def _images(self, move: Move, given: list[Cotangent], found: list[Cotangent | None]) -> list[Cotangent | None]:
         """What steps of a loop have in common, they have in common behind a weight that all of them use, or a split.
 
         With the derivative u_t = sum_k a_tk b_k at step t, W^T u_t = sum_k a_tk (W^T b_k): of one atom b_k there is one

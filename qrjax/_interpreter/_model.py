@@ -56,7 +56,7 @@ class Leaf:
 
 
 def check_distinct(leaves: Sequence[Leaf]) -> None:
-    """Nothing, if each is alone with its path: by it weights are drawn, sized and told apart.
+    """Refuses leaves of one path, by which weights are drawn, sized and told apart.
 
     Raises:
       ValueError: if two have the same, as {"a/b": w} and {"a": {"b": w}} do.
@@ -133,7 +133,7 @@ class Model:
 
     @property
     def examples(self) -> int:
-        """How many examples a batch has: the length of the first axis of the first input that has axes, or 1."""
+        """How many examples a batch has: the length of the first axis of the first input that has axes, at least 1."""
         return next((a.shape[0] for a in self.inputs if len(a.shape) and not is_key(a)), 1) or 1
 
     def bound(self, function: Callable[..., Any]) -> Callable[..., Any]:

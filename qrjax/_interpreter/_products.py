@@ -143,13 +143,15 @@ def few(x: Signal) -> str | None:
 
 def tails(x: Signal) -> str | None:
     """What to say of an input whose second moment is that of a few large elements, as of powers of normal numbers."""
+    if x.is_constant or isinstance(x, ComplexSignal):
+        return None
     square = expectation(x.values**2)
-    if x.is_constant or isinstance(x, ComplexSignal) or not square > 0:
+    if not square > 0:
         return None
     weight = expectation((x.values / math.sqrt(square)) ** 4)
     if weight <= max(HEAVY, x.size):
         return None
-    return f"approximate: a few large elements are what its input's second moment consists of; here are {x.size} in all"
+    return f"approximate: a few large elements make up the second moment of its input, which has {x.size} in all"
 
 
 def _descendant(alike: Sequence[tuple[Source, float]], born: Any) -> Source:

@@ -20,7 +20,10 @@ Moments = dict[Path, Array]
 
 
 def _counted(moments: Array) -> Array:
-    """What a step adds to the sums and to the counts; branches that it did not take add nothing."""
+    """What a step adds to the sums and to the counts; branches that it did not take add nothing.
+
+    These have no gain either, the last number; a moment that is NaN beside a gain is what was measured.
+    """
     known = jnp.broadcast_to(~jnp.isnan(moments[..., -1:]), moments.shape)
     return jnp.stack([jnp.where(known, moments, 0), known.astype(moments.dtype)])
 

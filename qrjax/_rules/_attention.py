@@ -38,22 +38,28 @@ def attended(x: Signal, y: Signal, contract: Any, n: int, made: Signal, draws: D
         born = None if v.source is None else v.source.born
         if born is not None and p.drawn and p.array is not None:
             more = _lean(p, born[0], tuple(own), draws or {}) * _alone(v, axes) / born[1]
-            return made.fresh(values=made.values * math.sqrt(1 + more / made.second_moment), profiles=made.profiles)
+            return _with(made, more)
         told = [] if p.fiber is not None or p.source is None else [p.source, *p.source.kin]
         bare = p.mean**2 < LITTLE * p.second_moment
         if born is not None and bare and any(born[0] in source.scores for source in told):
-            # Scores themselves, some of them 0 by a known mask: of two inputs they are as alike as the values.
+            # Scores themselves, some of them 0 by a known mask: of two inputs they are as alike as the values. Normal
+            # ones of which a share is there have the fourth moment 3 E[p^2]^2 / share.
             present = min(1.0, 3 * p.second_moment**2 / expectation(p.values**4))
             more = n * (n - 1.0) * present * p.variance * _alone(v, axes) / born[1]
-            return made.fresh(values=made.values * math.sqrt(1 + more / made.second_moment), profiles=made.profiles)
+            return _with(made, more)
         if born is None or p.fiber is None or not p.fiber.spread or p.fiber.n != n:
             continue
         ancestors = [p.fiber.parent, *p.fiber.parent.kin]
         if any(born[0] in source.scores for source in ancestors):
             tilt = p.fiber.spread[-1] * max(0.0, 1 - n * p.second_moment)
             more = n * p.mean * tilt**2 / born[1] * _alone(v, axes)
-            return made.fresh(values=made.values * math.sqrt(1 + more / made.second_moment), profiles=made.profiles)
+            return _with(made, more)
     return made
+
+
+def _with(made: Signal, more: float) -> Signal:
+    """The contraction with so much more second moment."""
+    return made.fresh(values=made.values * math.sqrt(1 + more / made.second_moment), profiles=made.profiles)
 
 
 def in_common(x: Signal, y: Signal, contract: Axes, made: Signal) -> Signal:

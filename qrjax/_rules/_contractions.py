@@ -131,7 +131,7 @@ def _per_tap(left: Any, right: Any, valid: list[Any], spatial: int, near: bool) 
             table = _scaled_products(left, right)
         same, other = table.take(0, tap), table.take(1, tap)
         here = first * same + second * other
-        # Two places share the taps that are valid at both, on average over pairs of places.
+        # Two places share the taps that are valid at both, on average over pairs of places;
         # and of two places of unlike strength it is their correlation that counts, which profiles leave as it is.
         roots = np.sqrt((valid[s] ** 2).sum(1) / max(1e-300, first))
         # Where holes leave every second place without a tap, neighbours share nothing.

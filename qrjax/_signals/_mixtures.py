@@ -12,13 +12,11 @@ import numpy as np
 from qrjax._signals import _tables
 from qrjax._signals._lags import LITTLE, STEP
 from qrjax._signals._places import Laid, alike
-from qrjax._signals._profiles import kept, normalized
+from qrjax._signals._profiles import UNLIKE, kept, normalized
 from qrjax._signals._quadrature import WEIGHTS, Floats, correlation, hermite_squares, quantiles
 from qrjax._signals._signal import Profiles, Signal, Source
 from qrjax._signals._tables import Shape
 
-# Parts as weak as this, beside the strongest, are places of their own.
-UNLIKE = 0.25
 # What lies beside so many others at most is remembered.
 FEW = 8
 # Ratios of correlations are known to this.

@@ -12,8 +12,8 @@ from qrjax._signals._signal import Profiles, Signal
 
 # Profiles flatter than this are dropped.
 FLAT = 1e-3
-# So many kinds of places are worked on one by one, where the weakest has less than this share of the strongest.
-KINDS, NEAR = 16, 0.25
+# Places are unlike where the weakest has less than this share of the strongest; so many kinds are worked on one by one.
+UNLIKE, KINDS = 0.25, 16
 
 
 def normalized(profile: Floats) -> Floats | None:
@@ -54,17 +54,14 @@ def _at_places(function: Callable[..., Floats], operands: Sequence[Signal], axis
     given = [o.profiles.get(axis, np.ones(1)) for o in operands]
     lines = np.stack(np.broadcast_arrays(*given), 1)
     kinds, which = np.unique(lines, axis=0, return_inverse=True)
-    if len(kinds) > KINDS or (lines.min(0) >= NEAR * lines.max(0)).all():
+    if len(kinds) > KINDS or (lines.min(0) >= UNLIKE * lines.max(0)).all():
         return None
     varied = max((o for o in operands if not o.is_constant), key=lambda o: o.variance / max(1e-300, o.second_moment))
     parts = [_typical(o, varied) for o in operands]
 
-    def moment(kind: Floats) -> float:
-        values = numbers(np.asarray(function(*(v * r for v, r in zip(parts, np.sqrt(kind), strict=True))), np.float64))
-        return float((values**2).mean()) if values.ndim == 0 else expectation(values**2)
-
     with np.errstate(all="ignore"):
-        return np.array([moment(kind) for kind in kinds])[which.ravel()]
+        moments = [_moment(function, [v * r for v, r in zip(parts, np.sqrt(kind), strict=True)]) for kind in kinds]
+    return np.array(moments)[which.ravel()]
 
 
 def _summed(operands: Sequence[Signal], axis: int) -> Floats:
@@ -87,14 +84,19 @@ def _exponent(function: Callable[..., Floats], operands: Sequence[Signal], which
 
     def moment(scale: float) -> float:
         parts = [o.values * scale if i == which else _typical(o, operands[which]) for i, o in enumerate(operands)]
-        values = numbers(np.asarray(function(*parts), np.float64))
-        return float((values**2).mean()) if values.ndim == 0 else expectation(values**2)
+        return _moment(function, parts)
 
     with np.errstate(all="ignore"):
         low, high = moment(1 / step), moment(step)
     if not (low > 0 and high > 0 and math.isfinite(low) and math.isfinite(high)):
         return 0.0
     return min(4.0, max(-4.0, math.log(high / low) / (4 * math.log(step))))
+
+
+def _moment(function: Callable[..., Floats], parts: Sequence[Floats]) -> float:
+    """E[f^2] on the nodes, or of numbers."""
+    values = numbers(np.asarray(function(*parts), np.float64))
+    return float((values**2).mean()) if values.ndim == 0 else expectation(values**2)
 
 
 def _typical(operand: Signal, varied: Signal) -> Floats:

@@ -34,13 +34,10 @@ class Strengths:
         """Those of an operand, each of whose axes has its place."""
         order = dict(zip(axes, places, strict=True))
         present, own, family = _present(x), dict(x.profiles), family_of(x)
-        if family is not None:
-            table = family.strengths()
-            lines = [table.mean(tuple(a for a in range(x.ndim) if a != axis)) for axis in range(x.ndim)]
-            own |= kept({a: normalized(line) for a, line in enumerate(lines) if line.size == x.shape[a]})
-        if present is not None:
-            lines = [present.mean(tuple(a for a in range(x.ndim) if a != axis)) for axis in range(x.ndim)]
-            own |= kept({a: normalized(line) for a, line in enumerate(lines) if line.size == x.shape[a]})
+        for table in (None if family is None else family.strengths(), present):
+            if table is not None:
+                lines = [table.mean(tuple(a for a in range(x.ndim) if a != axis)) for axis in range(x.ndim)]
+                own |= kept({a: normalized(line) for a, line in enumerate(lines) if line.size == x.shape[a]})
         return Strengths(renamed(own, order), present, [order[a] for a in range(x.ndim)])
 
     def behind(self, other: Strengths, ndim: int) -> Profiles:
