@@ -7,7 +7,8 @@ second moment of the derivative by its output (the measured one the mean over se
 by how much this changed since the equation after it that used the output, and by sets of axes the share of a sum over
 these of that of independent elements, predicted and measured. The first line at which the octaves jump names the
 equation whose adjoint, or whose result's law, is wrong; the one before it at which a share departs, what it was told.
-By default only lines where one of both departs by more than `--from` octaves from the line before.
+By default only lines where one of both departs by more than `--from` octaves from the line before. While loops and
+choices are one equation each.
 """
 
 import argparse
@@ -61,7 +62,9 @@ class Watching(Reverse):
 
     def _move(self, move, times):
         for number, value in enumerate(move.results):
-            if hasattr(value, "dtype") and jnp.issubdtype(value.dtype, np.inexact):
+            # What a name hands on as it is has one derivative, by all ways, which is that of where it was made.
+            handed_on = any(value is operand for operand in move.operands)
+            if not handed_on and hasattr(value, "dtype") and jnp.issubdtype(value.dtype, np.inexact):
                 key = (move.site[0], number)
                 self.tables.setdefault(key, Mean()).add(self._seen(value).table, times)
                 self.made[key] = move
@@ -124,13 +127,13 @@ def pairs(g):
     return squares / max(1, g.size)
 
 
-def compared(network, seeds, sums=None):
+def compared(network, seeds):
     """By (path, which output), from the last: the move, the predicted and the measured table."""
     model = traced(network)
     gains, values = gains_of(model, 1.0, None), input_values(model, None, None)
     walk, _ = walked(model, values, gains, Aim(1.0, 1.0))
     taped, outputs = model.taped(gains, values)
-    watching = Watching(sums=designed_sums(taped.ledger) if sums is None else sums)
+    watching = Watching(sums=designed_sums(taped.ledger))
     watching.start(outputs)
     watching.follow(taped.tape.moves)
     planned, zeros = plans(model, walk, everything, DRAW), zeros_of(model.program)
@@ -189,12 +192,11 @@ def lines(found, least, full=False):
         octaves = math.log2(top[1] / top[0])
         ours, theirs = shares(predicted, shape), shares(measured, shape)
         from_there = known.get(id(move.results[number]))
-        for value in move.operands if abs(octaves) < NOTHING else ():
-            if id(value) not in known:
-                known[id(value)] = octaves
+        cancels = abs(octaves) > NOTHING
+        for value in () if cancels else move.operands:
+            known.setdefault(id(value), octaves)
         jump = octaves - from_there if from_there is not None else octaves
-        known_zero = abs(octaves) > NOTHING
-        if not full and (abs(jump) < least or known_zero):
+        if not full and (abs(jump) < least or cancels):
             continue
         cells = [
             f"{''.join('x' if c else '.' for c in chosen)} {ours[chosen]:.2f}|{theirs[chosen]:.2f}"
