@@ -99,11 +99,26 @@ def transpose(move: Move, given: Given, wanted: Wanted) -> Found:
     return [given[0].each(tuple(move.met[0].shape), lambda term: permuted(term, order))]
 
 
-@adjoint("name", "rev")
+@adjoint("name")
 def same(move: Move, given: Given, wanted: Wanted) -> Found:
     """Handed on."""
     del move, wanted
     return [given[0]]
+
+
+@adjoint("rev")
+def rev(move: Move, given: Given, wanted: Wanted) -> Found:
+    """Each element in another one's place: as far as the two are alike the same array, for the rest one of its own."""
+    del wanted
+    g, axes = given[0], move.equation.params["dimensions"]
+    if not g.second_moment > 0:
+        return [g]
+    pattern = tuple(int(a in axes and n > 1) for a, n in enumerate(g.shape))
+    alike = float(np.clip(g.table[pattern] / g.second_moment, -1.0, 1.0))
+    back = {a: p[::-1] if a in axes else p for a, p in g.profiles.items()}
+    alike *= math.prod(float(np.sqrt(p * g.profiles[a]).mean()) for a, p in back.items())
+    own = Cotangent.of_table(g.shape, g.table, back)
+    return [g.times(alike).plus(own.times(math.sqrt(1 - alike**2)))]
 
 
 # -- parts --------------------------------------------------------------------------------------------------------

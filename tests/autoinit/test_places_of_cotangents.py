@@ -77,6 +77,15 @@ def test_a_mask_before_a_swish_leaves_its_two_terms_together():
     assert rows["w"].gradient == pytest.approx((slope**2).mean() * (z > 0.5).mean(), rel=0.02)
 
 
+@pytest.mark.parametrize(("function", "factor"), [(lambda y: y, 2), (lambda y: y.mean(1), (2 / 12) ** 2)])
+def test_an_array_and_the_same_in_reverse(function, factor):
+    """Of independent derivatives at all places two add up, and of one that is the same at all twice that one."""
+    x = jax.random.normal(jax.random.key(0), (8, 12, 32))
+    module = pair(lambda p, x: function((y := x @ p["w"]) + y[:, ::-1]) @ p["v"], w=(32, 64), v=(64, 16))
+    first, last = qrjax.analyze(module, x, gradients=True).weights
+    assert first.gradient == pytest.approx(factor * 16 * last.gain**2, rel=1e-3)
+
+
 def test_sums_of_many_terms_know_what_they_are_sums_of():
     parts = [Cotangent.noise((8, 16), 1.0).times(0.9**i) for i in range(9)]
     total = functools.reduce(Cotangent.plus, parts)
