@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from qrjax._adapters._trace import as_returned
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._autoinit._cotangents import Sums, law, sums
 from qrjax._interpreter._ledger import Entry, Ledger
@@ -185,13 +186,11 @@ def _run(
 
 def _of_loss(loss: Loss, model: Model, outputs: Sequence[Array], made: Sequence[Any]) -> list[Array]:
     """The loss's derivatives by the outputs that have any."""
-    tree: Any = jax.tree.structure(model.outputs)
 
     def by(outputs: Sequence[Array]) -> Array:
         own = iter(outputs)
         leaves = [next(own) if jnp.issubdtype(y.dtype, np.inexact) else y for y in made]
-        found: Array = scalar(loss(jax.tree.unflatten(tree, leaves)))
-        return found
+        return loss_at(loss, model, leaves)
 
     value, pull = jax.vjp(by, outputs)
     return list(pull(jnp.ones_like(value))[0])
@@ -208,13 +207,20 @@ def _numbers(outputs: Sequence[Any]) -> list[Any]:
     return found
 
 
-def scalar(value: Any) -> Any:
+def loss_at(loss: Loss, model: Model, arrays: Sequence[Any]) -> Array:
+    """The loss of what the model returns, by its arrays.
+
+    Raises:
+      TypeError: if it is no real number, or what the model returns cannot be made of other arrays.
+    """
+    value = loss(as_returned(model.outputs, arrays))
     if not hasattr(value, "dtype") or jnp.shape(value) or not jnp.issubdtype(value.dtype, np.floating):
         raise TypeError(
             f"`loss` must return one real number, got {received(value)}; take the mean over the examples, and leave "
             "out what else it returns"
         )
-    return value
+    found: Array = value
+    return found
 
 
 def _cotangents(outputs: Sequence[Array], key: Any) -> list[Array]:

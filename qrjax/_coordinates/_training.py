@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from qrjax._autoinit._backward import scalar
+from qrjax._autoinit._backward import loss_at
 from qrjax._coordinates._outputs import Kept, Outputs, of_row, squares
 from qrjax._coordinates._parameters import Parameters, descent
 from qrjax._coordinates._settings import Loss
@@ -123,8 +123,8 @@ class Trainer:
         """The outputs of places, and the loss. A random stream has one key, so that nothing but training changes."""
         arguments = [*flat, *[jax.random.key(0)] * self.model.keys, *inputs]
         outputs, kept = Kept(places, {}).run(self.model.program, arguments)
-        tree: Any = jax.tree.structure(self.model.outputs)
-        return kept, scalar(self.loss(jax.tree.unflatten(tree, outputs[: tree.num_leaves])))
+        count = len(jax.tree.leaves(self.model.outputs))
+        return kept, loss_at(self.loss, self.model, outputs[:count])
 
 
 def behind(rows: Sequence[Row], ledger: Ledger) -> list[Row]:

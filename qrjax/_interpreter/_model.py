@@ -105,7 +105,8 @@ class Model:
       leaves: the variables, in the order of the program's arguments.
       laws: the law of each variable's initial value, computed on demand.
       program: a jaxpr (variables, keys, inputs) -> outputs, and behind them what the call writes to variables.
-      outputs: shapes and dtypes of what the call returns, as it returns them.
+      outputs: shapes and dtypes of what the call returns, as it returns them; of objects that JAX does not know in
+        their places their own arrays.
       keys: how many arguments are random keys.
       inputs: shapes and dtypes, or arrays, of the inputs.
       calls: the modules' calls.

@@ -660,3 +660,31 @@ def test_a_call_may_return_what_is_no_array():
     (row,) = measure(Policy(), variables, X).weights
     assert row.measured_second_moment == pytest.approx(0.01, rel=0.5)
     assert analyze(NNXPolicy(nnx.Rngs(0)), X, head=0.01)[0].second_moment == pytest.approx(0.01)
+
+
+class Within(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        law, _ = Policy()(x)
+        return Law(law, law.stddev)
+
+
+def test_a_loss_of_what_is_no_array():
+    def of_object(found):
+        law, name = found
+        assert (type(law), law.name, name) == (Law, "law", "a name")
+        return jnp.mean(law.mean**2) + jnp.mean(law.stddev)
+
+    def of_arrays(params):
+        law = Policy().apply({"params": params}, X)[0]
+        return jnp.mean(law.mean**2) + jnp.mean(law.stddev)
+
+    variables = autoinit(Policy(), X, **FAST)
+    (row,) = measure(Policy(), variables, X, loss=of_object).weights
+    gradient = jax.grad(of_arrays)(variables["params"])["Dense_0"]["kernel"]
+    assert row.measured_weight_gradient == pytest.approx(float(jnp.mean(gradient**2)), rel=1e-4)
+    check = qrjax.coordinate_check(lambda _: Policy(), [8, 16], X, of_object, seeds=1, steps=1)
+    np.testing.assert_array_equal(check.losses[0], check.losses[1])
+    variables = autoinit(Within(), X, **FAST)
+    with pytest.raises(TypeError, match="`loss` gets what the model returns, but no object of type Law can be made"):
+        measure(Within(), variables, X, loss=lambda law: jnp.mean(law.mean.mean))
