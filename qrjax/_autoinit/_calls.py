@@ -106,6 +106,12 @@ def opened(module: Any) -> Any:
     return Construction(module)
 
 
+def closed(module: Any) -> Any:
+    """What `opened` was given, for functions of the user's."""
+    made = construction_of(module)
+    return module if made is None else made.make
+
+
 def construction_of(module: Any) -> Any:
     """The `Construction` that this is, or None."""
     adapter = sys.modules.get("qrjax._adapters._nnx")

@@ -9,7 +9,7 @@ import numpy as np
 
 from qrjax._adapters._variables import values_of
 from qrjax._autoinit._analyze import model_of
-from qrjax._autoinit._calls import arguments_of, opened
+from qrjax._autoinit._calls import arguments_of, closed, opened
 from qrjax._autoinit._initialize import prepare
 from qrjax._autoinit._measure import rows_of
 from qrjax._autoinit._streams import key_of, streams_of
@@ -131,7 +131,7 @@ def _starts(module: Any, call: Call, settings: Settings) -> list[Any]:
     """The variables before training, of each seed."""
     arguments, options = call
     if callable(settings.weights):
-        return [settings.weights(module, seed) for seed in range(settings.seeds)]
+        return [settings.weights(closed(module), seed) for seed in range(settings.seeds)]
     keys = [key_of(seed, None, options["rngs"]) for seed in range(settings.seeds)]
     if settings.weights == "module":
         model = model_of(module, *arguments, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from qrjax._autoinit._calls import closed
 from qrjax._coordinates._settings import Settings
 from qrjax._rates._learning_rates import learning_rates
 from qrjax._rates._scale_by_width import scale_by_width
@@ -21,7 +22,7 @@ def optimizer_of(module: Any, call: Any, settings: Settings) -> Any:
     import optax
 
     if callable(settings.optimizer):
-        made = settings.optimizer(module)
+        made = settings.optimizer(closed(module))
         if not all(callable(getattr(made, name, None)) for name in ("init", "update")):
             raise TypeError(f"`optimizer` must return an optax transformation, got {received(made)}")
         return made

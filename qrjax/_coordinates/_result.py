@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,6 +14,8 @@ from qrjax._interpreter._finding import ERROR, Finding, UnhealthyError
 from qrjax._signals._quadrature import Floats
 from qrjax._terminal._cells import counted, decimal, number
 from qrjax._terminal._names import listed, meant
+from qrjax._terminal._patterns import Selection, check_patterns, chosen_by, patterns_of
+from qrjax._terminal._received import received
 from qrjax._terminal._shown import Shown, plain, scalars_of
 from qrjax._terminal._tables import Table
 
@@ -112,18 +113,20 @@ class CoordinateCheck(Shown, Sequence[Coordinate]):
         sloping = [row for row in self.rows if row.slope is not None]
         return max(sloping, key=lambda row: abs(row.slope or 0.0), default=None)
 
-    def assert_stable(self, tolerance: float | None = None, select: str | Sequence[str] | None = None) -> None:
+    def assert_stable(self, tolerance: float | None = None, select: Selection = None) -> None:
         """Raises where an output's change depends on the width, as in a test of a model.
 
         Args:
           tolerance: the largest slope, in absolute value; by default that of the check.
-          select: of which rows, a pattern of their paths or several, such as ("norm", "head"); by default all. Over
-            depth the parts of branches are to change less the more there are, and what they add up to is to be stable.
+          select: of which rows, a pattern of their paths or several, such as ("norm", "head"), or a function of a path;
+            by default all. Over depth the parts of branches are to change less the more there are, and what they add up
+            to is to be stable.
 
         Raises:
           UnhealthyError: if a row grows, falls, moves at some widths only or is not finite; an AssertionError whose
             message lists them.
-          ValueError: if `tolerance` is not positive, or `select` matches no row.
+          ValueError: if `tolerance` is not positive, or `select` or a pattern of it matches no row.
+          TypeError: if `select` is none of these.
         """
         allowed = self.settings["tolerance"] if tolerance is None else checked_tolerance(tolerance)
         rows = [dataclasses.replace(row, tolerance=allowed) for row in self._selected(select)]
@@ -136,17 +139,16 @@ class CoordinateCheck(Shown, Sequence[Coordinate]):
                 failing,
             )
 
-    def _selected(self, select: str | Sequence[str] | None) -> Sequence[Coordinate]:
+    def _selected(self, select: Selection) -> Sequence[Coordinate]:
         if select is None:
             return self.rows
-        patterns, paths = [select] if isinstance(select, str) else list(select), [row.path for row in self.rows]
-        for pattern in patterns:
-            if not fnmatch.filter(paths, pattern):
-                raise ValueError(
-                    f"`select` has the pattern {pattern!r}, which matches no row; paths: "
-                    f"{listed(list(dict.fromkeys(paths)))}{meant(pattern, paths)}"
-                )
-        return [row for row in self.rows if any(fnmatch.fnmatchcase(row.path, pattern) for pattern in patterns)]
+        paths, chosen = [row.path for row in self.rows], chosen_by("select", select)
+        if not callable(select):
+            check_patterns("select", patterns_of("select", select), paths, "row")
+        rows = [row for row in self.rows if chosen(row.path)]
+        if not rows:
+            raise ValueError(f"`select` {received(select)} matches no row; rows: {listed(list(dict.fromkeys(paths)))}")
+        return rows
 
     def to_dict(self) -> dict[str, Any]:
         """{"widths", "settings", "losses", "findings", "severities", "rows": [...]}, plain values."""

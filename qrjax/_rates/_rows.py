@@ -109,7 +109,7 @@ def _row(use: Use, rate: float, optimizer: Optimizer, shape: tuple[int, ...]) ->
     name = path + "".join(f"[{place}]" for _, place in layer)
     adam = optimizer == "muon" and not orthogonalized(shape)
     by = "makes outputs: measured by their target" + ("" if use.wanted == 1 else f", {use.wanted:.3g}")
-    among = f"in one of {use.branches:g} branches: as much slower as its root"
+    among = f"in one of {use.branches:g} branches: slower by the root of that"
     notes = (*[by] * use.makes_outputs, *["no matrix: as for Adam"] * adam, *[among] * (use.branches > 1))
     has_input, weight = use.kind in (PRODUCT, FUNCTION, SCALE), use.kind in (PRODUCT, FUNCTION, LOOKUP)
     return Row(

@@ -163,6 +163,32 @@ def test_linen_nnx_and_pairs_are_one():
     np.testing.assert_allclose(found[0], found[2], rtol=1e-5)
 
 
+def test_functions_of_ones_own_get_what_was_made():
+    def weights(make, seed):
+        return start(make(jax.random.key(0)), seed)
+
+    def optimizer(make):
+        assert isinstance(make(jax.random.key(0)), Own)
+        return optax.sgd(0.1)
+
+    found = qrjax.coordinate_check(
+        lambda _: lambda key: Own(16, nnx.Rngs(key)), [16, 17], X, loss, steps=1, seeds=1, optimizer=optimizer,
+        weights=weights,
+    )  # fmt: skip
+    assert found[0].slope == 0
+
+
+def test_rows_that_are_to_be_stable(plain):
+    plain.assert_stable(tolerance=9.0, select=lambda path: path == "layers_2")
+    for select, error, message in (
+        ([], ValueError, "`select` .* matches no row; rows: "),
+        (2, TypeError, "`select` must be a pattern, patterns or a function of a path, got 2"),
+        ("layer", ValueError, "`select` has the pattern 'layer', which matches no row"),
+    ):
+        with pytest.raises(error, match=message):
+            plain.assert_stable(select=select)
+
+
 class Looped(nn.Module):
     """Layers under a scan, a dropout, and a layer within a loop of unknown length."""
 
