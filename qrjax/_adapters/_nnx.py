@@ -32,23 +32,27 @@ class Construction:
 
     def __init__(self, make: Callable[[Any], Any]):
         self.make = make
+        self._traces: dict[Any, tuple[Any, nnx.Module]] = {}
 
-    @functools.cached_property
+    @property
     def module(self) -> nnx.Module:
         """The module, with shapes in the place of arrays."""
-        program, shapes, graph = self._traced
-        del program
-        made: nnx.Module = nnx.merge(graph, shapes)
-        return made
+        return self._traced(jax.random.key(0))[1]
 
     def variables(self, key: Any, *inputs: Any) -> list[Any]:
         """The module's own, from a key."""
         del inputs  # whatever it is called with
-        found: list[Any] = jax.extend.core.jaxpr_as_fun(self._traced[0])(key)
+        found: list[Any] = jax.extend.core.jaxpr_as_fun(self._traced(key)[0])(key)
         return found
 
-    @functools.cached_property
-    def _traced(self) -> tuple[Any, Any, Any]:
+    def _traced(self, key: Any) -> tuple[Any, nnx.Module]:
+        """The program (key) -> variables and the module, once for each kind of keys, as they differ in size."""
+        kind = jax.random.key_impl(key)
+        if kind not in self._traces:
+            self._traces[kind] = self._trace(jax.random.key(0, impl=kind))
+        return self._traces[kind]
+
+    def _trace(self, key: Any) -> tuple[Any, nnx.Module]:
         graphs: list[Any] = []
 
         def state(key: Any) -> Any:
@@ -62,8 +66,9 @@ class Construction:
             graphs.append(graph)
             return found
 
-        program, shapes = jax.make_jaxpr(state, return_shape=True)(jax.random.key(0))
-        return program, shapes, graphs[-1]
+        program, shapes = jax.make_jaxpr(state, return_shape=True)(key)
+        module: nnx.Module = nnx.merge(graphs[-1], shapes)
+        return program, module
 
 
 def constructed_model(made: Construction, arguments: Arguments, options: Mapping[str, Any]) -> Model:

@@ -61,6 +61,22 @@ def test_variables_are_those_of_the_module_that_it_makes(name):
     assert_equal(qrjax.autoinit(MAKERS[name], X, key=KEY), qrjax.autoinit(MAKERS[name](KEY), X, key=KEY))
 
 
+def test_keys_of_another_kind():
+    class Drawn(nnx.Module):
+        def __init__(self, key):
+            self.first = nnx.Linear(8, 4, rngs=nnx.Rngs(key))
+            self.shift = nnx.Param(jax.random.normal(key, (4,)))
+
+        def __call__(self, x):
+            return self.first(x) + self.shift[None, None]
+
+    def drawn(key):
+        return Drawn(key)
+
+    key = jax.random.key(1, impl="rbg")
+    assert_equal(qrjax.autoinit(drawn, X, key=key), qrjax.autoinit(Drawn(key), X, key=key))
+
+
 def test_nothing_of_the_models_size_is_drawn():
     class Vast(nnx.Module):
         def __init__(self, rngs):
