@@ -23,10 +23,11 @@ def is_array(leaf: Any) -> bool:
 
 
 def hides_arrays(leaf: Any) -> bool:
-    """Whether a leaf is a dataclass with arrays, which nothing sees."""
+    """Whether a leaf is a dataclass with arrays, which nothing sees; NumPy's numbers in one are settings."""
     if not dataclasses.is_dataclass(leaf) or isinstance(leaf, type):
         return False
-    return any(is_array(getattr(leaf, field.name, None)) for field in dataclasses.fields(leaf))
+    held = (getattr(leaf, field.name, None) for field in dataclasses.fields(leaf))
+    return any(is_array(value) and not isinstance(value, np.generic) for value in held)
 
 
 UNSEEN = (

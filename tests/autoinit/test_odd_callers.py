@@ -78,6 +78,12 @@ def test_arrays_among_the_inputs_that_jax_does_not_see():
         qrjax.autoinit(Wrapped(taken=lambda batch: batch.x), Batch(X))
 
 
+def test_numbers_of_numpy_among_settings():
+    module = Wrapped(taken=lambda given: given["x"] * given["scale"].x)
+    found = qrjax.analyze(module, {"x": X, "scale": Batch(np.float32(2.0))})
+    assert found[0].gain == pytest.approx(qrjax.analyze(Wrapped(), X)[0].gain / 2)
+
+
 def test_two_weights_of_one_path():
     pair = (
         lambda key, _: {"a/b": jax.random.normal(key, (6, 3)), "a": {"b": jax.random.normal(key, (3, 3))}},
