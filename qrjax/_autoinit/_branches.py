@@ -18,7 +18,8 @@ from qrjax._interpreter._model import Model
 from qrjax._rules._operands import Value, described
 from qrjax._terminal._names import listed
 
-# What is added is said where it is this many times what it was to be.
+# What is added is said where its second moment is this many times what it was to be, or less by as much: half an
+# octave.
 APART = 2**0.5
 
 
@@ -97,13 +98,14 @@ def _said(total: float, found: Sequence[Branch], those: Parted) -> Iterable[Find
     streams = f"{' or '.join(map(str, numbers))} branches of a stream add {total:.3g} together"
     if those.sized:
         yield Finding(f"branches: {streams}, by {listed(sorted(those.sized))}", INFO)
+    too = " too" if those.sized else ""
     for paths, why in ((those.shared, "have other uses"), (those.kept, "have a constant of their own")):
         if paths:
-            yield Finding(f"branches: {listed(sorted(paths))} end branches too, but {why}: left", WARNING)
+            yield Finding(f"branches: {listed(sorted(paths))} end branches{too}, but {why}: left", WARNING)
 
 
 def _missed(total: float, found: Sequence[Branch], ledger: Ledger) -> Iterable[Finding]:
-    """Branches that add another size all the same, as behind a norm; a zero of their own is what it is."""
+    """Branches that add another size all the same, as behind a norm; those that add zeros are said by `_said`."""
     count, missed = counts(found), dict[str, str]()
     for branch in found:
         wanted, adds = total * branch.parts / count[branch.stream], described(branch.value).second_moment
@@ -115,7 +117,7 @@ def _missed(total: float, found: Sequence[Branch], ledger: Ledger) -> Iterable[F
     if missed:
         each = listed([f"{name} ({what})" for name, what in missed.items()])
         yield Finding(
-            f"branches: what is added behind these has another size, as a norm or a number of the module's own decides "
-            f"it: {each}",
+            "branches: what is added behind these has another size, as where a norm or a number of the module's own "
+            f"decides it, or parts lie side by side: {each}",
             WARNING,
         )

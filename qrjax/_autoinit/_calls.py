@@ -232,7 +232,10 @@ def check_inputs(module: Any, sample_input: Any, args: tuple[Any, ...], kwargs: 
 
 def _check_argument(leaf: Any) -> None:
     if is_array(leaf) and not all(isinstance(n, (int, np.integer)) for n in leaf.shape):
-        raise TypeError(f"the call's arguments must have sizes that are numbers, got the symbolic {leaf.shape}")
+        raise TypeError(
+            f"the call's arguments must have sizes that are numbers, got the symbolic {leaf.shape}; pass one of "
+            "the shapes that it stands for"
+        )
     if hides_arrays(leaf) and not is_module(leaf):
         raise TypeError(f"the call's arguments hold {received(leaf)}, {UNSEEN}")
 

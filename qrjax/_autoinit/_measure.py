@@ -31,6 +31,7 @@ from qrjax._interpreter._replay import Moments, Path, Replay, is_spoiled, pooled
 from qrjax._interpreter._report import Report, Row
 from qrjax._signals._quadrature import Floats
 from qrjax._signals._recipe import Key
+from qrjax._terminal._cells import counted
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._patterns import Selection
 from qrjax._terminal._received import received
@@ -198,7 +199,8 @@ def _run(model: Model, replay: Replay, flat: Sequence[Any], key: Any) -> dict[Pa
 
 def _spoiled(rows: Sequence[Row], moments: Mapping[Path, Floats]) -> list[Finding]:
     names = [row.path or "the whole model" for row in rows if is_spoiled(moments.get(row.site[0], np.zeros(3)))]
-    return [Finding(f"not a number: {n} holds NaN, {len(names)} outputs from there on", ERROR) for n in names[:1]]
+    behind = f"{counted(len(names), 'output')} from there on"
+    return [Finding(f"not a number: {name} holds NaN, {behind}", ERROR) for name in names[:1]]
 
 
 def _filled(row: Row, entry: Entry, moments: Mapping[Path, Any]) -> Row:
