@@ -201,7 +201,7 @@ def _numbers(outputs: Sequence[Any]) -> list[Any]:
     found = [y for y in outputs if jnp.issubdtype(y.dtype, np.inexact)]
     if not found:
         raise ValueError(
-            "`gradients` needs an output that has a derivative, but the model returns "
+            "`gradients` and `loss` need an output that has a derivative, but the model returns "
             f"{', '.join(map(received, outputs)) or 'nothing'}; pass a method that returns real numbers"
         )
     return found
