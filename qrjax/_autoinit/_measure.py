@@ -67,8 +67,8 @@ def measure(
         independent from element to element, of second moment 1. Of a given key it is always the same one.
       loss: instead, a function of what the model returns to one real number, whose gradients are measured, and
         predicted from the second moments of its derivative by what the model returns. They scale with it: of a mean
-        over n examples each example's share is 1/n of that of a sum, its second moments 1/n^2. In the place of an object
-        that JAX does not know, as a distribution, it gets one made of new arrays; what lies deeper in it is an error.
+        over n examples each example's share is 1/n of that of a sum, its second moments 1/n^2. In the place of an
+        object that JAX does not know, as a distribution, it gets one of new arrays; arrays deeper in it are an error.
 
     Returns:
       A `qrjax.Report` with the predicted and the measured moments; means over all elements of an output, and
