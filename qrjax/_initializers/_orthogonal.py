@@ -135,7 +135,8 @@ def _factors_of_many(_axis_size: int, _in_batched: Any, matrices: Array) -> tupl
     kind = jax.typeof(matrices)
     if explicit_axes(kind) and any(kind.sharding.spec):
         # No loop goes along an axis that lies on several devices: each has one over its own.
-        each = jax.shard_map(each, in_specs=kind.sharding.spec, out_specs=kind.sharding.spec)
+        place = kind.sharding
+        each = jax.shard_map(each, mesh=place.mesh, in_specs=place.spec, out_specs=place.spec)
     return each(matrices), (True, True)
 
 

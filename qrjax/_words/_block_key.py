@@ -107,8 +107,15 @@ def _hashed(data: Array, words: Array, count: Array) -> Array:
     # What `from_key` absorbs, and then the path. Everything in one loop: a program with many layers, each with a key
     # of its own, spends its time compiling this.
     size = data.shape[0]
-    stream = jnp.concatenate([jnp.array([size], jnp.uint32), data[2:], words])
-    last = size - 1 + count
-    state = lax.fori_loop(0, last, lambda i, state: output(state, stream[i]), Pair(data[0], data[1]))
+    first = [np.uint32(size), *data[2:]]
+
+    def absorbed(i: Array, state: Pair) -> Pair:
+        # Chosen, not concatenated: along explicit axes of a mesh JAX joins no keys of many with words of none.
+        word = words[i - len(first)]
+        for place, own in enumerate(first):
+            word = jnp.where(i == place, own, word)
+        return output(state, word)
+
+    state = lax.fori_loop(0, len(first) + count, absorbed, Pair(data[0], data[1]))
     pairs = stack(output(state, jnp.arange(-(-size // 2), dtype=jnp.uint32)))
     return pairs.reshape(-1)[:size]
