@@ -75,7 +75,7 @@ def _chosen(values: Sequence[Any], key: Any, needed: Sequence[bool]) -> list[Any
 def law_of_array(value: Any) -> Value:
     """The law of an actual array: itself if it is small, else its mean and its variance, without a copy."""
     if not hasattr(value, "dtype"):
-        return Known(np.asarray(value, jax.numpy.result_type(value)))
+        return Known(np.asarray(value, abstract(value).dtype))
     if jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
         return Opaque(tuple(value.shape))
     if value.size <= KNOWN_SIZE:

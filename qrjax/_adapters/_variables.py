@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
+from qrjax._adapters._trace import abstract
 from qrjax._interpreter._model import Leaf
 
 
@@ -90,8 +90,8 @@ def _unboxed(path: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _leaf(steps: tuple[Any, ...], array: Any, prefix: str, trained: bool) -> Leaf:
     path = "/".join(map(str, steps))
-    dtype = array.dtype if hasattr(array, "dtype") else jax.numpy.result_type(array)  # else a number of Python's
-    return Leaf(path.removeprefix(prefix), np.shape(array), dtype, trained, steps)
+    law = abstract(array)
+    return Leaf(path.removeprefix(prefix), law.shape, law.dtype, trained, steps)
 
 
 def traced_variables(make: Any, key: Any) -> tuple[Any, Any, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from qrjax._interpreter._tape import Move, Repeated
+from qrjax._interpreter._tape import Move, each
 from qrjax._rules._operands import Value, is_data
 
 ADDITIONS = frozenset({"add", "add_any"})
@@ -56,7 +56,7 @@ def branches(moves: Sequence[Any]) -> list[Branch]:
     and nor are scores to which the same mask or table of positions is added in every layer.
     """
     found = _Ancestry()
-    for move, times in _each(moves):
+    for move, times in each(moves):
         found.follow(move, times)
     return found.branches
 
@@ -80,14 +80,6 @@ def depths(found: Sequence[Branch]) -> dict[int, float]:
                 nested[move].add(branch.stream)
                 depth[move] = depth.get(move, 1.0) * of_stream[branch.stream]
     return depth
-
-
-def _each(moves: Sequence[Any], times: float = 1.0) -> Iterator[tuple[Any, float]]:
-    for move in moves:
-        if isinstance(move, Repeated):
-            yield from _each(move.moves, times * move.count)
-        else:
-            yield move, times
 
 
 class _Ancestry:

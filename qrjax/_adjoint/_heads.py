@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from qrjax._interpreter._ledger import Site
-from qrjax._interpreter._tape import Move, Repeated
+from qrjax._interpreter._tape import Move, each
 from qrjax._rules._operands import Value
 
 
@@ -19,18 +19,11 @@ def ends(outputs: Sequence[Value], moves: Sequence[Any]) -> tuple[set[Site], set
     """These rows, and the ids of the values between them and the model's outputs, which the walk keeps alive."""
     found: set[Site] = set()
     wanted = {id(value) for value in outputs}
-    _follow(moves, wanted, found)
-    return found, wanted
-
-
-def _follow(moves: Sequence[Any], wanted: set[int], found: set[Site]) -> None:
-    """Goes back over all moves, the last first; `wanted` are the values on the way."""
-    for move in reversed(moves):
-        if isinstance(move, Repeated):
-            _follow(move.moves, wanted, found)
-        elif not any(id(value) in wanted for value in move.results):
+    for move, _ in reversed([*each(moves)]):
+        if not any(id(value) in wanted for value in move.results):
             continue
-        elif isinstance(move, Move) and move.weight is not None:
+        if isinstance(move, Move) and move.weight is not None:
             found.add(move.site)
         else:
             wanted.update(map(id, move.operands))
+    return found, wanted

@@ -23,7 +23,7 @@ from qrjax._autoinit._streams import PARAMS, Streams, streams_of
 from qrjax._autoinit._sums import is_zero_sum, measured_sums
 from qrjax._autoinit._targets import Aimed, check_target
 from qrjax._interpreter._finding import ERROR, Finding
-from qrjax._interpreter._findings import findings
+from qrjax._interpreter._findings import findings, name_of
 from qrjax._interpreter._gains import Given, Target
 from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._model import Model
@@ -199,7 +199,7 @@ def _run(model: Model, replay: Replay, flat: Sequence[Any], key: Any) -> dict[Pa
 
 
 def _spoiled(rows: Sequence[Row], moments: Mapping[Path, Floats]) -> list[Finding]:
-    names = [row.path or "the whole model" for row in rows if is_spoiled(moments.get(row.site[0], np.zeros(3)))]
+    names = [name_of(row) for row in rows if is_spoiled(moments.get(row.site[0], np.zeros(3)))]
     behind = f"{counted(len(names), 'output')} from there on"
     return [Finding(f"not a number: {name} holds NaN, {behind}", ERROR) for name in names[:1]]
 

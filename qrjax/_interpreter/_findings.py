@@ -62,7 +62,8 @@ def findings(rows: Sequence[Row], ledger: Ledger, target: Target) -> list[Findin
     return [*strong, *(found for found in gradients if found.severity != ERROR), *signal]
 
 
-def _name(row: Row) -> str:
+def name_of(row: Row) -> str:
+    """What a sentence calls a row."""
     return row.path or "the whole model"
 
 
@@ -79,13 +80,13 @@ def _strength(rows: Sequence[Row], ledger: Ledger, target: Target) -> Iterable[s
         if weak:
             least, row = weak[0]
             yield (
-                f"vanishing: the {word} second moment falls to {least:.2g} at {_name(row)}, "
+                f"vanishing: the {word} second moment falls to {least:.2g} at {name_of(row)}, "
                 f"{len(weak)} weights so or weaker"
             )
         if strong:
             most, row = strong[0]
             yield (
-                f"exploding: the {word} second moment rises to {most:.2g} at {_name(row)}, "
+                f"exploding: the {word} second moment rises to {most:.2g} at {name_of(row)}, "
                 f"{len(strong)} rows so or stronger"
             )
 
@@ -97,7 +98,7 @@ def _dead(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
             continue
         share = float((source.values == 0) @ WEIGHTS)
         if share > DEAD:
-            yield f"dead units: {share:.0%} of what comes into {_name(row)} is zero, so its weights hardly learn"
+            yield f"dead units: {share:.0%} of what comes into {name_of(row)} is zero, so its weights hardly learn"
 
 
 def _is_code(x: Signal) -> bool:
@@ -111,7 +112,7 @@ def _alike(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
     if last is not None and last.correlation.get(0, 0.0) > ALIKE:
         yield (
             f"correlation tends to 1: the outputs of two examples correlate {last.correlation[0]:.3f} at "
-            f"{_name(last)}, so the network hardly tells its inputs apart"
+            f"{name_of(last)}, so the network hardly tells its inputs apart"
         )
 
 
@@ -128,7 +129,7 @@ def _noted(rows: Sequence[Row], parts: Sequence[str]) -> Iterable[str]:
         for note in row.notes:
             if any(part in note for part in parts):
                 found.setdefault(note, row)
-    return (f"{note}, at {_name(row)}" for note, row in found.items())
+    return (f"{note}, at {name_of(row)}" for note, row in found.items())
 
 
 def _huge(rows: Sequence[Row]) -> Iterable[str]:
@@ -138,7 +139,7 @@ def _huge(rows: Sequence[Row]) -> Iterable[str]:
             moment = row.input_variance + row.input_mean**2
             if moment > LARGE:
                 yield (
-                    f"a strong input: what comes into {_name(row)} has a second moment of {moment:.2g} by this "
+                    f"a strong input: what comes into {name_of(row)} has a second moment of {moment:.2g} by this "
                     "prediction, on which its gain rests; qrjax.measure says whether it is so"
                 )
                 return
@@ -171,7 +172,7 @@ def _tied(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
         if entry.op == "gather" and others and entry.weight.key not in found:
             found.add(entry.weight.key)
             yield (
-                f"tied: {row.weight} is looked up and makes the logits of {_name(others[0])}: its look-ups have a "
+                f"tied: {row.weight} is looked up and makes the logits of {name_of(others[0])}: its look-ups have a "
                 f"second moment of {row.second_moment:.3g}, the logits of {others[0].second_moment:.3g}; `tied` of "
                 "autoinit says for which it is sized"
             )
@@ -242,8 +243,8 @@ def amplification(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
     for along, growth in chains(rows, ledger):
         if growth > AMPLIFIES:
             yield (
-                f"the variance map has a slope of {growth ** (1 / len(along)):.3f} above 1 from {_name(along[0])} to "
-                f"{_name(along[-1])}: deviations of the second moment, finite width's among them, grow {growth:.3g} "
+                f"the variance map has a slope of {growth ** (1 / len(along)):.3f} above 1 from {name_of(along[0])} to "
+                f"{name_of(along[-1])}: deviations of the second moment, finite width's among them, grow {growth:.3g} "
                 f"times over {len(along)} layers; qrjax.calibrate corrects them on a batch"
             )
 

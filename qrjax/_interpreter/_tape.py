@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from qrjax._interpreter._laws import scaled
@@ -61,6 +61,15 @@ class Repeated:
     carry: Sequence[Value]
     following: Sequence[Value]
     moves: list[Any]
+
+
+def each(moves: Sequence[Any], times: float = 1.0) -> Iterator[tuple[Any, float]]:
+    """All that was done, in order, that of steps that stand for several too, and for how many steps each stands."""
+    for move in moves:
+        if isinstance(move, Repeated):
+            yield from each(move.moves, times * move.count)
+        else:
+            yield move, times
 
 
 @dataclasses.dataclass(eq=False)

@@ -14,7 +14,7 @@ from qrjax._autoinit._branches import found_branches
 from qrjax._interpreter._derived import SUMS, leaves_of
 from qrjax._interpreter._ledger import Entry, Ledger, Site
 from qrjax._interpreter._model import Model
-from qrjax._interpreter._tape import Move, Repeated
+from qrjax._interpreter._tape import Move, each
 from qrjax._interpreter._walk import Walk
 from qrjax._rules._operands import Value, described, is_data
 from qrjax._signals._complexes import unit_of
@@ -95,7 +95,7 @@ def uses_of(
     reverse = _followed(moves, outputs) if back else None
     uses = _Uses(model, walk.ledger, last, between, target_of, wanted, reverse)
     found: dict[tuple[Site, Key], Use] = {}
-    for move, times in _moves(moves):
+    for move, times in _equations(moves):
         for use in uses.of(move, times):
             deeper = dataclasses.replace(use, branches=within.get(id(move), 1.0))
             found.setdefault((move.site, use.key), deeper)  # the steps of a recurrence are one use
@@ -103,19 +103,15 @@ def uses_of(
 
 
 def _followed(moves: Sequence[Any], outputs: Sequence[Value]) -> Reverse:
-    reverse = Reverse(watched={id(move) for move, _ in _moves(moves) if move.weight is None and _beside(move)})
+    reverse = Reverse(watched={id(move) for move, _ in _equations(moves) if move.weight is None and _beside(move)})
     reverse.start(outputs)
     reverse.follow(moves)
     return reverse
 
 
-def _moves(moves: Sequence[Any], times: float = 1.0) -> Iterator[tuple[Move, float]]:
+def _equations(moves: Sequence[Any]) -> Iterator[tuple[Move, float]]:
     """All equations, and for how many steps each stands."""
-    for move in moves:
-        if isinstance(move, Repeated):
-            yield from _moves(move.moves, times * move.count)
-        elif isinstance(move, Move):
-            yield move, times
+    return ((move, times) for move, times in each(moves) if isinstance(move, Move))
 
 
 def _beside(move: Move) -> list[int]:
