@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from qrjax._adapters._axes import sizes_of
-from qrjax._autoinit._assumptions import assumptions, moments_apply
+from qrjax._adapters._trace import abstract
+from qrjax._autoinit._assumptions import assumptions, moments_apply, stand_ins
 from qrjax._autoinit._backward import check_gradients
 from qrjax._autoinit._branches import check_branches, with_branches
 from qrjax._autoinit._calls import arguments_of, check_module, construction_of, is_pair, opened
@@ -97,11 +98,11 @@ def selector(select: Selection, model: Model) -> Callable[[str], bool]:
     return chosen
 
 
-def input_values(model: Model, mean: Any, variance: Any) -> list[Value]:
-    """The laws of the inputs.
+def input_values(model: Model, mean: Any, variance: Any, measured: bool = False) -> list[Value]:
+    """The laws of the inputs; of those that are one number everywhere by their shapes, unless they are `measured`.
 
     Raises:
-      ValueError: if an input holds NaN or infinities, or all are zero.
+      ValueError: if an input holds NaN or infinities, or no signal goes in.
     """
     mean = None if mean is None else number("input_mean", mean)
     variance = None if variance is None else number("input_variance", variance)
@@ -110,17 +111,19 @@ def input_values(model: Model, mean: Any, variance: Any) -> list[Value]:
     for array in model.inputs:
         if isinstance(array, (np.ndarray, jax.Array)) and not isinstance(array, jax.core.Tracer):
             _check_finite(array)
-    told = moments_apply(model.inputs)
-    values = [
-        input_value(a, *((mean, variance) if t else (None, None))) for a, t in zip(model.inputs, told, strict=True)
-    ]
+    shaped = [False] * len(model.inputs) if measured else stand_ins(model.inputs)
+    arrays = [abstract(a) if by_shape else a for a, by_shape in zip(model.inputs, shaped, strict=True)]
+    told = moments_apply(arrays)
+    values = [input_value(a, *((mean, variance) if t else (None, None))) for a, t in zip(arrays, told, strict=True)]
     signals = [described(v) for v in values if not isinstance(v, Opaque)]
-    floating = [s for s in signals if jax.numpy.issubdtype(s.dtype, np.floating) and s.size]
-    if floating and len(floating) == len(signals) and all(s.second_moment == 0 for s in floating):
-        raise ValueError(
-            "`sample_input` is zero everywhere, so no signal goes in; pass real data, or jax.ShapeDtypeStruct(shape, "
-            "dtype) for inputs of mean 0 and variance 1, or input_mean= and input_variance="
-        )
+    inexact = [s for s in signals if jax.numpy.issubdtype(s.dtype, np.inexact) and s.size]
+    if inexact and len(inexact) == len(signals) and all(s.second_moment == 0 for s in inexact):
+        if measured:
+            raise ValueError(
+                "`sample_input` is zero everywhere, so there is nothing to measure; pass real data, or numbers like "
+                f"them: jax.random.normal(jax.random.key(0), {inexact[0].shape})"
+            )
+        raise ValueError("an input of mean 0 and variance 0 is no signal; pass another `input_variance`")
     return values
 
 
@@ -263,7 +266,8 @@ def analyze(
       target: the second moment that each weight's output is given, or one for each, or "stable", as in
         `qrjax.autoinit`; why which was chosen is a finding.
       input_mean, input_variance: of the inputs that are real numbers or images in bytes, or else of all integers; by
-        default their own where they hold numbers, else 0 and 1. What is guessed of integers is a finding.
+        default their own where they hold numbers, else 0 and 1, as of jnp.zeros and jnp.ones. What is guessed of
+        these and of integers is a finding.
       layout: as in `qrjax.autoinit`; "neurons" draws weights that sum to zero, which changes their gains.
       select: which parameters are rescaled: a pattern such as "*/kernel", several, or a function of the path;
         the others are taken as the module initializes them.
@@ -280,7 +284,7 @@ def analyze(
       A `qrjax.Report`, a sequence of rows in order of execution. Where a derivative is approximate its row says so.
 
     Raises:
-      ValueError: if there are no weights, the input is zero or not finite, the module is bound, `target` is not
+      ValueError: if there are no weights, the input is not finite, the module is bound, `target` is not
         positive, or `select` or a pattern of `target` matches nothing.
       TypeError: if an argument has the wrong type.
 

@@ -14,8 +14,22 @@ from qrjax._interpreter._model import Model, is_image, largest_guess
 from qrjax._interpreter._processes import gathered, is_shared
 from qrjax._terminal._received import is_key
 
-# Larger arrays are not looked through; nobody makes them as dummies.
-LARGE = 1 << 20
+
+def stand_ins(arrays: Sequence[Any]) -> list[bool]:
+    """Which arrays are taken for their shapes: what is one number everywhere, as jnp.ones makes it, tells no more.
+
+    Of several that is unclear, as one may be a mask of ones or a state of zeros, unless all are real numbers and zero.
+    """
+    numbers = [
+        i for i, a in enumerate(arrays) if not is_key(a) and np.dtype(a.dtype).kind != "b" and math.prod(a.shape)
+    ]
+    given = [arrays[i] for i in numbers]
+    if len(given) == 1 and math.prod(given[0].shape) > 1:
+        taken = _is_uniform(given[0])
+    else:
+        real = moments_apply(given)
+        taken = bool(given) and all(real) and all(_is_uniform(a, 0) for a in given)
+    return [taken and i in numbers for i in range(len(arrays))]
 
 
 def moments_apply(arrays: Sequence[Any]) -> list[bool]:
@@ -51,24 +65,32 @@ def axes_measured(model: Model) -> Iterator[Finding]:
 
 
 def _inputs_assumed(model: Model, given: bool) -> Iterator[str]:
-    for array, told in zip(model.inputs, moments_apply(model.inputs), strict=True):
-        guess = "" if given and told else _guessed(array)
-        if guess:
-            yield f"of an input of dtype {array.dtype} and shape {tuple(array.shape)} only the shape is known: {guess}"
-    if not given and _is_dummy(model.inputs):
+    dummies = stand_ins(model.inputs)
+    for array, dummy, told in zip(model.inputs, dummies, moments_apply(model.inputs), strict=True):
+        if is_key(array) or (given and told):
+            continue
+        what = f"an input of dtype {array.dtype} and shape {tuple(array.shape)}"
+        if dummy:
+            yield f"{what} is one number everywhere, so its shape alone counts: {_guess(array)}"
+        elif _is_abstract(array) and (len(array.shape) < 2 or not jax.numpy.issubdtype(array.dtype, np.inexact)):
+            # Of others mean 0 and variance 1 are the rule that the docstrings give.
+            yield f"of {what} only the shape is known: {_guess(array)}"
+    if not given and not any(dummies) and _is_dummy(model.inputs):
         yield (
             "the sample input is one number everywhere, and was taken at its word; pass real data, or of a shape "
             "jax.ShapeDtypeStruct(shape, dtype)"
         )
 
 
-def _guessed(array: Any) -> str:
-    if is_key(array) or not isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer)):
-        return ""
+def _is_abstract(array: Any) -> bool:
+    return isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer))
+
+
+def _guess(array: Any) -> str:
+    """What an array is taken for of which the shape alone is known."""
     shape, dtype = tuple(array.shape), np.dtype(array.dtype)
-    if jax.numpy.issubdtype(dtype, np.floating):
-        # Of larger ones mean 0 and variance 1 are the rule that the docstrings give.
-        return "taken as normal with mean 0 and variance 1; pass real numbers" if len(shape) < 2 else ""
+    if jax.numpy.issubdtype(dtype, np.inexact):
+        return "taken as normal with mean 0 and variance 1; pass real numbers"
     if dtype.kind == "b":
         return "taken as true in half of its places; pass real ones"
     top = largest_guess(shape, dtype)
@@ -87,10 +109,12 @@ def _is_dummy(arrays: Sequence[Any]) -> bool:
     return any(map(_is_uniform, ids)) and all(_is_uniform(a) or _is_uniform(a, by_place=True) for a in ids)
 
 
-def _is_uniform(array: Any, by_place: bool = False) -> bool:
-    """Whether all elements are equal, or all examples."""
+def _is_uniform(array: Any, number: float | None = None, by_place: bool = False) -> bool:
+    """Whether all elements are equal, to `number` if that is given, or all examples."""
     known = isinstance(array, (np.ndarray, jax.Array)) and not isinstance(array, jax.core.Tracer)
-    if not known or is_shared(array) or math.prod(array.shape) > LARGE:
+    if not known or is_shared(array) or not math.prod(array.shape):
         return False
-    numbers = np.asarray(gathered(array), np.float64)
-    return bool((numbers == (numbers[:1] if by_place else numbers.flat[0])).all())
+    elements = gathered(array)
+    wanted = elements[:1] if by_place else elements.flat[0] if number is None else number
+    # Data differ within their first examples, so that they are seldom looked through.
+    return all(bool((some == wanted).all()) for some in (elements[:2] if elements.ndim else elements, elements))

@@ -313,5 +313,9 @@ def _check_spelling(call: inspect.Signature, kwargs: Mapping[str, Any]) -> None:
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in call.parameters.values()):
         return
     for name in kwargs:
+        if name in OURS and name not in call.parameters:
+            raise TypeError(
+                f"neither this function nor the module's call has an argument `{name}`, only others of qrjax"
+            )
         if name not in call.parameters and (question := meant(name, [*sorted(OURS), *call.parameters])):
             raise TypeError(f"neither this function nor the module's call has an argument `{name}`{question}")

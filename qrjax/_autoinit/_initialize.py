@@ -214,7 +214,8 @@ def autoinit(
         layers or ReLU it mostly chooses 1 itself, for the time of two to seven walks more. It does not help where an
         activation is not 0 at 0, such as softplus: subtract its value there.
       input_mean, input_variance: of the inputs that are real numbers or images in bytes, or else of all integers; by
-        default their own where they hold numbers, else 0 and 1. What is guessed of integers is a finding of the report.
+        default their own where they hold numbers, else 0 and 1: of shapes, and of jnp.zeros and jnp.ones, as one number
+        everywhere stands for a shape. What is guessed of that and of integers is a finding of the report.
       distribution: "truncated_normal", "normal", "uniform" or "orthogonal"; or "own" for what the module's own
         initializers draw (sparse, banded, orthogonal, whatever), multiplied by one number a weight.
       source: "sobol", or "hash" for weights that can be recomputed by address.
@@ -247,7 +248,7 @@ def autoinit(
       For Linen exactly the collections of `module.init`; for NNX a new module; for a pair the params.
 
     Raises:
-      ValueError: if there are no weights, the input is zero or not finite, the module is bound, a setting is out
+      ValueError: if there are no weights, the input is not finite, the module is bound, a setting is out
         of range, `select` or a pattern of `target` matches nothing, or two arguments say how weights are drawn. A
         shape that the module rejects raises the module's own error.
       TypeError: if an argument has the wrong type.

@@ -143,7 +143,7 @@ def _walked(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row], Predi
             "what is measured are numbers, and arrays are traced here; call qrjax.measure and qrjax.calibrate, and "
             "qrjax.autoinit with calibrate, outside of jit, vmap and grad"
         )
-    values = input_values(model, None, None)
+    values = input_values(model, None, None, measured=True)
     variances = _variances(model, flat)
     gains = Given(1.0, None, of=variances)
     walk, _ = model.walked(gains, values)
@@ -271,7 +271,7 @@ def calibrate(
     model = model_of(module, *arguments, variables, method=method, rngs=streams, mutable=mutable, axes=axes)
     chosen = selector(select, model)
     flat = list(model.materialize(None, [True] * len(model.leaves)))
-    values = input_values(model, None, None) if isinstance(target, str) else ()
+    values = input_values(model, None, None, measured=True) if isinstance(target, str) else ()
     aim = aim_of(target, model, values, functools.partial(gains_of, model, select=select))
     return model.rebuild(calibrated(model, flat, aim.target, chosen, _key(streams)))
 

@@ -22,7 +22,7 @@ from qrjax._interpreter._tape import Tape
 from qrjax._interpreter._walk import Walk, from_array
 from qrjax._rules._operands import Known, Opaque, Value, as_data, described, tagged
 from qrjax._rules._sampling import drawn
-from qrjax._signals._complexes import ComplexSignal
+from qrjax._signals._complexes import ComplexSignal, joined
 from qrjax._signals._quadrature import CDF
 from qrjax._signals._recipe import FIXED, STATE, UNKNOWN
 from qrjax._signals._signal import Signal, Source
@@ -316,7 +316,10 @@ def input_value(array: Any, mean: float | None, variance: float | None) -> Value
 
 
 def _guess(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Signal:
-    """Integers of unknown range."""
+    """Complex numbers with independent parts and second moment 1, or integers of unknown range."""
+    if dtype.kind == "c":
+        real, imaginary = (Signal.normal(shape, 0.0, 0.5, np.float32) for _ in range(2))
+        return joined(real, imaginary, dtype)
     spread, top = Signal.normal(shape, dtype=dtype), largest_guess(shape, dtype)
     return Signal(shape, dtype, np.minimum(np.floor(CDF * (top + 1)), top), Source(), spread.rho)
 

@@ -18,9 +18,11 @@ READERS = {
     "analyze": qrjax.analyze,
     "autoinit": qrjax.autoinit,
     "calibrate": lambda module, x, **options: qrjax.calibrate(module, module.init(jax.random.key(0), X), x, **options),
+    "measure": lambda module, x: qrjax.measure(module, module.init(jax.random.key(0), X), x),
+    "swept": lambda module, x: qrjax.autoinit(module, x, calibrate=True),
 }
 BOTH = ["analyze", "autoinit"]
-ALL = list(READERS)
+ALL = [*BOTH, "calibrate"]
 
 
 def refused(reader, error, message, module, x, **options):
@@ -45,17 +47,16 @@ def test_no_weights_says_which_parameters_there_are():
         qrjax.measure(nn.LayerNorm(), nn.LayerNorm().init(jax.random.key(0), X), X)
 
 
-@pytest.mark.parametrize("reader", ALL)
+@pytest.mark.parametrize("reader", ["calibrate", "measure", "swept"])
 def test_an_input_of_second_moment_zero(reader):
-    message = r"`sample_input` is zero everywhere.*pass real data, or jax.ShapeDtypeStruct"
+    message = r"zero everywhere, so there is nothing to measure.*: jax.random.normal\(jax.random.key\(0\), \(8, 16\)\)"
     refused(reader, ValueError, message, DENSE, np.zeros((8, 16), np.float32))
 
 
 @pytest.mark.parametrize("reader", BOTH)
 def test_given_moments_of_zero(reader):
-    refused(
-        reader, ValueError, "zero everywhere", DENSE, jax.ShapeDtypeStruct((8, 16), jnp.float32), input_variance=0.0
-    )
+    shape = jax.ShapeDtypeStruct((8, 16), jnp.float32)
+    refused(reader, ValueError, "mean 0 and variance 0 is no signal", DENSE, shape, input_variance=0.0)
     refused(
         reader, ValueError, "`input_variance` must be finite and not negative, got -1.0", DENSE, X, input_variance=-1.0
     )

@@ -120,13 +120,44 @@ def test_autoinit_reports_its_guesses():
     assert guesses(report) == []
 
 
-def test_a_dummy_of_ones_is_told_from_data():
-    finding = "the sample input is one number everywhere, and was taken at its word"
-    assert any(finding in f for f in qrjax.analyze(nn.Dense(4), np.ones((1, 16), np.float32)).findings)
-    assert any(finding in f for f in qrjax.analyze(Ids(), np.zeros((2, 12), np.int32)).findings)
-    for array in (jax.ShapeDtypeStruct((1, 16), jnp.float32), np.arange(16, dtype=np.float32).reshape(1, 16)):
-        assert not any(finding in f for f in qrjax.analyze(nn.Dense(4), array).findings)
-    # A mask of ones beside data is none.
-    pair = (lambda _key, x, _m: {"w": jnp.ones((x.shape[-1], 4))}, lambda params, x, m: (x * m) @ params["w"])
-    x = np.random.default_rng(0).standard_normal((8, 16), np.float32)
-    assert not any(finding in f for f in qrjax.analyze(pair, x, np.ones_like(x)).findings)
+PAIR = (lambda _key, x, _y: {"w": jnp.ones((x.shape[-1], 4))}, lambda params, x, y: (x * y) @ params["w"])
+PLAIN = (lambda _key, x: {"w": jnp.ones((x.shape[-1], 4))}, lambda params, x: x.astype(jnp.float32) @ params["w"])
+DUMMY, WORD = "one number everywhere, so its shape alone counts", "one number everywhere, and was taken at its word"
+
+
+@pytest.mark.parametrize("fill", [0, 1])
+@pytest.mark.parametrize(
+    ("shape", "dtype", "pair"),
+    [
+        ((8, 16), jnp.float32, PLAIN),
+        ((16,), jnp.bfloat16, PLAIN),
+        ((2, 4, 4, 3), jnp.uint8, PLAIN),
+        ((2, 12), jnp.int32, Ids()),
+    ],
+)
+def test_a_dummy_is_taken_for_its_shape(fill, shape, dtype, pair):
+    dummy, bare = (qrjax.analyze(pair, x) for x in (jnp.full(shape, fill, dtype), jax.ShapeDtypeStruct(shape, dtype)))
+    rows = [[(row.gain, row.mean, row.second_moment, row.correlation) for row in report] for report in (dummy, bare)]
+    assert rows[0] == rows[1]
+    assert sum(DUMMY in finding for finding in dummy.findings) == 1
+    assert not any(DUMMY in finding for finding in bare.findings)
+    given = qrjax.analyze(pair, jnp.full(shape, fill, dtype), input_mean=2.0, input_variance=3.0)
+    assert not any(DUMMY in finding for finding in given.findings)
+
+
+def test_a_complex_dummy_has_independent_parts():
+    pair = (lambda key, z: {"w": jax.random.normal(key, (z.shape[-1], 4), z.dtype)}, lambda params, z: z @ params["w"])
+    for z in (jax.ShapeDtypeStruct((8, 16), jnp.complex64), jnp.zeros((8, 16), jnp.complex64)):
+        row = qrjax.analyze(pair, z)[0]
+        assert (row.input_second_moment, row.input_mean) == pytest.approx((1.0, 0.0))
+        assert row.gain == pytest.approx(0.25)
+
+
+def test_a_dummy_is_told_from_data():
+    x, one, zero = np.arange(16, dtype=np.float32).reshape(2, 8), np.ones((2, 8), np.float32), jnp.zeros((2, 8))
+    assert not any("one number" in f for mask in (one, zero) for f in qrjax.analyze(PAIR, x, mask).findings)
+    assert any(WORD in f for f in qrjax.analyze(PAIR, one, one).findings)  # either may be a mask
+    added = (PAIR[0], lambda params, x, h: (x + h) @ params["w"])
+    report = qrjax.analyze(added, zero, zero)  # both cannot be meant
+    assert report[0].input_second_moment == pytest.approx(2.0)
+    assert sum(DUMMY in finding for finding in report.findings) == 2
