@@ -1,6 +1,7 @@
 """Quasirandom, addressable, signal-preserving weight initialization for JAX and Flax."""
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -223,7 +224,8 @@ def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"qrjax.{name}")
     if name not in _LATER:
-        raise AttributeError(f"module 'qrjax' has no attribute {name!r}")
+        # With these two Python asks whether a name like it was meant.
+        raise AttributeError(f"module 'qrjax' has no attribute {name!r}", name=name, obj=sys.modules[__name__])
     globals()[name] = value = getattr(importlib.import_module(_LATER[name]), name)
     return value
 

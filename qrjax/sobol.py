@@ -21,6 +21,7 @@ from qrjax._sequences._ranges import start_of
 from qrjax._sequences._scrambles import SCRAMBLES, Scramble, check_scramble, scrambled_dimension, scrambled_points
 from qrjax._sequences._sobol import line_bits, point_bits
 from qrjax._terminal._names import choice
+from qrjax._terminal._received import received
 from qrjax._values._distributions import Uniform, check_dtype, values
 from qrjax._words._keys import key_words
 from qrjax._words._numbers import whole_number
@@ -192,7 +193,7 @@ def _checked_index(index: ArrayLike) -> Array:
     if not isinstance(index, jax.Array):
         index = np.asarray(index)
     if not jnp.issubdtype(index.dtype, jnp.integer):
-        raise TypeError(f"`index` must be an integer or an array of integers, got {index!r}")
+        raise TypeError(f"`index` must be an integer or an array of integers, got {received(index)}")
     if not isinstance(index, jax.core.Tracer) and index.size:
         for found in (int(index.min()), int(index.max())):
             if not 0 <= found < 2**32:
@@ -206,6 +207,6 @@ def _checked_range(start: ArrayLike, count: Any) -> tuple[Array, int]:
     except TypeError:
         size = -1
     if size < 0:
-        raise ValueError(f"`count` must be a non-negative integer, got {count!r}")
+        raise ValueError(f"`count` must be a non-negative integer, got {received(count)}")
     start = start_of("start", start, size, f"with count={size}", "count")
     return word(start % 2**32 if isinstance(start, int) else start), size

@@ -10,6 +10,7 @@ import numpy as np
 
 from qrjax._activations._function import Activation, Floats
 from qrjax._activations._target import positive
+from qrjax._terminal._received import received
 
 TARGETS = tuple(2.0**k for k in range(-10, 5))
 # Distances between two inputs, 1 minus their correlation: below NEAR the map is known from its slope and from how it
@@ -68,7 +69,7 @@ class Stability:
           [0.0, 0.32, 0.9, 1.0]
         """
         if isinstance(layers, bool) or not isinstance(layers, (int, np.integer)):
-            raise TypeError(f"`layers` must be an integer, got {layers!r}")
+            raise TypeError(f"`layers` must be an integer, got {received(layers)}")
         if layers < 0:
             raise ValueError(f"`layers` must be 0 or more, got {layers!r}")
         if not -1.0 <= start <= 1.0:
@@ -78,7 +79,7 @@ class Stability:
     def __repr__(self) -> str:
         lines = ["target   gain  gradient  scale  limit"]
         columns = zip(self.targets, self.gain, self.gradient, self.scale, self.limit, strict=True)
-        lines += [f"2^{np.log2(t):<+5.3g}{g:7.3f}{x:10.4f}{s:7.3f}{c:7.3f}" for t, g, x, s, c in columns]
+        lines += [f"2^{np.log2(t):<+5.3g}{g:7.3f}{x:10.4f}{s:z7.3f}{c:z7.3f}" for t, g, x, s, c in columns]
         return f"Stability of {self.name}: a layer's factors\n" + "\n".join(lines)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from qrjax._terminal._received import received
 from qrjax._words._block_key import block_key
 
 # For each Rngs and name of a block, the keys below which it was entered, and something drawn, before.
@@ -28,9 +29,7 @@ def check_rngs(rngs: Any) -> None:
     from flax import nnx
 
     if not isinstance(rngs, (nnx.Rngs, nnx.RngStream)):
-        raise TypeError(
-            f"`rngs` must be an nnx.Rngs, got {rngs!r} of type {type(rngs).__name__}; make one with nnx.Rngs(0)"
-        )
+        raise TypeError(f"`rngs` must be an nnx.Rngs, got {received(rngs)}; make one with nnx.Rngs(0)")
 
 
 @contextlib.contextmanager

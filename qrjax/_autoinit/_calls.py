@@ -120,7 +120,9 @@ def construction_of(module: Any) -> Any:
 
 def _is_maker(value: Any) -> bool:
     """Whether this is a function of a key alone."""
-    if not (inspect.isfunction(value) or inspect.ismethod(value) or isinstance(value, functools.partial)):
+    if is_module(getattr(value, "__self__", None)) or not (
+        inspect.isfunction(value) or inspect.ismethod(value) or isinstance(value, functools.partial)
+    ):
         return False  # what else can be called is a model of another library, as a rule
     parameters = inspect.signature(value).parameters.values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -147,6 +149,8 @@ def _meant(module: Any, others: tuple[Any, ...]) -> str:
         nnx = sys.modules.get("flax.nnx")
         keys = ", rngs=nnx.Rngs(0)" if nnx is not None and issubclass(module, nnx.Module) else ""
         return f"; make an instance, {module.__name__}(...{keys})"
+    if is_module(getattr(module, "__self__", None)):
+        return "; pass the module itself, and which of its methods to call as method="
     if any(map(is_module, others)):
         return "; the module comes first"
     if callable(module):

@@ -10,6 +10,7 @@ from jax import Array
 
 from qrjax._blocks._frames import ROOT, STAGE, current
 from qrjax._blocks._generators import Generators
+from qrjax._terminal._received import received
 from qrjax._words._block_key import block_key
 
 _seed: int | None = None
@@ -61,9 +62,7 @@ def _checked(seed: Any) -> int:
             raise TypeError
         return operator.index(seed)
     except TypeError:
-        raise TypeError(
-            f"`seed` must be an integer, got {seed!r} of type {type(seed).__name__}; for instance qrjax.set_seed(42)"
-        ) from None
+        raise TypeError(f"`seed` must be an integer, got {received(seed)}; for instance qrjax.set_seed(42)") from None
 
 
 def next_key() -> Array:

@@ -13,6 +13,7 @@ from typing import IO, Any, Literal, NamedTuple
 
 from qrjax._datasets._dataset import Checksums, Options
 from qrjax._datasets._publication import CorruptFile, Publication
+from qrjax._terminal._received import received
 
 ALGORITHMS: dict[str, Callable[[], Any]] = {
     # Against damage, not against malice: also where a policy forbids MD5 for security.
@@ -144,8 +145,7 @@ def check_checksums(checksums: Any) -> Checksums:
     if isinstance(checksums, bool):
         return checksums
     if not isinstance(checksums, Mapping):
-        kind = type(checksums).__name__
-        raise TypeError(f"`checksums` must be True, False or a mapping of file names, got {checksums!r} of type {kind}")
+        raise TypeError(f"`checksums` must be True, False or a mapping of file names, got {received(checksums)}")
     for name, text in checksums.items():
         algorithm, _, digest = text.partition(":") if isinstance(text, str) else ("", "", "")
         size = 2 * ALGORITHMS[algorithm]().digest_size if algorithm in ALGORITHMS else None

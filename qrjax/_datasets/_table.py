@@ -12,6 +12,7 @@ from qrjax._datasets import _cifar, _digits, _imdb, _mnist, _mnist1d
 from qrjax._datasets._dataset import Dataset, Loader, Options
 from qrjax._datasets._files import check_checksums
 from qrjax._terminal._names import choice
+from qrjax._terminal._received import received
 
 DATASETS: dict[str, Loader] = {
     "digits": _digits.load,
@@ -82,7 +83,7 @@ def load(
 def _loader(name: Any) -> Loader:
     if not isinstance(name, str):
         names = ", ".join(map(repr, DATASETS))
-        raise TypeError(f"`dataset` must be a name, got {name!r} of type {type(name).__name__}; one of {names}")
+        raise TypeError(f"`dataset` must be a name, got {received(name)}; one of {names}")
     return DATASETS[choice("dataset", name, tuple(DATASETS))]
 
 
@@ -90,8 +91,7 @@ def _path(folder: Any) -> Path:
     try:
         return Path(folder)
     except TypeError:
-        kind = type(folder).__name__
-        raise TypeError(f"`folder` must be a path, got {folder!r} of type {kind}") from None
+        raise TypeError(f"`folder` must be a path, got {received(folder)}") from None
 
 
 def _whole(name: str, value: Any, least: int) -> int:
@@ -100,7 +100,7 @@ def _whole(name: str, value: Any, least: int) -> int:
     except TypeError:
         number = None
     if number is None or isinstance(value, bool):
-        raise TypeError(f"`{name}` must be a whole number, got {value!r} of type {type(value).__name__}")
+        raise TypeError(f"`{name}` must be a whole number, got {received(value)}")
     if number < least:
         raise ValueError(f"`{name}` must be {least} or more, got {number}")
     return number

@@ -123,6 +123,11 @@ class Row:
     # Where in the program the row is, for measuring it; not part of what it says.
     site: Any = dataclasses.field(default=None, repr=False, compare=False)
 
+    def __repr__(self) -> str:
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.repr}
+        said = [f"{name}={value!r}" for name, value in fields.items() if value not in (None, ())]
+        return f"Row({', '.join(said)})"
+
     @property
     def second_moment(self) -> float:
         """Predicted E[y^2]."""

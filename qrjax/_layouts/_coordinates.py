@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from qrjax._terminal._received import received
+
 Coordinates = tuple[Array, ...]
 Shape = tuple[int, ...]
 
@@ -155,7 +157,7 @@ def _checked(part: Any, n: int, axis: int) -> Any:
     except TypeError:
         values = np.asarray(None)
     if not np.issubdtype(values.dtype, np.integer) and values.size:
-        raise TypeError(f"`index` must hold integers, slices, an Ellipsis or integer arrays, got {part!r}")
+        raise TypeError(f"`index` must hold integers, slices, an Ellipsis or integer arrays, got {received(part)}")
     bad = values[(values < -n) | (values >= n)]
     if bad.size:
         raise IndexError(f"`index` {bad.flat[0]} is outside axis {axis} of size {n}")

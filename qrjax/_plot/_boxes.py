@@ -14,6 +14,7 @@ from qrjax._plot._colors import ink, muted
 from qrjax._plot._legend import legend
 from qrjax._plot._seeds import labelled, number, runs
 from qrjax._plot._styles import Style, styled
+from qrjax._terminal._received import received
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +90,7 @@ def _checked(epochs: Any, count: int) -> list[int]:
     try:
         found = [operator.index(epoch) for epoch in epochs]
     except TypeError:
-        raise TypeError(f"`epochs` must be integers, got {epochs!r}; for example [1, 5, 10]") from None
+        raise TypeError(f"`epochs` must be integers, got {received(epochs)}; for example [1, 5, 10]") from None
     if not found:
         raise ValueError("`epochs` is empty; None chooses")
     wrong = [epoch for epoch in found if not 1 <= epoch <= count]

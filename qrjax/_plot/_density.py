@@ -22,6 +22,7 @@ from qrjax._plot._colors import ink
 from qrjax._plot._laws import NAMES, densities, probabilities
 from qrjax._plot._legend import legend
 from qrjax._plot._styles import BLUE, VERMILION
+from qrjax._terminal._received import received
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,7 +93,7 @@ def _check(init: Any) -> None:
         )
     if not isinstance(init, Initializer):
         raise TypeError(
-            f"`init` must be an initializer of qrjax, which declares its density, got {init!r}; for example "
+            f"`init` must be an initializer of qrjax, which declares its density, got {received(init)}; for example "
             "qrjax.he_normal_qr()"
         )
 
@@ -101,7 +102,7 @@ def _bins(bins: Any) -> int:
     try:
         count = operator.index(bins)
     except TypeError:
-        raise TypeError(f"`bins` must be an integer, got {bins!r}; for example 40") from None
+        raise TypeError(f"`bins` must be an integer, got {received(bins)}; for example 40") from None
     if not 1 <= count <= MOST_BINS:
         raise ValueError(f"`bins` must be from 1 to {MOST_BINS}, got {count}; for example 40")
     return count

@@ -82,7 +82,7 @@ def _checked(path: str, rate: Any) -> Any:
     if array.dtype.kind not in "fiu":
         raise TypeError(f"`rates` must hold numbers, got {received(rate)} at {path!r}; see qrjax.learning_rates")
     if not (np.isfinite(array).all() and (array >= 0).all()):
-        raise ValueError(f"`rates` must hold finite numbers of 0 or more, got {rate!r} at {path!r}")
+        raise ValueError(f"`rates` must hold finite numbers of 0 or more, got {received(rate)} at {path!r}")
     return np.asarray(array, np.float32)
 
 

@@ -24,6 +24,7 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from qrjax._sequences._names import DIMENSIONS as DIMENSIONS
+from qrjax._terminal._received import received
 from qrjax._words._meshes import explicit_axes
 from qrjax._words._pairs import mulhi, where, word, xor_all
 
@@ -63,7 +64,7 @@ def check_dim(dim: Any) -> Any:
     try:
         value = operator.index(dim)
     except TypeError:
-        raise TypeError(f"`dim` must be an integer, got {dim!r} of type {type(dim).__name__}") from None
+        raise TypeError(f"`dim` must be an integer, got {received(dim)}") from None
     if not 1 <= value <= DIMENSIONS or isinstance(dim, bool):
         raise ValueError(f"`dim` must be in [1, {DIMENSIONS}], got {dim}; dimensions count from 1")
     return value

@@ -12,7 +12,7 @@ from qrjax._signals import _tables
 from qrjax._signals._signal import Signal
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ComplexSignal(Signal):
     """Two signals as one complex one; its second moment is E|z|^2, and its mean the size of E z.
 

@@ -102,6 +102,10 @@ class Signal:
     response: Any = None
     family: Any = None
 
+    def __repr__(self) -> str:
+        mean, variance = round(self.mean, 9), round(self.variance, 9)  # sums over nodes are off by less
+        return f"<{type(self).__name__} {self.dtype}{list(self.shape)}: mean {mean:.4g}, variance {variance:.4g}>"
+
     # -- makers ------------------------------------------------------------------------------------------------
 
     @staticmethod

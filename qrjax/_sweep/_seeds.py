@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from qrjax._terminal._received import received
 from qrjax._words._numbers import whole_number
 
 MOST = 2**32 - 1
@@ -24,16 +25,16 @@ def checked(seeds: Any) -> tuple[int, ...]:
       ValueError: if there are none, or one is out of range or comes twice.
     """
     if isinstance(seeds, (str, bytes)) or not (hasattr(seeds, "__index__") or isinstance(seeds, Iterable)):
-        raise TypeError(f"`seeds` must be whole numbers, or how many, got {seeds!r}; for example range(64)")
+        raise TypeError(f"`seeds` must be whole numbers, or how many, got {received(seeds)}; for example range(64)")
     try:
         many = range(operator.index(seeds)) if _is_number(seeds) else seeds
         if isinstance(many, range) and many and many[-1] - many[0] > MANY * abs(many.step):
             raise ValueError(f"`seeds` are {seeds!r}, more than {MANY:,} at once; run them in parts")
         found = tuple(operator.index(seed) for seed in many)
     except TypeError as error:
-        raise TypeError(f"`seeds` must be whole numbers, or how many, got {seeds!r}: {error}") from None
+        raise TypeError(f"`seeds` must be whole numbers, or how many, got {received(seeds)}: {error}") from None
     if not found:
-        raise ValueError(f"`seeds` holds none, got {seeds!r}; for example range(64)")
+        raise ValueError(f"`seeds` holds none, got {received(seeds)}; for example range(64)")
     for seed in found:
         if not 0 <= seed <= MOST:
             raise ValueError(f"`seeds` must be from 0 to {MOST}, got {seed}")

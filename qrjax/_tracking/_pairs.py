@@ -113,7 +113,8 @@ def _entries(initial: Any) -> list[Entry]:
         return [Entry(leaf, origin) for leaf, origin in zip(leaves, origins, strict=True)]
     if initial is None or isinstance(initial, (str, bytes)):
         raise TypeError(
-            f"`record_or_init_fn` must be a qrjax.Record, a function () -> variables, or variables, got {initial!r}"
+            "`record_or_init_fn` must be a qrjax.Record, a function () -> variables, or variables, got "
+            f"{received(initial)}"
         )
     check_arrays("record_or_init_fn", initial)
     return [Entry(leaf, held(leaf, a)) for leaf, a in zip(leaves_of(initial), values_of(initial), strict=True)]

@@ -127,7 +127,7 @@ def _steps(steps: Any) -> int:
     except TypeError:
         value = 0
     if value < 1:
-        raise ValueError(f"`steps` must be a positive integer, got {steps!r}")
+        raise ValueError(f"`steps` must be a positive integer, got {received(steps)}")
     return value
 
 

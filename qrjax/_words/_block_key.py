@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from qrjax._terminal._received import received
 from qrjax._words._keys import key_words
 from qrjax._words._pairs import Pair
 from qrjax._words._splitmix import component_words, output, stack
@@ -76,8 +77,7 @@ def component(argument: str, value: Any) -> str | int:
     try:
         number = operator.index(value)
     except TypeError:
-        kind = type(value).__name__
-        raise TypeError(f"`{argument}` must be a string or an integer, got {value!r} of type {kind}") from None
+        raise TypeError(f"`{argument}` must be a string or an integer, got {received(value)}") from None
     if not 0 <= number < 2**32:
         raise ValueError(f"`{argument}` must be in [0, 2**32) if an integer, got {number}; use the string '{number}'")
     return number

@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
+from qrjax._terminal._received import received
 from qrjax._words._pairs import Pair, add, constant, mulhi, multiply, shift_right, word, xor
 from qrjax._words._pointwise import OneByOne, in_64_bits, pointwise
 
@@ -148,9 +149,7 @@ def component_words(component: str | int) -> list[int]:
     try:
         value = operator.index(component)
     except TypeError:
-        raise TypeError(
-            f"`path` must hold strings and integers, got {component!r} of type {type(component).__name__}"
-        ) from None
+        raise TypeError(f"`path` must hold strings and integers, got {received(component)}") from None
     if not 0 <= value < 2**32:
         raise ValueError(f"`path` must hold integers in [0, 2**32), got {value}; use its string instead")
     return [1, value]
@@ -170,7 +169,7 @@ def from_int(seed: int) -> Pair:
     try:
         return constant(operator.index(seed))
     except TypeError:
-        raise TypeError(f"`seed` must be an integer, got {seed!r} of type {type(seed).__name__}") from None
+        raise TypeError(f"`seed` must be an integer, got {received(seed)}") from None
 
 
 def stack(words: Pair) -> Array:

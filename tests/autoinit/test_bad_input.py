@@ -110,6 +110,13 @@ def test_no_module(reader, module):
     refused(reader, TypeError, message, module, X)
 
 
+def test_a_method_in_the_place_of_its_module():
+    for method in (DENSE.apply, DENSE.init, nnx.Linear(16, 4, rngs=nnx.Rngs(0)).__call__):
+        refused(
+            "analyze", TypeError, "`module` must be .*; pass the module itself, and which of its methods", method, X
+        )
+
+
 @pytest.mark.parametrize("reader", ALL)
 @pytest.mark.parametrize("target", [-1.0, 0, 0.0, float("nan"), float("inf")])
 def test_a_target_that_is_not_positive(reader, target):

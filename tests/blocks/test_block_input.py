@@ -27,7 +27,7 @@ from qrjax._blocks._frames import STAGE
         ((2**32,), ValueError, "`name` must be in .*, got 4294967296"),
         (("a\udc00",), ValueError, "`name` must have a UTF-8 form"),
         (("a", 0), TypeError, r"`rngs` must be an nnx.Rngs, got 0 of type int; make one with nnx.Rngs\(0\)"),
-        (("a", jax.random.key(0)), TypeError, "`rngs` must be an nnx.Rngs, got Array"),
+        (("a", jax.random.key(0)), TypeError, "`rngs` must be an nnx.Rngs, got a JAX key"),
     ],
 )
 def test_where_the_block_is_written(arguments, error, message):

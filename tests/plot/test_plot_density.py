@@ -169,7 +169,7 @@ def test_bad_input():
         TypeError, match=r"`init` must be an initializer of qrjax, .* for example qrjax.he_normal_qr\(\)"
     ):
         qrjax.plot.density(jax.nn.initializers.he_normal(), KEY, (4, 4))
-    with pytest.raises(TypeError, match=r"`bins` must be an integer, got 2\.5; for example 40"):
+    with pytest.raises(TypeError, match=r"`bins` must be an integer, got 2\.5 of type float; for example 40"):
         qrjax.plot.density(init, KEY, (4, 4), bins=2.5)
     for bins in (0, 1001):
         with pytest.raises(ValueError, match=f"`bins` must be from 1 to 1000, got {bins}; for example 40"):

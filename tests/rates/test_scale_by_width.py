@@ -145,8 +145,8 @@ def test_a_stack_goes_with_a_record():
 
 WRONG = {
     "text": ({"w": "fast"}, TypeError, "`rates` must hold numbers, got 'fast' of type str at 'w'"),
-    "negative": ({"w": -1.0}, ValueError, "finite numbers of 0 or more, got -1.0 at 'w'"),
-    "endless": ({"w": float("inf")}, ValueError, "got inf at 'w'"),
+    "negative": ({"w": -1.0}, ValueError, "finite numbers of 0 or more, got -1.0 .*at 'w'"),
+    "endless": ({"w": float("inf")}, ValueError, "got inf .*at 'w'"),
     "empty": ({}, ValueError, "`rates` must be a tree of numbers"),
 }
 

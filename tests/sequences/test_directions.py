@@ -175,7 +175,7 @@ def test_check_dim_gives_an_int(dim):
         (1.5, TypeError, r"`dim` must be an integer, got 1.5 of type float"),
         ("1", TypeError, r"`dim` must be an integer, got '1' of type str"),
         (None, TypeError, r"`dim` must be an integer, got None of type NoneType"),
-        (np.array([1, 2]), TypeError, r"`dim` must be an integer, got array\(\[1, 2\]\) of type ndarray"),
+        (np.array([1, 2]), TypeError, r"`dim` must be an integer, got an array of dtype int64 and shape \(2,\)"),
     ],
 )
 def test_check_dim_refuses(dim, error, message):

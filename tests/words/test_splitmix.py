@@ -131,7 +131,7 @@ def test_absorb_path_takes_any_integer(integer_like):
         (("a", 1.0), TypeError, r"`path` must hold strings and integers, got 1.0 of type float"),
         ((None,), TypeError, r"`path` must hold strings and integers, got None of type NoneType"),
         ((b"a",), TypeError, r"`path` must hold strings and integers, got b'a' of type bytes"),
-        ((("a",),), TypeError, r"`path` must hold strings and integers, got \('a',\) of type tuple"),
+        ((("a",),), TypeError, r"`path` must hold strings and integers, got \('a',\)"),
         ((-1,), ValueError, r"`path` must hold integers in \[0, 2\*\*32\), got -1"),
         ((WORD,), ValueError, r"`path` must hold integers in \[0, 2\*\*32\), got 4294967296; use its string"),
     ],
