@@ -118,6 +118,6 @@ def _missed(total: float, found: Sequence[Branch], ledger: Ledger) -> Iterable[F
         each = listed([f"{name} ({what})" for name, what in missed.items()])
         yield Finding(
             "branches: what is added behind these has another size, as where a norm or a number of the module's own "
-            f"decides it, or parts lie side by side: {each}",
+            f"decides it: {each}",
             WARNING,
         )

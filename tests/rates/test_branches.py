@@ -101,6 +101,22 @@ def test_parallel_branches_count_each():
     np.testing.assert_allclose(added(report), 1 / 6, rtol=1e-4)
 
 
+class Beside(nn.Module):
+    """A branch whose halves two weights make."""
+
+    @nn.compact
+    def __call__(self, x):
+        y = nn.tanh(nn.Dense(WIDTH, name="Dense_0")(nn.LayerNorm()(x)))
+        halves = [nn.Dense(WIDTH // 2, name=f"Dense_{i}")(y) for i in (1, 3)]
+        return x + jnp.concatenate(halves, -1)
+
+
+def test_parts_side_by_side_are_one_branch():
+    report = qrjax.analyze(Net(3, block=Beside), X, branches=1.0)
+    np.testing.assert_allclose(added(report), 1 / 3, rtol=1e-4)
+    assert not any(finding.severity == "warning" for finding in report.findings)
+
+
 def test_rates_within_branches_are_slower_by_the_root_of_their_number():
     one, other = (qrjax.learning_rates(Net(), X, branches=b) for b in (None, 1.0))
     ratio = jax.tree.map(lambda a, b: b / a, one, other)
