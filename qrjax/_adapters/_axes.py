@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 
 from qrjax._adapters._groups import within_groups
-from qrjax._adapters._trace import returned
+from qrjax._adapters._returned import returned
 from qrjax._terminal._received import received
 
 Result = TypeVar("Result")

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from qrjax._adapters._trace import as_returned
+from qrjax._adapters._returned import as_returned
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._autoinit._cotangents import Sums, law, sums
 from qrjax._interpreter._ledger import Entry, Ledger
