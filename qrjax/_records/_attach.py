@@ -12,6 +12,7 @@ from jax import Array
 from qrjax._autoinit._analyze import model_of
 from qrjax._autoinit._calls import is_module, opened
 from qrjax._autoinit._streams import PARAMS, key_of, streams_of
+from qrjax._records._derived import Offset, Rescaled, Transposed
 from qrjax._records._entries import Entry
 from qrjax._records._initialization import (
     OPTIONS,
@@ -23,10 +24,7 @@ from qrjax._records._initialization import (
     others,
 )
 from qrjax._records._leaves import check_leaves
-from qrjax._records._offset import Offset
 from qrjax._records._origins import Built, Drawn, Factored, Origin
-from qrjax._records._rescaled import Rescaled
-from qrjax._records._transposed import Transposed
 from qrjax._words._keys import keys_like, typed_key
 
 # The arguments of a Record.

@@ -22,12 +22,10 @@ from qrjax._initializers._specification import FACTOR, Specification
 from qrjax._interpreter._model import Leaf
 from qrjax._interpreter._processes import gathered
 from qrjax._layouts._coordinates import Shape
+from qrjax._records._derived import Offset, Rescaled, Transposed
 from qrjax._records._follow import Found, found, repeated
-from qrjax._records._offset import Offset
 from qrjax._records._origins import Built, Constant, Drawn, Factored, Keys, Origin, Stored, needs_model
 from qrjax._records._regions import regroups
-from qrjax._records._rescaled import Rescaled
-from qrjax._records._transposed import Transposed
 from qrjax._words._keys import key_words
 
 # Values that are no constant and no builder of ours are kept up to this many; beyond, their builder is run.

@@ -13,8 +13,9 @@ import numpy as np
 
 from qrjax._files._replacing import replacing
 from qrjax._interpreter._model import Leaf
+from qrjax._records._derived import named, origin_of
 from qrjax._records._entries import Entry
-from qrjax._records._origins import KINDS, implementation
+from qrjax._records._origins import implementation
 
 FORMAT = "qrjax.record"
 # 1: the layers of a stack lay along leading axes, and autoinit's were drawn with inputs and outputs swapped, as their
@@ -74,7 +75,7 @@ def _leaf_to_dict(entry: Entry) -> dict[str, Any]:
         "shape": list(leaf.shape),
         "dtype": _dtype_name(leaf.dtype),
         "trained": leaf.trained,
-        "origin": {"kind": entry.origin.kind} | entry.origin.to_dict(),
+        "origin": named(entry.origin),
     }
 
 
@@ -86,8 +87,7 @@ def _plain(step: Any) -> str | int:
 def _entry(data: Mapping[str, Any]) -> Entry:
     dtype = _dtype_of(data["dtype"])
     leaf = Leaf(data["path"], tuple(map(int, data["shape"])), dtype, bool(data["trained"]), tuple(data["steps"]))
-    origin = KINDS[data["origin"]["kind"]].from_dict(leaf.shape, leaf.dtype, data["origin"])
-    return Entry(leaf, origin)
+    return Entry(leaf, origin_of(leaf.shape, leaf.dtype, data["origin"]))
 
 
 def _dtype_name(dtype: Any) -> str:

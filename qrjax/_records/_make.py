@@ -14,6 +14,7 @@ from qrjax._autoinit._calls import is_module, opened
 from qrjax._autoinit._initialize import Prepared, prepare
 from qrjax._autoinit._names import BY, By
 from qrjax._autoinit._streams import PARAMS, key_of, streams_of
+from qrjax._records._derived import rescaled
 from qrjax._records._entries import Entry, planned, programmed
 from qrjax._records._initialization import (
     FRAMEWORK,
@@ -27,7 +28,6 @@ from qrjax._records._initialization import (
     others,
 )
 from qrjax._records._record import Record
-from qrjax._records._rescaled import rescaled
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._names import choice
 from qrjax._words._keys import key_words, keys_like

@@ -30,9 +30,6 @@ class Origin(Protocol):
     def dtype(self) -> Any:
         """The tensor's."""
 
-    def box(self, starts: Sequence[int], extent: Shape) -> Array:
-        """The values of the box [starts, starts + extent)."""
-
     def at(self, index: Any) -> Array:
         """The values at an index, with NumPy's rules."""
 
@@ -66,8 +63,8 @@ class Drawn:
         """The axes in front, along which each tensor has a key of its own."""
         return self.keys.shape[:-1]
 
-    def box(self, starts: Sequence[int], extent: Shape) -> Array:
-        """As `Origin.box`, for one layer at a time."""
+    def _box(self, starts: Sequence[int], extent: Shape) -> Array:
+        """A box of one layer."""
         depth = len(self.layers)
         layer = tuple(map(int, starts[:depth]))
         factors = [f[layer] if f.ndim else f[()] for f in self.factors]
@@ -109,7 +106,7 @@ class Drawn:
         depth = len(self.layers)
         one = (*[1] * depth, *extent[depth:])
         layers = [range(start, start + n) for start, n in zip(starts[:depth], extent[:depth], strict=True)]
-        boxes = [self.box((*layer, *starts[depth:]), one) for layer in itertools.product(*layers)]
+        boxes = [self._box((*layer, *starts[depth:]), one) for layer in itertools.product(*layers)]
         return boxes[0] if len(boxes) == 1 else jnp.concatenate(boxes).reshape(extent)
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,7 +122,7 @@ class Drawn:
 
 
 class _Whole:
-    """Boxes and points of what is only known as a whole."""
+    """Parts of what is only known as a whole."""
 
     @functools.cached_property
     def _values(self) -> Array:
@@ -133,9 +130,6 @@ class _Whole:
 
     def array(self) -> Array:
         raise NotImplementedError
-
-    def box(self, starts: Sequence[int], extent: Shape) -> Array:
-        return self._values[tuple(slice(s, s + n) for s, n in zip(starts, extent, strict=True))]
 
     def at(self, index: Any) -> Array:
         return _chosen(self._values, index)
@@ -204,18 +198,13 @@ class Constant:
     dtype: Any
     value: np.ndarray
 
-    def box(self, starts: Sequence[int], extent: Shape) -> Array:
-        """As `Origin.box`."""
-        del starts
-        return jnp.full(extent, self.value, self.dtype)
-
     def at(self, index: Any) -> Array:
         """As `Origin.at`."""
-        return self.box((), from_index(index, self.shape)[1])
+        return jnp.full(from_index(index, self.shape)[1], self.value, self.dtype)
 
     def array(self) -> Array:
         """As `Origin.array`."""
-        return self.box((), self.shape)
+        return self.at(...)
 
     def to_dict(self) -> dict[str, Any]:
         """As `Origin.to_dict`; the value in words too, for who reads."""
@@ -288,12 +277,8 @@ class Built(_Whole):
             raise LookupError("the values come from a builder of the model's own")
         return self.run()
 
-    def box(self, starts: Sequence[int], extent: Shape) -> Array:
-        """As `Origin.box`; kept by nobody, as it may be large."""
-        return self.array()[tuple(slice(s, s + n) for s, n in zip(starts, extent, strict=True))]
-
     def at(self, index: Any) -> Array:
-        """As `Origin.at`."""
+        """As `Origin.at`; the whole is kept by nobody, as it may be large."""
         from_index(index, self.shape)  # before anything is run
         return _chosen(self.array(), index)
 
@@ -319,9 +304,6 @@ def _chosen(array: Array, index: Any) -> Array:
     from_index(index, array.shape)
     parts = index if isinstance(index, tuple) else (index,)
     return array[tuple(np.asarray(p, None if p else np.int32) if isinstance(p, list) else p for p in parts)]
-
-
-KINDS: dict[str, Any] = {kind.kind: kind for kind in (Drawn, Factored, Constant, Stored, Keys, Built)}
 
 
 def _encoded(values: np.ndarray) -> str:

@@ -11,11 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from qrjax._initializers._specification import Specification, source_to_dict
+from qrjax._records._derived import Offset, Rescaled, Transposed
 from qrjax._records._entries import Entry
-from qrjax._records._offset import Offset
 from qrjax._records._origins import Constant, Drawn, Factored, Keys, Origin, Stored
-from qrjax._records._rescaled import Rescaled
-from qrjax._records._transposed import Transposed
 from qrjax._terminal._tables import Table, text
 
 # Columns of a page; variables from which on those that differ by numbers in their paths share a line; and lines.

@@ -7,11 +7,9 @@ from typing import Literal, NamedTuple
 
 from qrjax._initializers._arguments import axes, normalized
 from qrjax._layouts._coordinates import Shape
-from qrjax._records._offset import Offset
+from qrjax._records._derived import Offset, Rescaled, Transposed
 from qrjax._records._origins import Drawn, Origin
 from qrjax._records._regions import groups
-from qrjax._records._rescaled import Rescaled
-from qrjax._records._transposed import Transposed
 from qrjax._terminal._names import meant
 from qrjax._terminal._patterns import first_match
 from qrjax._tracking._criteria import Weights
