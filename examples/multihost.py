@@ -124,8 +124,6 @@ def take_part(coordinator: str, processes: int, process: int, folder: pathlib.Pa
         initialization_timeout=timeout, heartbeat_timeout_seconds=timeout,
     )  # fmt: skip
     places = shardings()
-    if whole := sum(not len(place.spec) for place in jax.tree.leaves(places)):
-        print(f"process {process} holds {whole} arrays whole: {jax.device_count()} devices divide none of their axes")
     sharded = jax.jit(params, out_shardings=places)()
     print(f"process {process} drew {summary(held(sharded))}", flush=True)
     save(folder / "checkpoint", sharded)
@@ -133,25 +131,19 @@ def take_part(coordinator: str, processes: int, process: int, folder: pathlib.Pa
     print(f"process {process} recovered of process {other}: {summary(recovered(folder / 'checkpoint', places, other))}")
 
 
-@contextlib.contextmanager
-def reserved_port() -> Iterator[int]:
-    """A free port, bound here so that nobody else gets it, but not listened on."""
-    with socket.socket() as holder:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        holder.bind(("127.0.0.1", 0))
-        yield holder.getsockname()[1]
-
-
 def start_all(command: Sequence[str], processes: int, folder: pathlib.Path) -> list[str]:
     """All processes on this machine, with two devices each; what they print. When one fails, none stays."""
     env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        command = [*command, f"--coordinator=127.0.0.1:{free.getsockname()[1]}", f"--processes={processes}"]
     files = [folder / f"{i}.txt" for i in range(processes)]
     deadline = time.monotonic() + LIMIT
-    with reserved_port() as port, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         started = []
         for i, file in enumerate(files):
             says = stack.enter_context(file.open("w"))
-            here = [*command, f"--coordinator=127.0.0.1:{port}", f"--processes={processes}", f"--process={i}"]
+            here = [*command, f"--process={i}"]
             process = stack.enter_context(subprocess.Popen(here, stdout=says, stderr=subprocess.STDOUT, env=env))
             stack.callback(process.kill)
             started.append(process)
@@ -163,58 +155,20 @@ def start_all(command: Sequence[str], processes: int, folder: pathlib.Path) -> l
     # Where none failed, those that time was too short for.
     failed = [i for i, code in enumerate(codes) if code] or [i for i, code in enumerate(codes) if code is None]
     if failed:
-        sys.exit("\n".join("\n".join([f"process {i} {fate(codes[i])}; it said", *said[i][-20:]]) for i in failed))
+        fates = {i: f"ended with status {codes[i]}" if codes[i] else f"was not done after {LIMIT} s" for i in failed}
+        sys.exit("\n".join("\n".join([f"process {i} {fates[i]}; it said", *said[i][-20:]]) for i in failed))
     return [line for each in said for line in each if line.startswith("process")]
 
 
-def fate(code: int | None) -> str:
-    """What became of a process that failed."""
-    if code is None:
-        return f"was not done after {LIMIT} s"
-    return f"was killed by signal {-code} (status {code})" if code < 0 else f"ended with status {code}"
-
-
-def address(text: str) -> str:
-    """HOST:PORT."""
-    host, _, port = text.rpartition(":")
-    if not host or "/" in host or not port.isdecimal() or not 0 < int(port) < 2**16:
-        raise argparse.ArgumentTypeError(f"must be HOST:PORT, such as 10.0.0.1:9911, received {text!r}")
-    return text
-
-
-def parsed(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The options, checked before anything starts."""
+def main(argv: Sequence[str] | None = None) -> list[str]:
+    """Is one of several processes, or starts them all; returns what they print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--coordinator", type=address, metavar="HOST:PORT", help="of process 0; default: all here")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0; default: all here")
     parser.add_argument("--processes", type=int, default=2, help="how many there are")
     parser.add_argument("--process", type=int, help="which one this is, from 0")
     parser.add_argument("--folder", type=pathlib.Path, help="a new one for the checkpoint, which all processes see")
     parser.add_argument("--timeout", type=int, default=120, help="seconds to wait for another process")
     given = parser.parse_args(argv)
-    if given.processes < 1:
-        parser.error(f"--processes must be at least 1, received {given.processes}; leave it out for 2")
-    if given.timeout < 1:
-        parser.error(f"--timeout must be at least 1 second, received {given.timeout}; leave it out for 120")
-    if given.coordinator is None and given.process is not None:
-        parser.error(f"--process {given.process} needs a --coordinator; leave both out to start all processes here")
-    if given.coordinator is not None and (given.folder is None or given.process is None):
-        parser.error("--coordinator needs a --folder, the same for all processes, and a --process, which this one is")
-    if given.process is not None and not 0 <= given.process < given.processes:
-        parser.error(f"--process must be below --processes, {given.processes}, and from 0, received {given.process}")
-    if given.folder is not None:
-        try:
-            given.folder.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=given.folder).close()
-            if (given.folder / "checkpoint").exists():
-                parser.error(f"--folder must not hold a checkpoint yet, received {given.folder}; name a new one")
-        except OSError as error:
-            parser.error(f"--folder must be one to write to, received {given.folder} ({error.strerror}); name another")
-    return given
-
-
-def main(argv: Sequence[str] | None = None) -> list[str]:
-    """Is one of several processes, or starts them all; returns what they print."""
-    given = parsed(argv)
     if given.coordinator is None:
         with tempfile.TemporaryDirectory() as temporary:
             folder = pathlib.Path(temporary)
@@ -222,6 +176,8 @@ def main(argv: Sequence[str] | None = None) -> list[str]:
             printed = start_all(command, given.processes, folder)
         print("\n".join(printed))
         return printed
+    if given.process is None or given.folder is None:
+        parser.error("--coordinator needs a --folder, the same for all processes, and a --process, which this one is")
     for number in (signal.SIGINT, signal.SIGTERM):  # Python's own handlers would wait until JAX has met the others
         signal.signal(number, signal.SIG_DFL)
     try:
@@ -233,8 +189,4 @@ def main(argv: Sequence[str] | None = None) -> list[str]:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # leaves the blocks above, so that no process stays
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    main()
