@@ -22,9 +22,13 @@ class Jitted(nn.Module):
 
 
 class Stack(nn.Module):
+    """Layers that nn.jit traces once for all that are alike, and once for all calls."""
+
+    depth: int = 3
+
     @nn.compact
     def __call__(self, x):
-        for _ in range(3):
+        for _ in range(self.depth):
             x = Jitted()(x)
         return nn.jit(nn.Dense)(3)(x)
 
@@ -34,12 +38,13 @@ class Stack(nn.Module):
     [None, False, *(pytest.param(m, marks=pytest.mark.slow) for m in (True, "a", ["a"], nn.DenyList("params")))],
 )
 def test_equal_jitted_modules_have_rows_of_their_own(mutable):
-    places = [f"Jitted_{i}{name}" for i in range(3) for name in ("/Dense_0", "")] + ["JitDense_0", ""]
-    for _ in range(2):  # the second trace meets what the first left in JAX's tables
-        report = qrjax.analyze(Stack(), X, mutable=mutable)
+    for depth in (3, 3, 4, 1):  # later traces meet what the first left in JAX's tables
+        places = [f"Jitted_{i}{name}" for i in range(depth) for name in ("/Dense_0", "")] + ["JitDense_0", ""]
+        report = qrjax.analyze(Stack(depth), X, mutable=mutable)
         assert [row.path for row in report] == places
-        assert [row.module for row in report if row.gain is not None] == ["Dense"] * 4
-    assert report["Jitted_1/Dense_0"].gain == pytest.approx(np.sqrt(2 / 6), rel=1e-3)
+        assert [row.weight for row in report.weights] == [f"{place}/kernel" for place in places[:-1:2]]
+        assert [row.module for row in report if row.gain is not None] == ["Dense"] * (depth + 1)
+        assert report.weights[-1].gain == pytest.approx(np.sqrt(2 / 6), rel=1e-3)
 
 
 @dataclasses.dataclass
@@ -62,14 +67,6 @@ def test_a_batch_of_no_example():
     rows = qrjax.analyze(Wrapped(), X[:0], gradients=True)
     assert rows[0].gain == pytest.approx(np.sqrt(1 / 6))
     assert rows[0].gradient_norm == 0
-
-
-def test_texts_among_what_a_call_returns():
-    module = Wrapped(returned=lambda y: {"name": "logits", "y": y, "more": (None, 2.0)})
-    variables, report = qrjax.autoinit(module, X, report=True)
-    assert report[0].gain == qrjax.analyze(Wrapped(), X)[0].gain
-    loss = qrjax.measure(module, variables, X, loss=lambda out: (out["y"] ** 2).sum())
-    assert loss[0].measured_gradient > 0
 
 
 def test_arrays_among_the_inputs_that_jax_does_not_see():
@@ -156,3 +153,71 @@ def test_sizes_that_are_no_numbers():
     (batch,) = jax.export.symbolic_shape("batch")
     with pytest.raises(TypeError, match=r"must have sizes that are numbers, got the symbolic \(batch, 6\)"):
         qrjax.analyze(nn.Dense(3), jax.ShapeDtypeStruct((batch, 6), jnp.float32))
+
+
+# -- what a call returns ----------------------------------------------------------------------------------------------
+
+
+def test_texts_among_what_a_call_returns():
+    module = Wrapped(returned=lambda y: {"name": "logits", "y": y, "more": (None, 2.0)})
+    variables, report = qrjax.autoinit(module, X, report=True)
+    assert report[0].gain == qrjax.analyze(Wrapped(), X)[0].gain
+    loss = qrjax.measure(module, variables, X, loss=lambda out: (out["y"] ** 2).sum())
+    assert loss[0].measured_gradient > 0
+
+
+class Law:
+    """A distribution, of which JAX knows nothing."""
+
+    def __init__(self, mean, stddev):
+        self.mean, self.stddev, self.name = mean, stddev, "law"
+
+
+class Policy(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return Law(nn.Dense(4)(x), jnp.exp(self.param("log", nn.initializers.zeros, (4,)))), "a name"
+
+
+class NNXPolicy(nnx.Module):
+    def __init__(self, rngs):
+        self.mean = nnx.Linear(6, 4, rngs=rngs)
+
+    def __call__(self, x):
+        return Law(self.mean(x), 1.0)
+
+
+def test_a_call_may_return_what_is_no_array():
+    variables, report = qrjax.autoinit(Policy(), X, head=0.01, report=True)
+    assert report[0].second_moment == pytest.approx(0.01)
+    (row,) = qrjax.measure(Policy(), variables, X).weights
+    assert row.measured_second_moment == pytest.approx(0.01, rel=0.5)
+    assert qrjax.analyze(NNXPolicy(nnx.Rngs(0)), X, head=0.01)[0].second_moment == pytest.approx(0.01)
+
+
+class Within(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        law, _ = Policy()(x)
+        return Law(law, law.stddev)
+
+
+def test_a_loss_of_what_is_no_array():
+    def of_object(found):
+        law, name = found
+        assert (type(law), law.name, name) == (Law, "law", "a name")
+        return jnp.mean(law.mean**2) + jnp.mean(law.stddev)
+
+    def of_arrays(params):
+        law = Policy().apply({"params": params}, X)[0]
+        return jnp.mean(law.mean**2) + jnp.mean(law.stddev)
+
+    variables = qrjax.autoinit(Policy(), X)
+    (row,) = qrjax.measure(Policy(), variables, X, loss=of_object).weights
+    gradient = jax.grad(of_arrays)(variables["params"])["Dense_0"]["kernel"]
+    assert row.measured_weight_gradient == pytest.approx(float(jnp.mean(gradient**2)), rel=1e-4)
+    check = qrjax.coordinate_check(lambda _: Policy(), [8, 16], X, of_object, seeds=1, steps=1)
+    np.testing.assert_array_equal(check.losses[0], check.losses[1])
+    variables = qrjax.autoinit(Within(), X)
+    with pytest.raises(TypeError, match="`loss` gets what the model returns, but no object of type Law can be made"):
+        qrjax.measure(Within(), variables, X, loss=lambda law: jnp.mean(law.mean.mean))
