@@ -28,8 +28,9 @@ USES = 8
 SAME = 1.0 - 1e-9
 # Sums of so many products are normal enough for an exponential, whatever its variance; of smaller variances all are.
 FEW, SPREAD = 8, 0.1
-# A fourth moment, relative to the second's square, of heavy tails; relu's is 6.
-HEAVY = 100.0
+# The second moment of n elements is off by as much as it is where their fourth moment, relative to its square, is n, as
+# the squared relative error is (K - 1) / n; fewer elements than this are no batch, and are not judged by their number.
+FEWEST = 100
 # How the note begins on an input whose prediction has overflowed.
 INCREDIBLE = "not credible"
 
@@ -149,7 +150,7 @@ def tails(x: Signal) -> str | None:
     if not square > 0:
         return None
     weight = expectation((x.values / math.sqrt(square)) ** 4)
-    if weight <= max(HEAVY, x.size):
+    if weight <= max(FEWEST, x.size):
         return None
     return f"approximate: a few large elements make up the second moment of its input, which has {x.size} in all"
 

@@ -12,7 +12,7 @@ import numpy as np
 from qrjax._signals import _tables
 from qrjax._signals._lags import LITTLE, STEP
 from qrjax._signals._places import Laid, alike
-from qrjax._signals._profiles import UNLIKE, kept, normalized
+from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._quadrature import WEIGHTS, Floats, correlation, hermite_squares, quantiles
 from qrjax._signals._signal import Profiles, Signal, Source
 from qrjax._signals._tables import Shape
@@ -21,6 +21,8 @@ from qrjax._signals._tables import Shape
 FEW = 8
 # Ratios of correlations are known to this.
 SLOWER = 0.03
+# Parts are of unlike strength where the weakest has less than this share of the strongest.
+UNLIKE = 0.25
 # P(first element from part i, second from part j), for two elements that differ along these axes.
 Pairs = Callable[[tuple[int, ...]], Floats]
 

@@ -1,5 +1,6 @@
 """The Signal algebra against closed forms, quadrature by SciPy, and Monte Carlo."""
 
+import dataclasses
 import itertools
 import math
 
@@ -9,6 +10,7 @@ from scipy import integrate, special
 
 from qrjax._rules._functions import SIMPLE
 from qrjax._signals._combine import combine
+from qrjax._signals._profiles import KINDS, normalized
 from qrjax._signals._reduce import extreme, summed
 from qrjax._signals._signal import Signal
 
@@ -280,3 +282,25 @@ def test_the_sum_of_a_whole_axis_in_closed_form():
         n = math.prod(x.shape[a] for a in axes)
         assert found.mean == pytest.approx(2.0 * n)
         assert found.variance == pytest.approx(4.0 * pairs, rel=1e-6)
+
+
+BENT = {
+    "tanh": np.tanh,
+    "gelu": lambda x: x * special.ndtr(x),
+    "swish": lambda x: x * special.expit(x),
+    "softplus": lambda x: np.logaddexp(x, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", BENT)
+def test_functions_of_places_of_unlike_strength(name):
+    """Of a few kinds of places exact; of many by a power law, which is as near as the comment on `KINDS` says."""
+    for kinds, allowed in ((KINDS, {0.5: 1e-6, 0.25: 1e-6}), (4 * KINDS, {0.5: 0.1, 0.25: 0.35})):
+        profile = normalized(np.repeat(np.linspace(0.24, 1.76, kinds), 2))
+        x = dataclasses.replace(Signal.normal((3, 2 * kinds)), profiles={1: profile})
+        y = combine(BENT[name], [x], x.shape, np.float32)
+        whole = np.mean([Signal.normal((), 0.0, each).map(BENT[name]).second_moment for each in profile])
+        for share, octaves in allowed.items():
+            place = int(np.abs(profile - share).argmin())
+            exact = Signal.normal((), 0.0, profile[place]).map(BENT[name]).second_moment
+            assert abs(np.log2(y.profiles[1][place] * whole / exact)) < octaves
