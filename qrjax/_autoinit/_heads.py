@@ -54,10 +54,8 @@ def with_head(
     if head is None:
         return aim
     gains = gains_at(aim.target)
-    model.walked(gains, values, zero_sum)
-    walk, outputs = model.taped(gains, values, zero_sum)
-    assert walk.tape is not None
-    last = heads(outputs, walk.tape.moves)
+    walk, moves, outputs = model.settled(gains, values, zero_sum)
+    last = heads(outputs, moves)
     found = parted(walk.ledger, last, gains)
     if not found.sized and not found.kept:
         why = f"{listed(sorted(found.shared))} have other uses too" if found.shared else "none makes its outputs"

@@ -142,8 +142,9 @@ class Model:
         return in_shards(function, self.axes)
 
     def walked(
-        self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False, correlated: bool = True
-    ) -> tuple[Walk, list[Value]]:
+        self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False, correlated: bool = True,
+        tape: Callable[[], Tape | None] = lambda: None,
+    ) -> tuple[Walk, list[Value]]:  # fmt: skip
         """The walk of the program, in which weights used several times are settled, and its outputs."""
         check_distinct(self.leaves)
         variables, found = self._variables(), self._flow() if gains.decides else None
@@ -151,7 +152,7 @@ class Model:
             gains.expected = frozenset(self.leaves[i].path for i, names in found.primitives.items() if _is_tied(names))
         for sweep in range(SWEEPS):
             # What the flow did not foresee is settled by walks of the whole.
-            walk = Walk(gains, Ledger(), self._named, zero_sum, correlated=correlated, axes=self.axes)
+            walk = Walk(gains, Ledger(), self._named, zero_sum, correlated=correlated, axes=self.axes, tape=tape())
             walk.flow = found if sweep == 0 else None
             if sweep == 1:
                 gains.begin(guess=False)
@@ -159,6 +160,14 @@ class Model:
             if not gains.next_walk(last=sweep + 1 == SWEEPS):
                 break
         return walk, outputs
+
+    def settled(
+        self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False
+    ) -> tuple[Walk, list[Any], list[Value]]:
+        """As `walked`, what it took down, and what the call returns."""
+        walk, outputs = self.walked(gains, inputs, zero_sum, tape=Tape)
+        assert walk.tape is not None
+        return walk, walk.tape.moves, outputs[: len(jax.tree.leaves(self.outputs))]
 
     def taped(
         self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False, correlated: bool = True

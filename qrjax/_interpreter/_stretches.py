@@ -52,7 +52,8 @@ class State:
     @staticmethod
     def of(walk: Walk) -> State:
         """That of a walk now."""
-        return State([(one, _taken_down(one)) for one in (walk, walk.ledger)], walk.places.state())
+        those = (walk, walk.ledger) if walk.tape is None else (walk, walk.ledger, walk.tape)
+        return State([(one, _taken_down(one)) for one in those], walk.places.state())
 
     def put_back(self, walk: Walk) -> None:
         """Makes a walk forget what came after."""

@@ -72,8 +72,8 @@ class Settings:
         """One walk, in which these constants are sized too."""
         gains = self.gains_at(target)
         gains.fixed -= sized
-        self.model.walked(gains, self.values, self.zero_sum)
-        return gains, *self.model.taped(gains, self.values, self.zero_sum)
+        walk, _, outputs = self.model.settled(gains, self.values, self.zero_sum)
+        return gains, walk, outputs
 
 
 def _learned(
