@@ -15,8 +15,9 @@ os.environ.setdefault("KERAS_BACKEND", "jax")
 from wild import MODELS
 
 import qrjax
-from qrjax._adjoint._branches import branches, counts
+from qrjax._adjoint._branches import _Ancestry, branches, counts
 from qrjax._autoinit._analyze import gains_of, input_values, model_of
+from qrjax._interpreter._tape import each
 
 WIDTH = 16
 X = np.random.default_rng(0).standard_normal((8, 6), np.float32)
@@ -223,6 +224,20 @@ def test_streams_of_public_models(name):
         model = model_of(network.build(), network.inputs(0), dict(network.kwargs), rngs=network.rngs or None)
         walk, _ = model.taped(gains_of(model, 1.0, None), input_values(model, None, None))
         assert [*counts(branches(walk.tape.moves)).values()] == PUBLIC[name]
+
+
+def test_values_that_nothing_uses_any_more_are_forgotten():
+    most = []
+    for depth in (2, 8):
+        model = model_of(Net(depth), (X,), {})
+        moves = model.settled(gains_of(model, 1.0, None), input_values(model, None, None))[1]
+        ancestry, known = _Ancestry(moves), []
+        for move, times in each(moves):
+            ancestry.follow(move, times)
+            known.append(len(ancestry._origins))
+        most.append(max(known))
+        assert len(ancestry.branches) == depth
+    assert most[0] == most[1] < 10
 
 
 def test_it_is_positive():
