@@ -14,6 +14,9 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict
 
 import qrjax
+from qrjax._adapters._variables import leaves_of, values_of
+from qrjax._cli._checkpoints import checkpoint_at
+from qrjax._cli._matching import matched
 
 X = jax.ShapeDtypeStruct((2, 6), jnp.float32)
 
@@ -89,3 +92,18 @@ def files_of_at_most(size):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def params_of(record, path, subtree=None, step=None):
+    """The record's weights in a checkpoint, and where they were."""
+    checkpoint = checkpoint_at(path, step)
+    match = matched(record, checkpoint, subtree)
+    with match.precision:
+        return match.params(checkpoint), match.place
+
+
+def assert_params(found, expected):
+    assert [leaf.path for leaf in leaves_of(found)] == [leaf.path for leaf in leaves_of(expected)]
+    for ours, theirs in zip(values_of(found), values_of(expected), strict=True):
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))

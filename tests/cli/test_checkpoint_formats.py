@@ -14,11 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from checkpointed import flat, recorded, save_safetensors, save_steps, state, trained
+from checkpointed import assert_params, flat, params_of, recorded, save_safetensors, save_steps, state, trained
 from flax import serialization
 
 import qrjax
-from qrjax._adapters._variables import leaves_of, values_of
 from qrjax._cli import main
 from qrjax._cli._checkpoints import checkpoint_at
 from qrjax._cli._failure import Failure
@@ -31,15 +30,8 @@ PARAMS = trained(VARIABLES["params"])
 
 def assert_read(path, record=RECORD, params=PARAMS, step=None, kind=""):
     """The record's weights are found, and are the params, bit for bit."""
-    file = checkpoint_at(path, step)
-    assert file.kind == kind or not kind
-    found = matched(record, file, None).params(file)
-    by_path = dict(zip((leaf.path for leaf in leaves_of(found)), values_of(found), strict=True))
-    expected = dict(zip((leaf.path for leaf in leaves_of(params)), values_of(params), strict=True))
-    assert by_path.keys() == expected.keys()
-    for path, array in expected.items():
-        assert by_path[path].dtype == array.dtype
-        np.testing.assert_array_equal(by_path[path], array)
+    assert not kind or checkpoint_at(path, step).kind == kind
+    assert_params(params_of(record, path, step=step)[0], params)
 
 
 def save_sharded(folder, arrays, count=3, name="model"):

@@ -14,9 +14,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from checkpointed import (
+    assert_params,
     files_of_at_most,
     flat,
     loaded,
+    params_of,
     recorded,
     save_npz,
     save_orbax,
@@ -24,14 +26,13 @@ from checkpointed import (
     save_steps,
     state,
     trained,
-)
+)  # fmt: skip
 from flax import nnx
 
 import qrjax
-from qrjax._adapters._variables import leaves_of, values_of
+from qrjax._adapters._variables import leaves_of
 from qrjax._cli._checkpoints import checkpoint_at, write
 from qrjax._cli._failure import Failure
-from qrjax._cli._matching import matched
 from qrjax._cli._orbax import record_in
 
 ARRAYS = {
@@ -56,21 +57,6 @@ def assert_same(found, expected):
         assert found[name].dtype == array.dtype, name
         assert found[name].shape == array.shape, name
         assert found[name].tobytes() == array.tobytes(), name
-
-
-def params_of(record, path, subtree=None, step=None):
-    """The record's weights in a checkpoint, and where they were."""
-    checkpoint = checkpoint_at(path, step)
-    match = matched(record, checkpoint, subtree)
-    with match.precision:
-        return match.params(checkpoint), match.place
-
-
-def assert_params(found, expected):
-    assert [leaf.path for leaf in leaves_of(found)] == [leaf.path for leaf in leaves_of(expected)]
-    for ours, theirs in zip(values_of(found), values_of(expected), strict=True):
-        assert ours.dtype == theirs.dtype
-        np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
 
 
 class TestFormats:
