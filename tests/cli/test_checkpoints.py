@@ -26,7 +26,7 @@ from checkpointed import (
     save_steps,
     state,
     trained,
-)  # fmt: skip
+)
 from flax import nnx
 
 import qrjax

@@ -22,7 +22,7 @@ from checkpointed import (
     save_steps,
     state,
     trained,
-)  # fmt: skip
+)
 from driving import ESCAPE, PNG, in_terminal, run
 
 import qrjax
