@@ -1,4 +1,4 @@
-"""Strict JAX for every test: no implicit promotion of dtypes or ranks. Files of tests side by side."""
+"""Which members of tables are run, and files of tests side by side. JAX's settings are in `jax_settings.py`."""
 
 import collections
 import fnmatch
@@ -11,14 +11,7 @@ import pytest
 # Before NumPy is there: of small matrices the threads of BLAS make more work, and wait for each other at full speed.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import effort
-import jax
-import jaxlib
-import kept_programs
-
 gc.disable()  # what is imported and collected stays, and to look through it takes a sixth of that time
-jax.config.update("jax_traceback_in_locations_limit", 0)  # where a program came from is read by nobody, and costs
-jax.config.update("jax_disable_most_optimizations", True)  # for what is made while tests are collected
 
 HERE = pathlib.Path(__file__).parent
 # Files of long tests, which side by side are begun first, by what the slow ones take and then by what the others do; of
@@ -26,7 +19,8 @@ HERE = pathlib.Path(__file__).parent
 LONG = (
     "autoinit/test_predicted_zoo.py", "wild/test_wild.py", "test_notebooks.py", "autoinit/test_gradients_of_zoo.py",
     "autoinit/test_zoo.py", "scale/test_sharding.py", "scale/test_processes.py", "scale/test_partitioned_models.py",
-    "scale/test_sweeps.py", "test_examples.py", "cli/test_cli_demo.py", "autoinit/test_derivatives.py",
+    "scale/test_sweeps.py", "scale/test_gpu_compiler.py", "test_examples.py", "cli/test_cli_demo.py",
+    "autoinit/test_derivatives.py",
     "tracking/test_changes_devices.py", "tracking/test_changes.py", "scale/test_placements.py",
     "autoinit/test_measured_gradients.py", "tracking/test_mask.py", "autoinit/test_autoinit.py", "test_book.py",
     "tracking/test_structures.py", "autoinit/test_transformed_weights.py", "blocks/test_block_linen.py",
@@ -37,31 +31,25 @@ LONG = (
 
 
 def pytest_addoption(parser):
-    parser.addoption("--whole-tables", action="store_true", help="leave out no member of a table by the mark `turns`")
+    parser.addoption("--whole-tables", action="store_true", help="the members of tables, too, that are else left out")
 
 
 def pytest_configure(config):
     few = "few(*ids): of a table of members only these by default, by fnmatch's patterns; the others are slow"
     some = "some(k): of a table every k-th member by default, from the first on; the others are slow"
     turns = "turns(k): of tables those of the default run and every k-th (k odd); others only with --whole-tables"
+    whole = "whole_tables(*ids): these of a table, or this one, are like others of it: only with --whole-tables"
     config.addinivalue_line("markers", few)
     config.addinivalue_line("markers", some)
     config.addinivalue_line("markers", turns)
-    effort.share_contexts()
-    effort.emit_loops_sooner(_kept(config))
+    config.addinivalue_line("markers", whole)
+    if _runs_tests(config):
+        config.pluginmanager.import_plugin("jax_settings")
 
 
-def _kept(config):
-    """The compiled programs of former runs, where pytest keeps anything.
-
-    jaxlib 0.10.0 takes what it reads back for another machine's, and logs that as an error.
-    """
-    if not hasattr(config, "cache") or jaxlib.version.__version_info__ < (0, 10, 2):
-        return None
-    kept = kept_programs.Programs(config.cache.mkdir("programs"))
-    if not hasattr(config, "workerinput"):
-        kept.forget()
-    return kept
+def _runs_tests(config):
+    """Not where a process deals tests to others, which would wait for it to load JAX."""
+    return hasattr(config, "workerinput") or config.option.collectonly or config.getoption("dist", "no") == "no"
 
 
 def pytest_collection_finish():
@@ -91,19 +79,27 @@ def pytest_collection_modifyitems(config, items):
 
 
 def _leave_a_few(config, items):
-    """Marks as slow what the mark `few` does not name; a name without a member would silently be one member less."""
-    idle = {}
+    """Marks as slow what the mark `few` does not name."""
+    few = {id(item) for item in _named(config, items, "few")}
     for item in items:
-        if (mark := item.get_closest_marker("few")) is None:
-            continue
-        found = [name for name in mark.args if fnmatch.fnmatchcase(item.callspec.id, name)]
-        if not found:
+        if item.get_closest_marker("few") is not None and id(item) not in few:
             item.add_marker(pytest.mark.slow)
-        rest = idle.setdefault((item.path, item.function.__qualname__), set(mark.args))
-        rest.difference_update(found)
+
+
+def _named(config, items, marked):
+    """Those whose member the mark of this name names; a name without a member would silently be one member less."""
+    idle, result = {}, []
+    for item in items:
+        if (mark := item.get_closest_marker(marked)) is None:
+            continue
+        found = {name for name in mark.args if fnmatch.fnmatchcase(item.callspec.id, name)}
+        if found or not mark.args:
+            result.append(item)
+        idle.setdefault((item.path, item.function.__qualname__), set(mark.args)).difference_update(found)
     wrong = {f"{path.name}::{name}": sorted(rest) for (path, name), rest in idle.items() if rest}
     if wrong and not any("::" in arg for arg in config.args):
-        raise pytest.UsageError(f"the mark `few` names no member of: {wrong}")
+        raise pytest.UsageError(f"the mark `{marked}` names no member of: {wrong}")
+    return result
 
 
 def _leave_some(items):
@@ -124,13 +120,16 @@ def _leave_some(items):
 def _take_turns(config, items):
     """Leaves out members that show what others show, and combinations of members each of which is combined with others.
 
-    Which is one is told by the sum of the places in its tables, each as often as the table has arguments: take a k that
-    does not divide their number, or some never have their turn.
+    Whose turn it is is told by the sum of the places in its tables, each as often as the table has arguments: take a k
+    that does not divide their number, or some never have their turn.
     """
+    spare = _named(config, items, "whole_tables")
+    for item in spare:
+        item.add_marker(pytest.mark.slow)
     if config.getoption("whole_tables"):
         return
     turns = [(item, mark.args[0]) for item in items if (mark := item.get_closest_marker("turns"))]
-    out = [item for item, every in turns if not _has_its_turn(item, every)]
+    out = spare + [item for item, every in turns if not _has_its_turn(item, every)]
     config.hook.pytest_deselected(items=out)
     left = {id(item) for item in out}
     items[:] = [item for item in items if id(item) not in left]
@@ -149,41 +148,8 @@ def _longest_first(config, items):
     """
     if not hasattr(config, "workerinput"):
         return
+    from jax_settings import is_quick  # which loads JAX
+
     counts = collections.Counter(item.path for item in items)
     ranks = {HERE / name: rank for rank, name in enumerate(LONG)}
-    items.sort(key=lambda i: (_is_quick(i.path), ranks.get(i.path, len(LONG)), -counts[i.path], i.path))
-
-
-@pytest.fixture(autouse=True, scope="session")
-def strict():
-    jax.config.update("jax_numpy_dtype_promotion", "strict")
-    jax.config.update("jax_numpy_rank_promotion", "raise")
-
-
-@pytest.fixture
-def optimized():
-    """For a test of much work in a file that is compiled quickly."""
-    before = jax.config.values["jax_disable_most_optimizations"]
-    jax.config.update("jax_disable_most_optimizations", False)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-# Files of tests that look at the bits of optimized code, its speed or its memory; all others are compiled quickly.
-OPTIMIZED = {
-    "test_bits.py", "test_compilation.py", "test_flax.py", "test_gpu.py", "test_laws.py",
-    "test_narrow_parts.py", "test_octets.py", "test_operations.py",
-}  # fmt: skip
-
-
-def _is_quick(path):
-    return path.name not in OPTIMIZED
-
-
-@pytest.fixture(autouse=True, scope="module")
-def compiled_quickly(request):
-    """Compiling is most of the work; what one way of it has made is not taken for the other's."""
-    quickly = _is_quick(request.path)
-    if jax.config.values["jax_disable_most_optimizations"] != quickly:
-        jax.config.update("jax_disable_most_optimizations", quickly)
-        jax.clear_caches()
+    items.sort(key=lambda i: (is_quick(i.path), ranks.get(i.path, len(LONG)), -counts[i.path], i.path))

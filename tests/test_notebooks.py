@@ -26,12 +26,19 @@ NAMES = (
     "7_learning_rates",
 )
 # What trainings and averages are cut to where a notebook is run again: their figures are compared with nothing, so that
-# fewer steps and seeds show as much, that every cell runs and gives what it gave. Tagged cells are none of these.
+# fewer steps, seeds and layers show as much, that every cell runs and gives what it gave. Tagged cells are none of
+# these.
 SHORTER = {
     "1_first_steps": [("range(600)", "range(20)")],
     "2_seeds_by_vmap": [("EPOCHS, STEPS, BATCH = 4, 62, 64", "EPOCHS, STEPS, BATCH = 4, 2, 64"), ("(320)", "(96)")],
     "3_why_order_matters": [("jnp.arange(64)", "jnp.arange(4)"), ("range(32)", "range(4)"), ("order, 210", "order, 9")],
-    "4_autoinit": [(" 500, ", " 5, "), (" 400, ", " 4, ")],
+    "4_autoinit": [
+        (" 500, ", " 5, "),
+        (" 400, ", " 4, "),
+        ("Deep(depth=50,", "Deep(depth=5,"),
+        ("variables = qrjax.autoinit(gelu,", "gelu = Deep(8, 'gelu')\nvariables = qrjax.autoinit(gelu,"),
+        ("['Dense_99']", "['Dense_7']"),
+    ],
     "5_which_weights_learned": [(" 1000, ", " 99, "), (" 250, ", " 9, "), ("range(5)", "range(2)")],
     "7_learning_rates": [("steps=40", "steps=3")],
 }

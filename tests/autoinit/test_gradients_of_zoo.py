@@ -21,11 +21,8 @@ from qrjax._adapters._variables import leaves_of
 
 # Rounding adds up differently in programs that do the same.
 WITHIN = 2e-3
-# As a rule one family of a kind; the others are slow.
-FAST = ("graph",)
-# Of others of their family these differ in an activation, a norm or a head, whose derivative is JAX's either way.
-ALIKE = {"mlp_relu", "mlp_tanh", "mlp_selu", "resnet_group", "densenet_free", "efficientnet", "vit_class", "gru"}
-KINDS = [name for name in NETWORKS if name not in ALIKE]
+# Each kind of program: a graph; convolutions; layers in a scan, and steps; modules that hold their weights; functions.
+KINDS = {"graph", "convnext", "decoder", "rnn", "nnx_mlp", "functions"}
 # Public models in the three kinds of programs that differ most: a Linen transformer, a scan within vmap, a graph.
 WILD = ("bert_masked", "equinox_lstm", "jraph_gat")
 KEY = jax.random.key(11)
@@ -101,8 +98,9 @@ def agree(network):
     return len(found), compared
 
 
-@pytest.mark.turns(3)
-@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in KINDS])
+@pytest.mark.few("graph")
+@pytest.mark.whole_tables(*(set(NETWORKS) - KINDS))
+@pytest.mark.parametrize("name", NETWORKS)
 def test_zoo(name):
     weights, outputs = agree(NETWORKS[name])
     assert weights >= 3

@@ -7,7 +7,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "bench"))
 import gradients as bench
-from zoo import NETWORKS
+from zoo import ALIKE, NETWORKS
 
 # Octaves: median and 90th percentile over weights of the bias |mean over seeds of log2(measured / predicted)|, of the
 # derivative by outputs and of that by weights.
@@ -31,10 +31,12 @@ BEYOND = {
     "lstm": ((2.5, 2.6), (2.3, 2.5), "of gates that stay open from step to step only the means are followed"),
     "graph": (None, None, "cotangents of rows of one graph, of which only the mean over all pairs is known"),
 }  # fmt: skip
+BOUND = [name for name in NETWORKS if BEYOND.get(name, ((),))[:2] != (None, None)]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NETWORKS if BEYOND.get(name, ((),))[:2] != (None, None)])
+@pytest.mark.whole_tables(*ALIKE)
+@pytest.mark.parametrize("name", BOUND)
 def test_predictions(name):
     found, (by_output, by_weight, _) = bench.study(NETWORKS[name], 4), BEYOND.get(name, (GRADIENT, WEIGHT, ""))
     for column, bounds in zip(bench.COLUMNS, (by_output, by_weight), strict=True):

@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "bench"))
 import autoinit as bench
-from zoo import NETWORKS
+from zoo import ALIKE, NETWORKS
 
 # Octaves: the median and the 90th percentile of |log2(measured / predicted)| over rows and seeds.
 MEDIAN, HIGH = 0.10, 0.35
@@ -25,7 +25,6 @@ BEYOND = {
     "vae": (0.2, 0.5, LUCK),
     "graph": (0.2, 0.9, LUCK),
 }
-FAST = ["functions"]
 
 
 @functools.cache
@@ -33,7 +32,9 @@ def study(name, correlated=True):
     return bench.study(NETWORKS[name], 4, correlated=correlated)
 
 
-@pytest.mark.parametrize("name", [n if n in FAST else pytest.param(n, marks=pytest.mark.slow) for n in NETWORKS])
+@pytest.mark.few("functions")
+@pytest.mark.whole_tables(*ALIKE)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_predictions(name):
     found = study(name)
     median, high, _ = BEYOND.get(name, (MEDIAN, HIGH, ""))

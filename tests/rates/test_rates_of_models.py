@@ -9,7 +9,7 @@ import pytest
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 from wild import MODELS
-from zoo import NETWORKS
+from zoo import ALIKE, NETWORKS
 
 import qrjax
 from qrjax._adapters._variables import trained_of
@@ -38,6 +38,7 @@ def checked(network, optimizer="adam"):
 
 
 @pytest.mark.few("functions", "vae", "graph")
+@pytest.mark.whole_tables(*ALIKE, "mlp_tanh", "vgg", "resnet_batch", "vit_mean", "rnn", "gru")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_zoo(name):
     checked(NETWORKS[name])

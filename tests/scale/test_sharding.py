@@ -37,7 +37,10 @@ def test_a_vocabulary_of_50257():
     assert_as_alone(run("partitions", "checks", {"vocabulary": 1}))
 
 
-@pytest.fixture(scope="module", params=[5, pytest.param(1, marks=pytest.mark.slow)], ids="every {}".format)
+EVERY = [5, pytest.param(3, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.whole_tables)]
+
+
+@pytest.fixture(scope="module", params=EVERY, ids="every {}".format)
 def others(request):
     return run("partitions", "others", request.param)
 

@@ -20,7 +20,8 @@ def test_have_the_bits_of_one_device():
 
 @pytest.mark.slow
 def test_have_the_bits_of_one_device_in_any_number():
-    cases = [(seeds, chunk, count) for seeds in (1, 7, 40) for chunk in (1, 3, 5) for count in (1, 2, 7, 8)]
+    # Fewer seeds than devices, chunks that are left over on some of them, and each number of devices with each chunk.
+    cases = [(seeds, chunk, count) for seeds, chunk in ((1, 3), (7, 1), (40, 3), (40, 5)) for count in (2, 7, 8)]
     assert run("sweeps", "equal", cases, True) == [True] * len(cases)
 
 

@@ -1,8 +1,8 @@
 """AutoInit on public models that nobody here wrote, by the benchmark that makes the book's table.
 
-    pip install -e '.[test,wild]' && python -m pytest -m slow tests/wild
+    pip install -e '.[test,wild]' && python -m pytest -m slow tests/wild [--whole-tables]
 
-A model whose package is not installed skips itself.
+A model whose package is not installed skips itself; `--whole-tables` runs those, too, that are like others here.
 """
 
 import importlib.util
@@ -70,6 +70,12 @@ LONGER = dict.fromkeys(
      "haiku_two_lstms", "haiku_gru", "keras_lstm", "keras_gru", "keras_mobilenet_v2", "ode_euler",
      "flax_bidirectional"), SETTLED
 )  # fmt: skip
+# Each is like another of these in all but sizes, an activation, or whose spelling of the same layers it is.
+ALIKE = (
+    "roberta", "electra", "distilbert", "gpt_neo", "opt", "xglm", "t5_gated", "vit_flax", "resnet_flax",
+    "equinox_mlp", "equinox_gru", "haiku_mlp", "haiku_resnet_v2", "haiku_lstm", "haiku_vanilla_rnn",
+    "keras_mlp", "keras_resnet_v2", "keras_mobilenet_v2", "keras_densenet", "keras_lstm", "jraph_graph_network",
+)  # fmt: skip
 # Parameters that are added and not multiplied, so that they keep the module's own scale.
 ADDED = ("position_embeddings", "cls_token", "mask_token", "token_type_embeddings")
 
@@ -105,6 +111,7 @@ def shapes_of(module, inputs, kwargs):
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.whole_tables(*ALIKE)
 @pytest.mark.parametrize("name", [pytest.param(n, marks=missing(m)) for n, m in MODELS.items()])
 def test_wild(name):
     network, bounds = MODELS[name], BEYOND.get(name, Bounds())

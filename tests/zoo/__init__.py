@@ -28,7 +28,7 @@ from . import (
 from .large import HUGE
 from .network import Network
 
-__all__ = ["HUGE", "LARGE", "NETWORKS", "Network"]
+__all__ = ["ALIKE", "HUGE", "LARGE", "NETWORKS", "Network"]
 
 _PERCEPTRONS = (mlp, highway)
 _CONVOLUTIONS = (vgg, resnet, densenet, mobilenet, convnext, unet)
@@ -37,4 +37,6 @@ _OTHERS = (recurrent, seq2seq, graph, vae, nnx_transformer, functions)
 _FAMILIES = (*_PERCEPTRONS, *_CONVOLUTIONS, *_TOKENS, *_OTHERS)
 
 NETWORKS = {network.name: network for family in _FAMILIES for network in family.NETWORKS}
+# Others of their families have the same layers, in another number or with another activation or head.
+ALIKE = ("mlp_relu", "mlp_selu", "resnet_free", "densenet_free", "efficientnet", "vit_class", "nnx_mlp")
 LARGE = {network.name: network for network in large.LARGE}
