@@ -35,6 +35,12 @@ def flags() -> str:
     return " ".join(f"--{name}={str(value).lower()}" for name, value in known())
 
 
+def of_another_process() -> dict[str, str]:
+    """Its environment's part that has it, too, compile with little effort."""
+    settings = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_TRACEBACK_IN_LOCATIONS_LIMIT": "0"}
+    return settings | {"XLA_FLAGS": flags()}
+
+
 def emit_loops_sooner(kept: Programs | None = None) -> None:
     """Where little is optimized, has code made on a CPU in the quickest way.
 

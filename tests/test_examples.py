@@ -252,10 +252,16 @@ def test_many_seeds(example, tmp_path, capsys):
     assert "of each result its last step" in capsys.readouterr().out
 
 
+@pytest.fixture
+def quickly(monkeypatch):
+    """Compiling is most of what other processes do."""
+    for setting in effort.of_another_process().items():
+        monkeypatch.setenv(*setting)
+
+
 @pytest.mark.slow  # what several processes do is in tests/scale
-def test_multihost(example, capsys, monkeypatch):
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    monkeypatch.setenv("XLA_FLAGS", effort.flags())
+@pytest.mark.usefixtures("quickly")
+def test_multihost(example, capsys):
     lines = example("multihost").main([])
     drawn = [line.partition(" drew ")[2] for line in lines if " drew " in line]
     recovered = [line.partition(": ")[2] for line in lines if " recovered " in line]
@@ -266,9 +272,9 @@ def test_multihost(example, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 3])
-def test_multihost_counts_every_weight_once(example, processes):
-    lines = example("multihost").main(["--processes", str(processes)])
+@pytest.mark.usefixtures("quickly")
+def test_multihost_counts_every_weight_once(example):
+    lines = example("multihost").main(["--processes", "3"])
     drawn = [line.partition(" drew ")[2] for line in lines if " drew " in line]
     recovered = [line.partition(": ")[2] for line in lines if " recovered " in line]
     assert recovered == drawn[1:] + drawn[:1]

@@ -204,8 +204,8 @@ def spent():
 @pytest.mark.parametrize("name", NAMES)
 def test_running_it_again_comes_to_the_same(committed, name, monkeypatch):
     # Compiling is then most of the work.
-    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-    monkeypatch.setenv("XLA_FLAGS", effort.flags())
+    for setting in effort.of_another_process().items():
+        monkeypatch.setenv(*setting)
     start = spent()
     again = recipe.executed(shortened(committed[name], name))
     assert spent() - start < LONGEST

@@ -224,6 +224,14 @@ SLOW = {
 NAMES = [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in LAYERS]
 
 
+# Cells like others, and axes of convolutions that others have.
+ALIKE = (
+    "MGU", "OptimizedLSTM", "LSTM, unrolled backwards", "ConvTranspose, 3 axes", "ConvTranspose, 1 axis",
+    "Conv, 3 axes", "Conv, 1 axis", "Conv, circular", "DenseGeneral, batched", "Dense",
+)  # fmt: skip
+
+
+@pytest.mark.whole_tables(*ALIKE)
 @pytest.mark.few("Conv, groups", "Conv, holes in both", "SimpleRNN", "WeightNorm")
 @pytest.mark.parametrize("name", NAMES)
 def test_layers_with_weights(name):

@@ -43,6 +43,7 @@ def ways_and_masks():
             yield pytest.param(way, mask, marks=[pytest.mark.slow] * ((i - j) % len(MASKS) != 0))
 
 
+@pytest.mark.turns(5)
 @pytest.mark.few("chosen-causal", "added-padding", "as a multiple-both")
 @pytest.mark.parametrize(("way", "mask"), list(ways_and_masks()))
 def test_every_number_masks_alike(way, mask):

@@ -434,7 +434,7 @@ def test_apply_is_as_without_blocks():
     variables = Noisy(True).init({"params": KEY, "dropout": KEY}, x)
     for rngs in ({"dropout": KEY}, {"dropout": KEY, "params": KEY}):
         found, plain = (Noisy(blocks).apply(variables, x, rngs=rngs) for blocks in (True, False))
-        np.testing.assert_array_equal(found, plain)
+        np.testing.assert_array_equal(found, plain, f"dropout in a block at apply, against none, with rngs {[*rngs]}")
     bound = TwoBlocks(1).bind(TwoBlocks(1).init(KEY, X))
     assert bound(X).shape == (1, 10)
     gradient = jax.grad(lambda v: Noisy(True).apply(v, x, train=False).sum())(variables)

@@ -8,7 +8,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import pytest
-from driving import ESCAPE, PNG, in_terminal, run
+from driving import ESCAPE, PNG, in_terminal_here, run
 from flax import nnx
 
 import qrjax
@@ -457,6 +457,7 @@ class TestProcess:
         assert finished.stderr.count("\n") == 1
 
     @pytest.mark.slow
+    @pytest.mark.whole_tables("model:Tokens-*")
     @pytest.mark.parametrize(("target", "options"), [("model:MLP", ("1,4",)), ("model:Tokens", ("1,6:int32",))])
     def test_other_models_from_the_current_folder(self, target, options, folder, environment):
         finished = run("analyze", target, "--input", *options, "--json", cwd=folder, env=environment)
@@ -464,8 +465,8 @@ class TestProcess:
         assert json.loads(finished.stdout)["rows"]
 
     @pytest.mark.slow
-    def test_in_a_terminal(self, folder, environment, monkeypatch):
+    def test_in_a_terminal(self, folder, monkeypatch):
         monkeypatch.chdir(folder)
-        shown, status = in_terminal("analyze", "model.py:CNN", *IMAGES, env=environment)
+        shown, status = in_terminal_here("analyze", "model.py:CNN", *IMAGES)
         assert status == 0
         assert "Conv" in shown

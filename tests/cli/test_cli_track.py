@@ -23,7 +23,7 @@ from checkpointed import (
     state,
     trained,
 )
-from driving import ESCAPE, PNG, in_terminal, run
+from driving import ESCAPE, PNG, in_terminal_here, run
 
 import qrjax
 from qrjax._cli import main
@@ -372,9 +372,9 @@ class TestProcess:
         assert finished.stderr.count("\n") == 1
 
     @pytest.mark.slow
-    def test_in_a_terminal(self, environment, folder):
+    def test_in_a_terminal(self, folder):
         record, checkpoint = str(folder / "record.json"), str(folder / "one")
-        shown, status = in_terminal("track", record, checkpoint, "--prune-sparsity", "0.5", env=environment)
+        shown, status = in_terminal_here("track", record, checkpoint, "--prune-sparsity", "0.5")
         assert status == 0
         assert "changed: moved by more than 0" in shown
         assert "50.0 %" in ESCAPE.sub("", shown)

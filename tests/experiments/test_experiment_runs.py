@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import effort
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -212,7 +213,8 @@ class TestFile:
 
     @pytest.mark.slow
     def test_killed_and_continued(self, tmp_path, monkeypatch):
-        monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        for setting in effort.of_another_process().items():
+            monkeypatch.setenv(*setting)
         program = (
             "import sys; from qrjax import experiments as e\n"
             "settings = [e.Settings(model='mlp1', units=8, epochs=1, limit=64, source=s) for s in ('random', 'hash')]\n"

@@ -37,6 +37,7 @@ def checked(network, optimizer="adam"):
     assert all(allowed is not None and (allowed in path or path == "...") for path in guessed)
 
 
+# Those left out have no role of their own.
 @pytest.mark.few("functions", "vae", "graph")
 @pytest.mark.whole_tables(*ALIKE, "mlp_tanh", "vgg", "resnet_batch", "vit_mean", "rnn", "gru")
 @pytest.mark.parametrize("name", NETWORKS)

@@ -192,9 +192,7 @@ def followed() -> dict[str, Any]:
     record = qrjax.record(begin, key=key, by="init")
     arrays = {path: np.asarray(array) for path, array in begin(key).items()}
     now = spread(trained(arrays))
-    forms = {"record": record, "spread": spread(arrays)}
-    if jax.process_count() > 2:  # two show the rest already
-        forms["whole"] = arrays
+    forms = {"record": record, "spread": spread(arrays), "whole": arrays}
     found: dict[str, Any] = {}
     for name, form in forms.items():
         changes = qrjax.changes(form, now, 0.001)

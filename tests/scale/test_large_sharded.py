@@ -23,9 +23,8 @@ def assert_shard_alone(found):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "source", ["hash", *(pytest.param(s, marks=pytest.mark.slow) for s in ("default", "autoinit"))]
-)
+@pytest.mark.whole_tables("default")  # its layers one by one are below
+@pytest.mark.parametrize("source", ["hash", "default", "autoinit"])
 def test_a_decoder_of_70_billion_parameters(sharded_init, source):
     # Its layers are scanned, so that it compiles as fast as a small one.
     found = sharded_init.measured(source, True, (8, 8))

@@ -37,8 +37,8 @@ class Run(NamedTuple):
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param((4, 2), marks=pytest.mark.slow)],
-    ids=["4 processes with 2 devices each"],
+    params=[pytest.param((2, 2), marks=pytest.mark.slow), pytest.param((4, 2), marks=pytest.mark.whole_tables)],
+    ids="{0[0]} processes with {0[1]} devices each".format,
 )
 def run(request, tmp_path_factory):
     count, local = request.param
@@ -120,7 +120,7 @@ def test_what_processes_follow_together_is_what_one_finds(run):
     masks = {name: qrjax.mask(record, now, **{"criterion": name, **options}) for name, options in CRITERIA.items()}
     parts = masks | {"zero": qrjax.prune(now, masks["change"])}
     forms = [name.removeprefix("changes, ") for name in run.reports[0]["followed"] if name.startswith("changes, ")]
-    assert {"record", "spread"} <= set(forms)
+    assert forms == ["record", "spread", "whole"]
     for form in forms:
         assert_same_changes(
             [report["followed"][f"changes, {form}"] for report in run.reports], json.loads(changes.to_json())

@@ -76,9 +76,10 @@ def test_second_implementation_and_inverse(n, rounds):
     index = [0, 1, n // 2, n - 2, n - 1, *np.random.default_rng(1).integers(0, n, 200).tolist()]
     keys = KEYS[:rounds].tolist()
     found = images(np.array(index), n, keys).tolist()
-    assert found == [in_python(i, n, keys) for i in index]
+    assert found == [in_python(i, n, keys) for i in index], f"images among {n}, against plain Python's, of {index}"
     # A left inverse of a map from range(n) into itself is a proof that it is a bijection.
-    assert [in_python(i, n, keys, inverse=True) for i in found] == index
+    back = [in_python(i, n, keys, inverse=True) for i in found]
+    assert back == index, f"the inverse's images of {found}, among {n}, against where they came from"
 
 
 @pytest.mark.few("200000-4294967296")
@@ -90,8 +91,9 @@ def test_no_repeats_among_many_images(n, count):
     index = np.unique(np.concatenate([run, n - 1 - run, stride]))
     found = images(index, n)
     assert len(index) > 0.999 * count
-    assert len(np.unique(found)) == len(index)
-    assert found.max() < n
+    repeated = len(index) - len(np.unique(found))
+    assert not repeated, f"{repeated} of {len(index)} different indices have another one's image among {n}"
+    assert found.max() < n, f"an image that is none of {n}"
 
 
 @pytest.mark.parametrize("n", [1, 2, 27, 4999])

@@ -138,9 +138,12 @@ def test_points_are_the_bits_rounded(dim, dtype):
     inside = functools.partial(np.clip, a_min=float(limits.smallest_subnormal), a_max=1 - float(limits.epsneg))
     # Values are whole steps of 2**-30, those between rounded toward 1/2; then half a unit in the last place.
     tolerance = 3 / 2**32 + (0 if dtype == "float64" else limits.epsneg / 2)
-    np.testing.assert_allclose(found.astype(float), inside(gray_code(dim, index) / 2**32), rtol=0, atol=tolerance)
+    plain = inside(gray_code(dim, index) / 2**32)
+    said = f"{dtype} points of dimension {dim} at {index}, against the Gray code's sums in NumPy"
+    np.testing.assert_allclose(found.astype(float), plain, rtol=0, atol=tolerance, err_msg=said)
     if dtype in ("bfloat16", "float16"):
-        np.testing.assert_array_equal(found.astype(float), inside(single.astype(dtype).astype(float)))
+        rounded = inside(single.astype(dtype).astype(float))
+        np.testing.assert_array_equal(found.astype(float), rounded, f"{dtype} points, against float32's rounded")
 
 
 @pytest.mark.few("float32-owen", "bfloat16-None", "float16-owen", "float64-None")

@@ -40,7 +40,9 @@ def averaged(shape, value):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_empirical_is_the_mean_over_all_pairs(shape):
     x = np.random.default_rng(1).normal(size=shape) + 0.5
-    np.testing.assert_allclose(_tables.empirical(x), averaged(shape, lambda a, b: x[a] * x[b]), atol=1e-12)
+    by_pairs = averaged(shape, lambda a, b: x[a] * x[b])
+    said = "an array's table, by whether two places differ along each axis, against the mean over all pairs"
+    np.testing.assert_allclose(_tables.empirical(x), by_pairs, atol=1e-12, err_msg=said)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -91,7 +93,8 @@ def test_reshaping_there_and_back_keeps_the_total(shape):
     table, n = a_table(shape), math.prod(shape)
     flat = _tables.reshaped(table, shape, (n,))
     everything = _tables.pair_sums(table, range(len(shape)), shape)
-    np.testing.assert_allclose(_tables.pair_sums(flat, (0,), (n,)), everything, atol=1e-12)
+    said = f"the sum over all pairs of places of {shape}, laid out flat, against that before"
+    np.testing.assert_allclose(_tables.pair_sums(flat, (0,), (n,)), everything, atol=1e-12, err_msg=said)
 
 
 @pytest.mark.parametrize("shape", SHAPES)

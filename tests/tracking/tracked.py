@@ -103,10 +103,10 @@ def run(code: str, devices: int = 1, **environment: str) -> str:
     """Runs code in a fresh process and gives what it prints."""
     flags = f"--xla_force_host_platform_device_count={devices} {effort.flags()}"
     own = {
+        **effort.of_another_process(),
         "XLA_FLAGS": flags,
         "PYTHONPATH": os.pathsep.join(map(str, (HERE, HERE.parent))),
         "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
     }
     env = os.environ | own | environment
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, env=env)

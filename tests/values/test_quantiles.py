@@ -138,8 +138,8 @@ def test_symmetry(name):
 def test_extremes(name, exact):
     least, most = draw(name, np.array([0, LAST], np.uint32), exact)
     low, high = EXTREMES[name]
-    assert -high < least < -low
-    assert low < most < high
+    assert -high < least < -low, f"{name} of the word 0"
+    assert low < most < high, f"{name} of the largest word"
 
 
 @each_law

@@ -72,9 +72,10 @@ LONGER = dict.fromkeys(
 )  # fmt: skip
 # Each is like another of these in all but sizes, an activation, or whose spelling of the same layers it is.
 ALIKE = (
-    "roberta", "electra", "distilbert", "gpt_neo", "opt", "xglm", "t5_gated", "vit_flax", "resnet_flax",
-    "equinox_mlp", "equinox_gru", "haiku_mlp", "haiku_resnet_v2", "haiku_lstm", "haiku_vanilla_rnn",
-    "keras_mlp", "keras_resnet_v2", "keras_mobilenet_v2", "keras_densenet", "keras_lstm", "jraph_graph_network",
+    "bert_classifier", "roberta", "electra", "distilbert", "gpt_neo", "opt", "xglm", "t5_gated", "bart", "vit_flax",
+    "resnet_flax", "equinox_mlp", "equinox_gru", "haiku_mlp", "haiku_resnet", "haiku_resnet_v2", "haiku_mobilenet",
+    "haiku_lstm", "haiku_vanilla_rnn", "keras_mlp", "keras_resnet_v2", "keras_mobilenet_v2", "keras_densenet",
+    "keras_lstm", "keras_transformer", "jraph_graph_network",
 )  # fmt: skip
 # Parameters that are added and not multiplied, so that they keep the module's own scale.
 ADDED = ("position_embeddings", "cls_token", "mask_token", "token_type_embeddings")
