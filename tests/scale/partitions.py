@@ -256,7 +256,7 @@ def checks(tables: dict[str, int]) -> list[dict[str, Any]]:
 
 def others(every: int) -> dict[str, Any]:
     """What needs no table; an index in parts of every how many-th member."""
-    devices.strict()
+    devices.strict(optimized=False)
     pointwise = [name for name in MEMBERS if name not in BY_MATRIX]
     return {
         "orthogonal": [orthogonal(f"orthogonal_{source}") for source in ("qr", "hash")[: 1 if every > 1 else 2]],
