@@ -322,7 +322,7 @@ def stand_in(example, tmp_path, monkeypatch):
     assert not list((tmp_path / "temporary").iterdir())
     pids = [int(file.read_text()) for file in tmp_path.glob("pid*")]
     assert len(pids) == 2
-    assert not any(map(alive, pids))
+    assert_ended(pids)
 
 
 def alive(pid):

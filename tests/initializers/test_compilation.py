@@ -154,8 +154,8 @@ def test_draws_outside_a_program_compile_once_a_shape(compilations):
     init = qrjax.glorot_normal_qr(in_axis=0, out_axis=1)
     first = compilations(lambda: init(jax.random.key(0), (12, 20)))
     others = compilations(lambda: [init(jax.random.key(i), (12, 20)) for i in range(1, 5)])
-    assert first
-    assert not others
+    assert first, "compilations are not counted any more"
+    assert not others, f"{others} programs compiled for equal draws from other keys"
 
 
 # Every sampler with one scramble or another, and every scramble with some.
@@ -175,7 +175,8 @@ def test_samples_outside_a_program_compile_once_for_all_dimensions_starts_and_ke
 
     first = [drawn(3, 5, 0), drawn(jnp.int32(3), jnp.uint32(5), 0)]
     np.testing.assert_array_equal(*first)
-    assert not compilations(lambda: [drawn(3, 5, 0), drawn(8, 77, 1), drawn(jnp.int32(9), jnp.uint32(6), 2)])
+    more = compilations(lambda: [drawn(3, 5, 0), drawn(8, 77, 1), drawn(jnp.int32(9), jnp.uint32(6), 2)])
+    assert not more, f"{more} programs compiled for other dimensions, starts and keys of the same samples"
 
 
 @pytest.mark.few(
@@ -195,7 +196,7 @@ def test_samples_outside_a_program_compile_once_for_all_dimensions_starts_and_ke
 @pytest.mark.parametrize("call", OTHERS.values(), ids=OTHERS)
 def test_the_same_call_again_compiles_nothing(call, compilations):
     jax.tree.map(np.testing.assert_array_equal, call(), call())
-    assert not compilations(call)
+    assert not (more := compilations(call)), f"{more} programs compiled for a call that was made before"
 
 
 def test_the_first_points_have_a_program_of_their_own(compilations):
@@ -204,7 +205,8 @@ def test_the_first_points_have_a_program_of_their_own(compilations):
         for _ in range(2):
             found = qrjax.random.uniform((3, 32), dim=2, skip=skip)
             np.testing.assert_array_equal(found.reshape(-1), expected)
-        assert not compilations(lambda skip=skip: qrjax.random.uniform((3, 32), dim=7, skip=skip))
+        more = compilations(lambda skip=skip: qrjax.random.uniform((3, 32), dim=7, skip=skip))
+        assert not more, f"{more} programs compiled for another dimension, from point {skip} on"
 
 
 def test_autoinit_shares_what_differs_in_its_gain_only():

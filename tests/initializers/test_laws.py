@@ -104,7 +104,7 @@ def test_at_takes_indices_of_dtypes_that_do_not_reach_the_axiss_end(dtype, jitte
         return init.at(KEY, (size, 8), (index, 3))
 
     found = (jax.jit(pick) if jitted else pick)(jnp.asarray(index))
-    np.testing.assert_array_equal(found, whole[index])
+    np.testing.assert_array_equal(found, whole[index], f"weights at {index} of {size}, by an index of {dtype}")
 
 
 def test_at_takes_masks_of_several_axes_and_lists():
