@@ -15,17 +15,18 @@ def octaves(factors):
     return 100 * np.log2(factors)
 
 
-def test_tanh_gelu_and_swish_lose_their_gradients_growth_at_small_targets():
+@pytest.mark.parametrize("some", [slice(0, 2), pytest.param(slice(2, 4), marks=pytest.mark.slow)])
+def test_tanh_gelu_and_swish_lose_their_gradients_growth_at_small_targets(some):
     """The values of a computation by Gauss-Hermite sums of the functions' derivatives, written out by hand."""
-    targets = [1.0, 2.0**-4, 2.0**-6, 2.0**-8]
+    targets = [1.0, 2.0**-4, 2.0**-6, 2.0**-8][some]
     for function, gradient, scale in (
         (jnp.tanh, [23.6, 0.5, 0.0, 0.0], [-111.7, -15.7, -4.3, -1.1]),
         (jax.nn.gelu, [10.0, 4.3, 1.3, 0.4], [19.4, 12.2, 3.9, 1.1]),
         (jax.nn.silu, [9.3, 2.0, 0.5, 0.1], [23.0, 5.7, 1.6, 0.4]),
     ):
         found = qrjax.stability(function, targets=targets)
-        np.testing.assert_allclose(octaves(found.gradient), gradient, atol=0.06)
-        np.testing.assert_allclose(octaves(found.scale), scale, atol=0.06)
+        np.testing.assert_allclose(octaves(found.gradient), gradient[some], atol=0.06)
+        np.testing.assert_allclose(octaves(found.scale), scale[some], atol=0.06)
 
 
 def test_homogeneous_functions_keep_gradients_and_scales_whatever_the_target():

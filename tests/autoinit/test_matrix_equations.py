@@ -99,6 +99,7 @@ def test_a_determinant_beside_a_signal_is_no_layer():
     assert any("left as the module draws it: m" in finding for finding in report.findings)
 
 
+@pytest.mark.slow  # inverses and factorizations are computed on their elements, too
 def test_an_exponential_of_weights_has_the_branch_that_its_elements_choose():
     x = jax.random.normal(jax.random.key(0), (64, 16))
 

@@ -51,7 +51,7 @@ def gains(function):
     return {row.path if row.path else row.weight: row.gain for row in report.weights}
 
 
-@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("turned", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_two_scans_are_one(turned):
     one, two = gains(in_one_scan), gains(lambda p, x: in_two_scans(p, x, turned))
     assert one.keys() == two.keys()

@@ -183,6 +183,7 @@ def test_linen_nnx_pairs_and_what_was_chosen_agree():
     assert [row.gain for row in qrjax.analyze(network, X, target=report.target).weights] == gains[0]
 
 
+@pytest.mark.slow
 def test_stable_within_jit_in_records_and_calibrated():
     network = chain(nn.tanh, 7)
     variables = qrjax.autoinit(network, X, seed=3, target="stable")

@@ -66,7 +66,7 @@ def test_without_the_package_the_error_says_how_to_get_it(monkeypatch):
 @pytest.mark.parametrize("model", ["mlp2", "cnn", "transformer"])
 @pytest.mark.usefixtures("data")
 def test_networks_learn_it(model, tmp_path):
-    settings = experiments.Settings(dataset="mnist1d", model=model, epochs=3)
+    settings = experiments.Settings(dataset="mnist1d", model=model, epochs=3, limit=2000)
     (record,) = experiments.run(settings, 1, tmp_path / "r.jsonl", progress=False)
     assert record["accuracy"][-1] > 0.25  # chance is a tenth
 
