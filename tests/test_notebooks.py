@@ -40,7 +40,11 @@ SHORTER = {
         ("['Dense_99']", "['Dense_7']"),
     ],
     "5_which_weights_learned": [(" 1000, ", " 99, "), (" 250, ", " 9, "), ("range(5)", "range(2)")],
-    "7_learning_rates": [("steps=40", "steps=3")],
+    "7_learning_rates": [
+        ("steps=40", "steps=3"),
+        ("(32, 128, 512)}", "(32, 128)}"),
+        ("(range(-11, -3), range(-5, 3))", "(range(-11, -9), range(-5, -3))"),
+    ],
 }
 # For a whole notebook, in seconds of the processors' time, which is twice the clock's on two of them.
 LONGEST = 180
