@@ -43,6 +43,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", some)
     config.addinivalue_line("markers", turns)
     config.addinivalue_line("markers", whole)
+    if hasattr(config, "cache"):
+        config.cache.mkdir("programs")  # before there are several processes that would
     if _runs_tests(config):
         config.pluginmanager.import_plugin("jax_settings")
 
