@@ -325,6 +325,14 @@ def stand_in(example, tmp_path, monkeypatch):
     assert_ended(pids)
 
 
+def assert_ended(pids):
+    """What was killed needs a moment to go, and on a busy machine more than one."""
+    end = time.monotonic() + 30
+    while left := [pid for pid in pids if alive(pid)]:
+        assert time.monotonic() < end, f"processes {left} of those that it started, {pids}, outlive it"
+        time.sleep(0.05)
+
+
 def alive(pid):
     """Whether a process is there, and did not end."""
     try:
