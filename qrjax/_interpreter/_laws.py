@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from qrjax._rules._equations import Context
 from qrjax._rules._operands import Value
+from qrjax._rules._places import together
 from qrjax._rules._stacks import carried
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal
@@ -28,10 +30,11 @@ def replace_source(x: Signal, source: Source) -> Signal:
     return dataclasses.replace(x, source=source, fiber=None, sample=None)
 
 
-def in_case(value: Value, kind: Any) -> Value:
-    if isinstance(value, Signal) and kind in value.twins and value.twins[kind].ndim == value.ndim:
-        return dataclasses.replace(value, rho=value.twins[kind], twins={})
-    return value
+def in_case(context: Context, value: Value, kind: Any) -> Value:
+    if not isinstance(value, Signal) or not value.twins:
+        return value
+    table = together(context, value, kind)
+    return value if table is value.rho or table.ndim != value.ndim else dataclasses.replace(value, rho=table, twins={})
 
 
 def paired(result: Value, other: Value, kind: Any) -> Value:

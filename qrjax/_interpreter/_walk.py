@@ -246,7 +246,7 @@ class Walk:
         if any(r is v for r in results for v in values):
             return results
         for kind in kinds:
-            near = [in_case(v, kind) for v in values]
+            near = [in_case(self, v, kind) for v in values]
             self.twin = kind
             others = self._by_rule(equation, near, eqn)
             self.twin = None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from qrjax._rules._equations import Context, Equation
 from qrjax._rules._operands import Known, Value
+from qrjax._signals._quadrature import Floats
 from qrjax._signals._signal import Signal
 
 # Indices up to so many are made up where they are not known.
@@ -21,6 +22,8 @@ UNKNOWN = -1
 # For each walk the arrays that it has met, by the kind of pairs that they bring together.
 _seen: weakref.WeakKeyDictionary[Context, dict[Any, NDArray[np.int64]]] = weakref.WeakKeyDictionary()
 _assumptions: weakref.WeakKeyDictionary[Context, int] = weakref.WeakKeyDictionary()
+# And for pairs of kinds, how much more often than any two entries those of the first are of the second.
+_excesses: weakref.WeakKeyDictionary[Context, dict[Any, tuple[float, float]]] = weakref.WeakKeyDictionary()
 
 
 def kind_of(context: Context, places: NDArray[Any]) -> tuple[str, int]:
@@ -63,6 +66,37 @@ def agreement(places: NDArray[np.int64], other: NDArray[np.int64]) -> float:
 def _pairs(places: NDArray[np.int64]) -> float:
     counts = np.unique(places, return_counts=True)[1].astype(np.float64)
     return float((counts * (counts - 1)).sum())
+
+
+def together(context: Context, x: Signal, kind: Any) -> Floats:
+    """How alike the pairs are that a kind brings together.
+
+    An array gathered before the walk met these places was told of others alone: nodes by the senders of edges, of what
+    edges with one receiver have in common. As many of its pairs are alike by the one as agree in the other.
+    """
+    places = places_of(context, kind)
+    if kind in x.twins or places is None or x.ndim == 0 or x.shape[0] != places.size:
+        return x.twins.get(kind, x.rho)
+    table, most = x.rho, 0.0
+    for other, near in x.twins.items():
+        share, usual = _shares(context, kind, other)
+        if near.shape == x.rho.shape and share - usual > most:
+            most = share - usual
+            apart = (x.rho - usual * near) / max(1e-9, 1 - usual)
+            table = np.where(x.rho < near, apart + share * (near - apart), x.rho)
+    return np.asarray(np.clip(table, -1.0, 1.0))
+
+
+def _shares(context: Context, kind: Any, other: Any) -> tuple[float, float]:
+    """Of the pairs of one kind, and of all pairs, the share that is of another kind too."""
+    found = _excesses.setdefault(context, {})
+    if (kind, other) not in found:
+        seen = _seen.get(context, {})
+        if other not in seen or seen[other].size != seen[kind].size:
+            return 0.0, 0.0
+        one_place = np.zeros_like(seen[other])
+        found[kind, other] = agreement(seen[kind], seen[other]), agreement(one_place, seen[other])
+    return found[kind, other]
 
 
 def induced(places: NDArray[np.int64], count: int, other: NDArray[np.int64]) -> NDArray[np.int64] | None:

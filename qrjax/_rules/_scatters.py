@@ -13,7 +13,7 @@ from qrjax._rules._equations import Equation
 from qrjax._rules._functions import SIMPLE
 from qrjax._rules._operands import Known, Opaque, Value, described
 from qrjax._rules._parts import moved, part
-from qrjax._rules._places import assumed, induced, kind_of, places_of
+from qrjax._rules._places import assumed, induced, kind_of, places_of, together
 from qrjax._rules._registry import STRUCTURAL, structural
 from qrjax._rules._sampling import sample
 from qrjax._rules._vectors import interlaced
@@ -111,6 +111,7 @@ def _of_equals(equation: Equation, x: Signal, degrees: NDArray[np.int64], how: s
 def _sum(equation: Equation, x: Signal, places: Any, kind: Any) -> Signal:
     """Sums over segments; those of elements that a sample of the segments has are the sample's."""
     n = equation.shape[0]
+    x = dataclasses.replace(x, twins=x.twins | {kind: together(equation.context, x, kind)})
     sums = totals(x, places, n, kind, _kindred(equation, x, places, n))
     made = sums.signal(equation.shape, equation.dtype)
     if x.is_constant or made.is_constant:

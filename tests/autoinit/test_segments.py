@@ -18,6 +18,8 @@ SENDERS, RECEIVERS = (
     np.concatenate([end(chosen, NODES) + i * NODES for i, chosen in enumerate(_CHOSEN)]).astype(np.int32)
     for end in (np.floor_divide, np.remainder)
 )
+# Senders of which a node hears some several times.
+FEW = SENDERS // NODES * NODES + SENDERS % 3
 COUNTS = np.bincount(RECEIVERS, minlength=N).astype(np.float32)
 GRAPH_OF_NODE, GRAPH_OF_EDGE = (np.repeat(np.arange(GRAPHS, dtype=np.int32), n) for n in (NODES, EDGES))
 
@@ -42,6 +44,10 @@ FUNCTIONS = {
     "softmax, shifted": (lambda x: softmax(x + 5) + 1, normal(E, 4)),
     "weighted sum": (lambda x, y: total(softmax(x) * y), normal(E, 1), normal(E, 32)),
     "weighted sum of gathered": (lambda x, y: total(softmax(x) * y[SENDERS]), normal(E, 1), normal(N, 32)),
+    "weighted sum of messages that come twice": (
+        lambda x, y: total(softmax(x) * y[FEW]), normal(E, 1), normal(N, 32),
+    ),
+    "sum of messages that come twice": (lambda y: total(nn.relu(y[FEW])), normal(N, 32)),
     "sum of positive": (lambda x: total(nn.relu(x)), normal(E, 8)),
     "mean": (lambda x: total(x) / jnp.maximum(COUNTS, 1)[:, None], normal(E, 8, mean=1.0)),
     "centred": (lambda x: x - (total(x) / jnp.maximum(COUNTS, 1)[:, None])[RECEIVERS], normal(E, 8, mean=1.0)),

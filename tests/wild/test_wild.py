@@ -48,7 +48,7 @@ BEYOND = {
     "keras_transformer": Bounds(0.10, 0.35, 0.40, LUCK),
     "jraph_graph_network": Bounds(0.15, 0.50, 0.32, "sums of correlated messages"),
     "jraph_interaction": Bounds(0.12, 0.45, 0.32, "sums of correlated messages"),
-    "jraph_gat": Bounds(0.22, 0.48, 0.55, "logits of one unit each"),
+    "jraph_gat": Bounds(0.10, 0.35, 0.40, "senders whose features are strong are also attended to more"),
     "flow_masked": Bounds(0.40, 0.90, 0.75, "conditioners of 8 inputs, of which masks leave some units one: " + LUCK),
     "flow_coupling": Bounds(0.40, 0.70, 0.32, "conditioners of 4 inputs: " + LUCK),
     "ode_euler": Bounds(0.22, 0.60, 0.32, "successive states of a loop are more alike than the walk keeps in mind"),
