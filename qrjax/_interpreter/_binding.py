@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from qrjax._rules._functions import numpy_form
+
 
 def bind(equation: Any, values: Sequence[Any]) -> list[Any]:
     """The equation's outputs."""
@@ -20,9 +22,17 @@ def bind(equation: Any, values: Sequence[Any]) -> list[Any]:
 
 
 def evaluation(equation: Any) -> Callable[..., list[NDArray[Any]]]:
-    """The equation as a function of arrays, also within a program that is being traced."""
+    """The equation as a function of arrays, also within a program that is being traced.
+
+    By NumPy where it has the same function: JAX compiles one for each shape, which takes longer than a walk.
+    """
 
     def evaluate(*arrays: NDArray[Any]) -> list[NDArray[Any]]:
+        first = equation.outvars[0].aval.dtype
+        function = numpy_form(equation.primitive.name, equation.params, [a.dtype for a in arrays], first)
+        if function is not None and len(equation.outvars) == 1:
+            with np.errstate(all="ignore"):
+                return [np.asarray(function(*arrays)).astype(first)]
         with jax.ensure_compile_time_eval():
             return [np.asarray(r) for r in bind(equation, [jax.numpy.asarray(a) for a in arrays])]
 

@@ -39,7 +39,6 @@ from qrjax._rules import (  # noqa: F401
 from qrjax._rules._complex import complex_rule, is_complex
 from qrjax._rules._equations import Equation
 from qrjax._rules._filters import responding
-from qrjax._rules._functions import numpy_form
 from qrjax._rules._operands import KNOWN_SIZE, Known, Opaque, Value, described, is_data
 from qrjax._rules._passages import Passage
 from qrjax._rules._registry import CUSTOM, NEAR, RULES, STRUCTURAL
@@ -341,8 +340,4 @@ def _known(equation: Equation, values: list[Value]) -> list[Value] | None:
     random = any(v.random for v in values if isinstance(v, Known))
     if sum(a.size for a in arrays) > 4 * KNOWN_SIZE:
         return None
-    function = numpy_form(equation.name, equation.params, [a.dtype for a in arrays], np.dtype(equation.dtype))
-    if function is None or len(equation.outputs) > 1:
-        return [Known(array, random=random) for array in equation.evaluate(*arrays)]
-    with np.errstate(all="ignore"):
-        return [Known(np.asarray(function(*arrays)).astype(equation.dtype), random=random)]
+    return [Known(array, random=random) for array in equation.evaluate(*arrays)]

@@ -1,11 +1,15 @@
 """Programs that solve linear systems, print, or scan by halves: what public models do beside their layers."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import qrjax
+from qrjax._interpreter._model import laws_of
+from qrjax._rules import _randomness
+from qrjax._rules._operands import Opaque
 
 X = jax.random.normal(jax.random.key(0), (256, 16))
 EYE = np.eye(16, dtype=np.float32)
@@ -115,3 +119,12 @@ def test_an_exponential_of_weights_has_the_branch_that_its_elements_choose():
     rows = qrjax.measure((init, apply), variables, x)
     for row, predicted in zip(rows, report, strict=True):
         assert row.measured_second_moment == pytest.approx(predicted.second_moment, rel=0.4)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (96, 32), (32, 96)])
+def test_orthogonal_matrices_of_initializers_are_not_factorized(shape, monkeypatch):
+    monkeypatch.setattr(_randomness, "sample", lambda equation, *_: pytest.fail(equation.name))
+    program = jax.make_jaxpr(lambda key: nn.initializers.orthogonal()(key, shape))(jax.random.key(0))
+    (law,) = laws_of(program, [Opaque(())])
+    assert law.mean == pytest.approx(0, abs=1e-3)
+    assert law.second_moment == pytest.approx(1 / max(shape), rel=1e-3)
