@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -15,9 +16,12 @@ from qrjax._rules._stacks import by_parts, carried
 from qrjax._rules._vectors import interlaced
 from qrjax._signals._coincidences import coincidence
 from qrjax._signals._combine import combine
+from qrjax._signals._families import family_of, is_place
+from qrjax._signals._places import is_entangled
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._segments import Segments
 from qrjax._signals._signal import COMMON, Signal
+from qrjax._signals._strengths import own_strengths
 
 NAMES = frozenset(SIMPLE) | frozenset(BITS) | BY_JAX | {
     "integer_pow", "convert_element_type", "round", "bitcast_convert_type",
@@ -50,8 +54,8 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     dtypes = [operand.dtype for operand in operands]
     function = numpy_form(equation.name, equation.params, dtypes, equation.dtype) or _by_jax(equation, dtypes)
     result = combine(function, operands, equation.shape, equation.dtype)
-    if equation.name in ("mul", "div") and any(x.profiles for x in operands) and not isinstance(result.fiber, Segments):
-        result = _by_place(equation.name, operands, result)
+    if equation.name in ("mul", "div") and not isinstance(result.fiber, Segments) and not result.is_constant:
+        result = _where_both_are_strong(equation.name, operands, result)
     result = _weighted(equation, operands, result)
     by_parts(elementwise, equation, operands, result)
     return result
@@ -72,23 +76,27 @@ def select_if_vmap(equation: Equation, which: Signal, on: Signal, off: Signal) -
     return chosen
 
 
-def _by_place(name: str, operands: tuple[Signal, ...], result: Signal) -> Signal:
-    """A signal whose strength depends on the place, times known numbers that do too, such as the counts of a pool."""
+def _where_both_are_strong(name: str, operands: tuple[Signal, ...], result: Signal) -> Signal:
+    """A product of two arrays, or a quotient by a known one, which are strong at the same places or at others.
+
+    A sum over a window at a border is of few elements and is divided by a small count; a state is strong where what
+    it is multiplied by at every step decays slowly.
+    """
     x, y = operands
-    if y.array is None or not x.profiles or result.is_constant or y.array.ndim != x.ndim:
+    first, second = own_strengths(x), own_strengths(y, 1 if name == "mul" else -1)
+    if not (first or second) or any(o.ndim != result.ndim for o in operands) or (name == "div" and not is_place(y)):
         return result
-    factors = np.asarray(y.array, np.float64) ** (2 if name == "mul" else -2)
-    profiles, ratio = {}, 1.0
-    for axis, profile in x.profiles.items():
-        others = tuple(a for a in range(x.ndim) if a != axis)
-        along = factors.mean(others) / factors.mean()
-        if along.size == profile.size:
-            ratio *= float((profile * along).mean())
-            profiles[axis] = normalized(profile * along)
+    told = family_of(result) is not None or x.source is None or y.source is None or x.source is y.source
+    if told or is_entangled([x.source, y.source]):  # type: ignore[list-item]
+        return result
+    both = [axis for axis in first.keys() & second.keys() if first[axis].size == second[axis].size]
+    ratio = math.prod(float((first[a] * second[a]).mean()) for a in both)
     if not (ratio > 0 and np.isfinite(ratio)):
         return result
-    scaled = result.mean + (result.values - result.mean) * _stretch(result, ratio)
-    return dataclasses.replace(result, values=scaled, at=None, profiles=kept(profiles))
+    profiles = {a: p for a, p in (first | second).items() if a not in both}
+    profiles |= kept({a: normalized(first[a] * second[a]) for a in both})
+    values = result.mean + (result.values - result.mean) * _stretch(result, ratio)
+    return dataclasses.replace(result, values=values, at=None, profiles=profiles)
 
 
 def _stretch(x: Signal, ratio: float) -> float:

@@ -95,7 +95,7 @@ def jointly(function: Function, operands: Sequence[Signal], shape: Shape, dtype:
 
 def begun(function: Function, operands: Sequence[Signal], result: Signal) -> Signal:
     """The result, which remembers what it is at each place, where it is a function of one source and known arrays."""
-    if result.is_constant or result.mask is not None or not any(map(_is_place, operands)):
+    if result.is_constant or result.mask is not None or not any(map(is_place, operands)):
         return result
     found = _described(function, operands, result.shape, result.values)
     if found is None or math.prod(found.places) == 1:
@@ -104,7 +104,7 @@ def begun(function: Function, operands: Sequence[Signal], result: Signal) -> Sig
 
 
 def _described(function: Function, operands: Sequence[Signal], shape: Shape, law: Floats) -> Family | None:
-    plain = [o for o in operands if o.source is not None and not _is_place(o)]
+    plain = [o for o in operands if o.source is not None and not is_place(o)]
     owners = [f.base if (f := family_of(o)) is not None else o for o in plain]
     sources = {o.source for o in owners}
     if len(sources) != 1 or not all(map(_is_simple, operands)) or any(o.shape != shape for o in owners):
@@ -136,7 +136,7 @@ def _is_simple(x: Signal) -> bool:
     return plain and not x.profiles and not x.twins
 
 
-def _is_place(x: Signal) -> bool:
+def is_place(x: Signal) -> bool:
     """Whether it is a known array of which the model's input has no part."""
     return x.array is not None and x.recipe is not None and not x.recipe.data
 
@@ -149,7 +149,7 @@ def _part(x: Signal) -> tuple[Shape, Callable[[], Any]] | None:
     one = (1,) * x.ndim
     if x.source is None:
         return one, lambda: x.values[0]
-    if not _is_place(x):
+    if not is_place(x):
         return one, lambda: x.values.reshape(-1, *one)
     if x.array is None or x.array.ndim != x.ndim or x.size > KEPT or x.array.dtype.kind in "cO":
         return None

@@ -90,12 +90,20 @@ def told(function: Function, operands: Sequence[Signal], source: Source, normal:
     sources = list(dict.fromkeys(o.source for o in operands if o.source is not None))
     depth = 1 + max(s.formula.depth if s.formula is not None else 0 for s in sources)
     if depth <= NESTED:
-        found = dict.fromkeys(older for s in sources for older in lineage(s))
-        kept = dict.fromkeys(sorted(found, key=lambda older: older.number)[-LINEAGE:])
+        kept = _latest([lineage(s) for s in sources], LINEAGE)
         normal = normal and all(s.formula is None or s.formula.normal for s in sources)
         parts = tuple((o.values if o.source is not None else o.values[:1], o.source) for o in operands)
         source.formula = Formula(function, parts, kept, depth, normal)
     return source
+
+
+def _latest(lineages: Sequence[dict[Source, None]], count: int) -> dict[Source, None]:
+    """So many of those that were used last, the latest at the end: what all steps of a loop use is never old."""
+    age: dict[Source, int] = {}
+    for one in lineages:
+        for back, source in enumerate(reversed(one)):
+            age[source] = min(back, age.get(source, back))
+    return dict.fromkeys(sorted(age, key=lambda source: (-age[source], source.number))[-count:])
 
 
 def lineage(source: Source) -> dict[Source, None]:
@@ -306,11 +314,15 @@ def _covariances(
     """The covariance with a second element, for every combination of the sources' correlations.
 
     The second element's sources are those of the first and, for the rest of their variance, of another place: there
-    they depend on each other as they do at the first.
+    they depend on each other as they do at the first. What the sample says of places that have nothing in common, a
+    hundredth where it should be 0, is taken off: of many elements that hundredth would be much.
     """
     stacked = np.stack([table.ravel() for table in tables], 1)
     combinations, inverse = np.unique(stacked.round(6), axis=0, return_inverse=True)
     other = elsewhere()
+    centred = values - values.mean()
+    strange, variance = centred[other], float(centred @ centred) / POINTS
+    off = float(centred @ strange) / POINTS
     found = np.zeros(len(combinations))
     for number, row in enumerate(combinations):
         if not row.any():
@@ -321,5 +333,6 @@ def _covariances(
         arrays = [v if s is None else at_scores(v, partner[s]) for v, s in parts]
         with np.errstate(all="ignore"):
             pair = np.nan_to_num(finite(np.broadcast_to(function(*arrays), (POINTS,))))
-        found[number] = float((values * pair).mean() - values.mean() * pair.mean())
+        own = float(pair @ strange) / POINTS / variance  # as much of the pair as is of the other place
+        found[number] = float(centred @ pair) / POINTS - own * off
     return np.asarray(found[inverse.ravel()].reshape(tables[0].shape))

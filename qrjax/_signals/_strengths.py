@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qrjax._signals._families import family_of
+from qrjax._signals._families import family_of, is_place
 from qrjax._signals._profiles import kept, normalized, renamed
 from qrjax._signals._signal import Profiles, Signal
 
@@ -33,11 +33,9 @@ class Strengths:
     def of(x: Signal, axes: Sequence[int], places: Sequence[int]) -> Strengths:
         """Those of an operand, each of whose axes has its place."""
         order = dict(zip(axes, places, strict=True))
-        present, own, family = _present(x), dict(x.profiles), family_of(x)
-        for table in (None if family is None else family.strengths(), present):
-            if table is not None:
-                lines = [table.mean(tuple(a for a in range(x.ndim) if a != axis)) for axis in range(x.ndim)]
-                own |= kept({a: normalized(line) for a, line in enumerate(lines) if line.size == x.shape[a]})
+        present, own = _present(x), own_strengths(x)
+        if present is not None:
+            own |= _lines(present, x)
         return Strengths(renamed(own, order), present, [order[a] for a in range(x.ndim)])
 
     def behind(self, other: Strengths, ndim: int) -> Profiles:
@@ -53,6 +51,21 @@ class Strengths:
         own = [(a, p) for a, p in enumerate(self.axes) if p < ndim and p not in other.axes]
         lines = {p: energies.mean(tuple(b for b in range(energies.ndim) if b != a)) for a, p in own}
         return {place: line for place, line in lines.items() if line.size > 1}
+
+
+def own_strengths(x: Signal, power: int = 1) -> Profiles:
+    """How strong the places along each axis are, of the array or its reciprocal: by what is known of each place."""
+    family = family_of(x)
+    if is_place(x) and x.array is not None and x.array.ndim == x.ndim and x.array.dtype.kind in "fiu":
+        with np.errstate(all="ignore"):
+            return _lines(np.asarray(x.array, np.float64) ** (2 * power), x)
+    return dict(x.profiles) if family is None else x.profiles | _lines(family.strengths(), x)
+
+
+def _lines(table: NDArray[Any], x: Signal) -> Profiles:
+    """A table's means along each of an array's axes that it tells apart."""
+    lines = [table.mean(tuple(a for a in range(x.ndim) if a != axis)) for axis in range(x.ndim)]
+    return kept({a: normalized(line) for a, line in enumerate(lines) if line.size == x.shape[a]})
 
 
 def _present(x: Signal) -> NDArray[Any] | None:

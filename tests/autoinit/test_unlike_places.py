@@ -50,7 +50,17 @@ def deviations(x):
     return jnp.einsum("ij,bjc->bic", rows, x - x.mean(1, keepdims=True))
 
 
+def decaying(x):
+    """States that forget at rates of their own, as those of a selective state-space model."""
+    rates, state = np.array([0.1, 1, 10], np.float32), 0.0
+    for i in range(x.shape[1]):
+        step, given = jax.nn.softplus(x[:, i, :16, None]), x[:, i, 16:, None]
+        state = jnp.exp(-step * rates) * state + given
+    return state
+
+
 PLACES = {
+    "states that forget": (decaying, 0.1),
     "a Gram matrix": (gram, 0.05),
     "over the features": (lambda x: jnp.einsum("bic,bid->bcd", x, x), 0.05),
     "of two functions of one array": (lambda x: jnp.einsum("bic,bjc->bij", jax.nn.relu(x), jnp.tanh(x)), 0.05),

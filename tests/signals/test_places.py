@@ -10,7 +10,10 @@ import pytest
 
 import qrjax
 from qrjax._interpreter._model import laws_of
+from qrjax._rules._functions import SIMPLE
 from qrjax._signals import _scores
+from qrjax._signals._combine import combine
+from qrjax._signals._signal import Signal
 
 sys.path.insert(0, __file__.rsplit("/", 2)[0] + "/autoinit")
 from moments import function_agrees, module_agrees, normal, predicted
@@ -56,6 +59,16 @@ def test_pairs_of_elements_meet_as_elements_do():
     assert law.second_moment == pytest.approx(2.0, rel=0.03)
     assert law.axis_correlation(1) == pytest.approx(0.5, abs=0.03)
     assert law.axis_correlation(0) == pytest.approx(0.0, abs=0.03)
+
+
+def test_what_has_next_to_nothing_in_common_is_not_alike():
+    """Of a thousand elements a hundredth, the noise of the sample, would be ten times what each is."""
+    x, y = (Signal.normal((1000,), rho=np.array([1.0, 1e-4])) for _ in range(2))
+    gate = x.map(lambda v: 1 / (1 + np.exp(-v)))
+    product = combine(SIMPLE["mul"], [gate, y], (1000,), np.float32)
+    made = combine(SIMPLE["add"], [product, x], (1000,), np.float32)
+    assert made.source.formula is not None
+    assert abs(made.rho[1]) < 2e-3
 
 
 def test_the_noise_is_standard_and_uncorrelated():
