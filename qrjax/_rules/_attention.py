@@ -32,10 +32,14 @@ def attended(x: Signal, y: Signal, contract: Any, n: int, made: Signal, draws: D
     if made.source is None or x.source is None or y.source is None:
         return made
     if x.source.born is not None and y.source.born is not None:
+        if x.rows & set(contract[0]):
+            return made  # keys times values, summed over examples, are no scores
         made.source.scores = frozenset({x.source.born[0], y.source.born[0]})
         return made
     for p, v, own, axes in ((x, y, contract[0], contract[1]), (y, x, contract[1], contract[0])):
         born = None if v.source is None else v.source.born
+        if v.rows and not v.rows >= set(axes):
+            continue  # a sum over what one example's weights put out
         if born is not None and p.drawn and p.array is not None:
             more = _lean(p, born[0], tuple(own), draws or {}) * _alone(v, axes) / born[1]
             return _with(made, more)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from qrjax._rules._registry import NEAR, signals
 from qrjax._rules._sampling import draws_of
 from qrjax._signals import _tables
 from qrjax._signals._contracted import contracted
+from qrjax._signals._overlaps import of_sum
 from qrjax._signals._profiles import kept
 from qrjax._signals._signal import Signal
 
@@ -27,13 +29,22 @@ def dot_general(equation: Equation, x: Signal, y: Signal) -> Signal:
     fan = math.prod(x.shape[axis] for axis in contract[0])
     if equation.context.sizes(y, x):
         make = functools.partial(contracted, x, contract=contract, batch=batch, dtype=equation.dtype)
-        return equation.context.contract(equation, x, y, contract[1], fan, make)
+        made = equation.context.contract(equation, x, y, contract[1], fan, make)
+        own = x.ndim - len(contract[0])
+        return made if batch[0] else with_rows(made, range(own))
     if equation.context.sizes(x, y):
-        return equation.context.contract(
+        made = equation.context.contract(
             equation, y, x, contract[0], fan, lambda w: contracted(w, y, contract, batch, equation.dtype)
         )
+        return made if batch[0] else with_rows(made, range(x.ndim - len(contract[0]), len(equation.shape)))
     made = in_common(x, y, contract, contracted(x, y, contract, batch, equation.dtype))
+    made = of_sum(x, y, contract, len(batch[0]), fan, made)
     return by_rows(x, y, contract, batch, attended(x, y, contract, fan, made, draws_of(equation.context)))
+
+
+def with_rows(made: Signal, axes: Iterable[int]) -> Signal:
+    """A weight's output, told along which axes its inputs differ."""
+    return made if made.is_constant else dataclasses.replace(made, rows=frozenset(axes))
 
 
 @signals("ragged_dot", "ragged_dot_general")
@@ -76,9 +87,11 @@ def convolution(equation: Equation, x: Signal, kernel: Signal) -> Signal:
     if not equation.context.sizes(kernel, x):
         return _convolved(equation, x, kernel, valid, channels, numbers)
     axes = tuple(numbers.rhs_spec[1:])
-    return equation.context.contract(
+    made = equation.context.contract(
         equation, x, kernel, axes, fan, lambda w: _convolved(equation, x, w, valid, channels, numbers)
     )
+    whole = int(p["feature_group_count"]) == int(p["batch_group_count"]) == 1
+    return with_rows(made, (a for a in range(x.ndim) if a != numbers.out_spec[1])) if whole else made
 
 
 def _convolved(equation: Equation, x: Signal, kernel: Signal, valid: list[Any], channels: int, numbers: Any) -> Signal:

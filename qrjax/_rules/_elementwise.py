@@ -17,6 +17,7 @@ from qrjax._rules._vectors import interlaced
 from qrjax._signals._coincidences import coincidence
 from qrjax._signals._combine import combine
 from qrjax._signals._families import family_of, is_place
+from qrjax._signals._overlaps import of_product
 from qrjax._signals._places import is_entangled
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._segments import Segments
@@ -56,6 +57,7 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     result = combine(function, operands, equation.shape, equation.dtype)
     if equation.name in ("mul", "div") and not isinstance(result.fiber, Segments) and not result.is_constant:
         result = _where_both_are_strong(equation.name, operands, result)
+        result = of_product(operands[0], operands[1], result) if equation.name == "mul" else result
     result = _weighted(equation, operands, result)
     by_parts(elementwise, equation, operands, result)
     return result

@@ -56,9 +56,11 @@ def reshape(equation: Equation, x: Value) -> Value:
     result = moved(x, equation.shape, _tables.reshaped(x.rho, x.shape, equation.shape))
     if x.weight is not None:
         result = dataclasses.replace(result, weight=x.weight.reshaped(x.shape, equation.shape))
-    if not x.profiles:
+    if not x.profiles and not x.rows:
         return result
-    return dataclasses.replace(result, profiles=renamed(x.profiles, _tables.whole(x.shape, equation.shape)))
+    places = _tables.whole(x.shape, equation.shape)
+    rows = frozenset(places[a] for a in x.rows) if x.rows <= places.keys() else frozenset[int]()
+    return dataclasses.replace(result, profiles=renamed(x.profiles, places), rows=rows)
 
 
 @structural("squeeze")

@@ -190,6 +190,8 @@ def _of_one(function: Function, operands: list[Signal], source: Source, shape: S
         parts = [sampled_on(o, sampled.fiber) for o in operands]
         changes = {"fiber": sampled.fiber, "sample": finite(function(*parts))}
     at = _composed(function, operands)
+    rows = {o.rows for o in operands if o.source is source and o.shape == shape}
+    changes["rows"] = rows.pop() if len(rows) == 1 else frozenset()
     return Signal(shape, np.dtype(dtype), values, source, rho, at=at, **changes)
 
 

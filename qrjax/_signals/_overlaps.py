@@ -1,0 +1,65 @@
+"""Products of two weights' outputs of one input: what examples have in common by the weights.
+
+Of independent examples s and s' in n dimensions, outputs w.s and w.s' of a weight correlate by the cosine of the two,
+which is 0 on the mean and 1/n in its square. One output alone does not show it. A product of two of them does: as
+often as w.s and v.s agree in sign at one example they do at all others, by w.v. So the mean over T examples of such
+products has 1/T + 1/n of their second moment: with many tokens all that is left of a gated layer, or of the sum of
+keys times values in linear attention.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from qrjax._signals import _tables
+from qrjax._signals._quadrature import correlation
+from qrjax._signals._signal import Signal
+
+
+def of_one_input(x: Signal, y: Signal) -> float:
+    """The mean square of the cosine of two independent inputs, where both are outputs of weights for one; else 0."""
+    if x.source is None or y.source is None or x.source is y.source or not x.rows or not y.rows:
+        return 0.0
+    one, other = x.source.born, y.source.born
+    if one is None or other is None or one[0] is not other[0]:
+        return 0.0
+    return 1 / max(one[1], other[1])
+
+
+def in_common(x: Signal, y: Signal, square: float) -> float:
+    """How much E[x y x' y'] of two examples is more than that of independent ones, by what is linear in each.
+
+    What is even in one alone goes with the length of its own weights, which layouts keep nearly the same.
+    """
+    return square * float(x.squares[0] * y.squares[0])
+
+
+def of_product(x: Signal, y: Signal, result: Signal) -> Signal:
+    """The product, whose examples have in common what the two weights have."""
+    square = of_one_input(x, y)
+    if square == 0 or x.rows != y.rows or x.shape != result.shape or y.shape != result.shape or result.is_constant:
+        return result
+    covariances, more = result.covariances.copy(), in_common(x, y, square)
+    for index in np.ndindex(covariances.shape):
+        if any(index) and all(a in x.rows for a, differs in enumerate(index) if differs):
+            covariances[index] += more * max(0.0, 1 - float(x.rho[index] * y.rho[index]))
+    rho = np.where(covariances > result.covariances, correlation(result.squares, covariances), result.rho)
+    return dataclasses.replace(result, rho=_tables.settled(np.minimum(rho, 1.0), result.shape))
+
+
+def of_sum(x: Signal, y: Signal, axes: tuple[Sequence[int], Sequence[int]], batch: int, n: int, made: Signal) -> Signal:
+    """The sum of products over n examples, as keys times values; the first axes of it are the batch's."""
+    square = of_one_input(x, y)
+    if square == 0 or made.is_constant or not (x.rows >= set(axes[0]) and y.rows >= set(axes[1])):
+        return made
+    own = tuple(int(a in axes[0]) for a in range(x.ndim))
+    more = n * (n - 1.0) * in_common(x, y, square) * max(0.0, 1 - float(x.rho[own]) ** 2)
+    variance, rho = made.variance + more, made.rho * made.variance
+    for index in np.ndindex(rho.shape):
+        if not any(index[batch:]):
+            rho[index] += more
+    values = made.mean + (made.values - made.mean) * np.sqrt(variance / made.variance)
+    return made.fresh(values=values, rho=_tables.settled(rho / variance, made.shape), profiles=made.profiles)
