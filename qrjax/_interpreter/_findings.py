@@ -16,6 +16,7 @@ from qrjax._interpreter._products import INCREDIBLE
 from qrjax._interpreter._report import Row
 from qrjax._rules._callbacks import GUESSED
 from qrjax._rules._control import UNFINISHED
+from qrjax._rules._elementwise import FOLLOWED
 from qrjax._rules._outputs import SHARED_SUM
 from qrjax._signals._complexes import unit_of
 from qrjax._signals._quadrature import NODES, WEIGHTS, expectation
@@ -53,7 +54,7 @@ def findings(rows: Sequence[Row], ledger: Ledger, target: Target) -> list[Findin
         (WARNING, _parts(rows, ledger)),
         (WARNING, _saturated(ledger)),
         (WARNING, _noted(rows, (GUESSED, INCREDIBLE))),
-        (INFO, _noted(rows, (UNFINISHED, SHARED_SUM))),
+        (INFO, _noted(rows, (UNFINISHED, SHARED_SUM, FOLLOWED))),
         (INFO, _lifted(rows, ledger)),
         (WARNING, _huge(rows)),
     ]

@@ -12,6 +12,7 @@ import numpy as np
 
 from qrjax._rules._attention import attended, by_rows, in_common
 from qrjax._rules._equations import Equation
+from qrjax._rules._outputs import averaged
 from qrjax._rules._reductions import strengths, tap_moments, tap_profile, taps
 from qrjax._rules._registry import NEAR, signals
 from qrjax._rules._sampling import draws_of
@@ -37,6 +38,8 @@ def dot_general(equation: Equation, x: Signal, y: Signal) -> Signal:
             equation, y, x, contract[0], fan, lambda w: contracted(w, y, contract, batch, equation.dtype)
         )
         return made if batch[0] else with_rows(made, range(x.ndim - len(contract[0]), len(equation.shape)))
+    averaged(equation, x, y, contract[1])
+    averaged(equation, y, x, contract[0])
     made = in_common(x, y, contract, contracted(x, y, contract, batch, equation.dtype))
     made = of_sum(x, y, contract, len(batch[0]), fan, made)
     return by_rows(x, y, contract, batch, attended(x, y, contract, fan, made, draws_of(equation.context)))

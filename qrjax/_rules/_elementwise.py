@@ -16,7 +16,7 @@ from qrjax._rules._stacks import by_parts, carried
 from qrjax._rules._vectors import interlaced
 from qrjax._signals._coincidences import coincidence
 from qrjax._signals._combine import combine
-from qrjax._signals._families import family_of, is_place
+from qrjax._signals._families import PLACES, beyond, family_of, is_place
 from qrjax._signals._overlaps import of_product
 from qrjax._signals._places import is_entangled
 from qrjax._signals._profiles import kept, normalized
@@ -27,6 +27,8 @@ from qrjax._signals._strengths import own_strengths
 NAMES = frozenset(SIMPLE) | frozenset(BITS) | BY_JAX | {
     "integer_pow", "convert_element_type", "round", "bitcast_convert_type",
 }  # fmt: skip
+# What a note says of functions that are told apart at too many places.
+FOLLOWED = f"known places, of which no more than {PLACES} are followed"
 # What leaves a weight a weight.
 TRANSPARENT = {"convert_element_type", "stop_gradient", "copy", "copy_p", "reduce_precision", "optimization_barrier",
                "sharding_constraint", "device_put", "pvary"}  # fmt: skip
@@ -48,6 +50,8 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
             return found
     if equation.name in ("add", "add_any") and _share_a_common_part(*operands):
         equation.context.note("approximate: sums over parts of one array are added, alike by what its elements share")
+    if count := beyond(operands, equation.shape):
+        equation.context.note(f"approximate: functions of one number at {count:,} {FOLLOWED}")
     if equation.name == "eq":
         same = coincidence(operands[0], operands[1], equation.shape, equation.dtype)
         if same is not None:
@@ -91,6 +95,8 @@ def _where_both_are_strong(name: str, operands: tuple[Signal, ...], result: Sign
     told = family_of(result) is not None or x.source is None or y.source is None or x.source is y.source
     if told or is_entangled([x.source, y.source]):  # type: ignore[list-item]
         return result
+    if result.fiber is not None and not is_place(x) and not is_place(y):
+        return result  # computed on rows, as the elements of a norm and the size of these, which are not independent
     both = [axis for axis in first.keys() & second.keys() if first[axis].size == second[axis].size]
     ratio = math.prod(float((first[a] * second[a]).mean()) for a in both)
     if not (ratio > 0 and np.isfinite(ratio)):

@@ -1,12 +1,16 @@
-"""Running sums over what a weight puts out, which are smaller than sums of independent numbers."""
+"""Running sums and means over what a weight puts out, which are smaller than those of independent numbers."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from qrjax._rules._equations import Equation
 from qrjax._signals._signal import Signal
 
 # What a note says of them.
 SHARED_SUM = "over a weight's own outputs"
+# Shares of which the mean makes up so much of the second moment are nearly a plain mean.
+EVEN = 0.5
 
 
 def noted(equation: Equation, x: Signal, axis: int) -> None:
@@ -17,3 +21,14 @@ def noted(equation: Equation, x: Signal, axis: int) -> None:
         f"approximate: running sums {SHARED_SUM}, taken as independent: of weights that sum to nothing over their "
         "outputs, as in the layout 'outputs', they are smaller"
     )
+
+
+def averaged(equation: Equation, shares: Signal, x: Signal, axes: Sequence[int]) -> None:
+    """Says so of nearly even weighted sums over a weight's units, as where channels attend to each other."""
+    if not x.rows or x.rows & set(axes) or x.source is None or x.source.born is None or not x.is_normal:
+        return
+    if shares.mean**2 >= EVEN * shares.second_moment:
+        equation.context.note(
+            f"approximate: weighted means {SHARED_SUM}, taken as independent: of weights that sum to nothing over "
+            "their outputs, as in the layout 'outputs', they are smaller"
+        )

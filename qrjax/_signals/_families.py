@@ -103,6 +103,23 @@ def begun(function: Function, operands: Sequence[Signal], result: Signal) -> Sig
     return dataclasses.replace(result, family=found)
 
 
+def beyond(operands: Sequence[Signal], shape: Shape) -> int:
+    """How many places functions of one number are told apart at, if these are too many to be followed; else 0."""
+    known = [o for o in operands if is_place(o) and o.size > PLACES and o.array is not None and o.ndim == len(shape)]
+    plain = [o for o in operands if o.source is not None and not is_place(o)]
+    if not known or not plain or not all(map(_is_simple, operands)):
+        return 0
+    owners = [f.base if (f := family_of(o)) is not None else o for o in plain]
+    arrays = [np.asarray(o.array) for o in known]
+    places = np.broadcast_shapes(*((compacted(a) if a.size <= KEPT else a).shape for a in arrays))
+    count = math.prod(places)
+    if count <= PLACES or len(places) != len(shape):
+        return 0
+    alone = [tuple(int(b == a) for b in range(len(shape))) for a, n in enumerate(places) if n > 1]
+    shares = all(any(o.rho[one] >= 1.0 for one in alone) for o in owners if o.ndim == len(shape))
+    return count if shares else 0
+
+
 def _described(function: Function, operands: Sequence[Signal], shape: Shape, law: Floats) -> Family | None:
     plain = [o for o in operands if o.source is not None and not is_place(o)]
     owners = [f.base if (f := family_of(o)) is not None else o for o in plain]
