@@ -21,12 +21,27 @@ from qrjax._signals._signal import Signal
 
 def of_one_input(x: Signal, y: Signal) -> float:
     """The mean square of the cosine of two independent inputs, where both are outputs of weights for one; else 0."""
-    if x.source is None or y.source is None or x.source is y.source or not x.rows or not y.rows:
+    if x.source is None or y.source is None or not x.rows or not y.rows:
         return 0.0
-    one, other = x.source.born, y.source.born
-    if one is None or other is None or one[0] is not other[0]:
+    first, second = x.source.whole(), y.source.whole()
+    if first.born is None or second.born is None or first.born[0] is not second.born[0]:
         return 0.0
-    return 1 / max(one[1], other[1])
+    if first is second and not _of_other_units(x, y):
+        return 0.0
+    return 1 / max(first.born[1], second.born[1])
+
+
+def _of_other_units(x: Signal, y: Signal) -> bool:
+    """Whether two parts of one weight's output are of different units, as keys and values of one matrix."""
+    assert x.source is not None
+    assert y.source is not None
+    if x.source.base is not y.source.base or x.source is y.source or x.source.base is None:
+        return False
+    cuts = [which[1] for s in (x.source, y.source) if isinstance(which := s.which, tuple) and which[0] == "slice"]
+    if len(cuts) < 2 or any(len(cut) != 1 for cut in cuts):
+        return False
+    (one, begin, end, _), (other, start, stop, _) = cuts[0][0], cuts[1][0]
+    return one == other and one not in x.rows and (end <= start or stop <= begin)
 
 
 def in_common(x: Signal, y: Signal, square: float) -> float:

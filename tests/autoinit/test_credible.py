@@ -51,6 +51,18 @@ def test_running_sums_over_the_outputs_of_a_weight_are_said(summed, axis):
     assert bool(findings(report, "over a weight's own outputs")) == (axis == 1)
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_even_shares_of_the_outputs_of_a_weight_are_said(axis):
+    """Channels that attend to each other."""
+
+    def apply(p, x):
+        y = x @ p["a"]
+        over = jax.nn.softmax(0.01 * (y.T @ y if axis == 1 else y @ y.T))
+        return (y @ over if axis == 1 else over @ y) @ p["d"]
+
+    assert bool(findings(qrjax.analyze((init, apply), X), "over a weight's own outputs")) == (axis == 1)
+
+
 @pytest.mark.parametrize(("power", "is_rare"), [(1, False), (3, False), (9, True)])
 def test_an_input_whose_second_moment_is_that_of_rare_elements_is_said(power, is_rare):
     """The fourth moment of z^9 is 187,000 times the square of its second, that of z^3 46 times."""

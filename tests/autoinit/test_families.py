@@ -140,3 +140,11 @@ def test_a_filter_whose_input_makes_up_for_its_decay():
     law = predicted(filtered, normal(4, 64, 16))
     powers = np.square(decays) ** np.arange(1, 65)[:, None]
     assert law.second_moment == pytest.approx(float((1 - powers).mean()), rel=1e-2)
+
+
+@pytest.mark.parametrize(("count", "said"), [(500, False), (600, True)])
+def test_more_places_than_are_followed_are_said(count, said):
+    places = np.linspace(-2, 2, count, dtype=np.float32)
+    init, apply = network(lambda x: jnp.exp(-((x[..., None] - places) ** 2)), count)
+    report = qrjax.analyze((init, apply), jax.ShapeDtypeStruct((4, 16), jnp.float32))
+    assert any(f"{count} known places, of which no more than 512" in finding for finding in report.findings) is said

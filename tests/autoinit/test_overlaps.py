@@ -34,7 +34,14 @@ def of_heads(q, k, v):
     return jnp.einsum("bhim,bhmd->bhid", heads(q), totals).transpose(0, 2, 1, 3).reshape(q.shape)
 
 
+def of_one_matrix(x, *_):
+    """Keys and values that one weight makes."""
+    first, second = jnp.split(x, 2, -1)
+    return jnp.concatenate([first * second, second * first], -1).mean(1)
+
+
 FUNCTIONS = {
+    "halves of one output": of_one_matrix,
     "a mean of products": lambda x, y, _: (x * y).mean(1),  # 1.6 octaves too small
     "a mean of a gated unit": lambda x, y, _: (nn.sigmoid(x) * y).mean(1),
     "linear attention": linear_attention,
