@@ -16,7 +16,7 @@ from qrjax._rules._stacks import by_parts, carried
 from qrjax._rules._vectors import interlaced
 from qrjax._signals._coincidences import coincidence
 from qrjax._signals._combine import combine
-from qrjax._signals._families import PLACES, beyond, family_of, is_place
+from qrjax._signals._families import PLACES, beyond, family_of
 from qrjax._signals._overlaps import of_product
 from qrjax._signals._places import is_entangled
 from qrjax._signals._profiles import kept, normalized
@@ -89,13 +89,13 @@ def _where_both_are_strong(name: str, operands: tuple[Signal, ...], result: Sign
     it is multiplied by at every step decays slowly.
     """
     x, y = operands
-    first, second = own_strengths(x), own_strengths(y, 1 if name == "mul" else -1)
-    if not (first or second) or any(o.ndim != result.ndim for o in operands) or (name == "div" and not is_place(y)):
+    first, second = own_strengths(x), own_strengths(y, 1 if name == "mul" else -1, beside=bool(x.profiles))
+    if not (first or second) or any(o.ndim != result.ndim for o in operands) or (name == "div" and y.array is None):
         return result
     told = family_of(result) is not None or x.source is None or y.source is None or x.source is y.source
     if told or is_entangled([x.source, y.source]):  # type: ignore[list-item]
         return result
-    if result.fiber is not None and not is_place(x) and not is_place(y):
+    if result.fiber is not None and x.array is None and y.array is None:
         return result  # computed on rows, as the elements of a norm and the size of these, which are not independent
     both = [axis for axis in first.keys() & second.keys() if first[axis].size == second[axis].size]
     ratio = math.prod(float((first[a] * second[a]).mean()) for a in both)

@@ -53,10 +53,14 @@ class Strengths:
         return {place: line for place, line in lines.items() if line.size > 1}
 
 
-def own_strengths(x: Signal, power: int = 1) -> Profiles:
-    """How strong the places along each axis are, of the array or its reciprocal: by what is known of each place."""
+def own_strengths(x: Signal, power: int = 1, beside: bool = False) -> Profiles:
+    """How strong the places along each axis are, of the array or its reciprocal: by what is known of each place.
+
+    `beside`: whether it meets an array whose places differ, so that an input that is known counts too.
+    """
     family = family_of(x)
-    if is_place(x) and x.array is not None and x.array.ndim == x.ndim and x.array.dtype.kind in "fiu":
+    known = x.array is not None and x.array.ndim == x.ndim and x.array.dtype.kind in "fiu" and not x.drawn
+    if known and (beside or is_place(x)):
         with np.errstate(all="ignore"):
             return _lines(np.asarray(x.array, np.float64) ** (2 * power), x)
     return dict(x.profiles) if family is None else x.profiles | _lines(family.strengths(), x)
