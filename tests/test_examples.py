@@ -5,6 +5,7 @@ import os
 import pathlib
 import signal
 import tempfile
+import time
 from unittest import mock
 
 import effort
