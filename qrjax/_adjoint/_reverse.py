@@ -200,7 +200,9 @@ class Reverse:
         site = move.site
         if id(move) in self.watched:
             self._watched.setdefault(id(move), Mean()).add(g.second_moment, times)
-        if move.equation.name == "name" or move.weight is not None:
+        # What weights alone went into and was walked again as a signal has it from there.
+        again = site in self.outputs and bool(leaves_of(move.results[0]))
+        if move.weight is not None or (move.equation.name == "name" and not again):
             self.outputs.setdefault(site, Mean()).add(g.second_moment, times)
             if self._guessed:
                 self.approximate.setdefault(site, set()).update(self._guessed)

@@ -216,6 +216,8 @@ def resolved(walk: Walk, value: Value) -> Value:
             else:
                 eqn, place = recipe.note
                 results = walk.again(eqn, place, _as_signals(eqn.primitive.name, operands))
+                if walk.tape is not None:
+                    walk.tape.again(recipe.operands, results)
             known = walk.resolved[id(recipe.operands)] = (recipe.operands, results)
         return known[1]
 

@@ -11,7 +11,7 @@ from typing import Any
 from qrjax._interpreter._laws import scaled
 from qrjax._interpreter._ledger import Site, site_of
 from qrjax._rules._equations import Equation
-from qrjax._rules._operands import Value
+from qrjax._rules._operands import Value, recipe_of
 from qrjax._rules._passages import Passage
 from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._quadrature import NODES, Floats
@@ -78,6 +78,7 @@ class Tape:
 
     moves: list[Move | Passage | Repeated] = dataclasses.field(default_factory=list)
     _scaled: tuple[Signal, Signal] | None = None
+    _named: dict[int, list[tuple[int, Move]]] = dataclasses.field(default_factory=dict)
     _outer: list[list[Any]] = dataclasses.field(default_factory=list)
 
     def add(
@@ -89,7 +90,17 @@ class Tape:
         if scaled is not None:
             number = next((i for i, v in enumerate(met) if v is scaled[0]), None)
             weight = None if number is None else (number, scaled[1])
-        self.moves.append(Move(equation, eqn, place, operands, met, results, weight))
+        move = Move(equation, eqn, place, operands, met, results, weight)
+        self.moves.append(move)
+        recipe = recipe_of(results[0]) if equation.name == "name" else None
+        if recipe is not None and recipe.leaves:
+            self._named.setdefault(id(recipe.operands), []).append((recipe.number, move))
+
+    def again(self, operands: Any, results: Sequence[Value]) -> None:
+        """What was made of these has been walked again, as signals: they have the names of what they stand for."""
+        for number, move in self._named.get(id(operands), ()):
+            named = [results[number]]
+            self.moves.append(dataclasses.replace(move, operands=named, met=named, results=named))
 
     def watched(
         self, weight: Signal, make: Callable[[Signal], Signal],

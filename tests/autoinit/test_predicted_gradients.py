@@ -349,6 +349,29 @@ def test_measured(name):
         assert np.abs(bias).max() <= 0.4, (column, dict(zip([r.weight for r in seeds[0]], bias, strict=True)))
 
 
+class Placed(nn.Module):
+    """What the input has no part in, made by layers: positions, looked up and through a layer, and queries."""
+
+    @nn.compact
+    def __call__(self, x):
+        normal = nn.initializers.normal(1.0)
+        x = nn.Dense(32, name="in")(x)
+        x += nn.Embed(16, 32, name="table")(jnp.broadcast_to(jnp.arange(8), x.shape[:2]))
+        x += nn.Dense(32, name="through")(self.param("places", normal, (1, 8, 32)))
+        queries = nn.Dense(32, name="queries")(self.param("questions", normal, (1, 4, 32)))
+        x = nn.MultiHeadDotProductAttention(4)(jnp.broadcast_to(queries, (len(x), 4, 32)), x)
+        return nn.Dense(8)(x.mean(1))
+
+
+def test_layers_that_the_input_has_no_part_in_have_theirs():
+    report = predicted(Placed(), jax.ShapeDtypeStruct((16, 8, 12), jnp.float32))
+    found = {row.weight or row.path: row.gradient for row in report}
+    assert found["table/embedding"] == pytest.approx(found["in/kernel"], rel=SAME)
+    # The same for all sixteen examples.
+    assert found["through/kernel"] == found["through"] == pytest.approx(16 * found["in/kernel"], rel=SAME)
+    assert found["queries/kernel"] == found["queries"] > 0
+
+
 @pytest.mark.slow
 def test_measure_predicts_for_the_weights_as_they_are():
     module = nn.Sequential([nn.Dense(256), nn.tanh, nn.Dense(256)])
