@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qrjax._rates._names import OPTIMIZERS, Optimizer
-from qrjax._rates._uses import FUNCTION, LOOKUP, POSITION, PRODUCT, SCALE, SHIFT, Use
+from qrjax._rates._uses import FUNCTION, LOOKUP, PRODUCT, SCALE, SHIFT, Use
 from qrjax._terminal._names import choice, listed
 from qrjax._terminal._patterns import check_patterns, first_match
 from qrjax._terminal._received import received
 
 # How much of a weight's relative change the others get. What moves the outputs of all examples alike overshoots first:
-# scales and biases get less. Found by training, with the figures in `notebooks/rates.md`.
-SHARE = {PRODUCT: 1.0, FUNCTION: 1.0, LOOKUP: 1.0, POSITION: 1.0, SCALE: 1 / 4, SHIFT: 1 / 16}
+# scales, biases and positions get less. Found by training, with the figures in `notebooks/rates.md`.
+SHARE = {PRODUCT: 1.0, FUNCTION: 1.0, LOOKUP: 1.0, SCALE: 1 / 4, SHIFT: 1 / 16}
 
 
 def multiplier(use: Use, optimizer: Optimizer, shape: tuple[int, ...]) -> float | None:
@@ -55,8 +55,8 @@ def orthogonalized(shape: tuple[int, ...]) -> bool:
 def _spectral(use: Use, arriving: float, shape: tuple[int, ...]) -> float:
     """What a matrix of orthonormal columns or rows, scaled as optax does, changes an output by at most."""
     scale = math.sqrt(max(1.0, shape[1] / shape[0]))
-    inputs = 1.0 if use.kind == LOOKUP else use.fan
-    outputs = shape[1] if use.kind == LOOKUP else math.prod(shape) / inputs
+    # Of a table and of what stands beside a signal, a row at a time is met.
+    inputs, outputs = (use.fan, math.prod(shape) / use.fan) if use.kind in (PRODUCT, FUNCTION) else (1.0, shape[1])
     return scale * math.sqrt(inputs / outputs) * arriving
 
 

@@ -111,7 +111,8 @@ def _row(use: Use, rate: float, optimizer: Optimizer, shape: tuple[int, ...]) ->
     by = "makes outputs: measured by their target" + ("" if use.wanted == 1 else f", {use.wanted:.3g}")
     among = f"in one of {use.branches:g} branches: slower by the root of that"
     notes = (*[by] * use.makes_outputs, *["no matrix: as for Adam"] * adam, *[among] * (use.branches > 1))
-    has_input, weight = use.kind in (PRODUCT, FUNCTION, SCALE), use.kind in (PRODUCT, FUNCTION, LOOKUP)
+    has_input = use.kind in (PRODUCT, FUNCTION, SCALE)
+    weight = use.kind in (PRODUCT, FUNCTION, LOOKUP) or use.op == "gather"
     return Row(
         path=name, op=use.op, shape=use.shape, fan=use.fan, gain=use.own if weight else None,
         input_mean=0.0 if has_input else None, input_variance=use.input if has_input else None,

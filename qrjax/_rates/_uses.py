@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from qrjax._adjoint._branches import depths
 from qrjax._adjoint._heads import ends
@@ -16,17 +18,15 @@ from qrjax._interpreter._ledger import Entry, Ledger, Site
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._tape import Move, each
 from qrjax._interpreter._walk import Walk
-from qrjax._rules._operands import Value, described, is_data
+from qrjax._rules._operands import Known, Value, described, is_data
 from qrjax._signals._complexes import unit_of
 from qrjax._signals._recipe import Key
 from qrjax._signals._weight import Weight
 
 # What a parameter may be to a signal.
-PRODUCT, LOOKUP, POSITION, SCALE, SHIFT, FUNCTION = "product", "look-up", "position", "scale", "shift", "function"
+PRODUCT, LOOKUP, SCALE, SHIFT, FUNCTION = "product", "look-up", "scale", "shift", "function"
 # A parameter beside a signal is a scale where these multiply it, else a shift of it.
 MULTIPLY = frozenset({"mul", "div", "pow"})
-# What these add is added to every example's outputs; what others put beside a signal has places of its own.
-ADD = frozenset({"add", "sub", "add_any"})
 # These do no more to a parameter than its own size says; others are guesses.
 PLAIN = frozenset({"mul", "div", "add", "sub", "add_any", "concatenate", "select_n", "dynamic_update_slice"})
 
@@ -37,8 +37,8 @@ class Use:
 
     Attributes:
       key: the parameter and the layer.
-      kind: what it is to the signal: summed with it, looked up, a table of positions, its scale, a shift of it; or
-        within a function of parameters, such as a normalized weight.
+      kind: what it is to the signal: summed with it, looked up by it, its scale, a shift of it as biases and positions
+        are, the same for all examples; or within a function of parameters, such as a normalized weight.
       op: the primitive.
       shape: that of the output.
       fan: how many of its elements an element of the output sums.
@@ -93,7 +93,7 @@ def uses_of(
     within = depths(found_branches(moves)) if deep else {}
     last, between = ends(outputs, moves)
     reverse = _followed(moves, outputs) if back else None
-    uses = _Uses(model, walk.ledger, last, between, target_of, wanted, reverse)
+    uses = _Uses(model, walk.ledger, last, between, target_of, wanted, reverse, _for_all_examples(moves))
     found: dict[tuple[Site, Key], Use] = {}
     for move, times in _equations(moves):
         for use in uses.of(move, times):
@@ -114,6 +114,19 @@ def _equations(moves: Sequence[Any]) -> Iterator[tuple[Move, float]]:
     return ((move, times) for move, times in each(moves) if isinstance(move, Move))
 
 
+def _for_all_examples(moves: Sequence[Any]) -> dict[Site, float]:
+    """The look-ups at places in which the input has no part, as of positions, and how often each finds a row."""
+    found = {}
+    for move, _ in _equations(moves):
+        # They were walked as functions of weights first, and again where they met a signal.
+        if move.equation.name == "gather" and move.weight is None and leaves_of(move.operands[0]):
+            places = move.operands[1]
+            if isinstance(places, Known) and not places.data and places.array.size:
+                rows = places.array.reshape(-1, places.array.shape[-1])
+                found[move.site] = len(rows) / len(np.unique(rows, axis=0))
+    return found
+
+
 def _beside(move: Move) -> list[int]:
     """Which operands of an equation were made of parameters, where others are signals."""
     if move.equation.name in SUMS or not any(map(is_data, move.met)) or not any(map(is_data, move.results)):
@@ -132,6 +145,7 @@ class _Uses:
     target_of: Callable[[str], float]
     wanted: float | None
     reverse: Reverse | None
+    for_all_examples: Mapping[Site, float]
 
     def of(self, move: Move, times: float) -> Iterator[Use]:
         """The uses in an equation."""
@@ -154,17 +168,21 @@ class _Uses:
         head = move.site in self.last
         for key, law in leaves_of(value).items():
             wanted = self._wanted(key[0], output, head)
-            kind, own, fan = self._kind(entry, weight, key, law)
-            met = 1.0 if kind == LOOKUP else arriving
+            kind, own, fan = self._kind(move, entry, weight, key, law)
+            met = 1.0 if entry.op == "gather" else arriving
             use = Use(key, kind, entry.op, entry.output.shape, fan, own, met, output, wanted, head)
             yield dataclasses.replace(use, gradient=self._of_weight(move, use), guessed=own == 0 and kind == FUNCTION)
         for path in () if weight is None else weight.also:
             yield dataclasses.replace(use, key=(path, weight.layer))  # type: ignore[union-attr]
 
-    def _kind(self, entry: Entry, weight: Weight | None, key: Key, law: Any) -> tuple[str, float, float]:
+    def _kind(
+        self, move: Move, entry: Entry, weight: Weight | None, key: Key, law: Any
+    ) -> tuple[str, float, float]:  # fmt: skip
         if weight is not None:
             own = entry.gain if entry.gain is not None else 0.0
-            return LOOKUP if entry.op == "gather" else PRODUCT, own, 1.0 if entry.op == "gather" else entry.fan or 1.0
+            if entry.op == "gather":
+                return SHIFT if move.site in self.for_all_examples else LOOKUP, own, 1.0
+            return PRODUCT, own, entry.fan or 1.0
         own = math.sqrt(law.second_moment)
         if key == entry.weight.key and entry.gain:
             own = entry.gain
@@ -175,9 +193,10 @@ class _Uses:
         """By one element of a weight."""
         if self.reverse is None:
             return None
-        if use.kind == LOOKUP:
-            # A row of the table is met by few examples.
-            return self.reverse.outputs[move.site].value if move.site in self.reverse.outputs else 0.0
+        if use.kind in (LOOKUP, SHIFT):
+            found = self.reverse.outputs[move.site].value if move.site in self.reverse.outputs else 0.0
+            # A row of a table is met by few examples, unless it is the same for all.
+            return found * self.for_all_examples[move.site] / self.model.examples if use.kind == SHIFT else found
         found = self.reverse.weight(move.site, use.key[1])
         return None if found is None else found / self.model.examples
 
@@ -191,9 +210,8 @@ class _Uses:
         scale = name in MULTIPLY
         arriving = max(signals) if scale else 1.0
         plain = name in PLAIN and getattr(move.met[place], "weight", None) is not None
-        kind = SCALE if scale else SHIFT if _is_shift(name, law) else POSITION
         use = Use(
-            key, kind, name, result.shape, 1.0, math.sqrt(value.second_moment), arriving,
+            key, SCALE if scale else SHIFT, name, result.shape, 1.0, math.sqrt(value.second_moment), arriving,
             result.second_moment, self._wanted(key[0], result.second_moment, head and not scale), head,
             guessed=not plain,
         )  # fmt: skip
@@ -212,8 +230,3 @@ class _Uses:
         if head and self.wanted is not None:
             return self.wanted
         return output if output > 0 and not head else self.target_of(path)
-
-
-def _is_shift(name: str, law: Any) -> bool:
-    """Whether all examples' outputs get the same: a vector, or what starts as a constant, as biases of any shape do."""
-    return name in ADD and (law.is_constant or sum(n > 1 for n in law.shape) < 2)

@@ -67,14 +67,16 @@ def trained(network, x, labels):
     return run
 
 
-def shared(rates, kinds, shares):
-    """The multipliers with other shares than those that they were made with."""
-    return jax.tree.map(lambda rate, kind: rate * shares.get(kind, SHARE[kind]) / SHARE[kind], rates, kinds)
-
-
-def kinds_of(rates, report):
+def shared(rates, report, shares):
+    """The multipliers with other shares than those that they were made with, by patterns of paths."""
     rules = {row.weight: row.rule for row in report}
-    return jax.tree_util.tree_map_with_path(lambda path, _: rules["/".join(step.key for step in path)], rates)
+
+    def share(path, rate):
+        name = "/".join(step.key for step in path)
+        given = next((value for pattern, value in shares.items() if fnmatch.fnmatch(name, pattern)), None)
+        return rate if given is None else rate * given / SHARE[rules[name]]
+
+    return jax.tree_util.tree_map_with_path(share, rates)
 
 
 def losses(network, data, seeds, shares, head):
@@ -89,7 +91,7 @@ def losses(network, data, seeds, shares, head):
         else:
             params = qrjax.autoinit(network, x[:BATCH], seed=seed, head=head)["params"]
             rates, report = qrjax.learning_rates(network, x[:BATCH], head=head, report=True)
-            multipliers, grid = shared(rates, kinds_of(rates, report), shares), RATES
+            multipliers, grid = shared(rates, report, shares), RATES
         found.append([float(run(params, multipliers, 2.0**rate, seed)) for rate in grid])
     finite = np.where(np.isfinite(found), found, np.inf)
     return grid, finite.mean(0)
@@ -98,16 +100,16 @@ def losses(network, data, seeds, shares, head):
 def cases():
     """(name, network, shares, head)."""
     for share in (1.0, 0.25, 1 / 64):
-        yield f"MLP, width 256, biases {share:g}", MLP(256), {"shift": share}, 0.0
+        yield f"MLP, width 256, biases {share:g}", MLP(256), {"*/bias": share}, 0.0
     yield "transformer, width 32, Flax's default", Transformer(32), None, None
     yield "transformer, width 32, head 0", Transformer(32), {}, 0.0
-    for kind, name, values in (
-        ("position", "positions", (4.0, 0.25, 1 / 16)),
-        ("scale", "scales", (1.0, 1 / 16)),
-        ("shift", "biases", (1.0, 0.25, 1 / 64)),
+    for pattern, name, values in (
+        ("positions", "positions", (1.0, 0.25, 1 / 64)),
+        ("*/scale", "scales", (1.0, 1 / 16)),
+        ("*/bias", "biases", (1.0, 0.25, 1 / 64)),
     ):
         for value in values:
-            yield f"transformer, width 32, {name} {value:g}", Transformer(32), {kind: value}, 0.0
+            yield f"transformer, width 32, {name} {value:g}", Transformer(32), {pattern: value}, 0.0
     for width, heads in ((64, (0.0, 0.01, 1.0)), (256, (0.0, 0.01, 1.0)), (1024, (0.0,))):
         yield f"MLP, width {width}, Flax's default", MLP(width), None, None
         for head in heads:

@@ -87,18 +87,16 @@ WAYS = {
     "head outputs": "multipliers, head 1, outputs 16",
     "branches": "multipliers, head 1, outputs 16, branches 1",
     "first": "head 0, outputs 16, the first layer's rate a quarter",
-    "positions / 4": "head 0, outputs 16, positions' rate a quarter",
-    "slow positions": "head 0, outputs 16, positions' rate 1/16",
+    "fast positions": "head 0, outputs 16, positions as fast as weights",
+    "faster positions": "head 0, outputs 16, positions a quarter of that",
     "slow biases": "head 0, outputs 16, biases' rates a quarter",
     "slow scales": "head 0, outputs 16, norms' scales' rates a quarter",
     "slow scores": "head 0, outputs 16, queries' and keys' rates a quarter",
-    "fast kernels": "head 0, outputs 16, the rates of all but kernels 1/16",
 }
-# Of these ways, which parameters are slower than by the rules, and by how much.
-SLOWER = {
-    "first": ("Dense_0/kernel", 1 / 4), "positions / 4": ("positions", 1 / 4), "slow positions": ("positions", 1 / 16),
+# Of these ways, which parameters are slower than by the rules or faster, and by how much.
+OTHERWISE = {
+    "first": ("Dense_0/kernel", 1 / 4), "fast positions": ("positions", 16.0), "faster positions": ("positions", 4.0),
     "slow biases": ("*/bias", 1 / 4), "slow scales": ("*/scale", 1 / 4), "slow scores": ("*/[qk]*y/kernel", 1 / 4),
-    "fast kernels": ("*[!l]", 1 / 16),
 }  # fmt: skip
 PLAIN = ("default", "autoinit")
 
@@ -179,7 +177,7 @@ def multipliers_of(cell: Cell, network: Any, sample: Any) -> Any:
         outputs=outputs,
         branches=branches_of(cell.arm),
     )
-    pattern, share = SLOWER.get(cell.arm, ("", 1.0))
+    pattern, share = OTHERWISE.get(cell.arm, ("", 1.0))
 
     def scaled(path: Any, rate: Any) -> Any:
         return rate * share if fnmatch.fnmatchcase("/".join(step.key for step in path), pattern) else rate

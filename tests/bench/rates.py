@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rate_training import PLAIN, SLOWER, WAYS, Cell, trained
+from rate_training import OTHERWISE, PLAIN, WAYS, Cell, trained
 from sampling import Report, environment, show, version
 
 import qrjax
@@ -126,7 +126,7 @@ PLANS: list[tuple[str, str, str, Sequence[str], Sequence[int], int, float, str]]
     ("mlp", "mnist1d", "adam", TWO, SMALL, 400, 1.0, "constant"),
     ("mlp", "mnist1d", "adam", ("head outputs",), SMALL, 400, 0.5, "constant"),
     ("transformer", "digits", "adam", ("default", "outputs", "head outputs"), (16, 64, 256), 60, 0.0, "constant"),
-    ("transformer", "digits", "adam", list(SLOWER), (64,), 60, 0.0, "constant"),
+    ("transformer", "digits", "adam", list(OTHERWISE), (64,), 60, 0.0, "constant"),
     ("residual", "digits", "adam", ("default", "head outputs", "branches"), (2, 8, 32), 60, 0.0, "constant"),
     ("mlp", "digits", "muon", TWO, (64, 256, 512), 60, 0.0, "constant"),
     ("mlp", "digits", "adam", TWO, ALL, 60, 0.1, "constant"),

@@ -189,7 +189,7 @@ class Roles(nn.Module):
 def test_roles():
     rates, report = qrjax.learning_rates(Roles(), IDS, report=True)
     rules = {row.weight: row.rule for row in report}
-    assert (rules["positions"], rules["norm/scale"], rules["idle"]) == ("position", "scale", "unseen")
+    assert (rules["positions"], rules["norm/scale"], rules["idle"]) == ("shift", "scale", "unseen")
     assert rules["normed/kernel"] == "function"
     assert rules["base/bias"] == "shift"
     # A normalized weight by its own size, LoRA's second factor by what it may come to, its first by its inputs.
@@ -211,6 +211,37 @@ def test_roles():
     assert any("single number" in s and "gate" in s for s in said)
     assert rates["idle"] == 1.0
     assert rates["gate"] == SCALE
+
+
+class Placed(nn.Module):
+    """Tokens at places, of which a table says in one of several ways where they are."""
+
+    way: str
+
+    @nn.compact
+    def __call__(self, ids):
+        length, normal = ids.shape[1], nn.initializers.normal(1.0)
+        x = nn.Embed(64, 32, name="words")(ids)
+        if self.way == "added":
+            return nn.Dense(8)(nn.LayerNorm()(x + self.param("places", normal, (1, length, 32))))
+        places = jnp.arange(length)[None]
+        places = jnp.broadcast_to(places, ids.shape) if self.way == "wide" else places
+        return nn.Dense(8)(nn.LayerNorm()(x + nn.Embed(4 * length, 32, name="places")(places)))
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd", "muon"])
+def test_positions_are_what_moves_all_examples_alike(optimizer):
+    found = {}
+    for way in ("added", "looked up", "wide"):
+        rates, report = qrjax.learning_rates(Placed(way), IDS, optimizer=optimizer, report=True)
+        (row,) = [row for row in report if row.weight.startswith("places")]
+        assert row.rule == "shift"
+        found[way] = (jax.tree.leaves(rates["places"])[0] / row.second_moment**0.5, rates["words"]["embedding"])
+    assert found["looked up"] == pytest.approx(found["wide"], rel=1e-5)
+    if optimizer == "adam":
+        assert found["added"] == found["wide"] == pytest.approx((SHIFT, 1.0))
+    if optimizer == "sgd":  # a token of 64 is met once by few examples, a place by all
+        assert found["wide"][0] == pytest.approx(SHIFT * found["wide"][1], rel=1e-5)
 
 
 def test_the_largest_change_of_an_output_is_the_rate():
