@@ -40,25 +40,13 @@ def common(fine: Shape, shape: Shape) -> Shape | None:
     """A shape that `shape` merges, and `fine` but for axes of length 1; None if there is none, or it has many axes."""
     if 0 in fine or 0 in shape:
         return None
-    pieces = []
-    for left, right in _tables.groups(fine, shape):
-        cuts = sorted({*_ends(left), *_ends(right)})
-        if any(b % a for a, b in itertools.pairwise(cuts)):
-            return None
-        pieces += [b // a for a, b in itertools.pairwise(cuts)]
+    pieces = _tables.pieces(fine, shape)
+    if pieces is None:
+        return None
     found: list[int] = []
-    for size in shape:
-        reached = 1
-        while reached != size:
-            reached *= pieces[0]
-            found.append(pieces.pop(0))
-        if size == 1:
-            found.append(1)
+    for run in _tables.runs(pieces, shape):
+        found += [pieces[a] for a in run] or [1]
     return tuple(found) if len(found) <= max(MOST_AXES, len(shape)) else None
-
-
-def _ends(sizes: Shape) -> list[int]:
-    return [math.prod(sizes[:i]) for i in range(len(sizes) + 1)]
 
 
 def laid(x: Signal, shape: Shape) -> Signal:
@@ -141,7 +129,7 @@ def aligned(terms: Sequence[Term]) -> list[Term] | None:
 
 
 def _finest(column: Sequence[Shape]) -> Shape:
-    cuts = sorted({end for sizes in column for end in _ends(sizes)})
+    cuts = sorted({end for sizes in column for end in _tables.ends(sizes)})
     return tuple(b // a for a, b in itertools.pairwise(cuts)) or column[0]
 
 

@@ -14,6 +14,7 @@ from qrjax._rules._operands import Value
 from qrjax._rules._places import together
 from qrjax._rules._stacks import carried
 from qrjax._signals import _tables
+from qrjax._signals._blocks import Blocks, remaining
 from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._signal import Signal, Source
 
@@ -42,6 +43,10 @@ def paired(result: Value, other: Value, kind: Any) -> Value:
         return result
     if kind in result.twins or other.rho.shape != result.rho.shape or np.abs(result.rho - other.rho).max() < 1e-3:
         return result
+    if isinstance(kind, Blocks):
+        kind = remaining(kind, other.rho, result.rho, result.shape)
+        if kind is None or kind in result.twins:
+            return result
     return carried(result, dataclasses.replace(result, twins=result.twins | {kind: other.rho}))
 
 

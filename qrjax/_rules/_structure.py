@@ -14,6 +14,7 @@ from qrjax._rules._parts import in_reverse, moved, part, without
 from qrjax._rules._registry import structural
 from qrjax._rules._stacks import rearranged, remembered
 from qrjax._signals import _tables
+from qrjax._signals._blocks import reshaped
 from qrjax._signals._mixtures import concatenated, surrounded
 from qrjax._signals._profiles import kept, normalized, renamed
 from qrjax._signals._signal import Signal
@@ -53,7 +54,10 @@ def reshape(equation: Equation, x: Value) -> Value:
         return Known(x.array.reshape(equation.shape))
     if isinstance(x, Opaque) or 0 in equation.shape:
         return Opaque(equation.shape) if isinstance(x, Opaque) else Signal.constant(0.0, equation.shape, x.dtype)
-    result = moved(x, equation.shape, _tables.reshaped(x.rho, x.shape, equation.shape))
+    rho, twins = reshaped(x, equation.shape)
+    result = moved(x, equation.shape, rho)
+    if equation.context.twin is None and not x.is_constant:
+        result = dataclasses.replace(result, twins=twins)
     if x.weight is not None:
         result = dataclasses.replace(result, weight=x.weight.reshaped(x.shape, equation.shape))
     if not x.profiles and not x.rows:

@@ -143,8 +143,52 @@ def whole(old: Shape, new: Shape) -> dict[int, int]:
     return places
 
 
+def pieces(*shapes: Shape) -> Shape | None:
+    """The axes of which all shapes of an array merge theirs; None where an end of one divides no other's."""
+    cuts = sorted({end for shape in shapes for end in ends(shape)})
+    if any(b % a for a, b in itertools.pairwise(cuts)):
+        return None
+    return tuple(b // a for a, b in itertools.pairwise(cuts))
+
+
+def ends(sizes: Shape) -> list[int]:
+    """How many elements of the axes' product lie before each axis and after the last, counted in slices."""
+    return [math.prod(sizes[:i]) for i in range(len(sizes) + 1)]
+
+
+def runs(fine: Shape, shape: Shape) -> list[tuple[int, ...]]:
+    """For each axis of a shape those of `pieces` that it merges: none for a length of 1."""
+    found, start = [], 0
+    for size in shape:
+        stop = start
+        while math.prod(fine[start:stop]) != size:
+            stop += 1
+        found.append(tuple(range(start, stop)))
+        start = stop
+    return found
+
+
+def split(table: Floats, shape: Shape, fine: Shape) -> Floats:
+    """The table over the finer axes of which a shape merges its own."""
+    for axis, run in reversed(list(enumerate(runs(fine, shape)))):
+        if len(run) != 1:
+            table = _split(table, axis, tuple(fine[a] for a in run)) if run else np.asarray(table.take(0, axis))
+    return table
+
+
+def merged(table: Floats, fine: Shape, shape: Shape) -> Floats:
+    """The table over the axes of a shape, each of which merges some of the finer ones."""
+    for axis, run in enumerate(runs(fine, shape)):
+        if len(run) != 1:
+            table = _merged(table, axis, tuple(fine[a] for a in run)) if run else np.stack([table, table], axis)
+    return table
+
+
 def reshaped(table: Floats, old: Shape, new: Shape) -> Floats:
     """The table after a reshape: axes that merge mix their correlations, axes that split share one."""
+    fine = pieces(old, new)
+    if fine is not None:
+        return settled(merged(split(table, old, fine), fine, new), new)
     axis = 0
     for left, right in groups(old, new):
         if left == right:

@@ -73,11 +73,11 @@ def test_pair_sums_are_sums_over_pairs(shape):
     [
         ((3, 4), (12,)), ((2, 3, 4), (6, 4)), ((2, 3, 4), (2, 12)), ((2, 3, 4), (24,)), ((12,), (3, 4)),
         ((6, 4), (2, 3, 4)), ((2, 3, 4), (6, 2, 2)), ((3, 1, 4), (3, 4)), ((3, 4), (3, 1, 4)), ((1, 3), (3,)),
-        ((), (1, 1)), ((1,), ()), ((2, 2, 3), (4, 3, 1)),
+        ((), (1, 1)), ((1,), ()), ((2, 2, 3), (4, 3, 1)), ((4, 6), (2, 12)), ((4, 6), (8, 3)), ((4, 6), (2, 4, 3)),
     ],
 )  # fmt: skip
 def test_reshaped_regroups_all_pairs(old, new):
-    """Where axes only merge or only split, so that a table says everything."""
+    """Where axes merge, split, or do both and the ends of one shape's axes divide those of the other."""
     table, places = a_table(old), list(np.ndindex(old))
 
     def value(a, b):
