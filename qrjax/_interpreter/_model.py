@@ -22,6 +22,7 @@ from qrjax._interpreter._tape import Tape
 from qrjax._interpreter._walk import Walk, from_array
 from qrjax._rules._operands import Known, Opaque, Value, as_data, described, tagged
 from qrjax._rules._sampling import drawn
+from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal, joined
 from qrjax._signals._quadrature import CDF
 from qrjax._signals._recipe import FIXED, STATE, UNKNOWN
@@ -34,6 +35,8 @@ OUTPUT = "qrjax.output "
 EQUAL = "qrjax.equal"
 # Longer parameters along one axis are not drawn.
 VECTOR = 1 << 16
+# Correlations of so many standard deviations are not a draw's.
+DEVIATIONS = 5.0
 NUMBERS = itertools.count()
 
 
@@ -269,8 +272,15 @@ def _tagged(leaf: Leaf, law: Value, draws: dict[Source, Any]) -> Signal:
 
 
 def _without_chance(x: Signal) -> Signal:
-    """The law of an array that exists already without what is only its own: how its elements happen to be alike."""
-    return x if x.is_constant else dataclasses.replace(x, array=None, rho=np.where(x.rho >= 1.0, 1.0, 0.0))
+    """The law of an array that exists already, without that its elements happen to be alike as any draw's do.
+
+    What no draw would show stays: how alike the rows of a table of sines are.
+    """
+    if x.is_constant:
+        return x
+    pairs = x.size / 2 * _tables.product([max(1.0, n - 1.0) for n in x.shape])
+    told = np.abs(x.rho) > DEVIATIONS / np.sqrt(pairs)
+    return dataclasses.replace(x, array=None, rho=np.where(told, x.rho, 0.0))
 
 
 def _ruled(call: Call, inputs: list[Value], value: Value, leaf: int) -> Value:

@@ -57,6 +57,30 @@ def test_gains_do_not_depend_on_what_is_stored():
     assert gains(0) == gains(1)
 
 
+def sines(length=16, width=64):
+    waves = np.arange(length)[:, None] / 10_000 ** (np.arange(width // 2) / (width // 2))
+    return np.concatenate([np.sin(waves), np.cos(waves)], -1).astype(np.float32)
+
+
+def test_a_parameter_that_starts_as_a_table_of_sines_is_that_table():
+    """Positions that are near have much in common, as a parameter and as a constant of the program."""
+
+    def network(p, x):
+        y = x @ p["first"] + p.get("places", sines())[None]
+        return (y @ p["value"]).mean(1) @ p["last"]
+
+    def init(key, _x):
+        weights = {n: jax.random.normal(key, (64, 64)) for n in ("first", "value", "last")}
+        return weights | ({"places": jnp.asarray(sines())} if stored else {})
+
+    x = np.random.default_rng(0).standard_normal((8, 16, 64), np.float32)
+    gains = []
+    for stored in (False, True):
+        gains.append([row.gain for row in qrjax.analyze((init, network), x).weights])
+    assert gains[1] == pytest.approx(gains[0], rel=0.02)
+    assert gains[0][2] < 0.5 / 64**0.5 * 16**0.5, "a mean over positions that are alike is no mean of independent ones"
+
+
 class Counting(nnx.Module):
     """Its variables are a number of Python's and an array."""
 
