@@ -77,7 +77,9 @@ def _cut(shape: Shape, axes: Axes, where: Sequence[int]) -> Shape:
 
 
 def remaining(kind: Blocks, table: Floats, rho: Floats, shape: Shape) -> Blocks | None:
-    """The kind along those of its axes that an array still has; None where it has none."""
+    """The kind along those of its axes that an array still has and in which its pairs are not like all pairs."""
+    if not _notable(table, rho):
+        return None
     for count in range(len(kind.axes), 0, -1):
         for axes in itertools.combinations(kind.axes, count):
             part = dataclasses.replace(kind, axes=axes)
