@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._signals import _tables
+from qrjax._signals._blocks import Blocks
 from qrjax._signals._joint import Function, finite, source_tables, ties
 from qrjax._signals._masks import KEPT, compacted
 from qrjax._signals._quadrature import NODES, ORDERS, WEIGHTS, Floats, correlation, hermite, hermite_squares, quantiles
@@ -150,7 +151,8 @@ def _is_simple(x: Signal) -> bool:
     """Whether the law of one element, and whose it is, says all."""
     leaves = x.recipe is not None and bool(x.recipe.leaves)
     plain = x.mask is None and x.sample is None and x.weight is None and not x.drawn and not leaves
-    return plain and not x.profiles and not x.twins
+    # What pairs of a block have in common says nothing of one element.
+    return plain and not x.profiles and all(isinstance(kind, Blocks) for kind in x.twins)
 
 
 def is_place(x: Signal) -> bool:

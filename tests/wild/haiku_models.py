@@ -91,6 +91,20 @@ def vae():
     return haiku_pair(forward)
 
 
+def frames():
+    """An agent's: convolutions see steps and examples as one axis, a recurrent core has them apart."""
+    import haiku as hk
+
+    def forward(x):
+        layers = [hk.Conv2D(16, 3, 2), jax.nn.relu, hk.Flatten(), hk.Linear(64), jax.nn.relu]
+        seen = hk.BatchApply(hk.Sequential(layers))(x)
+        core = hk.GRU(64)
+        outputs, _ = hk.dynamic_unroll(core, seen, core.initial_state(x.shape[1]))
+        return hk.BatchApply(hk.Linear(64))(outputs)
+
+    return haiku_pair(forward)
+
+
 entry = functools.partial(Wild, package="haiku")
 MODELS = [
     entry("haiku_mlp", mlp, normal(32, 64)),
@@ -102,5 +116,6 @@ MODELS = [
     entry("haiku_gru", functools.partial(language, "GRU"), tokens),
     entry("haiku_vanilla_rnn", functools.partial(language, "VanillaRNN"), tokens),
     entry("haiku_transformer", transformer, tokens),
+    entry("haiku_batch_apply", frames, normal(8, 4, 16, 16, 3)),
     entry("haiku_vae", vae, normal(32, 64)),
 ]
