@@ -63,18 +63,22 @@ def product(
 
 
 def _likened(walk: Walk, tag: Weight, x: Signal, result: Signal, fan: float) -> Signal:
-    """The output of a weight that was used before is as like its earlier output as its inputs are alike."""
+    """The output of a weight that was used before is as like its earlier output as its inputs are alike.
+
+    Parts of a weight without an element in common are weights of their own, as the gates of a recurrent cell are.
+    """
     if isinstance(result, ComplexSignal) or isinstance(x, ComplexSignal):
         return result  # how alike complex outputs are is not followed
     key = tag.key
     if result.source is not None and x.source is not None:
         result.source.born = (x.source, fan)
     before = walk.used.setdefault(key, [])
-    alike = [(y.source, likeness(x, z)) for z, y in before if y.source is not None and y.shape == result.shape]
+    uses = [(z, y) for part, z, y in before if y.shape == result.shape and part.meets(tag)]
+    alike = [(y.source, likeness(x, z)) for z, y in uses if y.source is not None]
     if alike and not result.is_constant:
         born = None if x.source is None else (x.source, fan)
         result = replace_source(result, _descendant(alike, born))
-    before.append((x, result))
+    before.append((tag, x, result))
     del before[:-USES]
     return result
 

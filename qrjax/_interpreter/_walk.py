@@ -48,6 +48,7 @@ from qrjax._signals._places import Places, places
 from qrjax._signals._recipe import Key
 from qrjax._signals._signal import Signal, Source
 from qrjax._signals._tables import Shape
+from qrjax._signals._weight import Weight
 
 # Where look-ups meet.
 ADDITIONS = ("add", "add_any")
@@ -74,7 +75,7 @@ class Walk:
       axes: the sizes of named axes, see `Model.axes`.
       places: the sample for what meets again.
       tables: by the source of what was looked up, in which table.
-      used: the inputs and outputs of each weight's last uses.
+      used: the parts, inputs and outputs of each weight's last uses.
       flow: where the program to be walked next uses its parameters; None where nothing is settled on the way.
       tape: where to take down all equations, to follow the walk backwards; None to take down none.
     """
@@ -93,7 +94,7 @@ class Walk:
     axes: Mapping[Any, int] = dataclasses.field(default_factory=dict)
     places: Places = dataclasses.field(default_factory=Places)
     tables: dict[Source, LookUp] = dataclasses.field(default_factory=dict)
-    used: dict[Key, list[tuple[Signal, Signal]]] = dataclasses.field(default_factory=dict)
+    used: dict[Key, list[tuple[Weight, Signal, Signal]]] = dataclasses.field(default_factory=dict)
     flow: Flow | None = None
     _site: list[int] = dataclasses.field(default_factory=list)
     _steps: list[Step] = dataclasses.field(default_factory=list)

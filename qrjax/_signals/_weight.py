@@ -52,6 +52,13 @@ class Weight:
         """What one gain is decided for."""
         return self.path, self.layer
 
+    def meets(self, other: Weight) -> bool:
+        """Whether it may have elements in common with another part of the same parameter."""
+        if self.axes is None or self.axes != other.axes:
+            return True
+        both = zip(self.places, other.places, strict=True)
+        return not any(mine and others and set(mine).isdisjoint(others) for mine, others in both)
+
     def ordered(self, order: Sequence[int] | None) -> Weight:
         """With these of its axes, in this order; None where that is not known."""
         if order is None or self.axes is None:

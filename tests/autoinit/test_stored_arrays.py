@@ -70,13 +70,13 @@ def test_a_parameter_that_starts_as_a_table_of_sines_is_that_table():
         return (y @ p["value"]).mean(1) @ p["last"]
 
     def init(key, _x):
-        weights = {n: jax.random.normal(key, (64, 64)) for n in ("first", "value", "last")}
-        return weights | ({"places": jnp.asarray(sines())} if stored else {})
+        return {n: jax.random.normal(key, (64, 64)) for n in ("first", "value", "last")}
+
+    def init_with_places(key, x):
+        return init(key, x) | {"places": jnp.asarray(sines())}
 
     x = np.random.default_rng(0).standard_normal((8, 16, 64), np.float32)
-    gains = []
-    for stored in (False, True):
-        gains.append([row.gain for row in qrjax.analyze((init, network), x).weights])
+    gains = [[row.gain for row in qrjax.analyze((make, network), x).weights] for make in (init, init_with_places)]
     assert gains[1] == pytest.approx(gains[0], rel=0.02)
     assert gains[0][2] < 0.5 / 64**0.5 * 16**0.5, "a mean over positions that are alike is no mean of independent ones"
 
