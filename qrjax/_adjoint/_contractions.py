@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qrjax._adjoint._cotangent import Cotangent
+from qrjax._adjoint._dependence import coherence, drawn_along, independent, moving, own_part
 from qrjax._adjoint._registry import adjoint
 from qrjax._adjoint._structure import Found, Given, Wanted
 from qrjax._interpreter._tape import Move
@@ -19,7 +20,7 @@ from qrjax._rules._reductions import places, taps
 from qrjax._signals import _tables
 from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._profiles import kept, normalized
-from qrjax._signals._quadrature import NODES, WEIGHTS, Floats
+from qrjax._signals._quadrature import Floats
 from qrjax._signals._signal import Signal
 
 
@@ -74,38 +75,18 @@ def dot_general(move: Move, given: Given, wanted: Wanted) -> Found | None:
     own_y = [a for a in range(y.ndim) if a not in cy and a not in by]
     out_x, out_y = range(b, b + len(own_x)), range(b + len(own_x), len(law.shape))
     found: Found = [None, None]
-    batches = list(range(b))
+    batches, fan = list(range(b)), float(math.prod(x.shape[a] for a in cx))
     if wanted[0]:
         batch = list(zip(batches, by, strict=True))
-        alike = _coherence(g, y, [law.shape[a] for a in out_y])
-        moved = _drawn_along(move, g, 0)
+        alike = coherence(g, y, out_y)
+        moved = drawn_along(move, g, 0, out_y, independent(move, y, fan))
         found[0] = _contracted(law, y, out_y, own_y, batch, x, [*bx, *own_x, *cx], [*batches, *out_x], cy, alike, moved)
     if wanted[1]:
         batch = list(zip(batches, bx, strict=True))
-        alike = _coherence(g, x, [law.shape[a] for a in out_x])
-        moved = _drawn_along(move, g, 1)
+        alike = coherence(g, x, out_x)
+        moved = drawn_along(move, g, 1, out_x, independent(move, x, fan))
         found[1] = _contracted(law, x, out_x, own_x, batch, y, [*by, *own_y, *cy], [*batches, *out_y], cx, alike, moved)
     return found
-
-
-def _coherence(g: Cotangent, other: Signal, sizes: list[int]) -> float:
-    """By how much n terms add up as one does n-fold, where the derivative and the other come from one input.
-
-    With values W x_j and keys V x_j of D-dimensional x_j, the derivative by a query is V C W^T a: C is the covariance
-    of the x_j under the softmax's weights. Independent numbers in their places would only see how it strays from its
-    mean, a multiple of the identity.
-    """
-    n = math.prod(sizes)
-    if other.source is None or other.source.born is None:
-        return 0.0
-    parent, products = other.source.born
-    for term in g.terms:
-        born, weights = term.base.born, term.outer
-        if born is None or born[0] is not parent or not term.is_plain or weights.mean == 0:
-            continue
-        counted = n * weights.mean**2 / weights.second_moment
-        return counted / n / max(products, born[1]) * max(0.0, 1 - 1 / max(1.0, counted)) ** 2
-    return 0.0
 
 
 def _contracted(
@@ -118,8 +99,8 @@ def _contracted(
       batch: pairs of axes, of the derivative and of the other, that are the same.
       to: the operand by which the derivative is taken.
       axes: its axes in the order batch and own, which are the derivative's `kept`, then the other's `other_kept`.
-      coherence: see `_coherence`.
-      moved: see `_drawn_along`.
+      coherence: see `coherence`.
+      moved: see `drawn_along`.
     """
     n, p, q = len(kept), len(list(other_kept)), len(list(summed))
     ndim = n + p + q
@@ -135,59 +116,14 @@ def _contracted(
     both = left * right
     if moved is not None:
         own = (0,) * (n + p)
-        fan = math.prod(shape[n:])
-        both[own] += _moving(moved.transpose([*kept, *summed])[(0,) * n], right[own], fan)
+        both[own] += moving(moved.transpose([*kept, *summed])[(0,) * n], right[own])
     table = _tables.pair_sums(both, range(n + p, ndim), sizes)
     if coherence > 0:
         count = math.prod(sizes[n + p :])
-        table += coherence * count**2 * _own(left, range(n + p, ndim)) * _own(right, range(n + p, ndim))
+        table += coherence * count**2 * own_part(left, range(n + p, ndim)) * own_part(right, range(n + p, ndim))
     back = tuple(int(a) for a in np.argsort(axes))
     found = Cotangent.of_table(tuple(to.shape), table.transpose(back), _kept_profiles(law, list(kept), axes))
-    return found.born(other)
-
-
-def _drawn_along(move: Move, g: Cotangent, place: int) -> Floats | None:
-    """Of a derivative by a weight, E[b b'] E[f Z]^2: what an activation behind the product makes of shared numbers b.
-
-    The derivative is b f(Z) with the product's own normal score Z, of which each input is a part. So the input and the
-    derivative are not independent: their product has a mean, which has the weight's own sign, and where b is the same
-    for many examples or places these means add up. Behind a norm they do not, as it takes out of the derivative what
-    this has in common with the norm's input.
-    """
-    if move.weight is None or move.weight[0] != place or g.laid != g.shape:
-        return None
-    result, found = move.results[0], None
-    if not isinstance(result, Signal) or result.source is None:
-        return None
-    normed = {id(term.base.whole) for term in g.terms if not term.is_plain}
-    for term in g.terms:
-        if term.outer.source is not result.source or id(term.base.whole) in normed:
-            continue
-        slope = float(WEIGHTS @ (term.outer.values * NODES))
-        own = slope**2 * _tables.broadcast(
-            term.base.law.moments, [p for p in term.place if p is not None], len(g.shape)
-        )
-        found = own if found is None else found + own
-    return found
-
-
-def _moving(moved: Floats, inputs: Floats, fan: float) -> Floats:
-    """By the places that differ what these means add to a derivative by a weight.
-
-    E[x f(Z)] is the covariance of x and Z, of the part of x that is not the same in both places, times E[f Z]. Nothing
-    is added to an element's own square.
-    """
-    whole = float(inputs.flat[0])
-    result = np.asarray((whole - inputs) ** 2 / max(whole, 1e-300) / fan * moved)
-    result.flat[0] = 0.0
-    return result
-
-
-def _own(table: Floats, axes: range) -> Floats:
-    """What elements have that those in other places along the axes do not share."""
-    for axis in reversed(axes):
-        table = np.asarray(table.take(0, axis) - table.take(1, axis))
-    return table
+    return found.born(other, axes[n:])
 
 
 def _kept_profiles(law: Signal, kept: list[int], axes: list[int]) -> dict[int, Floats]:
@@ -304,12 +240,12 @@ def _by_kernel(move: Move, given: Cotangent, x: Signal, kernel: Signal, numbers:
         if any(pattern):
             index = (slice(None), slice(None), *pattern)
             table[index] = (left * moved)[index]
-    drawn = _drawn_along(move, given, 1)
+    fan = float(math.prod(kernel.shape[i] for i in numbers.rhs_spec[1:]))
+    drawn = drawn_along(move, given, 1, (), fan)
     if drawn is not None:
         first = (0,) * (2 + spatial)
-        fan = math.prod(kernel.shape[i] for i in numbers.rhs_spec[1:])
         drawn, inputs = (np.asarray(t.take(0, 1)) for t in (drawn.transpose(numbers.out_spec), a))
-        table[first] += _moving(drawn, inputs, fan)
+        table[first] += moving(drawn, inputs)
     # By the border a tap meets nothing, so that the outer ones add up less.
     met = zip(_met(move, x, law, kernel), numbers.lhs_spec[2:], strict=True)
     for axis, ((strengths, where), i) in reversed(list(zip(summed[1:], met, strict=True))):

@@ -202,14 +202,15 @@ class Cotangent:
         base = dataclasses.replace(self.terms[0].base, atoms=(*held, *((term.base, 1.0) for term in own.terms)))
         return Cotangent(self.shape, (dataclasses.replace(self.terms[0], base=base),))
 
-    def born(self, other: Signal) -> Cotangent:
-        """The derivative as one that a contraction with `other` made."""
-        if other.source is None or other.source.born is None:
+    def born(self, other: Signal, along: Sequence[int]) -> Cotangent:
+        """The derivative as one that a contraction with `other` made, whose own axes it has along these."""
+        known = None if other.source is None else other.source.born
+        if known is None:
             return self
-        known = other.source.born
-        return Cotangent(
-            self.shape, tuple(dataclasses.replace(t, base=dataclasses.replace(t.base, born=known)) for t in self.terms)
+        terms = (
+            dataclasses.replace(t, base=dataclasses.replace(t.base, born=known, along=tuple(along))) for t in self.terms
         )
+        return Cotangent(self.shape, tuple(terms))
 
     @property
     def bases(self) -> int:

@@ -12,10 +12,12 @@ import numpy as np
 
 # The adjoints register themselves by being imported.
 from qrjax._adjoint import _concatenations, _contractions, _elementwise, _selections, _structure  # noqa: F401
+from qrjax._adjoint._cases import Cases, at_one_place, in_cases, together
 from qrjax._adjoint._contractions import output_axes, summing
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._programs import by_program
 from qrjax._adjoint._registry import ADJOINTS
+from qrjax._adjoint._selections import back_to_rows
 from qrjax._adjoint._structure import piece, put, resized
 from qrjax._adjoint._terms import Base
 from qrjax._interpreter._derived import leaves_of
@@ -71,6 +73,7 @@ class Reverse:
     sums: Mapping[Key, float] = dataclasses.field(default_factory=dict)
     _watched: dict[int, Mean] = dataclasses.field(default_factory=dict)
     _found: dict[int, Cotangent] = dataclasses.field(default_factory=dict)
+    _cases: dict[int, Cases] = dataclasses.field(default_factory=dict)
     _emitted: dict[int, tuple[Cotangent, float, list[float]]] = dataclasses.field(default_factory=dict)
     _uses: dict[Site, Value] = dataclasses.field(default_factory=dict)
     _slices: dict[int, float] = dataclasses.field(default_factory=dict)
@@ -124,6 +127,7 @@ class Reverse:
         if not move.results:  # a print, a check
             return
         same = [any(r is o for o in move.operands) for r in move.results]
+        cases = [{} if s else self._cases.pop(id(r), {}) for r, s in zip(move.results, same, strict=True)]
         given = [self._seen(r) if s else self._taken(r) for r, s in zip(move.results, same, strict=True)]
         self._record(move, given[0], times)
         if all(same):
@@ -133,17 +137,22 @@ class Reverse:
             self._remember(move)
             return
         with np.errstate(all="ignore"):
-            found = self._pulled(move, given, wanted)
+            found = self._pulled(move, given, wanted, cases[0])
+            beside = in_cases(self._summing(move), given, wanted, found, cases)
         self._remember(move)
-        for value, derivative, is_wanted in zip(move.operands, found, wanted, strict=True):
-            if is_wanted and derivative:
-                self._add(value, derivative)
+        for i, (value, derivative) in enumerate(zip(move.operands, found, strict=True)):
+            if wanted[i] and derivative:
+                self._add(value, derivative, {kind: g for kind, by in beside.items() if (g := by[i]) is not None})
 
-    def _pulled(self, move: Move, given: list[Cotangent], wanted: list[bool]) -> list[Cotangent | None]:
+    def _pulled(
+        self, move: Move, given: list[Cotangent], wanted: list[bool], cases: Cases
+    ) -> list[Cotangent | None]:  # fmt: skip
         name, move = move.equation.name, self._summing(move)
         special = any(_is_complex(v) for v in (*move.met, *move.results))
         if name in ADJOINTS and not special:
             given = [g.settled if g.bases > BASES else g for g in given]
+            if name == "gather":
+                return back_to_rows(move, given, wanted, at_one_place(move, cases))
             found = ADJOINTS[name](move, given, wanted)
             if found is not None:
                 return self._images(move, given, found)
@@ -287,8 +296,11 @@ class Reverse:
 
     # -- derivatives by value ----------------------------------------------------------------------------------
 
-    def _add(self, value: Value, derivative: Cotangent) -> None:
+    def _add(self, value: Value, derivative: Cotangent, cases: Cases | None = None) -> None:
         known = self._found.get(id(value))
+        both = together(self._cases.pop(id(value), {}), known, cases or {}, derivative)
+        if both:
+            self._cases[id(value)] = both
         self._found[id(value)] = derivative if known is None else known.plus(derivative)
 
     def _taken(self, value: Value) -> Cotangent:

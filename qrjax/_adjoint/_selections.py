@@ -19,13 +19,18 @@ from qrjax._rules._registry import NEAR
 from qrjax._signals import _tables
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._quadrature import COARSE, COARSE_WEIGHTS, WEIGHTS, Floats, phi, phi_inverse
-from qrjax._signals._signal import Signal
+from qrjax._signals._signal import Profiles, Signal
 from qrjax._signals._tables import Shape
 
 
 @adjoint("gather")
 def gather(move: Move, given: Given, wanted: Wanted) -> Found:
     """Back to where the elements were taken from."""
+    return back_to_rows(move, given, wanted, None)
+
+
+def back_to_rows(move: Move, given: Given, wanted: Wanted, together: Cotangent | None) -> Found:
+    """The same; `together` is the derivative about rows that were one, if it is known."""
     shape, g, numbers = tuple(move.met[0].shape), given[0], move.equation.params["dimension_numbers"]
     indices = move.met[1]
     one = len(numbers.start_index_map) == 1 and numbers.collapsed_slice_dims == numbers.start_index_map
@@ -41,26 +46,38 @@ def gather(move: Move, given: Given, wanted: Wanted) -> Found:
     turned = tuple(g.shape[a] for a in order)
     table = _tables.reshaped(law.moments.transpose(order), turned, merged)
     places = indices.array.reshape(-1).clip(0, shape[axis] - 1) if isinstance(indices, Known) else None
-    return [_returned(Cotangent.of_table(merged, table), shape, axis, places), *[None] * (len(wanted) - 1)]
+    near = np.asarray(together.table.take(1, 0)) if together is not None and rows == [0] and axis == 0 else None
+    profiles = law.profiles if rows == [0] and axis == 0 else {}
+    merged_g = Cotangent.of_table(merged, table, profiles)
+    return [_returned(merged_g, shape, axis, places, near), *[None] * (len(wanted) - 1)]
 
 
-def _returned(g: Cotangent, shape: Shape, axis: int, places: NDArray[Any] | None) -> Cotangent:
-    """The derivative by an array of which rows were taken, some several times: there these add up."""
+def _returned(
+    g: Cotangent, shape: Shape, axis: int, places: NDArray[Any] | None, near: Floats | None = None
+) -> Cotangent:
+    """The derivative by an array of which rows were taken, some several times: there these add up.
+
+    Two takings of one row have `near` in common, if that is known, or else what any two have.
+    """
     law = g.law()
     taken, size = g.shape[axis], shape[axis]
     if law is None or not taken:
         return Cotangent(shape)
     counts = np.full(size, taken / size) if places is None else np.bincount(places, minlength=size).astype(np.float64)
+    strengths = counts
+    if places is not None:
+        strengths = np.bincount(places, law.profiles.get(axis, np.ones(taken)), size).astype(np.float64)
     # Pairs of takings, and those of one row; where the rows are not known, as many as chance has it.
     pairs = taken * (taken - 1.0)
     alike = pairs / size if places is None else float((counts * (counts - 1)).sum())
-    same, other = law.moments.take(0, axis), law.moments.take(1, axis)
-    at_one = taken * same + alike * other
-    table = np.stack([at_one / size, other * (pairs - alike) / max(1, size * (size - 1))], axis)
+    same, other = (np.asarray(law.moments.take(i, axis)) for i in (0, 1))
+    near = other if near is None else near
+    at_one = taken * same + alike * near
+    table = np.stack([at_one / size, (other * pairs - near * alike) / max(1, size * (size - 1))], axis)
     profiles = {a: p for a, p in law.profiles.items() if a != axis}
     # How much a row's takings have in common, by their number.
-    common = float(other.flat[0] / same.flat[0]) if same.flat[0] > 0 else 0.0
-    profiles |= kept({axis: normalized(counts * np.maximum(0.0, 1 + (counts - 1) * common))})
+    common = float(near.flat[0] / same.flat[0]) if same.flat[0] > 0 else 0.0
+    profiles |= kept({axis: normalized(strengths * np.maximum(0.0, 1 + (counts - 1) * common))})
     return Cotangent.of_table(shape, table, profiles)
 
 
@@ -78,21 +95,32 @@ def scatter_add(move: Move, given: Given, wanted: Wanted) -> Found:
     return [g if wanted[0] else None, None, Cotangent.noise(updates, law.second_moment)]
 
 
+def by_takings(law: Signal, places: NDArray[Any]) -> tuple[float, Profiles]:
+    """How much stronger than on average the rows at these places are, and how they differ in strength."""
+    strengths = law.profiles.get(0)
+    if strengths is None or not places.size or places.min() < 0 or places.max() >= len(strengths):
+        return 1.0, {}
+    taken = strengths[places]
+    return float(taken.mean()), kept({0: normalized(taken)})
+
+
 def _handed(law: Signal, shape: Sequence[int], own: Sequence[int], indices: Value) -> Cotangent:
     """The derivative by rows that were added up by index: two that went to the same place have it in common."""
     rows = [a for a in range(len(shape)) if a not in own]
-    equal = 1 / law.shape[0]
+    equal, factor, profiles = 1 / law.shape[0], 1.0, dict[int, Floats]()
     if isinstance(indices, Known):
         n = indices.array.size
         counts = np.unique(indices.array, return_counts=True)[1].astype(np.float64)
         equal = float((counts * (counts - 1)).sum()) / max(1, n * (n - 1))
+        if rows == [0]:
+            factor, profiles = by_takings(law, indices.array.ravel())
     table = np.zeros((2,) * len(shape))
     for pattern in np.ndindex(table.shape):
         inner = tuple(pattern[a] for a in own)
         differs = any(pattern[a] for a in rows)
         same, other = law.moments[(0, *inner)], law.moments[(1, *inner)]
         table[pattern] = equal * same + (1 - equal) * other if differs else same
-    return Cotangent.of_table(tuple(shape), table)
+    return Cotangent.of_table(tuple(shape), factor * table, profiles)
 
 
 @adjoint("scatter", "dynamic_update_slice", "scatter-max", "scatter_max", "scatter-min", "scatter_min")

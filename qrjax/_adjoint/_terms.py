@@ -18,7 +18,8 @@ from qrjax._rules._parts import moved
 from qrjax._signals import _tables
 from qrjax._signals._combine import combine
 from qrjax._signals._reduce import summed
-from qrjax._signals._signal import Signal, Source
+from qrjax._signals._signal import Signal
+from qrjax._signals._source import Born
 from qrjax._signals._tables import Shape
 
 PRODUCT, SUM = Product(), Linear(np.add, (1.0, 1.0))
@@ -33,7 +34,8 @@ class Base:
       root: the base whose axes it splits.
       sizes: into what each axis of the root is split.
       splits: of a root, itself with split axes, by these sizes.
-      born: of a contraction with a weight's output, the source of its input and the number of products summed.
+      born: of a contraction with a weight's output, where that comes from.
+      along: the axes that it has of that output.
       atoms: independent bases of which it is a sum, with their factors; none if it is one itself. What is made of it
         adds up with what else is made of them.
     """
@@ -42,7 +44,8 @@ class Base:
     root: Base | None = None
     sizes: tuple[Shape, ...] | None = None
     splits: dict[tuple[Shape, ...], Base] = dataclasses.field(default_factory=dict)
-    born: tuple[Source, float] | None = None
+    born: Born | None = None
+    along: tuple[int, ...] = ()
     atoms: tuple[tuple[Base, float], ...] = ()
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 
 from qrjax._interpreter._report import Row
 from qrjax._rules._equations import Equation
-from qrjax._signals._quadrature import WEIGHTS
+from qrjax._signals._quadrature import WEIGHTS, Floats
 from qrjax._signals._signal import Signal
 from qrjax._signals._weight import Weight
 
@@ -106,7 +106,7 @@ class Ledger:
             last = next(reversed(self.entries.values()), None)
             self.logits.append((spread, last.path if last is not None else ""))
             if x.fiber is not None:
-                x.fiber.spread.append(spread)
+                x.fiber.spread.append(_within_rows(x.sample, spread))
 
     def weight(
         self, equation: Equation, place: Place, x: Signal | None, sized: Sized, fan: float,
@@ -185,6 +185,17 @@ class Ledger:
 def site_of(place: Place) -> Site:
     """The row of what is made at a place: steps in time share it, layers have one each."""
     return place[0], tuple(i for kind, i, _ in place[1] if kind == "layer")
+
+
+def _within_rows(sample: Floats | None, spread: float) -> float:
+    """The standard deviation within the rows of a sample; what they all lack to 0 does not count."""
+    if sample is None or sample.shape[1] == 1:
+        return spread
+    seen = sample > MASKED
+    count = np.maximum(1, seen.sum(1))
+    means = np.where(seen, sample, 0.0).sum(1) / count
+    squares = (np.where(seen, sample - means[:, None], 0.0) ** 2).sum(1)
+    return math.sqrt(float((squares / count).mean()))
 
 
 def _count(place: Place) -> float:

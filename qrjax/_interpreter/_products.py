@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qrjax._interpreter._beside import noted
 from qrjax._interpreter._derived import untold
@@ -15,7 +15,9 @@ from qrjax._rules._equations import Equation
 from qrjax._signals._complexes import ComplexSignal, unit_of
 from qrjax._signals._places import likeness
 from qrjax._signals._quadrature import expectation
+from qrjax._signals._ranks import effective_rank, rows_of
 from qrjax._signals._signal import Signal, Source, related
+from qrjax._signals._source import Born
 from qrjax._signals._weight import Weight
 
 if TYPE_CHECKING:
@@ -56,27 +58,26 @@ def product(
         result, sized = _untouched(walk, tag, weight, make)
     if (rare := tails(x)) is not None:
         walk.note(rare)
-    result = _likened(walk, sized.weight, x, result, fan)
+    result = _likened(walk, sized.weight, x, result, fan, weight.size / fan)
     known = axes if tag is not None else None
     walk.ledger.weight(equation, walk.place(), x, sized, fan, result, known, walk.taken())
     return result
 
 
-def _likened(walk: Walk, tag: Weight, x: Signal, result: Signal, fan: float) -> Signal:
+def _likened(walk: Walk, tag: Weight, x: Signal, result: Signal, fan: float, outputs: float) -> Signal:
     """The output of a weight that was used before is as like its earlier output as its inputs are alike.
 
     Parts of a weight without an element in common are weights of their own, as the gates of a recurrent cell are.
     """
     if isinstance(result, ComplexSignal) or isinstance(x, ComplexSignal):
         return result  # how alike complex outputs are is not followed
-    key = tag.key
-    if result.source is not None and x.source is not None:
-        result.source.born = (x.source, fan)
+    key, born = tag.key, None if x.source is None else Born(x.source, fan, effective_rank(x, fan))
+    if result.source is not None and born is not None:
+        result.source.born, result.source.rows = born, rows_of(result, born.rank, outputs)
     before = walk.used.setdefault(key, [])
     uses = [(z, y) for part, z, y in before if y.shape == result.shape and part.meets(tag)]
     alike = [(y.source, likeness(x, z)) for z, y in uses if y.source is not None]
     if alike and not result.is_constant:
-        born = None if x.source is None else (x.source, fan)
         result = replace_source(result, _descendant(alike, born))
     before.append((tag, x, result))
     del before[:-USES]
@@ -141,9 +142,10 @@ def look_up(walk: Walk, equation: Equation, weight: Signal, make: Make) -> Signa
 def few(x: Signal) -> str | None:
     """What to say of an exponential of a weight's output that sums a few products: it is not quite normal."""
     born = None if x.source is None else x.source.born
-    if born is None or born[1] > FEW or x.variance < SPREAD:
+    if born is None or born.products > FEW or x.variance < SPREAD:
         return None
-    return f"approximate: an exponential of sums of {born[1]:.0f} products, whose tails are heavier than a normal law's"
+    sums = f"an exponential of sums of {born.products:.0f} products"
+    return f"approximate: {sums}, whose tails are heavier than a normal law's"
 
 
 def tails(x: Signal) -> str | None:
@@ -159,7 +161,7 @@ def tails(x: Signal) -> str | None:
     return f"approximate: a few large elements make up the second moment of its input, which has {x.size} in all"
 
 
-def _descendant(alike: Sequence[tuple[Source, float]], born: Any) -> Source:
+def _descendant(alike: Sequence[tuple[Source, float]], born: Born | None) -> Source:
     """A source that is so like older ones, or one of them."""
     same = [source for source, r in alike if r >= SAME]
     if same:

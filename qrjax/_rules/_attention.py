@@ -22,10 +22,12 @@ Draws = Mapping[Source, Floats]
 Axes = tuple[Sequence[int], Sequence[int]]
 
 
-def attended(x: Signal, y: Signal, contract: Any, n: int, made: Signal, draws: Draws | None = None) -> Signal:
+def attended(
+    x: Signal, y: Signal, contract: Any, batch: Any, n: int, made: Signal, draws: Draws | None = None
+) -> Signal:
     """Attention looks where its values are large, if its scores and its values come from one input.
 
-    With softmax weights p of scores a.x_j, normal x_j of variance 1 in D dimensions and values W x_j, the sum of
+    With softmax weights p of scores a.x_j, normal x_j of variance 1 and effective rank D and values W x_j, the sum of
     p_j x_j has the mean (1 - sum p^2) a by Stein's lemma, which adds Var(a.x) / D of the values' second moment. Of
     weights that were drawn, as where the largest scores alone are kept, the draws say how large their scores are.
     """
@@ -34,36 +36,55 @@ def attended(x: Signal, y: Signal, contract: Any, n: int, made: Signal, draws: D
     if x.source.born is not None and y.source.born is not None:
         if x.rows & set(contract[0]):
             return made  # keys times values, summed over examples, are no scores
-        made.source.scores = frozenset({x.source.born[0], y.source.born[0]})
+        made.source.scores = frozenset({x.source.born.parent, y.source.born.parent})
         return made
-    for p, v, own, axes in ((x, y, contract[0], contract[1]), (y, x, contract[1], contract[0])):
+    made.source.rows = x.source.rows or y.source.rows
+    for which, (p, v) in enumerate(((x, y), (y, x))):
+        own, axes = contract[which], contract[1 - which]
         born = None if v.source is None else v.source.born
         if v.rows and not v.rows >= set(axes):
             continue  # a sum over what one example's weights put out
         if born is not None and p.drawn and p.array is not None:
-            more = _lean(p, born[0], tuple(own), draws or {}) * _alone(v, axes) / born[1]
-            return _with(made, more)
+            more = _lean(p, born.parent, tuple(own), draws or {}) * _alone(v, axes) / born.rank
+            return _with(made, more, _alike(x, y, contract, batch))
         told = [] if p.fiber is not None or p.source is None else [p.source, *p.source.kin]
         bare = p.mean**2 < LITTLE * p.second_moment
-        if born is not None and bare and any(born[0] in source.scores for source in told):
+        if born is not None and bare and any(born.parent in source.scores for source in told):
             # Scores themselves, some of them 0 by a known mask: of two inputs they are as alike as the values. Normal
             # ones of which a share is there have the fourth moment 3 E[p^2]^2 / share.
             present = min(1.0, 3 * p.second_moment**2 / expectation(p.values**4))
-            more = n * (n - 1.0) * present * p.variance * _alone(v, axes) / born[1]
-            return _with(made, more)
+            more = n * (n - 1.0) * present * p.variance * _alone(v, axes) / born.rank
+            return _with(made, more, _alike(x, y, contract, batch))
         if born is None or p.fiber is None or not p.fiber.spread or p.fiber.n != n:
             continue
         ancestors = [p.fiber.parent, *p.fiber.parent.kin]
-        if any(born[0] in source.scores for source in ancestors):
+        if any(born.parent in source.scores for source in ancestors):
             tilt = p.fiber.spread[-1] * max(0.0, 1 - n * p.second_moment)
-            more = n * p.mean * tilt**2 / born[1] * _alone(v, axes)
-            return _with(made, more)
+            more = n * p.mean * tilt**2 / born.rank * _alone(v, axes)
+            return _with(made, more, _alike(x, y, contract, batch))
     return made
 
 
-def _with(made: Signal, more: float) -> Signal:
-    """The contraction with so much more second moment."""
-    return made.fresh(values=made.values * math.sqrt(1 + more / made.second_moment), profiles=made.profiles)
+def _with(made: Signal, more: float, alike: Floats) -> Signal:
+    """The contraction with so much more second moment, of which two elements have `alike` in common."""
+    share = more / (made.second_moment + more)
+    rho = (1 - share) * made.rho + share * alike
+    return made.fresh(
+        values=made.values * math.sqrt(1 + more / made.second_moment),
+        rho=_tables.settled(rho, made.shape),
+        profiles=made.profiles,
+    )
+
+
+def _alike(x: Signal, y: Signal, contract: Axes, batch: Axes) -> Floats:
+    """How much alike two results are by where they look, as far as the scores and the values of theirs are."""
+    places, tables = _result_axes(x.ndim, y.ndim, contract, batch), []
+    for z, own, where in zip((x, y), contract, places, strict=True):
+        kept = _tables.dropped(z.rho, own)
+        tables.append((kept, [where[a] for a in range(z.ndim) if a not in own]))
+    ndim = len({place for _, where in tables for place in where})
+    first, second = (_tables.broadcast(*table, ndim) for table in tables)
+    return np.asarray(first * second)
 
 
 def in_common(x: Signal, y: Signal, contract: Axes, made: Signal) -> Signal:

@@ -42,7 +42,7 @@ def dot_general(equation: Equation, x: Signal, y: Signal) -> Signal:
     averaged(equation, y, x, contract[0])
     made = in_common(x, y, contract, contracted(x, y, contract, batch, equation.dtype))
     made = of_sum(x, y, contract, len(batch[0]), fan, made)
-    return by_rows(x, y, contract, batch, attended(x, y, contract, fan, made, draws_of(equation.context)))
+    return by_rows(x, y, contract, batch, attended(x, y, contract, batch, fan, made, draws_of(equation.context)))
 
 
 def with_rows(made: Signal, axes: Iterable[int]) -> Signal:

@@ -59,11 +59,12 @@ def agreement(places: NDArray[np.int64], other: NDArray[np.int64]) -> float:
     if not places.size:
         return 0.0
     both = places * (int(other.max()) + 1) + other
-    pairs = _pairs(places)
-    return _pairs(both) / pairs if pairs else 0.0
+    pairs = pairs_of(places)
+    return pairs_of(both) / pairs if pairs else 0.0
 
 
-def _pairs(places: NDArray[np.int64]) -> float:
+def pairs_of(places: NDArray[np.int64]) -> float:
+    """How many ordered pairs of entries hold one place."""
     counts = np.unique(places, return_counts=True)[1].astype(np.float64)
     return float((counts * (counts - 1)).sum())
 
@@ -126,7 +127,7 @@ def pair_moment(array: NDArray[Any], places: NDArray[np.int64]) -> float | None:
     rows = np.asarray(array, np.float64).reshape(len(places), -1)
     inside = places >= 0
     found, group = np.unique(places[inside], return_inverse=True)
-    pairs = _pairs(places[inside])
+    pairs = pairs_of(places[inside])
     if pairs == 0 or found.size == 1:
         return None
     sums = np.zeros((found.size, rows.shape[1]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from qrjax._signals._quadrature import Floats
 
@@ -15,6 +15,32 @@ KIN = 20
 COMMON = "common"
 
 
+class Born(NamedTuple):
+    """Of a weight's output, where it comes from.
+
+    Attributes:
+      parent: the source of the weight's input.
+      products: how many are summed.
+      rank: the effective rank of the input's rows, see `_ranks`.
+    """
+
+    parent: Source
+    products: float
+    rank: float
+
+
+class Rows(NamedTuple):
+    """Of an array with features, what sets its rows apart.
+
+    Attributes:
+      rank: its effective rank, see `_ranks`.
+      apart: its share of the variance; the rest is the same in all rows of an example.
+    """
+
+    rank: float
+    apart: float
+
+
 @dataclasses.dataclass(eq=False)
 class Source:
     """One standard normal variable for each element: what makes two signals dependent is sharing it.
@@ -22,7 +48,8 @@ class Source:
     Attributes:
       kin: correlations, element by element, with older sources.
       base: the source of the array that this one is a part of, with other elements in the same places.
-      born: of a weight's output, the source of its input and the number of products summed.
+      born: of a weight's output, where it comes from.
+      rows: of an array with features, what sets its rows apart; None where its kin know it.
       scores: of a contraction of two weights' outputs, the sources of their inputs.
       shift: the correlation between an element of `base` and the one that a part has in its place.
       which: of a part, which.
@@ -35,7 +62,8 @@ class Source:
     shift: float = 0.0
     parts: dict[Any, Source] = dataclasses.field(default_factory=dict)
     fibers: dict[Any, Any] = dataclasses.field(default_factory=dict)
-    born: tuple[Source, float] | None = None
+    born: Born | None = None
+    rows: Rows | None = None
     scores: frozenset[Source] = frozenset()
     formula: Any = None
     laid: Any = None
@@ -57,6 +85,10 @@ class Source:
     def whole(self) -> Source:
         """The source of the array that it is a part of, or a part of a part."""
         return self if self.base is None else self.base.whole()
+
+    def parents(self) -> dict[Source, float]:
+        """Its kin, without those for whom a younger one speaks."""
+        return {source: r for source, r in self.kin.items() if not _elder(source, self.kin)}
 
     def common(self) -> Source:
         """What the elements of an array share, and those of its parts; a sum of many has little else."""
