@@ -191,7 +191,7 @@ def _within_rows(sample: Floats | None, spread: float) -> float:
     """The standard deviation within the rows of a sample; what they all lack to 0 does not count."""
     if sample is None or sample.shape[1] == 1:
         return spread
-    seen = sample > MASKED
+    seen = sample > MASKED / 2  # a row whose largest is below zero lifts what a mask put in
     count = np.maximum(1, seen.sum(1))
     means = np.where(seen, sample, 0.0).sum(1) / count
     squares = (np.where(seen, sample - means[:, None], 0.0) ** 2).sum(1)
