@@ -12,6 +12,7 @@ import numpy as np
 
 # The adjoints register themselves by being imported.
 from qrjax._adjoint import _concatenations, _contractions, _elementwise, _selections, _structure  # noqa: F401
+from qrjax._adjoint._approximations import approximation
 from qrjax._adjoint._cases import Cases, at_one_place, in_cases, together
 from qrjax._adjoint._contractions import output_axes, summing
 from qrjax._adjoint._cotangent import Cotangent
@@ -62,7 +63,8 @@ class Reverse:
 
     Attributes:
       outputs: by row, the second moment of the derivative by an element of its output.
-      approximate: by row, the primitives whose derivative was not walked, from the output on backwards.
+      approximate: by row, from the output on backwards, the primitives whose derivative was not walked, and other
+        approximations.
       watched: the ids of other moves of which the derivative by the output is to be known.
       sums: by weight, what the square of a sum of its elements over all outputs has of that of independent ones.
     """
@@ -132,6 +134,8 @@ class Reverse:
         self._record(move, given[0], times)
         if all(same):
             return
+        if any(given) and (reason := approximation(move)) is not None:
+            self._guessed.add(reason)
         wanted = [_counts(v) for v in move.operands]
         if not any(wanted) or not any(given):
             self._remember(move)
