@@ -8,18 +8,21 @@ size shares a derivative whose parts cancel.
 
 from __future__ import annotations
 
+from qrjax._adjoint._cotangent import Cotangent
 from qrjax._interpreter._tape import Move
 from qrjax._rules._operands import described
 from qrjax._signals._signal import Signal
 
-GATES, CHOICES = "gates", "what is chosen by size"
+GATES, CHOICES, GROUPS = "gates", "what is chosen by size", "norms of groups"
 CHOSEN = frozenset({"top_k", "approx_top_k"})
 
 
-def approximation(move: Move) -> str | None:
+def approximation(move: Move, g: Cotangent) -> str | None:
     """What to call the approximation that an equation's adjoint makes; None where it makes none that is known."""
     if move.equation.name in CHOSEN:
         return CHOICES
+    if move.equation.name == "reshape":
+        return GROUPS if any(term.base.root is not None and None in term.place for term in g.terms) else None
     if move.equation.name != "mul":
         return None
     x, y = (described(value) for value in move.met)

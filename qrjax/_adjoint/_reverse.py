@@ -134,7 +134,7 @@ class Reverse:
         self._record(move, given[0], times)
         if all(same):
             return
-        if any(given) and (reason := approximation(move)) is not None:
+        if any(given) and (reason := approximation(move, given[0])) is not None:
             self._guessed.add(reason)
         wanted = [_counts(v) for v in move.operands]
         if not any(wanted) or not any(given):
