@@ -79,7 +79,9 @@ class Source:
         if which not in self.parts:
             # What the whole is kin to, the part is kin to the same part of.
             kin = {older.part(which, min(shift, 0.999)): r for older, r in self.kin.items()}
-            self.parts[which] = Source(base=self, shift=shift, which=which, kin=kin)
+            self.parts[which] = Source(
+                base=self, shift=shift, which=which, kin=kin, born=self.born, rows=self.rows, scores=self.scores
+            )
         return self.parts[which]
 
     def whole(self) -> Source:

@@ -381,3 +381,40 @@ def test_measure_predicts_for_the_weights_as_they_are():
     assert report[0].gradient == pytest.approx(report[0].measured_gradient, rel=0.1)
     assert report.weights[1].gradient == pytest.approx(1.0)
     assert dataclasses.replace(report[0]).measured_weight_gradient == pytest.approx(report[0].weight_gradient, rel=0.15)
+
+
+def approximate(function, **shapes):
+    x = jax.ShapeDtypeStruct((8, 6, 32), jnp.float32)
+    report = qrjax.analyze(pair(function, **shapes), x, gradients=True)
+    return [[note for note in row.notes if note.startswith("gradient approximate")] for row in report.weights]
+
+
+def grouped(p, x):
+    y = (x @ p["a"]).reshape(8, 6, 8, 4)
+    y = y - y.mean((1, 3), keepdims=True)
+    return (y / jnp.sqrt((y**2).mean((1, 3), keepdims=True))).reshape(8, 6, 32) @ p["b"]
+
+
+FUNCTIONS = {
+    "gates": lambda p, x: (x @ p["a"]) * jax.nn.sigmoid(x @ p["b"]) @ p["c"],
+    "what is chosen by size": lambda p, x: jax.lax.top_k(x @ p["a"], 4)[0] @ p["c"][:4],
+    "norms of groups": grouped,
+}
+
+
+@pytest.mark.parametrize("what", FUNCTIONS)
+def test_what_gradients_are_approximate_behind_is_said(what):
+    shapes = {"c": (32, 32), "a": (32, 32), "b": (32, 32)}
+    found = approximate(FUNCTIONS[what], **shapes)
+    assert [f"gradient approximate behind {what}"] in found
+    assert found[-1] == []
+
+
+@pytest.mark.parametrize("activation", [jax.nn.swish, jax.nn.relu, jnp.tanh])
+def test_an_activation_or_a_layer_norm_is_not_approximate(activation):
+    def apply(p, x):
+        y = activation(x @ p["a"])
+        y = y - y.mean(-1, keepdims=True)
+        return y / jnp.sqrt((y**2).mean(-1, keepdims=True)) @ p["b"]
+
+    assert approximate(apply, a=(32, 32), b=(32, 32)) == [[], []]

@@ -44,6 +44,19 @@ def test_tokens_of_few_numbers():
     assert {name: o for name, o in found.items() if abs(o) > NEAR} == {}
 
 
+def fused(p, x):
+    x = x @ p["embed"]
+    q, k, v = jnp.split(x @ p["all"], 3, -1)
+    return jax.nn.softmax(q @ k.swapaxes(1, 2) / 64**0.5) @ v @ p["out"]
+
+
+def test_one_weight_for_queries_keys_and_values_is_as_three():
+    first = {"embed": (8, 64), "out": (64, 64)}
+    apart = qrjax.analyze(pair(attention, **first, query=(64, 64), key=(64, 64), value=(64, 64)), TOKENS)
+    together = qrjax.analyze(pair(fused, **first, all=(64, 192)), TOKENS)
+    assert together.weights[-1].gain == pytest.approx(apart.weights[-1].gain, rel=1e-6)
+
+
 def test_edges_of_one_node():
     weights = {"first": (32, 64), "message 0": (128, 64), "message 1": (128, 64), "out": (64, 32)}
     x = np.random.default_rng(3).standard_normal((NODES, 32), np.float32)
