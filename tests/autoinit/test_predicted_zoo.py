@@ -13,23 +13,24 @@ from zoo import ALIKE, NETWORKS
 # derivative by outputs and of that by weights.
 GRADIENT, WEIGHT = (0.35, 0.8), (0.5, 1.2)
 # Networks beyond these bounds: their own, and why. None where no bound is held.
-RANK = "tokens' deviations from their mean have an effective rank of 40 to 26, and the width, 128, is taken for it"
-GROUPS = "variances of groups of few channels differ as those channels do; all places are taken for independent numbers"
+GATES = "of gates only means are followed; what a derivative has in common for all features grows along shortcuts"
+GROUPS = "what norms of groups take of a derivative differs from group to group, where these are of few channels"
+WEAK = "a class token is weaker than other rows, so that norms divide its derivative by less than by the mean"
 UNKNOWN = "the mechanism is not known"
 BEYOND = {
     "mlp_gelu": (None, None, "its report announces a variance map that amplifies luck a hundredfold"),
-    "highway": ((0.8, 1.5), (1.1, 1.9), UNKNOWN),
+    "highway": ((0.8, 1.5), (1.1, 1.9), GATES),
     "functions": (GRADIENT, (0.6, 1.2), UNKNOWN),
-    "vit_mean": ((0.35, 1.5), (0.5, 1.7), RANK),
-    "vit_class": ((0.65, 1.8), (0.5, 2.2), RANK),
-    "efficientnet": ((0.55, 1.0), WEIGHT, UNKNOWN),
+    "vit_mean": (GRADIENT, (0.5, 1.4), "presumably what queries have in common over a softmax, whose mean is followed"),
+    "vit_class": ((0.55, 1.4), (0.5, 1.8), WEAK),
+    "efficientnet": ((0.55, 1.0), WEIGHT, GATES),
     "resnet_group": (GRADIENT, (0.85, 1.2), GROUPS),
     "unet": ((0.5, 1.5), (0.55, 1.4), GROUPS),
     "densenet": ((0.45, 0.8), WEIGHT, UNKNOWN),
     "densenet_free": (GRADIENT, (0.85, 1.2), "presumably that the parts of a concatenation keep no terms"),
     "experts": ((0.7, 1.3), (1.0, 1.9), "presumably that averages over all tokens stand for those that an expert gets"),
-    "lstm": ((2.5, 2.6), (2.3, 2.5), "of gates that stay open from step to step only the means are followed"),
-    "graph": (None, None, "cotangents of rows of one graph, of which only the mean over all pairs is known"),
+    "lstm": ((2.5, 2.6), (2.3, 2.5), GATES),
+    "graph": ((0.25, 0.5), (0.65, 1.5), "by weights: what an edge's two ends have in common with its derivative"),
 }  # fmt: skip
 BOUND = [name for name in NETWORKS if BEYOND.get(name, ((),))[:2] != (None, None)]
 
