@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from qrjax._adjoint._moments import moments
+from qrjax._adjoint._moments import moments, strengths
 from qrjax._adjoint._refinements import aligned, common, laid, refined, runs
 from qrjax._adjoint._terms import Base, Term, added
 from qrjax._signals import _tables
@@ -148,14 +148,14 @@ class Cotangent:
     def profiles(self) -> Profiles:
         """How the second moment varies along axes."""
         found: dict[int, list[tuple[float, Floats]]] = {}
-        if not any(term.base.law.profiles for term in self.terms):
+        if not any(term.base.law.profiles or term.outer.profiles for term in self.terms):
             return {}
         shares = [term.base.law.second_moment * term.outer.second_moment for term in self.terms]
+        several = [strengths(term.base, term.place, term.outer) for term in self.terms]
         for axis, size in enumerate(self.shape):
             run = self.runs[axis]
-            for share, term in zip(shares, self.terms, strict=True):
-                own = term.place.index(run[0]) if len(run) == 1 and run[0] in term.place else None
-                profile = None if own is None else term.base.law.profiles.get(own)
+            for share, own in zip(shares, several, strict=True):
+                profile = own.get(run[0]) if len(run) == 1 else None
                 found.setdefault(axis, []).append((share, np.ones(size) if profile is None else profile))
         return kept({axis: normalized(_mean(parts)) for axis, parts in found.items()})
 

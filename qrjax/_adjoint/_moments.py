@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -13,6 +14,7 @@ from qrjax._adjoint._terms import Base, Term, added, multiplied
 from qrjax._rules._parts import moved
 from qrjax._signals import _tables
 from qrjax._signals._masks import resolved
+from qrjax._signals._profiles import FLAT
 from qrjax._signals._quadrature import Floats
 from qrjax._signals._reduce import summed
 from qrjax._signals._signal import Signal
@@ -34,6 +36,23 @@ def crossed(x: Signal, y: Signal) -> Floats:
     return (both.moments - first.moments / sizes[0] ** 2 - second.moments / sizes[1] ** 2) * sizes[0] * sizes[1] / 2
 
 
+def strengths(base: Base, place: Sequence[int | None], outer: Signal) -> dict[int, Floats]:
+    """How a term's second moment varies along axes, by its base and its factor, relative to the product of their means."""
+    own = {p: base.law.profiles[a] for a, p in enumerate(place) if p is not None and a in base.law.profiles}
+    found = {axis: profile for axis, profile in {**outer.profiles, **own}.items() if profile.size == outer.shape[axis]}
+    both = found.keys() & own.keys() & outer.profiles.keys()
+    return found | {axis: own[axis] * outer.profiles[axis] for axis in both}
+
+
+def _met(table: Floats, base: Base, place: Sequence[int | None], outer: Signal) -> Floats:
+    """The moments of a term whose base and factor are strong, or weak, at the same places."""
+    for axis, profile in strengths(base, place, outer).items():
+        factor = float(profile.mean())
+        if abs(factor - 1) > FLAT:
+            table = np.stack([table.take(0, axis) * factor, table.take(1, axis)], axis)
+    return table
+
+
 def pair(t: Term, u: Term, law: Floats) -> Floats:
     """E[t u'] by the axes along which the two elements differ; `law` has the moments of their base."""
     if any(p is not None and q is not None and p != q for p, q in zip(t.place, u.place, strict=True)):
@@ -41,9 +60,10 @@ def pair(t: Term, u: Term, law: Floats) -> Floats:
     first, second = _summed(t), _summed(u)
     if first == second:
         return _alike(t, u, law)
-    if not first:
-        return _one_sided(t, u, law)
-    return np.zeros((2,) * len(t.shape)) if second else _one_sided(u, t, law)
+    if first and second:
+        return np.zeros((2,) * len(t.shape))
+    plain, other = (t, u) if second else (u, t)
+    return _met(_one_sided(plain, other, law), t.base, other.place, _between(t.outer, u.outer))
 
 
 def _summed(term: Term) -> tuple[int, ...]:
@@ -58,7 +78,18 @@ def _alike(t: Term, u: Term, law: Floats) -> Floats:
         ones = Signal.constant(1.0, t.base.law.shape)
         law = law * crossed(t.inner or ones, u.inner or ones) * _by_row(t, u)
     law = _tables.pair_sums(law, _summed(t), t.base.law.shape)
-    return outer * _tables.broadcast(law, [p for p in t.place if p is not None], outer.ndim)
+    found = outer * _tables.broadcast(law, [p for p in t.place if p is not None], outer.ndim)
+    return _met(found, t.base, t.place, _between(t.outer, u.outer))
+
+
+def _between(x: Signal, y: Signal) -> Signal:
+    """A factor as strong at each place as the product of two."""
+    if x is y or not (x.profiles or y.profiles):
+        return x
+    one = np.ones(1)
+    axes = {**x.profiles, **y.profiles}
+    lines = {a: np.sqrt(x.profiles.get(a, one) * y.profiles.get(a, one)) for a in axes}
+    return dataclasses.replace(x, profiles={a: line / line.mean() for a, line in lines.items()})
 
 
 def _by_row(t: Term, u: Term) -> float:
@@ -167,7 +198,8 @@ def _of_one_base(base: Base, terms: Sequence[Term], ndim: int) -> Floats:
         common = law[tuple(1 if a in axes else slice(None) for a in range(law.ndim))]
         whole = functools.reduce(added, [_with_sum(term, axes) for term in terms])
         places = [p for p in max(terms, key=lambda t: len(_summed(t))).place if p is not None]
-        table += crossed(whole, whole) * _tables.broadcast(common, places, ndim)
+        shared = crossed(whole, whole) * _tables.broadcast(common, places, ndim)
+        table += _met(shared, base, max(terms, key=lambda t: len(_summed(t))).place, whole)
         left = [a for a in range(law.ndim) if a not in axes]
         law = law - _tables.broadcast(common, left, law.ndim)
     own = sum((pair(term, term, law) for term in terms), np.zeros((2,) * ndim))

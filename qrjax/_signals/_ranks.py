@@ -60,6 +60,14 @@ def _inverse(source: Source, own: float, back: int) -> tuple[float, float]:
     """
     if source.rows is not None:
         return 1 / source.rows.rank, source.rows.apart
+    if source.laid is not None and back:
+        # Arrays beside each other, as a token of a class before all others.
+        beside = zip(source.laid.shares, source.laid.parts, strict=True)
+        sides = [(share, *_inverse(of, own, back - 1)) for share, (_, of) in beside if of is not None]
+        total = sum(share for share, _, _ in sides)
+        if total > 0:
+            inverse, apart = (sum(side[0] * side[i] for side in sides) / total for i in (1, 2))
+            return inverse, apart
     kin = source.parents() if back else {}
     parts = [(older, r * r, *_inverse(older, own, back - 1)) for older, r in kin.items()]
     rest = max(0.0, 1 - sum(share for _, share, _, _ in parts))

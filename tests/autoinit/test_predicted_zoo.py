@@ -15,14 +15,13 @@ GRADIENT, WEIGHT = (0.35, 0.8), (0.5, 1.2)
 # Networks beyond these bounds: their own, and why. None where no bound is held.
 GATES = "of gates only means are followed; what a derivative has in common for all features grows along shortcuts"
 GROUPS = "what norms of groups take of a derivative differs from group to group, where these are of few channels"
-WEAK = "a class token is weaker than other rows, so that norms divide its derivative by less than by the mean"
 UNKNOWN = "the mechanism is not known"
 BEYOND = {
     "mlp_gelu": (None, None, "its report announces a variance map that amplifies luck a hundredfold"),
     "highway": ((0.8, 1.5), (1.1, 1.9), GATES),
     "functions": (GRADIENT, (0.6, 1.2), UNKNOWN),
-    "vit_mean": (GRADIENT, (0.5, 1.4), "presumably what queries have in common over a softmax, whose mean is followed"),
-    "vit_class": ((0.55, 1.4), (0.5, 1.8), WEAK),
+    "vit_mean": (GRADIENT, (0.5, 1.4), UNKNOWN),
+    "vit_class": (GRADIENT, (0.5, 1.5), UNKNOWN),
     "efficientnet": ((0.55, 1.0), WEIGHT, GATES),
     "resnet_group": (GRADIENT, (0.85, 1.2), GROUPS),
     "unet": ((0.5, 1.5), (0.55, 1.4), GROUPS),
