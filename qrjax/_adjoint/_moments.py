@@ -37,7 +37,7 @@ def crossed(x: Signal, y: Signal) -> Floats:
 
 
 def strengths(base: Base, place: Sequence[int | None], outer: Signal) -> dict[int, Floats]:
-    """How a term's second moment varies along axes, by its base and its factor, relative to the product of their means."""
+    """How a term's second moment varies along axes, by its base and its factor, beside the product of their means."""
     own = {p: base.law.profiles[a] for a, p in enumerate(place) if p is not None and a in base.law.profiles}
     found = {axis: profile for axis, profile in {**outer.profiles, **own}.items() if profile.size == outer.shape[axis]}
     both = found.keys() & own.keys() & outer.profiles.keys()
