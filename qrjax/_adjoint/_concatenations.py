@@ -51,10 +51,22 @@ def _by_scale(move: Move, g: Cotangent, axis: int) -> list[Cotangent]:
     law = ours.law()
     if law is None or len(variances) != g.shape[axis] or not variances.min() > 0:
         return [g]
-    profile = normalized(law.profiles.get(axis, np.ones(1)) / variances)
+    # By place the walk's norm has divided by one number, so that its own factors' strengths are the inputs'.
+    profile = normalized(_of_bases(ours, own, len(variances)) / variances)
     scaled = Cotangent.of(dataclasses.replace(law, profiles=kept(law.profiles | {axis: profile})))
     # The walk's norm divides all channels by the root of their mean variance.
     return [scaled.times(math.sqrt(float(variances.mean() * (1 / variances).mean()))), rest]
+
+
+def _of_bases(g: Cotangent, axes: list[int], size: int) -> Floats:
+    """How a derivative's bases vary along an axis."""
+    held = (
+        term.base.law.profiles[a]
+        for term in g.terms
+        for a, p in enumerate(term.place)
+        if p in axes and a in term.base.law.profiles
+    )
+    return next((profile for profile in held if profile.size == size), np.ones(1))
 
 
 def _is_normed(term: Term, axes: list[int]) -> bool:
