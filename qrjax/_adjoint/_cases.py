@@ -67,9 +67,9 @@ def at_one_place(move: Move, cases: Cases) -> Cotangent | None:
 
 def _in_case(move: Move, kind: Any) -> Move:
     """The move with its operands' tables about pairs of this kind, which weights do not have."""
-    own = None if move.weight is None else move.weight[0]
-    met = [v if i == own else in_case(v, kind) for i, v in enumerate(move.met)]
-    return dataclasses.replace(move, met=met, results=[in_case(r, kind) for r in move.results])
+    own, context = None if move.weight is None else move.weight[0], move.equation.context
+    met = [v if i == own else in_case(context, v, kind) for i, v in enumerate(move.met)]
+    return dataclasses.replace(move, met=met, results=[in_case(context, r, kind) for r in move.results])
 
 
 def rows_of(move: Move, place: int) -> NDArray[np.int64] | None:

@@ -79,10 +79,10 @@ def learning_rates(
     what they are to come to, `outputs`, whatever `head` they begin with; by default that is their target, 1, as it is
     of what begins at zero. A table that is looked up gets root(E y^2), as one row makes an output. Norms' scales, and
     biases, positions and tokens that are the same for all examples, move all outputs alike and get a quarter and a
-    sixteenth of their relative change. Layers stacked in one array get one number each, as an array that broadcasts. A parameter with
-    several uses (tied tables, shared layers) gets the smallest of theirs; all steps of a recurrence are one use. A
-    parameter within a function of parameters (masks, normalized weights) is measured by its own size. What meets no
-    signal has 1. What was guessed is in the report's findings.
+    sixteenth of their relative change. Layers stacked in one array get one number each, as an array that broadcasts. A
+    parameter with several uses (tied tables, shared layers) gets the smallest of theirs; all steps of a recurrence are
+    one use. A parameter within a function of parameters (masks, normalized weights) is measured by its own size. What
+    meets no signal has 1. What was guessed is in the report's findings.
 
     Args:
       module, sample_input, *args, **kwargs, call_kwargs: as in `qrjax.autoinit`.

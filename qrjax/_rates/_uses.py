@@ -194,9 +194,9 @@ class _Uses:
         if self.reverse is None:
             return None
         if use.kind in (LOOKUP, SHIFT):
-            found = self.reverse.outputs[move.site].value if move.site in self.reverse.outputs else 0.0
+            row = self.reverse.outputs[move.site].value if move.site in self.reverse.outputs else 0.0
             # A row of a table is met by few examples, unless it is the same for all.
-            return found * self.for_all_examples[move.site] / self.model.examples if use.kind == SHIFT else found
+            return row * self.for_all_examples[move.site] / self.model.examples if use.kind == SHIFT else row
         found = self.reverse.weight(move.site, use.key[1])
         return None if found is None else found / self.model.examples
 

@@ -24,11 +24,11 @@ def of_one_input(x: Signal, y: Signal) -> float:
     if x.source is None or y.source is None or not x.rows or not y.rows:
         return 0.0
     first, second = x.source.whole(), y.source.whole()
-    if first.born is None or second.born is None or first.born[0] is not second.born[0]:
+    if first.born is None or second.born is None or first.born.parent is not second.born.parent:
         return 0.0
     if first is second and not _of_other_units(x, y):
         return 0.0
-    return 1 / max(first.born[1], second.born[1])
+    return 1 / max(first.born.rank, second.born.rank)
 
 
 def _of_other_units(x: Signal, y: Signal) -> bool:
