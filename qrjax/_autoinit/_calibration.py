@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qrjax._interpreter._gains import Target, target_at
+from qrjax._interpreter._gains import Named, Target, target_at
 from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._replay import Moments, Path, Replay, is_spoiled
@@ -67,6 +67,8 @@ class Search:
       factor: what the parameter is multiplied with.
       companions: tables whose look-ups are added to this one's, which makes logits; they keep their size beside it.
       gains: parameters that hold the scale of a normalized weight, to be multiplied if its own has no effect.
+      keeps: of a recurrent weight the predicted ratio of the second moments of its input and of its output, as it came
+        in; else None.
       before: the last factor and the second moment that it gave, in logarithms.
       slope: how the second moment answers to the squared factor, in logarithms.
       inert: where it does not answer.
@@ -79,6 +81,7 @@ class Search:
     factor: Floats
     companions: tuple[str, ...] = ()
     gains: tuple[str, ...] = ()
+    keeps: float | None = None
     by_gains: bool = False
     before: tuple[Floats, Floats] | None = None
     slope: Any = 1.0
@@ -112,11 +115,18 @@ class Search:
         with np.errstate(all="ignore"):
             return np.asarray(total / count)
 
+    def goal(self, moment: Floats, target: Target) -> Any:
+        """What its outputs are to have, that have this second moment now: see `Gains`."""
+        wanted = target_at(target, self.path)
+        if self.keeps is None or isinstance(wanted, Named):
+            return wanted
+        return np.minimum(wanted, moment * self.keeps / self.factor**2)
+
     def miss(self, moments: Mapping[Path, Any], target: Target) -> Floats:
-        """How far the outputs are from the target, in logarithms; what is zero or never ran has no factor."""
+        """How far the outputs are from their goal, in logarithms; what is zero or never ran has no factor."""
         moment = self.moment(moments)
         with np.errstate(all="ignore"):
-            miss = np.clip(np.log(target_at(target, self.path) / moment), -STRIDE, STRIDE)
+            miss = np.clip(np.log(self.goal(moment, target) / moment), -STRIDE, STRIDE)
         return np.where(self.inert | np.isnan(moment) | (moment <= 0), 0.0, miss)
 
     def learn(self, miss: Floats) -> None:
@@ -178,7 +188,14 @@ def _search(path: str, uses: list[Use], shapes: Mapping[str, tuple[int, ...]]) -
     alone = len(taken) == len(set(taken)) and all(set(use.entry.kinds) <= {"layer"} for use in uses)
     alone = alone and (len(uses) == 1 or bool(axes))
     gains = tuple(w.path for w in uses[0].entry.beside)
-    return Search(path, uses, axes, alone, np.ones([shapes[path][a] for a in axes]), gains)
+    return Search(path, uses, axes, alone, np.ones([shapes[path][a] for a in axes]), gains, keeps=_kept(uses))
+
+
+def _kept(uses: Sequence[Use]) -> float | None:
+    entries = [use.entry for use in uses if use.entry.recurrent]
+    met = sum(entry.sums[3] / unit_of(entry.input) for entry in entries)
+    made = sum(entry.sums[1] / unit_of(entry.output) for entry in entries)
+    return met / made if made > 0 else None
 
 
 def settled(
@@ -253,14 +270,15 @@ def _tell(searches: Sequence[Search], moments: Mapping[Path, Any], target: Targe
     """Warns of weights whose outputs are not at the target."""
     missed = []
     for search in searches:
-        moment, goal = search.moment(moments), target_at(target, search.path)
+        moment = search.moment(moments)
+        goal = search.goal(moment, target)
         with np.errstate(all="ignore"):  # a head of zeros has nothing to miss
             miss = np.abs(np.log(moment / goal))
         if any(is_spoiled(moments[use.place]) for use in search.uses):
             missed.append(f"{search.path} (NaN)")
         elif np.any((moment > 0) & (miss > MISSED)):
             reason = ", whatever its scale" if np.any(search.inert) else ""
-            own = f" in the place of {goal:.3g}" if callable(target) else ""
+            own = f" in the place of {np.nanmean(goal):.3g}" if callable(target) else ""
             missed.append(f"{search.path} ({np.nanmean(moment):.3g}{own}{reason})")
     if missed:
         common = "" if callable(target) else f" {target:.3g}"

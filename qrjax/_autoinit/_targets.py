@@ -11,7 +11,7 @@ import jax
 
 from qrjax._activations._target import positive
 from qrjax._autoinit._calls import BY_NAME
-from qrjax._interpreter._gains import Target
+from qrjax._interpreter._gains import Named, Target
 from qrjax._interpreter._model import Model
 from qrjax._terminal._names import meant
 from qrjax._terminal._patterns import check_patterns, first_match
@@ -77,9 +77,15 @@ def aim_at(target: Any, model: Model) -> Aim:
     """
     if isinstance(target, Mapping):
         check_patterns("target", target, [leaf.path for leaf in model.leaves if leaf.trained])
-        return Aim(functools.partial(first_match, target, default=1.0), target)
+        return Aim(functools.partial(_matched, target), target)
     return Aim(functools.partial(_called, target), target) if callable(target) else Aim(target, target)
 
 
+def _matched(target: Mapping[str, float], path: str) -> float:
+    """That of the first pattern, 1 without one; of a pattern that says no more than "all" as if it were a number."""
+    of_these = {pattern: value if set(pattern) <= {"*"} else Named(value) for pattern, value in target.items()}
+    return first_match(of_these, path, 1.0)
+
+
 def _called(target: Callable[[str], Any], path: str) -> float:
-    return positive(f"target({path!r})", target(path), OF)
+    return Named(positive(f"target({path!r})", target(path), OF))

@@ -12,7 +12,7 @@ from qrjax._interpreter._finding import ERROR, INFO, WARNING, Finding
 from qrjax._interpreter._gains import Target, target_at
 from qrjax._interpreter._gradient_findings import gradient_findings
 from qrjax._interpreter._ledger import PART, Entry, Ledger
-from qrjax._interpreter._products import INCREDIBLE
+from qrjax._interpreter._products import INCREDIBLE, KEEPS
 from qrjax._interpreter._report import Row
 from qrjax._rules._callbacks import GUESSED
 from qrjax._rules._control import UNFINISHED
@@ -36,10 +36,6 @@ WIDE = 5.0
 # Parts of one weight whose outputs differ by more are not alike.
 UNLIKE = 4.0
 STEP = 1.05
-# States of a recurrence that are made this many times as strong by its weights are small by design. Over 20 steps
-# `qrjax.analyze` has LSTMs' 15 to 17 times, which are products of two gates, GRUs' 5, minimal gated units' 7, plain
-# recurrences' 2.
-LIFTED = 10.0
 # Inputs of a larger second moment are hardly meant.
 LARGE = 1e12
 
@@ -55,7 +51,7 @@ def findings(rows: Sequence[Row], ledger: Ledger, target: Target) -> list[Findin
         (WARNING, _saturated(ledger)),
         (WARNING, _noted(rows, (GUESSED, INCREDIBLE))),
         (INFO, _noted(rows, (UNFINISHED, SHARED_SUM, FOLLOWED))),
-        (INFO, _lifted(rows, ledger)),
+        (INFO, _recurrent(rows)),
         (WARNING, _huge(rows)),
     ]
     signal = [Finding(sentence, severity) for severity, sentences in checks for sentence in sentences]
@@ -148,21 +144,17 @@ def _huge(rows: Sequence[Row]) -> Iterable[str]:
                 return
 
 
-def _lifted(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
-    """Weights of a recurrence that make much of small states, as of an LSTM's, which are products of two gates."""
+def _recurrent(rows: Sequence[Row]) -> Iterable[str]:
+    """Weights of recurrences that are as large as their states allow, and not as the target asks for."""
     found: dict[str, float] = {}
     for row in rows:
-        moment = (row.input_variance or 0.0) + (row.input_mean or 0.0) ** 2
-        within = "time" in ledger.entries[row.site].kinds
-        if within and row.weight is not None and row.gain and moment > 0 and row.second_moment > LIFTED * moment:
-            found.setdefault(row.weight, moment)
+        if row.weight is not None and KEEPS in row.notes:
+            found.setdefault(row.weight, (row.input_variance or 0.0) + (row.input_mean or 0.0) ** 2)
     if found:
-        least = min(found.values())
         yield (
-            f"small states: what meets {listed(list(found))} in a recurrence has a second moment of {least:.2g}, so "
-            f"that these are drawn up to {least**-0.5:.1f} times as large as for inputs of 1. LSTMs on digits trained "
-            "worse by it; with a `target` of 1/16 for these and for what reads the states as well as with Flax's own "
-            "weights"
+            f"recurrent: {listed(list(found))} {'meets what it' if len(found) == 1 else 'meet what they'} made a step "
+            f"before, and their outputs keep its second moment, {min(found.values()):.2g} or more, in the place of the "
+            "target; a pattern of their paths in `target` gives them another"
         )
 
 

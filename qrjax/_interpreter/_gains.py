@@ -24,6 +24,10 @@ BITS = 20
 Target = float | Callable[[str], float]
 
 
+class Named(float):
+    """A second moment that a user gave for this very weight, by a pattern or a function of its path."""
+
+
 def target_at(target: Target, path: str) -> float:
     """The second moment that a weight's output is to have."""
     return target(path) if callable(target) else target
@@ -67,7 +71,9 @@ class Gains:
     layer, the steps of a recurrence), it is the mean of the second moments of all its outputs that
     gets it; that takes a few walks of the stretch of the program from its first use to its last. In the
     first of them its variance follows the mean over the uses so far. A table of embeddings is settled by
-    its look-ups, unless it makes logits too: then by these.
+    its look-ups, unless it makes logits too: then by these. A recurrent weight's output gets no more than its
+    input has, so that from step to step a state is not made stronger than its own functions keep it: a random
+    matrix of that scale is an orthogonal one in the mean (Saxe et al. 2014; Le, Jaitly, Hinton 2015).
 
     Attributes:
       target: the second moment of outputs, or a function of a weight's path to it.
@@ -78,7 +84,8 @@ class Gains:
       tied: what settles a table that is looked up and makes logits: "logits" or "lookup".
       expected: paths of tables that the program looks up and makes logits with.
       variances: what has been decided.
-      uses: for each weight, its outputs' second moments over the target, and how often each occurs.
+      recurrent: weights whose input turned out to be made of their own earlier output.
+      uses: for each weight, its outputs' second moments over their goal, and how often each occurs.
       groups: parameters that are sized together, by the first of them, and the power of their common
         variance that the second moment grows with.
       settling: how the weights used several times came to where they are.
@@ -93,6 +100,7 @@ class Gains:
     tied: str = "logits"
     expected: frozenset[str] = frozenset()
     variances: dict[Key, float] = dataclasses.field(default_factory=dict)
+    recurrent: set[Key] = dataclasses.field(default_factory=set)
     uses: dict[Key, list[tuple[float, float]]] = dataclasses.field(default_factory=dict)
     groups: dict[Key, tuple[tuple[Key, ...], float]] = dataclasses.field(default_factory=dict)
     tables: set[Key] = dataclasses.field(default_factory=set)
@@ -116,6 +124,15 @@ class Gains:
         """The second moment that a weight's output is to have."""
         return target_at(self.target, path)
 
+    def goal(self, key: Key, met: float) -> float:
+        """The second moment that its output is to have where what comes in has this one."""
+        target = self.target_of(key[0])
+        return min(target, met) if self._keeps(key) and met > 0 else target
+
+    def _keeps(self, key: Key) -> bool:
+        """Whether it keeps what comes in, unless it was named."""
+        return key in self.recurrent and not isinstance(self.target_of(key[0]), Named)
+
     @property
     def guesses(self) -> bool:
         """Whether a stretch is walked for the first time."""
@@ -138,14 +155,22 @@ class Gains:
         """Whether its variance is decided here."""
         return self.may_touch(weight) and (weight.equal or weight.path not in self.fixed)
 
-    def variance(self, weight: Weight, unit: float, fan: float, count: float, table: bool = False) -> float:
-        """The variance of a weight at one of its uses, `count` times in the program."""
+    def variance(
+        self, weight: Weight, unit: float, fan: float, count: float, table: bool = False, met: float = 1.0
+    ) -> float:
+        """The variance of a weight at one of its uses, `count` times in the program.
+
+        Args:
+          unit: the output's second moment at variance 1.
+          met: that of what comes in.
+        """
         key, target = weight.key, self.target_of(weight.path)
         if not target > 0:  # a head of zeros, which has nothing to settle
             self.variances |= {(path, weight.layer): 0.0 for path in (weight.path, *weight.also)}
             return 0.0
         if table:
             self.tables.add(key)
+        unit *= target / self.goal(key, met)
         if key not in self.variances or (table and self.tied == "lookup"):
             # Nothing has come in yet, as at a recurrence's first step, or what will is not known, as the input of
             # logits: the textbook's scale until the next walk.
@@ -203,7 +228,7 @@ class Gains:
         If this was the last one, they are left as they are.
         """
         uses = {key: found for key, found in self.uses.items() if key not in before}
-        misses = {key: self._miss(found) for key, found in uses.items() if self._settles(key)}
+        misses = {key: self._miss(key, found) for key, found in uses.items() if self._settles(key)}
         miss = max(map(abs, misses.values()), default=0.0)
         guessed, self._guesses = self._guesses, None
         if last:
@@ -236,8 +261,10 @@ class Gains:
     def _forget(self, uses: Mapping[Key, object]) -> None:
         self.uses = {key: found for key, found in self.uses.items() if key not in uses}
 
-    def _miss(self, uses: list[tuple[float, float]]) -> float:
-        """By how much the mean over a weight's uses misses the target, in logarithms."""
+    def _miss(self, key: Key, uses: list[tuple[float, float]]) -> float:
+        """By how much the mean over a weight's uses misses its goal, in logarithms."""
+        if self._keeps(key):  # where nothing has come in yet there is nothing to keep
+            uses = [use for use in uses if use[0] > 0] or uses
         pooled = sum(share * count for share, count in uses) / sum(count for _, count in uses)
         return -math.log(pooled) if pooled > 0 and math.isfinite(pooled) else 0.0
 
@@ -267,9 +294,11 @@ class Given(Gains):
             self.variances[weight.key] = found
         return True
 
-    def variance(self, weight: Weight, unit: float, fan: float, count: float, table: bool = False) -> float:
+    def variance(
+        self, weight: Weight, unit: float, fan: float, count: float, table: bool = False, met: float = 1.0
+    ) -> float:
         """What the weight has."""
-        del unit, fan, count, table
+        del unit, fan, count, table, met
         return self.variances[weight.key]
 
     def next_walk(self, before: frozenset[Key] = frozenset(), last: bool = False) -> bool:

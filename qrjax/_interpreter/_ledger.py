@@ -37,11 +37,13 @@ class Sized:
       weight: the parameter, or the main one.
       gain: its standard deviation.
       beside: others that were sized with it.
+      recurrent: whether it meets what it made itself a step before.
     """
 
     weight: Weight
     gain: float
     beside: tuple[Weight, ...] = ()
+    recurrent: bool = False
 
 
 @dataclasses.dataclass
@@ -59,6 +61,7 @@ class Entry:
     kinds: tuple[str, ...] = ()
     axes: tuple[int, ...] | None = None
     beside: tuple[Weight, ...] = ()
+    recurrent: bool = False
     output: Signal | None = None
     input: Signal | None = None
 
@@ -116,6 +119,7 @@ class Ledger:
         path = sized.weight.path.rpartition("/")[0]
         entry = self._entry(place, path, equation.name)
         entry.fan, entry.gain, entry.weight, entry.beside = fan, sized.gain, sized.weight, sized.beside
+        entry.recurrent = sized.recurrent
         entry.axes = None if axes is None else sized.weight.summed(axes)
         entry.add(_count(place), output, x, notes)
 

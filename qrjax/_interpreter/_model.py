@@ -156,6 +156,7 @@ class Model:
         for sweep in range(SWEEPS):
             # What the flow did not foresee is settled by walks of the whole.
             walk = Walk(gains, Ledger(), self._named, zero_sum, correlated=correlated, axes=self.axes, tape=tape())
+            walk.origins.given(inputs)
             walk.flow = found if sweep == 0 else None
             if sweep == 1:
                 gains.begin(guess=False)
@@ -177,6 +178,7 @@ class Model:
     ) -> tuple[Walk, list[Value]]:
         """One more walk with weights that are settled, taken down, and what the call returns."""
         walk = Walk(gains, Ledger(), self._named, zero_sum, correlated=correlated, axes=self.axes, tape=Tape())
+        walk.origins.given(inputs)
         outputs = walk.walk(self.program, [*self._variables(), *[Opaque(())] * self.keys, *inputs])
         return walk, outputs[: len(jax.tree.leaves(self.outputs))]
 

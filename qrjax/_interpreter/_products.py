@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from qrjax._interpreter._beside import noted
-from qrjax._interpreter._derived import untold
+from qrjax._interpreter._derived import leaves_of, untold
 from qrjax._interpreter._laws import replace_source, scaled, unit
 from qrjax._interpreter._ledger import Sized
 from qrjax._interpreter._sizing import BEYOND, size
@@ -35,6 +36,8 @@ FEW, SPREAD = 8, 0.1
 FEWEST = 100
 # How the note begins on an input whose prediction has overflowed.
 INCREDIBLE = "not credible"
+# The note on a weight of a recurrence.
+KEEPS = "recurrent: its output is as strong as its input, not as the target"
 
 
 def product(
@@ -42,26 +45,39 @@ def product(
 ) -> Signal:  # fmt: skip
     """The output of a weight, and its row."""
     tag = weight.weight
+    recurrent = _recurrent(walk, weight)
     if walk.twin is not None:
         return make(unit(weight, axes, walk.zero_sum) if tag is not None else untold(weight))
+    met = x.second_moment / unit_of(x)
     if tag is None:
-        result, sized = size(walk, weight, make)
+        result, sized = size(walk, weight, make, met)
     elif walk.gains.touches(tag):
         made = make(_unit(walk, weight, axes))
         # Per unit of the parameter's own variance, whatever constant it was multiplied by.
         moment = made.second_moment * tag.factor**2 / unit_of(made)
         if not moment < BEYOND * fan:
             return _incredible(walk, equation, x, weight, fan, made)
-        variance = walk.gains.variance(tag, moment, fan, walk.count())
+        variance = walk.gains.variance(tag, moment, fan, walk.count(), met=met)
         result, sized = scaled(made, math.sqrt(variance) * abs(tag.factor)), Sized(tag, math.sqrt(variance))
     else:
         result, sized = _untouched(walk, tag, weight, make)
     if (rare := tails(x)) is not None:
         walk.note(rare)
+    if recurrent and walk.gains.goal(sized.weight.key, met) < walk.gains.target_of(sized.weight.path):
+        walk.note(KEEPS)
     result = _likened(walk, sized.weight, x, result, fan, weight.size / fan)
     known = axes if tag is not None else None
+    sized = dataclasses.replace(sized, recurrent=recurrent)
     walk.ledger.weight(equation, walk.place(), x, sized, fan, result, known, walk.taken())
     return result
+
+
+def _recurrent(walk: Walk, weight: Signal) -> bool:
+    """Whether a weight, or a function of some, has turned out to meet what it made itself."""
+    keys = leaves_of(weight).keys()
+    if walk.origins.meet(keys):
+        walk.gains.recurrent |= keys
+    return not walk.gains.recurrent.isdisjoint(keys)
 
 
 def _likened(walk: Walk, tag: Weight, x: Signal, result: Signal, fan: float, outputs: float) -> Signal:
@@ -119,6 +135,7 @@ def _unit(walk: Walk, weight: Signal, axes: Sequence[int]) -> Signal:
 def look_up(walk: Walk, equation: Equation, weight: Signal, make: Make) -> Signal:
     """Rows of a table, and their row."""
     tag = weight.weight
+    walk.origins.meet(leaves_of(weight))
     if walk.twin is not None:
         return make(unit(weight, (), False) if tag is not None else untold(weight))
     if tag is None:

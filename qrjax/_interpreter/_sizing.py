@@ -105,8 +105,11 @@ def with_gain(law: Signal, gain: float, unit: Floats) -> Signal:
     return dataclasses.replace(untold(law), values=unit * gain, rho=np.where(law.rho >= 1.0, 1.0, 0.0), at=None)
 
 
-def size(walk: Walk, weight: Signal, make: Make) -> tuple[Signal, Sized]:
-    """The output of a function of weights, with the scale of its parameters at which it has the target."""
+def size(walk: Walk, weight: Signal, make: Make, met: float = 1.0) -> tuple[Signal, Sized]:
+    """The output of a function of weights, with the scale of its parameters at which it has the target.
+
+    `met` is the second moment of what comes in.
+    """
     laws = leaves_of(weight)
     main = max(laws.values(), key=lambda law: (not law.is_constant, law.shape == weight.shape, law.size))
     gains, trials = walk.gains, Trials(walk, weight, make)
@@ -118,7 +121,7 @@ def size(walk: Walk, weight: Signal, make: Make) -> tuple[Signal, Sized]:
     drawn = {k: own_gain(law) for k, law in laws.items() if gains.touches(law.weight) and not _is_fixed(law)}
     decided = [k for k in drawn if k in gains.variances]
     if decided:
-        return _used_again(walk, trials, main, tuple(decided))
+        return _used_again(walk, trials, main, tuple(decided), met)
     drawn = _credible(trials, drawn)
     chosen = trials.effective(drawn)
     if not chosen and drawn:
@@ -128,7 +131,7 @@ def size(walk: Walk, weight: Signal, make: Make) -> tuple[Signal, Sized]:
         walk.note("normalized: its own scale has no effect" + ("" if chosen else ", and is kept"))
     if not chosen:
         walk.left |= dict.fromkeys(drawn, "normalized, so that its scale has no effect")
-    result = _solved(walk, trials, chosen, gains.target_of(main.weight.path))
+    result = _solved(walk, trials, chosen, gains.goal(main.weight.key, met))
     gain = math.sqrt(gains.variances[main.weight.key]) if main.weight.key in gains.variances else own_gain(main)
     others = [laws[k] for k in chosen if k != main.weight.key]
     beside = tuple(dataclasses.replace(law.weight, equal=_is_fixed(law)) for law in others)
@@ -158,10 +161,10 @@ def own_gain(law: Signal) -> float:
     return math.sqrt(law.second_moment)
 
 
-def _used_again(walk: Walk, trials: Trials, main: Any, decided: tuple[Key, ...]) -> tuple[Signal, Sized]:
+def _used_again(walk: Walk, trials: Trials, main: Any, decided: tuple[Key, ...], met: float) -> tuple[Signal, Sized]:
     """Of parameters that are sized already."""
     result = trials.output({})
-    target = walk.gains.target_of(main.weight.path)
+    target = walk.gains.goal(main.weight.key, met)
     if target > 0:
         walk.gains.used(decided[0], _moment(result) / target, walk.count())
     return result, Sized(main.weight, math.sqrt(walk.gains.variances.get(main.weight.key, main.variance)))

@@ -20,6 +20,7 @@ from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._laws import alone, in_case, paired
 from qrjax._interpreter._layered import TAKING, layer, taken
 from qrjax._interpreter._ledger import Ledger, Place, Step
+from qrjax._interpreter._origins import Origins
 from qrjax._interpreter._products import few, look_up, product
 from qrjax._interpreter._stretches import settled
 from qrjax._interpreter._tape import Tape
@@ -76,6 +77,7 @@ class Walk:
       places: the sample for what meets again.
       tables: by the source of what was looked up, in which table.
       used: the parts, inputs and outputs of each weight's last uses.
+      origins: of which weights' outputs each value is made.
       flow: where the program to be walked next uses its parameters; None where nothing is settled on the way.
       tape: where to take down all equations, to follow the walk backwards; None to take down none.
     """
@@ -95,6 +97,7 @@ class Walk:
     places: Places = dataclasses.field(default_factory=Places)
     tables: dict[Source, LookUp] = dataclasses.field(default_factory=dict)
     used: dict[Key, list[tuple[Weight, Signal, Signal]]] = dataclasses.field(default_factory=dict)
+    origins: Origins = dataclasses.field(default_factory=Origins)
     flow: Flow | None = None
     _site: list[int] = dataclasses.field(default_factory=list)
     _steps: list[Step] = dataclasses.field(default_factory=list)
@@ -135,9 +138,15 @@ class Walk:
         """One equation of a program."""
         equation = body.eqns[number]
         self._site.append(number)
-        results = self._apply(equation, [_read(environment, v) for v in equation.invars])
+        results = self._followed(equation, [_read(environment, v) for v in equation.invars])
         environment.update(zip(equation.outvars, results, strict=True))
         self._site.pop()
+
+    def _followed(self, eqn: Any, values: list[Value]) -> list[Value]:
+        reached = self.origins.begin(values)
+        results = self._apply(eqn, values)
+        self.origins.end(results, reached)
+        return results
 
     def _apply(self, eqn: Any, values: list[Value]) -> list[Value]:
         name = eqn.primitive.name
@@ -182,6 +191,7 @@ class Walk:
 
     def passed(self, passage: Passage) -> None:
         """As `Context.passed`."""
+        self.origins.passed(passage)
         if self._takes_down:
             assert self.tape is not None
             self.tape.moves.append(passage)
@@ -201,7 +211,7 @@ class Walk:
         here = self._site, self._steps
         self._site, self._steps = list(place[0]), list(place[1])
         with places(self.places):
-            results = self._apply(eqn, values)
+            results = self._followed(eqn, values)
         self._site, self._steps = here
         return results
 

@@ -76,21 +76,3 @@ def test_parts_of_one_weight_that_are_used_by_themselves(scale, said):
     assert all(note == "a part of w: one scale for all its parts, whose mean has the target"
                for row in report.weights for note in row.notes)  # fmt: skip
     assert sum("parts: w holds parts" in finding for finding in report.findings) == said
-
-
-@pytest.mark.parametrize(
-    ("cell", "target", "said"),
-    [(nn.LSTMCell, 1.0, True), (nn.LSTMCell, {"*/h*": 1 / 16, "*/i*": 1.0}, False), (nn.GRUCell, 1.0, False)],
-)
-def test_small_states_that_recurrent_weights_make_much_of(cell, target, said):
-    x = jax.ShapeDtypeStruct((8, 6, 16), jnp.float32)
-    report = qrjax.analyze(nn.RNN(cell(32)), x, target=target)
-    found = [finding for finding in report.findings if finding.startswith("small states")]
-    assert len(found) == said
-    if found:
-        moment = float(found[0].split("second moment of ")[1].split(",")[0])
-        row = next(row for row in report.weights if row.weight == "cell/hi/kernel")
-        assert row.input_variance == pytest.approx(moment, rel=0.1)
-        assert "cell/hi/kernel" in found[0]
-        assert "cell/ii/kernel" not in found[0]
-        report.assert_healthy("warning")

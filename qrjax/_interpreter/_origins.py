@@ -1,0 +1,65 @@
+"""Of which weights' outputs each value is made, with no other weight in between: what tells a recurrence from depth."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from qrjax._rules._operands import Opaque, Value
+from qrjax._rules._passages import Passage
+from qrjax._signals._recipe import Key
+
+# In the place of a weight: the model's input.
+INPUT: Key = ("", ())
+Keys = frozenset[Key]
+NONE: Keys = frozenset()
+
+
+@dataclasses.dataclass(eq=False)
+class Origins:
+    """Where the values of a walk come from.
+
+    A weight is recurrent where its input is made of its own earlier output and of something else, however the loop is
+    written. Of its own output alone it is depth with one weight for all layers: nothing new comes in from step to step.
+
+    Attributes:
+      reached: those of the equation that is being walked.
+      through: the weights that it meets, if any.
+    """
+
+    reached: Keys = NONE
+    through: Keys | None = None
+    _of: WeakKeyDictionary[Value, Keys] = dataclasses.field(default_factory=WeakKeyDictionary)
+
+    def given(self, inputs: Iterable[Value]) -> None:
+        """What the model is called with."""
+        self._put(inputs, frozenset([INPUT]))
+
+    def begin(self, operands: Sequence[Value]) -> Keys:
+        """Begins an equation; those of its operands, by which it is to be ended."""
+        self.through, self.reached = None, self._all(operands)
+        return self.reached
+
+    def end(self, results: Sequence[Value], reached: Keys) -> None:
+        """Ends it; what came out of its own programs has its origins already."""
+        new = [value for value in results if not isinstance(value, Opaque) and value not in self._of]
+        self._put(new, reached if self.through is None else self.through)
+        self.through = None
+
+    def meet(self, weights: Iterable[Key]) -> bool:
+        """Takes down that the equation multiplies by these; whether they are recurrent."""
+        self.through = frozenset(weights)
+        return not self.through.isdisjoint(self.reached) and bool(self.reached - self.through)
+
+    def passed(self, passage: Passage) -> None:
+        """What control flow hands on."""
+        self._put(passage.results, self._all(passage.operands))
+
+    def _all(self, values: Sequence[Value]) -> Keys:
+        return NONE.union(*(self._of.get(value, NONE) for value in values if not isinstance(value, Opaque)))
+
+    def _put(self, values: Iterable[Any], origins: Keys) -> None:
+        if origins:
+            self._of.update((value, origins) for value in values if not isinstance(value, Opaque))
