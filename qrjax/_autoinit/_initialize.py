@@ -181,8 +181,9 @@ def autoinit(
     that meets a signal gets the scale that its output needs. Everything else (biases, norms' and layers' scales,
     positional tables, statistics) comes from the module's own initializers.
 
-    Policies: a weight used several times, or at every step of a recurrence, gives the target to the mean over all
-    its uses; layers stacked in one array get one gain each; a table of embeddings that also makes logits is sized
+    Policies: a weight used several times gives the target to the mean over all its uses; a recurrent one, whose input
+    is made of its own earlier output and of something else, gets no more than that input has, so that it neither
+    amplifies nor damps the state, unless a pattern or a function in `target` says otherwise for its path; layers stacked in one array get one gain each; a table of embeddings that also makes logits is sized
     for the logits, and a finding says what its look-ups get; tables whose look-ups are added to these, of positions
     say, keep their own size beside them. A weight may go through any function of itself, other
     parameters and constants before it meets a signal (masks, standardization, low-rank sums): what is sized is the

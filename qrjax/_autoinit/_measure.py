@@ -234,7 +234,8 @@ def calibrate(
 
     One sweep, layer by layer: each output is measured with all earlier ones corrected already. Weights that are
     used several times, at every step of a recurrence, or beside their product with the input, are corrected until
-    the mean over their uses fits, which takes a few sweeps; of a table that also makes logits, the logits fit. Where
+    the mean over their uses fits, which takes a few sweeps; recurrent ones keep what they meet, as in
+    `qrjax.autoinit`, by the prediction; of a table that also makes logits, the logits fit. Where
     no scale of a weight gives the target, as of one that is normalized or whose output is NaN, a
     `qrjax.CalibrationWarning` says so and the weight is left as it is. Weights of zero stay zero.
 

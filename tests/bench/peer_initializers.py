@@ -50,13 +50,3 @@ class AnyInit:
         seed = int(jax.random.key_data(key)[-1])
         found, _ = anyinit.initialize_params(network, drawn, examples.shape, seed=seed)
         return found["params"]
-
-
-class SmallStates:
-    """`qrjax.autoinit` with the second moment 1/16 for what an LSTM's states make, which are small themselves."""
-
-    def params(self, network: Any, examples: Any, key: Any) -> Any:
-        import qrjax
-
-        behind = {"*recurrent*": 1 / 16, "Dense_0/kernel": 1 / 16}
-        return qrjax.autoinit(network, examples, key=key, target=behind)["params"]
