@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,7 +10,9 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from qrjax._rules._equations import Equation
 from qrjax._rules._functions import numpy_form
+from qrjax._rules._operands import KNOWN_SIZE, Known, Value
 
 
 def bind(equation: Any, values: Sequence[Any]) -> list[Any]:
@@ -37,3 +40,15 @@ def evaluation(equation: Any) -> Callable[..., list[NDArray[Any]]]:
             return [np.asarray(r) for r in bind(equation, [jax.numpy.asarray(a) for a in arrays])]
 
     return evaluate
+
+
+def known_outputs(equation: Equation, values: Sequence[Value]) -> list[Value] | None:
+    """The outputs as arrays, where every input is one and none is large."""
+    sizes = [math.prod(o.shape) for o in equation.outputs]
+    if max(sizes, default=0) > KNOWN_SIZE or not all(isinstance(v, Known) for v in values):
+        return None
+    arrays = [v.array for v in values if isinstance(v, Known)]
+    random = any(v.random for v in values if isinstance(v, Known))
+    if sum(a.size for a in arrays) > 4 * KNOWN_SIZE:
+        return None
+    return [Known(array, random=random) for array in equation.evaluate(*arrays)]

@@ -13,7 +13,7 @@ import numpy as np
 # The rules register themselves by being imported.
 from qrjax._initializers._compilation import COMPILED_ONCE
 from qrjax._interpreter._beside import LookUp, beside, summed
-from qrjax._interpreter._binding import evaluation
+from qrjax._interpreter._binding import evaluation, known_outputs
 from qrjax._interpreter._derived import meeting, told
 from qrjax._interpreter._flow import Flow
 from qrjax._interpreter._gains import Gains
@@ -40,7 +40,7 @@ from qrjax._rules import (  # noqa: F401
 from qrjax._rules._complex import complex_rule, is_complex
 from qrjax._rules._equations import Equation
 from qrjax._rules._filters import responding
-from qrjax._rules._operands import KNOWN_SIZE, Known, Opaque, Value, described, is_data
+from qrjax._rules._operands import Known, Opaque, Value, described, is_data
 from qrjax._rules._passages import Passage
 from qrjax._rules._registry import CUSTOM, NEAR, RULES, STRUCTURAL
 from qrjax._rules._sampling import sample
@@ -226,7 +226,7 @@ class Walk:
         if is_complex(equation, values):
             return complex_rule(equation, values)
         # Other structural rules know what to do with known arrays, without JAX.
-        known = _known(equation, values) if name.startswith("scatter") or name not in STRUCTURAL else None
+        known = known_outputs(equation, values) if name.startswith("scatter") or name not in STRUCTURAL else None
         if known is not None:
             return known
         if name in STRUCTURAL:
@@ -342,15 +342,3 @@ def from_array(array: Any) -> Value:
     if jax.numpy.issubdtype(getattr(array, "dtype", np.float32), jax.dtypes.prng_key):
         return Opaque(tuple(array.shape))
     return Known(np.asarray(array))
-
-
-def _known(equation: Equation, values: list[Value]) -> list[Value] | None:
-    """The outputs as arrays, where every input is one and none is large."""
-    sizes = [math.prod(o.shape) for o in equation.outputs]
-    if max(sizes, default=0) > KNOWN_SIZE or not all(isinstance(v, Known) for v in values):
-        return None
-    arrays = [v.array for v in values if isinstance(v, Known)]
-    random = any(v.random for v in values if isinstance(v, Known))
-    if sum(a.size for a in arrays) > 4 * KNOWN_SIZE:
-        return None
-    return [Known(array, random=random) for array in equation.evaluate(*arrays)]
