@@ -32,6 +32,7 @@ from wild import MODELS
 import qrjax
 from qrjax._adapters._variables import values_of
 from qrjax._autoinit._targets import Aim
+from qrjax._interpreter._products import KEEPS
 from qrjax._rules._operands import described
 
 PACKAGES = ("flax", "transformers", "equinox", "dm-haiku", "keras", "jraph", "flowjax", "diffrax")
@@ -98,7 +99,8 @@ def tuned(module, network, walk, again, report):
     calibrated = qrjax.calibrate(module, variables, *inputs, **options)
     arrays = [leaf for leaf in jax.tree.leaves(inputs) if hasattr(leaf, "dtype")]
     moments = again(values_of(calibrated), 0, arrays)
-    return variables, [_filled(row, walk.ledger.entries[row.site], moments) for row in report.weights]
+    rows = [row for row in report.weights if KEEPS not in row.notes]  # recurrent weights have no target
+    return variables, [_filled(row, walk.ledger.entries[row.site], moments) for row in rows]
 
 
 def by_weight(rows):
