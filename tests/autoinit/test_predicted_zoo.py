@@ -31,7 +31,6 @@ BEYOND = {
     "experts": ((0.7, 1.3), (1.0, 1.9), "presumably that averages over all tokens stand for those that an expert gets"),
     "gru": (GRADIENT, (0.7, 1.6), STEPS),
     "rnn": (GRADIENT, (1.3, 1.4), STEPS),
-    "lstm": ((2.5, 2.6), (2.3, 2.5), GATES),
     "graph": ((0.25, 0.5), (0.65, 1.5), "by weights: what an edge's two ends have in common with its derivative"),
 }  # fmt: skip
 BOUND = [name for name in NETWORKS if BEYOND.get(name, ((),))[:2] != (None, None)]
