@@ -153,7 +153,7 @@ def _recurrent(rows: Sequence[Row]) -> Iterable[str]:
     if found:
         yield (
             f"recurrent: {listed(list(found))} {'meets what it' if len(found) == 1 else 'meet what they'} made a step "
-            f"before, and their outputs keep its second moment, {min(found.values()):.2g} or more, in the place of the "
+            f"before, and what comes out keeps its second moment, {min(found.values()):.2g} or more, in place of the "
             "target; a pattern of their paths in `target` gives them another"
         )
 
