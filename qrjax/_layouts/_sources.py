@@ -25,11 +25,11 @@ from qrjax._sequences._permutations import permute
 from qrjax._sequences._scrambles import (
     Scramble,
     check_scramble,
-    laine_karras,
+    owen_scrambled,
     scrambled_directions,
     scrambled_points,
 )
-from qrjax._sequences._sobol import gray, point_bits, raster_bits
+from qrjax._sequences._sobol import gray, packed_points, point_bits, raster_bits
 from qrjax._terminal._names import choice
 from qrjax._words._pairs import Pair, materialized, packed, reverse_bits, word
 from qrjax._words._splitmix import absorb, output
@@ -111,10 +111,9 @@ class Hash:
 
     def words(self, state: Pair, shape: Shape, coordinates: Coordinates, roles: Roles, whole: bool) -> Array:
         del shape, roles, whole
-        state = absorb(state, PAIRS if self.zero_mean else HASH, len(coordinates))
+        row = absorb(state, PAIRS if self.zero_mean else HASH, len(coordinates), *coordinates[:-1])
         if not coordinates:
-            return output(state, 0).hi
-        row = absorb(state, *coordinates[:-1])
+            return output(row, 0).hi
         if len(coordinates) > 1:
             row = Pair(*materialized(*row))
         return output(row, coordinates[-1]).hi
@@ -209,7 +208,7 @@ class Sobol:
 
     def _stratified(self, state: Pair, n: int, index: Array, groups: list[Array]) -> Array:
         """Each group of n weights gets the first n points, in an order and with a scramble of its own."""
-        group = absorb(absorb(state, GROUPS), *groups)
+        group = absorb(state, GROUPS, *groups)
         seed, *keys = (*output(group, 0), *output(group, 1)) if n > 1 else (output(group, 0).hi,)
         if n > 1:
             if groups:
@@ -222,10 +221,9 @@ class Sobol:
         n = size(shape, roles.outputs)
         batches = [coordinates[k] for k in range(len(shape)) if k not in roles.inputs + roles.outputs]
         inputs = linear_index(coordinates, shape, roles.inputs)
-        batch = absorb(absorb(state, GROUPS), *batches)
-        group = absorb(batch, inputs)
+        group = absorb(state, GROUPS, *batches, inputs)
         number_of_block = _hadamard.block_of(inputs, size(shape, roles.inputs), n)
-        block = absorb(output(batch, SHARED), number_of_block)
+        block = absorb(state, GROUPS, *batches, SHARED, number_of_block)
         number = _hadamard.walsh_number(inputs, number_of_block, n, block)
         seed, bits = output(group, 0).hi, _hadamard.exponent(n)
         # Of the block's words only the low bits matter, so that the row's table is a third narrower: a device with
@@ -249,23 +247,27 @@ class Sobol:
         batches = [coordinates[k] for k in range(len(shape)) if k not in roles.inputs + roles.outputs]
         inputs = linear_index(coordinates, shape, roles.inputs)
         index = linear_index(coordinates, shape, roles.outputs) + word(self._skip)
-        batch = absorb(absorb(state, GROUPS), *batches)
-        own = absorb(batch, inputs)
+        own = absorb(state, GROUPS, *batches, inputs)
         largest = size(shape, roles.outputs) - 1 + self._skip
         digits = max(largest.bit_length(), 1)
-        directions = table.directions_at(inputs, self.dim or 1, size(shape, roles.inputs), digits)
-        directions = scrambled_directions(directions, self.scramble, absorb(own, MATRIX))
-        # Once an input: a device would make them anew for every output.
-        (directions,), (seed,) = materialized(directions), materialized(output(own, WORDS).hi)
-        bits = point_bits(directions, index, largest)
-        return scrambled_points(bits, self.scramble, seed)
+        first, count, seed = self.dim or 1, size(shape, roles.inputs), output(own, WORDS).hi
+        # What belongs to an input is evaluated once: a device would make it anew for every output.
+        if self.scramble == "linear" or digits > table.LARGEST_PACKED:
+            directions = table.directions_at(inputs, first, count, digits)
+            directions = scrambled_directions(directions, self.scramble, absorb(own, MATRIX))
+            directions, seed = materialized(directions, seed)
+            return scrambled_points(point_bits(directions, index, largest), self.scramble, seed)
+        words = table.packed_numbers_at(inputs, first, count, digits, is_reversed=self.scramble == "owen")
+        *words, seed = materialized(*words, seed)
+        bits = packed_points(words, index, digits)
+        return scrambled_points(bits if self.scramble == "owen" else bits << 32 - digits, self.scramble, seed)
 
     def _point(self, state: Pair, index: Array, seed: Array, largest: int) -> Array:
         """Point `index` of the dimension, scrambled by `seed`."""
         if self.dim in (None, 1) and self.scramble != "linear":
             # Dimension 1 is the radical inverse: its reversed bits are the index's Gray code.
             if self.scramble == "owen":
-                return reverse_bits(laine_karras(gray(index), seed))
+                return owen_scrambled(gray(index), seed)
             return scrambled_points(reverse_bits(gray(index)), self.scramble, seed)
         directions = scrambled_directions(table.directions(self.dim or 1), self.scramble, absorb(state, MATRIX))
         return scrambled_points(point_bits(directions, index, largest), self.scramble, seed)

@@ -31,6 +31,7 @@ from qrjax._words._pairs import mulhi, where, word, xor_all
 SHA256 = "014b902f2d2ca13e9ad73516f633a135f24b3d28afdf67fcaeb637a482dc729d"
 BITS = 32
 LARGEST_DEGREE = 18
+LARGEST_PACKED = 16  # digits, of which two numbers or more have room in a word
 # Of which a key chooses one inside an executable: those with a polynomial of degree 13 or less. A program holds their
 # numbers, and derives none: 75,548 bytes for all 32 digits, where the recurrence is a loop of 32 steps on every device.
 COMPACT_DIMENSIONS = 1_111
@@ -109,6 +110,17 @@ def directions_at(offset: Array, first: int, count: int, digits: int) -> Array:
     return expand_all(_looked_up(_rows(first, used), offset % used))
 
 
+def packed_numbers_at(offset: Array, first: int, count: int, digits: int, is_reversed: bool) -> list[Array]:
+    """The same as words that hold as many of the numbers as fit, the first of them lowest; each of `offset.shape`.
+
+    The first so many numbers are 0 behind their first so many digits, so that only those are there; `is_reversed`: the
+    first of them lowest. `digits` is at most `LARGEST_PACKED`.
+    """
+    used = min(count, DIMENSIONS)
+    rows = _looked_up(_packed_rows(first, used, digits, is_reversed), offset % used)
+    return [lax.index_in_dim(rows, k, axis=rows.ndim - 1, keepdims=False) for k in range(rows.shape[-1])]
+
+
 def _looked_up(table: np.ndarray, rows: Array) -> Array:
     """`table[rows]`, where each row lies with its number."""
     kind = jax.typeof(rows)
@@ -133,6 +145,19 @@ def _longer_rows(first: int, count: int, digits: int) -> np.ndarray:
         bits = number.astype(np.uint64) >> np.uint64(1) << np.uint64(shift)
         words[at : at + 2] |= bits & np.uint64(2**32 - 1), bits >> np.uint64(32)
     return np.insert(words[:-1], 0, 0, axis=0).T.astype(np.uint32)
+
+
+@functools.lru_cache(maxsize=64)
+def _packed_rows(first: int, count: int, digits: int, is_reversed: bool) -> np.ndarray:
+    """A row of words for each dimension, see `packed_numbers_at`."""
+    each = BITS // digits
+    words = np.zeros((-(-digits // each), count), np.uint32)
+    for k, number in enumerate(_numbers(_rows(first, count), digits)):
+        narrow = number << np.uint32(digits - 1 - k)
+        if is_reversed:
+            narrow = sum((narrow >> np.uint32(digits - 1 - b) & 1) << np.uint32(b) for b in range(digits))
+        words[k // each] |= narrow << np.uint32(digits * (k % each))
+    return words.T.copy()
 
 
 @functools.lru_cache(maxsize=256)

@@ -61,7 +61,8 @@ def _walsh(k: int) -> Words:
     def number(row: Array, block: Array, *multipliers: Array) -> list[Array]:
         return [_mix(row - block * word((1 << k) - 1) + word(1), multipliers[::-1], k)]
 
-    return pointwise("walsh_number", 1, number)
+    mapped = OneByOne(number)
+    return pointwise("walsh_number", 1, number, cuda=mapped, rocm=mapped)
 
 
 def hadamard_order(column: Array, n: int, keys: Keys) -> Array:

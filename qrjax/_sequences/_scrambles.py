@@ -52,7 +52,7 @@ def scrambled_points(bits: Array, scramble: Scramble, seed: Array) -> Array:
     if scramble is None:
         return bits
     if scramble == "owen":
-        return reverse_bits(laine_karras(bits, seed))
+        return owen_scrambled(bits, seed)
     return bits ^ seed
 
 
@@ -70,8 +70,17 @@ def _permutation(x: Array, seed: Array) -> list[Array]:
     return [x ^ x * c]
 
 
-_on_gpus = OneByOne(_permutation)
-_permuted = pointwise("laine_karras", 1, _permutation, cuda=_on_gpus, rocm=_on_gpus)
+_permuted = pointwise("laine_karras", 1, _permutation)
+
+
+def owen_scrambled(reversed_points: Array, seed: Array) -> Array:
+    """Points, given by their reversed bits, after a nested uniform scramble."""
+    (points,) = _scrambled(reversed_points, seed)
+    return points
+
+
+_on_gpus = OneByOne(lambda x, seed: [reverse_bits(laine_karras(x, seed))])
+_scrambled = pointwise("owen", 1, _on_gpus.function, cuda=_on_gpus, rocm=_on_gpus)
 
 
 def _lower_triangular(directions: Array, state: Pair) -> Array:

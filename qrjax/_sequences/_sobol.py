@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -42,17 +43,26 @@ def point_bits(directions: Array, index: Array, largest: int = 2**32 - 1, scale:
     return bits
 
 
-@functools.cache
-def _points(digits: int, doubled: bool) -> Words:
-    """One operation for all digits; a GPU's compiler would else keep what each makes of a row's indices."""
+def packed_points(words: Sequence[Array], index: Array, digits: int) -> Array:
+    """The points `index` < 2**digits of so many direction numbers, from as many digits of each, packed."""
+    (bits,) = _points(digits, False, digits)(index, *words)
+    return bits
 
-    def bits(index: Array, *directions: Array) -> list[Array]:
+
+@functools.cache
+def _points(digits: int, doubled: bool, width: int = 32) -> Words:
+    """One operation for all digits; a GPU's compiler would else keep what each makes of a row's indices."""
+    each = 32 // width
+
+    def bits(index: Array, *words: Array) -> list[Array]:
         remaining = index ^ index << 1 if doubled else gray(index)
         total = index ^ index
-        for direction in directions:
+        for k in range(digits):
+            direction, place = words[k // each], width * (k % each)
+            direction = direction >> place if place else direction
             total = total ^ direction & word(0) - (remaining & 1)
             remaining = remaining >> 1
-        return [total]
+        return [total & word((1 << width) - 1) if each > 1 else total]  # without what its neighbours left there
 
     mapped = OneByOne(bits)
     return pointwise(f"sobol_{digits}", 1, bits, cuda=mapped, rocm=mapped)

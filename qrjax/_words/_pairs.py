@@ -17,7 +17,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 
-from qrjax._words._pointwise import Words, aligned, in_64_bits, pointwise
+from qrjax._words._pointwise import OneByOne, Words, aligned, in_64_bits, pointwise
 
 
 class Pair(NamedTuple):
@@ -120,12 +120,17 @@ def materialized(*words: Array) -> list[Array]:
 
     XLA fuses a short operand into the loop over a large result and evaluates it anew for every element;
     its optimization barriers are gone by then. It never does so with a reduction, so here is one that
-    changes nothing: the XOR of the words with zeros. Words must have one shape.
+    changes nothing: the XOR of the words with zeros. There is one for all words of a shape.
     """
-    copies = lax.broadcasted_iota(jnp.uint32, (2, *words[0].shape), 0)
-    padded = [where(copies == 0, lax.expand_dims(w, (0,)), word(0)) for w in words]
-    zeros = [np.uint32(0)] * len(words)
-    return list(lax.reduce(padded, zeros, _xor_each, (0,)))
+    kept = list(words)
+    for shape in dict.fromkeys(w.shape for w in words):
+        places = [k for k, w in enumerate(words) if w.shape == shape]
+        copies = lax.broadcasted_iota(jnp.uint32, (2, *shape), 0)
+        padded = [where(copies == 0, lax.expand_dims(words[k], (0,)), word(0)) for k in places]
+        reduced = lax.reduce(padded, [np.uint32(0)] * len(places), _xor_each, (0,))
+        for k, w in zip(places, reduced, strict=True):
+            kept[k] = w
+    return kept
 
 
 def _xor_each(x: Sequence[Array], y: Sequence[Array]) -> list[Array]:
@@ -150,7 +155,9 @@ def _packing(count: int, bits: int) -> Words:
         shifted = [(w & mask) << bits * (k % each) for k, w in enumerate(words)]
         return [functools.reduce(operator.or_, shifted[k : k + each]) for k in range(0, count, each)]
 
-    return pointwise("packed", -(-count // each), pack)
+    results = -(-count // each)
+    on_gpus = {name: OneByOne(pack) for name in ("cuda", "rocm") if results == 1}
+    return pointwise("packed", results, pack, **on_gpus)
 
 
 @functools.cache

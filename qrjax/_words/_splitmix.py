@@ -6,6 +6,7 @@ the finalizer's constants of Stafford's variant 13, as in Java's SplittableRando
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Sequence
 
@@ -17,10 +18,11 @@ from jax.typing import ArrayLike
 
 from qrjax._terminal._received import received
 from qrjax._words._pairs import Pair, add, constant, mulhi, multiply, shift_right, word, xor
-from qrjax._words._pointwise import OneByOne, in_64_bits, pointwise
+from qrjax._words._pointwise import OneByOne, Words, in_64_bits, pointwise
 
 GOLDEN_GAMMA = 0x9E3779B97F4A7C15
 MULTIPLIERS = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+LONGEST_CHAIN = 4  # words absorbed by one equation; each length is compiled once, for all paths of names together
 
 
 def finalize(z: Pair) -> Pair:
@@ -52,38 +54,52 @@ def output(seed: Pair, counter: ArrayLike) -> Pair:
 
     Reference: Steele, Lea, Flood 2014, figure 17.
     """
-    return Pair(*_output(seed.hi, seed.lo, word(counter)))
+    return _absorbed(seed, word(counter))
 
 
-def _output_by_pairs(hi: Array, lo: Array, counter: Array) -> list[Array]:
-    gamma = constant(GOLDEN_GAMMA)
-    # gamma * (counter + 1) as gamma + gamma * counter: counter + 1 would wrap at 2**32.
-    offset = Pair(mulhi(counter, gamma.lo) + counter * gamma.hi, counter * gamma.lo)
-    return list(finalize(add(add(Pair(hi, lo), gamma), offset)))
+def _by_pairs(hi: Array, lo: Array, *counters: Array) -> list[Array]:
+    state, gamma = Pair(hi, lo), constant(GOLDEN_GAMMA)
+    for counter in counters:
+        # gamma * (counter + 1) as gamma + gamma * counter: counter + 1 would wrap at 2**32.
+        offset = Pair(mulhi(counter, gamma.lo) + counter * gamma.hi, counter * gamma.lo)
+        state = finalize(add(add(state, gamma), offset))
+    return list(state)
 
 
-def _output_of_64_bits(hi: Array, lo: Array, counter: Array) -> Array:
-    z = (hi << np.uint64(32) | lo) + np.uint64(GOLDEN_GAMMA) * (counter + np.uint64(1))
-    for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
-        z = (z ^ z >> np.uint64(shift)) * np.uint64(multiplier)
-    return z ^ z >> np.uint64(31)
+def _of_64_bits(hi: Array, lo: Array, *counters: Array) -> Array:
+    z = hi << np.uint64(32) | lo
+    for counter in counters:
+        z = z + np.uint64(GOLDEN_GAMMA) * (counter + np.uint64(1))
+        for shift, multiplier in zip((30, 27), MULTIPLIERS, strict=True):
+            z = (z ^ z >> np.uint64(shift)) * np.uint64(multiplier)
+        z = z ^ z >> np.uint64(31)
+    return z
 
 
 @in_64_bits
-def _output_in_64_bits(hi: Array, lo: Array, counter: Array) -> list[Array]:
+def _in_64_bits(*words: Array) -> list[Array]:
     """The same, where there are 64-bit words: a quarter of the operations to trace, compile and run."""
-    z = _output_of_64_bits(hi, lo, counter)
+    z = _of_64_bits(*words)
     return [z >> np.uint64(32), z]
 
 
-def _output_at_once(*words: Array) -> list[Array]:
+def _at_once(*words: Array) -> list[Array]:
     with jax.enable_x64(True):
-        return [_output_of_64_bits(*(lax.convert_element_type(w, np.uint64) for w in words))]
+        return [_of_64_bits(*(lax.convert_element_type(w, np.uint64) for w in words))]
 
 
 # As one operation a GPU's compiler does not keep states of rows in memory between its steps.
-_on_gpus = OneByOne(_output_at_once, is_wide=True)
-_output = pointwise("splitmix_output", 2, _output_in_64_bits, tpu=_output_by_pairs, cuda=_on_gpus, rocm=_on_gpus)
+_on_gpus = OneByOne(_at_once, is_wide=True)
+
+
+@functools.cache
+def _chain(length: int) -> Words:
+    name = f"splitmix_{length}" if length > 1 else "splitmix"
+    return pointwise(name, 2, _in_64_bits, tpu=_by_pairs, cuda=_on_gpus, rocm=_on_gpus)
+
+
+def _absorbed(state: Pair, *counters: Array) -> Pair:
+    return Pair(*_chain(len(counters))(*state, *counters))
 
 
 def absorb(state: Pair, *words: ArrayLike) -> Pair:
@@ -103,9 +119,18 @@ def absorb(state: Pair, *words: ArrayLike) -> Pair:
       >>> splitmix.output(row, 5) == splitmix.absorb(splitmix.from_int(7), 3, 5)
       True
     """
-    for value in words:
-        state = output(state, value)
+    left = [word(value) for value in words]
+    while left:
+        run = _run(state, left)
+        state, left = _absorbed(state, *run), left[len(run) :]
     return state
+
+
+def _run(state: Pair, words: Sequence[Array]) -> Sequence[Array]:
+    """The first of the words, as far as one equation absorbs them: while there are no more states than after one."""
+    shape = jnp.broadcast_shapes(state.hi.shape, words[0].shape)
+    longer = (k for k, w in enumerate(words) if jnp.broadcast_shapes(shape, w.shape) != shape)
+    return words[: min(next(longer, len(words)), LONGEST_CHAIN)]
 
 
 def absorb_sequence(state: Pair, words: Sequence[ArrayLike]) -> Pair:

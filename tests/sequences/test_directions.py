@@ -12,6 +12,7 @@ import pytest
 from scipy.stats import qmc
 
 from qrjax._sequences import _directions as table
+from qrjax._words._pairs import reverse_bits, unpacked
 
 DIMENSIONS = table.DIMENSIONS
 # The special first dimension, every small degree, both sides of the compact table's end, both ends.
@@ -106,6 +107,18 @@ def test_directions_at_offsets_of_any_rank():
         np.testing.assert_array_equal(at(offsets.reshape(2, 3)), at(offsets).reshape(digits, 2, 3))
 
 
+@pytest.mark.parametrize("digits", [1, 2, 9, 16])
+def test_packed_numbers_are_the_directions(digits):
+    offsets, first, count = np.arange(8, dtype=np.uint32).reshape(-1, 1), 21_196, 8  # beyond the last dimension
+    wanted = np.asarray(table.directions_at(offsets, first, count, digits))
+    for is_reversed in (False, True):
+        words = table.packed_numbers_at(offsets, first, count, digits, is_reversed)
+        assert len(words) == -(-digits // (32 // digits))
+        held = unpacked(words, digits, digits)
+        found = reverse_bits(jnp.stack(held)) if is_reversed else jnp.stack(held) << 32 - digits
+        np.testing.assert_array_equal(found, wanted)
+
+
 def test_constants_in_the_executable():
     dim, word = jnp.int32(3), jnp.uint32(3)
     assert constants(lambda: table.directions(3)) == [128]
@@ -115,6 +128,8 @@ def test_constants_in_the_executable():
     assert constants(lambda o: table.directions_at(o, 1, 100, 32), word)[0] == 100 * 6 * 4
     assert constants(lambda o: table.directions_at(o, 1, 100, 18), word)[0] == 100 * 6 * 4
     assert constants(lambda o: table.directions_at(o, 1, 100, 8), word)[0] == 100 * 2 * 4  # 28 bits
+    packed = functools.partial(table.packed_numbers_at, first=1, count=100, digits=8, is_reversed=True)
+    assert constants(packed, word)[0] == 100 * 2 * 4  # 64 bits
     # The rest are tables of 32 numbers of the recurrence.
     assert max(constants(table.directions, dim)[1:]) <= 128
 

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from qrjax import splitmix
 from qrjax._words._pairs import _mulhi_in_64_bits, _mulhi_of_halves, mulhi
-from qrjax._words._splitmix import _output, _output_by_pairs, _output_in_64_bits
+from qrjax._words._splitmix import _by_pairs, _chain, _in_64_bits
 
 FORMS = {
     "chosen": mulhi,
@@ -49,9 +49,10 @@ def test_every_form_on_random_words(form, x, y):
 
 def test_outputs_of_splitmix_are_the_same_in_both_forms():
     counters = np.resize(np.array(EDGES[::-1], np.uint32), X.shape)
-    forms = [jax.jit(form)(X, Y, counters) for form in (_output, _output_in_64_bits, _output_by_pairs)]
-    for found in forms[1:]:
-        np.testing.assert_array_equal(np.stack(found), np.stack(forms[0]))
+    for words in ((counters,), (counters, X)):
+        forms = [jax.jit(form)(X, Y, *words) for form in (_chain(len(words)), _in_64_bits, _by_pairs)]
+        for found in forms[1:]:
+            np.testing.assert_array_equal(np.stack(found), np.stack(forms[0]))
 
 
 def exported(*platforms):
