@@ -47,8 +47,10 @@ layouts = ("outputs", "neurons", "shuffled", "points", "sequence")
 builders = {{layout: qrjax.he_normal_qr(layout=layout) for layout in layouts}}
 builders |= {{"hash": qrjax.he_normal_hash(), "linear": qrjax.he_normal_qr(layout="points", scramble="linear")}}
 for shape in gpu_compile.SHAPES:
-    for dtype in ("float32", "bfloat16"):
+    for dtype in gpu_compile.DTYPES:
         for name, init in builders.items():
+            if (name, dtype) == ("linear", "float8_e4m3fn"):
+                continue  # whose matrices leave no digit 0: 11 words an input
             draw = of_key(lambda key: init(key, shape, dtype))
             found[f"{{name}} {{dtype}} {{shape}}"] = gpu_compile.compile_for_h100(draw, words)._asdict()
 for dtype, short in (("float16", "f16"), ("bfloat16", "bf16"), ("float8_e4m3fn", "f8e4m3fn")):
@@ -93,10 +95,10 @@ def test_equal_layers_are_compiled_once(found, kind):
 @pytest.mark.parametrize("name", ["outputs", "neurons", "shuffled", "points", "sequence", "hash", "linear"])
 def test_a_draw_is_a_few_kernels_with_temporaries_of_a_twentieth(found, name):
     draws = {case: one for case, one in found.items() if case.startswith(f"{name} ") and case.endswith(")")}
-    assert len(draws) == 6
+    assert len(draws) == (6 if name == "linear" else 9)
     assert [case for case, one in draws.items() if one["temporaries"] > 0.05] == []
     # One writes the tensor; the others what belongs to a row, a column, or the digits of a point.
-    most = {"outputs": 2, "hash": 2, "points": 3}.get(name, 5)
+    most = {"sequence": 5, "linear": 5}.get(name, 2)
     assert [case for case, one in draws.items() if one["kernels"] > most] == []
 
 

@@ -6,16 +6,13 @@ Each test runs a function of `partitions` in a process with 8 devices.
 import pytest
 from devices import run
 
-# A direction number for every input and digit of an output's index; the other layouts keep a few words.
-LARGEST = {"points": 0.09}
 
-
-def assert_as_alone(found, largest=0.05):
+def assert_as_alone(found):
     assert [row for row in found if not row["equal"]] == []
     programs = [row for row in found if "collectives" in row]
     assert programs
     assert [row for row in programs if row["collectives"]] == []
-    assert [row for row in programs if row["temporaries"] > LARGEST.get(row["member"], largest)] == []
+    assert [row for row in programs if row["temporaries"] > 0.05] == []
 
 
 def test_every_kind_of_initializer_mesh_partition_and_way_to_ask():
