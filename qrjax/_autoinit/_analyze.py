@@ -27,7 +27,8 @@ from qrjax._initializers._arguments import number
 from qrjax._interpreter._finding import INFO, Finding
 from qrjax._interpreter._findings import chains, findings, plain
 from qrjax._interpreter._gains import Gains, Target
-from qrjax._interpreter._model import Model, input_value
+from qrjax._interpreter._inputs import input_value
+from qrjax._interpreter._model import Model
 from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._report import Report, Row
 from qrjax._interpreter._untouched import remarks as on_untouched

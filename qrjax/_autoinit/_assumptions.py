@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from qrjax._interpreter._finding import INFO, Finding
-from qrjax._interpreter._model import Model, is_image, largest_guess
+from qrjax._interpreter._inputs import is_image, largest_guess
+from qrjax._interpreter._model import Model
 from qrjax._interpreter._processes import gathered, is_shared
 from qrjax._terminal._received import is_key
 

@@ -1,0 +1,55 @@
+"""What a walk is told of a model's inputs: their own numbers, what is said of them, or what their type suggests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from qrjax._interpreter._processes import gathered
+from qrjax._interpreter._walk import from_array
+from qrjax._rules._operands import Opaque, Value, as_data
+from qrjax._signals._complexes import joined
+from qrjax._signals._quadrature import CDF
+from qrjax._signals._signal import Signal, Source
+from qrjax._terminal._received import is_key
+
+
+def input_value(array: Any, mean: float | None, variance: float | None) -> Value:
+    """The law of an input: as given, or its own, or standard normal; what the type of an integer suggests."""
+    shape, dtype = tuple(array.shape), np.dtype(array.dtype) if not is_key(array) else None
+    if dtype is None:
+        return Opaque(shape)
+    abstract = isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer))
+    unknown = abstract and bool(jax.numpy.issubdtype(dtype, np.floating))
+    if not unknown and mean is None and variance is None:
+        return _guess(shape, dtype) if abstract else as_data(from_array(gathered(array)))
+    if unknown:
+        mean, variance = 0.0 if mean is None else mean, 1.0 if variance is None else variance
+    if mean is None or variance is None:
+        own = _guess(shape, dtype) if abstract else Signal.known(gathered(array))
+        mean, variance = own.mean if mean is None else mean, own.variance if variance is None else variance
+    return Signal.normal(shape, mean, variance, dtype)
+
+
+def _guess(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Signal:
+    """Complex numbers with independent parts and second moment 1, or integers of unknown range."""
+    if dtype.kind == "c":
+        real, imaginary = (Signal.normal(shape, 0.0, 0.5, np.float32) for _ in range(2))
+        return joined(real, imaginary, dtype)
+    spread, top = Signal.normal(shape, dtype=dtype), largest_guess(shape, dtype)
+    return Signal(shape, dtype, np.minimum(np.floor(CDF * (top + 1)), top), Source(), spread.rho)
+
+
+def largest_guess(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
+    """The largest integer, from 0, that an input may hold of which only the shape is known."""
+    if dtype.kind == "b":
+        return 1
+    # Ids are spread over a few, which every table has.
+    return 255 if is_image(shape, dtype) else 15
+
+
+def is_image(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
+    """Whether bytes are pixels, rather than ids: where they have three axes or more."""
+    return dtype == np.uint8 and len(shape) > 2
