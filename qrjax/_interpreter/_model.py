@@ -279,7 +279,7 @@ def _without_chance(x: Signal) -> Signal:
     if x.is_constant:
         return x
     pairs = x.size / 2 * _tables.product([max(1.0, n - 1.0) for n in x.shape])
-    told = np.abs(x.rho) > DEVIATIONS / np.sqrt(pairs)
+    told = (x.rho >= 1.0) | (np.abs(x.rho) > DEVIATIONS / np.sqrt(pairs))
     return dataclasses.replace(x, array=None, rho=np.where(told, x.rho, 0.0))
 
 

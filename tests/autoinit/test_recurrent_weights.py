@@ -2,9 +2,7 @@
 
 import math
 
-import equinox as eqx
 import flax.linen as nn
-import haiku as hk
 import jax
 import jax.numpy as jnp
 import pytest
@@ -48,6 +46,7 @@ def while_loop(p, x):
 
 def equinox_cell():
     """Both gates' weights are fields of one module."""
+    eqx = pytest.importorskip("equinox")
     init = lambda key, _x: eqx.nn.GRUCell(16, N, key=key)  # noqa: E731
 
     def apply(cell, x):
@@ -60,9 +59,11 @@ def equinox_cell():
 
 
 def haiku_core(unroll):
+    hk = pytest.importorskip("haiku")
+
     def network(x):
         core = hk.VanillaRNN(N)
-        return unroll(core, jnp.swapaxes(x, 0, 1), core.initial_state(len(x)))[0]
+        return getattr(hk, unroll)(core, jnp.swapaxes(x, 0, 1), core.initial_state(len(x)))[0]
 
     made = hk.without_apply_rng(hk.transform(network))
     return made.init, made.apply
@@ -72,9 +73,6 @@ RECURRENT = {
     "Linen, LSTM": (nn.RNN(nn.OptimizedLSTMCell(N)), {"cell/hi/kernel"}),  # and beside it those of the other gates
     "Linen, backwards": (nn.RNN(nn.SimpleCell(N), reverse=True), {"cell/h/kernel"}),
     "NNX, GRU": (nnx.RNN(nnx.GRUCell(16, N, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0)), {"cell/dense_h/kernel"}),
-    "Equinox, GRU": (equinox_cell(), {"weight_hh"}),
-    "Haiku, dynamic": (haiku_core(hk.dynamic_unroll), {"vanilla_rnn/linear_1/w"}),
-    "Haiku, static": (haiku_core(hk.static_unroll), {"vanilla_rnn/linear_1/w"}),
     "unrolled": ((parameters, unrolled), {"w"}),
     "while": ((parameters, while_loop), {"w"}),
     "state beside the input": (
@@ -84,13 +82,21 @@ RECURRENT = {
 }  # fmt: skip
 
 
+# Of other frameworks, which the newcomer's tests do without.
+OTHERS = {
+    "Equinox, GRU": (equinox_cell, {"weight_hh"}),
+    "Haiku, dynamic": (lambda: haiku_core("dynamic_unroll"), {"vanilla_rnn/linear_1/w"}),
+    "Haiku, static": (lambda: haiku_core("static_unroll"), {"vanilla_rnn/linear_1/w"}),
+}
+
+
 def keep(report):
     return {row.weight for row in report.weights if any(note.startswith("recurrent") for note in row.notes)}
 
 
-@pytest.mark.parametrize("name", RECURRENT)
+@pytest.mark.parametrize("name", [*RECURRENT, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_recurrent_weights_keep_what_the_state_has(name):
-    model, expected = RECURRENT[name]
+    model, expected = RECURRENT[name] if name in RECURRENT else (OTHERS[name][0](), OTHERS[name][1])
     report = qrjax.analyze(model, X)
     assert keep(report) == expected
     (said,) = (finding for finding in report.findings if finding.startswith("recurrent: "))

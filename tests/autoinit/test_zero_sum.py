@@ -34,8 +34,8 @@ def test_outputs_have_the_target_and_are_predicted(name):
 def test_a_place_at_the_border_sees_weights_that_do_not_cancel():
     # Constant inputs: within, zero-sum weights give zero; of 8 places two see 2 of 3 taps, whose sum has the variance
     # of the third.
-    network, x = nn.Conv(4000, (3,), use_bias=False), np.ones((1, 8, 1), np.float32)
-    row = qrjax.analyze(network, x, **NEURONS)[0]
+    network, x = nn.Conv(4000, (3,), use_bias=False), jax.ShapeDtypeStruct((1, 8, 1), np.float32)
+    row = qrjax.analyze(network, x, input_mean=1.0, input_variance=0.0, **NEURONS)[0]
     assert row.fan == pytest.approx(22 / 8)
     assert row.gain**2 * 2 / 8 == pytest.approx(1.0, rel=1e-3)
 

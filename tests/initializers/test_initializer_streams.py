@@ -136,7 +136,7 @@ def test_a_linen_layer_and_flaxs_attention_take_a_stream():
 
 
 REFUSED = [
-    ((("decoder", 3),), TypeError, r"`path` must be a string or an integer, got \('decoder', 3\) of type tuple"),
+    ((("decoder", 3),), TypeError, r"`path` must be a string or an integer, got \('decoder', 3\)"),
     ((1.5,), TypeError, "`path` must be a string or an integer, got 1.5 of type float"),
     (("decoder", -1), ValueError, r"`path` must be in \[0, 2\*\*32\) if an integer, got -1"),
     ((2**32,), ValueError, r"`path` must be in \[0, 2\*\*32\) if an integer, got 4294967296"),
