@@ -1,6 +1,7 @@
 """The house rules: layers, sizes, what an import loads, and documentation that runs."""
 
 import ast
+import collections
 import doctest
 import graphlib
 import importlib
@@ -48,6 +49,12 @@ def test_a_file_imports_only_from_below_and_stays_small(path):
         assert LAYERS.index(layer(imported)) <= LAYERS.index(layer(module)), above
     assert len(path.read_text().splitlines()) <= 350, f"{path} has more than 350 lines: divide it"
     assert path.stem not in {"utils", "misc", "common", "helpers"}, f"name {path} by a noun of the field"
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """pytest imports them by name alone, and stops at the second of a name."""
+    names = collections.Counter(path.name for path in pathlib.Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
 
 
 def at_run_time(node: ast.AST):
