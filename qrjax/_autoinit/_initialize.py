@@ -183,14 +183,14 @@ def autoinit(
 
     Policies: a weight used several times gives the target to the mean over all its uses; a recurrent one, whose input
     is made of its own earlier output and of something else, gets no more than that input has, so that it neither
-    amplifies nor damps the state, unless a pattern or a function in `target` says otherwise for its path; layers
-    stacked in one array get one gain each; a table of embeddings that also makes logits is sized for the logits, and
-    a finding says what its look-ups get; tables whose look-ups are added to these, of positions say, keep their own
-    size beside them. A weight may go through any function of itself, other parameters and constants before it meets a
-    signal (masks, standardization, low-rank sums): what is sized is the result; where its scale has no effect, as of
-    a normalized weight, that of a gain behind it is, or else it is left. A parameter whose own initializer is a
-    constant keeps it (zeros at the end of a residual branch) unless `select` spells out its path. What is left
-    although it meets a signal is in the report's findings.
+    amplifies nor damps the state, unless a function or a pattern other than "*" in `target` says otherwise for its
+    path; layers stacked in one array get one gain each; a table of embeddings that also makes logits is sized for the
+    logits, and a finding says what its look-ups get; tables whose look-ups are added to these, of positions say, keep
+    their own size beside them. A weight may go through any function of itself, other parameters and constants before
+    it meets a signal (masks, standardization, low-rank sums): what is sized is the result; where its scale has no
+    effect, as of a normalized weight, that of a gain behind it is, or else it is left. A parameter whose own
+    initializer is a constant keeps it (zeros at the end of a residual branch) unless `select` spells out its path.
+    What is left although it meets a signal is in the report's findings.
 
     Args:
       module: a Linen module, an NNX module, or a pair of functions init(key, x), apply(params, x). An NNX module has

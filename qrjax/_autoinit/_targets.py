@@ -77,14 +77,10 @@ def aim_at(target: Any, model: Model) -> Aim:
     """
     if isinstance(target, Mapping):
         check_patterns("target", target, [leaf.path for leaf in model.leaves if leaf.trained])
-        return Aim(functools.partial(_matched, target), target)
+        # A pattern for all says no more than a number does.
+        values = {pattern: value if set(pattern) <= {"*"} else Named(value) for pattern, value in target.items()}
+        return Aim(functools.partial(first_match, values, default=1.0), target)
     return Aim(functools.partial(_called, target), target) if callable(target) else Aim(target, target)
-
-
-def _matched(target: Mapping[str, float], path: str) -> float:
-    """That of the first pattern, 1 without one; of a pattern that says no more than "all" as if it were a number."""
-    of_these = {pattern: value if set(pattern) <= {"*"} else Named(value) for pattern, value in target.items()}
-    return first_match(of_these, path, 1.0)
 
 
 def _called(target: Callable[[str], Any], path: str) -> float:
