@@ -278,7 +278,7 @@ def _tell(searches: Sequence[Search], moments: Mapping[Path, Any], target: Targe
             missed.append(f"{search.path} (NaN)")
         elif np.any((moment > 0) & (miss > MISSED)):
             reason = ", whatever its scale" if np.any(search.inert) else ""
-            own = f" in the place of {np.nanmean(goal):.3g}" if callable(target) else ""
+            own = f" in the place of {np.nanmean(goal):.3g}" if callable(target) or search.keeps is not None else ""
             missed.append(f"{search.path} ({np.nanmean(moment):.3g}{own}{reason})")
     if missed:
         common = "" if callable(target) else f" {target:.3g}"

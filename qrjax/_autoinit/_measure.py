@@ -82,8 +82,8 @@ def measure(
       none.
 
     Raises:
-      ValueError: if the model has no weights, is bound, an input is missing or not finite, `gradients` and `loss` are
-        both given, or nothing that the model returns has a derivative.
+      ValueError: if the model has no weights, is bound, an input is missing or not finite, all inputs are zero,
+        `gradients` and `loss` are both given, or nothing that the model returns has a derivative.
       TypeError: if `module` is none of the three kinds, `loss` does not return one real number, or arrays are traced,
         as under jax.jit.
 
