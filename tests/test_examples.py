@@ -289,9 +289,6 @@ def test_multihost_holds_a_copied_array_once(example):
     assert [held.tolist() for held in example("multihost").held({"bias": copied})] == [[0, 1, 2, 3, 4, 5]]
 
 
-MEMBER = ["--coordinator", "10.0.0.1:9911"]
-
-
 STAND_IN = """
 import os, pathlib, signal, sys, time
 process = next(argument.partition("=")[2] for argument in sys.argv if argument.startswith("--process="))
@@ -378,7 +375,7 @@ def test_multihost_waits_for_nobody_when_it_fails(example, tmp_path, monkeypatch
     monkeypatch.setattr(multihost, "take_part", mock.Mock(side_effect=ValueError("no such device")))
     monkeypatch.setattr(os, "_exit", left := mock.Mock())
     monkeypatch.setattr(signal, "signal", handled := mock.Mock())
-    multihost.main([*MEMBER, "--process", "1", "--folder", str(tmp_path)])
+    multihost.main(["--coordinator", "10.0.0.1:9911", "--process", "1", "--folder", str(tmp_path)])
     left.assert_called_once_with(1)
     assert handled.mock_calls == [mock.call(signal.SIGINT, signal.SIG_DFL), mock.call(signal.SIGTERM, signal.SIG_DFL)]
     assert capsys.readouterr().err.endswith("ValueError: no such device\n")

@@ -175,9 +175,7 @@ class _Uses:
         for path in () if weight is None else weight.also:
             yield dataclasses.replace(use, key=(path, weight.layer))  # type: ignore[union-attr]
 
-    def _kind(
-        self, move: Move, entry: Entry, weight: Weight | None, key: Key, law: Any
-    ) -> tuple[str, float, float]:  # fmt: skip
+    def _kind(self, move: Move, entry: Entry, weight: Weight | None, key: Key, law: Any) -> tuple[str, float, float]:
         if weight is not None:
             own = entry.gain if entry.gain is not None else 0.0
             if entry.op == "gather":

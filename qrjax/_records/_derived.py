@@ -79,12 +79,6 @@ class Offset(_Derived):
         return cls(shape, dtype, origin_of(shape, dtype, data["of"]), np.asarray(data["offsets"], np.float32))
 
 
-def rescaled(leaf: Leaf, whole: Origin, rescaling: Rescaling, correction: np.ndarray | None) -> Rescaled:
-    """The origin of a variable that `autoinit` rescales and, perhaps, a calibration corrects."""
-    factors = (rescaling.factors,) if correction is None else (rescaling.factors, np.asarray(correction, np.float32))
-    return Rescaled(leaf.shape, leaf.dtype, whole, rescaling.stack, factors)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rescaled(_Derived):
     """A tensor times `factors`, one after the other: float32, scalars or a number for each layer along `stack`."""
@@ -111,6 +105,12 @@ class Rescaled(_Derived):
         factors = tuple(np.asarray(f, np.float32) for f in data["factors"])
         inner = origin_of(shape, np.dtype(data["of"]["dtype"]), data["of"])
         return cls(shape, dtype, inner, tuple(map(int, data["stack"])), factors)
+
+
+def rescaled(leaf: Leaf, whole: Origin, rescaling: Rescaling, correction: np.ndarray | None) -> Rescaled:
+    """The origin of a variable that `autoinit` rescales and, perhaps, a calibration corrects."""
+    factors = (rescaling.factors,) if correction is None else (rescaling.factors, np.asarray(correction, np.float32))
+    return Rescaled(leaf.shape, leaf.dtype, whole, rescaling.stack, factors)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -79,8 +79,12 @@ def owen_scrambled(reversed_points: Array, seed: Array) -> Array:
     return points
 
 
-_on_gpus = OneByOne(lambda x, seed: [reverse_bits(laine_karras(x, seed))])
-_scrambled = pointwise("owen", 1, _on_gpus.function, cuda=_on_gpus, rocm=_on_gpus)
+def _reversed_images(x: Array, seed: Array) -> list[Array]:
+    return [reverse_bits(laine_karras(x, seed))]
+
+
+_on_gpus = OneByOne(_reversed_images)
+_scrambled = pointwise("owen", 1, _reversed_images, cuda=_on_gpus, rocm=_on_gpus)
 
 
 def _lower_triangular(directions: Array, state: Pair) -> Array:
