@@ -26,7 +26,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -162,10 +162,10 @@ def whole(file: Path, settings: Sequence[Settings], seeds: int) -> list[dict]:
     return found if len(found) == len(wanted) * seeds else []
 
 
-def as_peer(record: dict) -> dict:
+def as_peer(record: dict, peers: Mapping[str, tuple[str, str]] = PEERS) -> dict:
     """With the way to begin as its source, so that all of a place are compared with Flax's default."""
     pair = record["settings"]["initializer"], record["settings"]["source"]
-    source = "random" if pair == BASELINE else next(name for name, its in PEERS.items() if its == pair)
+    source = "random" if pair == BASELINE else next(name for name, its in peers.items() if its == pair)
     return {**record, "settings": {**record["settings"], "initializer": "any", "source": source}}
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-from evidence import RATES, SAME, SMALL
+from evidence import BASELINE, RATES, SAME, SMALL, as_peer
 from experiments import cell, machine
 from jax import Array
 from sampling import Report, as_markdown, command
@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for optimizer in options.optimizers
         for record in trained(name, optimizer, options)
     ]
-    found = experiments.compare(map(as_source, records))
+    found = experiments.compare(as_peer(record, ARMS) for record in records)
     places = list(dict.fromkeys((one.settings["cell"], one.settings["optimizer"]) for one in found))
     print(as_markdown(Report("Recurrent weights", ("cell", "default, %", *ARMS), [line(p, found) for p in places])))
     print(f"\nFrom `{command()}`: {len(records)} networks and their trials, {machine(records)}.")
@@ -91,19 +91,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def trained(name: str, optimizer: str, options: argparse.Namespace) -> list[dict[str, Any]]:
     rates = {"learning_rate": RATES[optimizer], "optimizer": optimizer}
-    ways = (("lecun_normal", "random"), *ARMS.values())
+    ways = (BASELINE, *ARMS.values())
     settings = [
         Settings(model="lstm", cell=name, initializer=init, source=source, **rates, **SAME | SMALL)  # type: ignore[arg-type]
         for init, source in ways
     ]
     return experiments.run(settings, options.seeds, options.results / f"{name}_{optimizer}.jsonl", chunk=30)
-
-
-def as_source(record: dict[str, Any]) -> dict[str, Any]:
-    """With the way to begin as its source, as in `evidence.py`."""
-    pair = record["settings"]["initializer"], record["settings"]["source"]
-    source = next((name for name, its in ARMS.items() if its == pair), "random")
-    return {**record, "settings": {**record["settings"], "initializer": "any", "source": source}}
 
 
 def line(place: tuple[str, str], found: Sequence[experiments.Comparison]) -> list[str]:
