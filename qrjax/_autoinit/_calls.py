@@ -319,7 +319,8 @@ def _check_spelling(call: inspect.Signature, kwargs: Mapping[str, Any]) -> None:
     for name in kwargs:
         if name in OURS and name not in call.parameters:
             raise TypeError(
-                f"neither this function nor the module's call has an argument `{name}`, only others of qrjax"
+                f"neither this function nor the module's call has an argument `{name}`, only others of qrjax; "
+                "leave it out"
             )
         if name not in call.parameters and (question := meant(name, [*sorted(OURS), *call.parameters])):
             raise TypeError(f"neither this function nor the module's call has an argument `{name}`{question}")
