@@ -91,7 +91,7 @@ def _guess(array: Any) -> str:
     """What an array is taken for of which the shape alone is known."""
     shape, dtype = tuple(array.shape), np.dtype(array.dtype)
     if jax.numpy.issubdtype(dtype, np.inexact):
-        return "taken as normal with mean 0 and variance 1; pass real numbers"
+        return "taken as normal with mean 0 and variance 1; pass real data"
     if dtype.kind == "b":
         return "taken as true in half of its places; pass real ones"
     top = largest_guess(shape, dtype)

@@ -96,8 +96,8 @@ def test_a_one_hot_code_of_unknown_ids_has_one_element_in_each_row(classes):
         ((2, 12), jnp.int32, "taken for ids from 0 to 15, each as likely"),
         ((2, 12), jnp.uint8, "taken for ids from 0 to 15, each as likely"),
         ((2, 12), jnp.bool_, "taken as true in half of its places"),
-        ((12,), jnp.float32, "taken as normal with mean 0 and variance 1; pass real numbers"),
-        ((), jnp.bfloat16, "taken as normal with mean 0 and variance 1; pass real numbers"),
+        ((12,), jnp.float32, "taken as normal with mean 0 and variance 1; pass real data"),
+        ((), jnp.bfloat16, "taken as normal with mean 0 and variance 1; pass real data"),
         ((2, 12), jnp.float32, None),
     ],
 )
