@@ -266,9 +266,9 @@ def analyze(
         call_kwargs={"key": key}.
       target: the second moment that each weight's output is given, or one for each, or "stable", as in
         `qrjax.autoinit`; why which was chosen is a finding.
-      input_mean, input_variance: of the inputs that are real numbers or images in bytes, or else of all integers; by
-        default their own where they hold numbers, else 0 and 1, as of jnp.zeros and jnp.ones. What is guessed of
-        these and of integers is a finding.
+      input_mean, input_variance: of the inputs that are real numbers, complex ones (the mean of the real part, the
+        variance of both together) or images in bytes, or else of all integers; by default their own where they hold
+        numbers, else 0 and 1, as of jnp.zeros and jnp.ones. What is guessed of these and of integers is a finding.
       layout: as in `qrjax.autoinit`; "neurons" draws weights that sum to zero, which changes their gains.
       select: which parameters are rescaled: a pattern such as "*/kernel", several, or a function of the path;
         the others are taken as the module initializes them.

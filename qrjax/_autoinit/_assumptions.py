@@ -34,10 +34,10 @@ def stand_ins(arrays: Sequence[Any]) -> list[bool]:
 
 
 def moments_apply(arrays: Sequence[Any]) -> list[bool]:
-    """Whose moments input_mean and input_variance are: real numbers and images in bytes; without any, all integers."""
+    """Whose moments input_mean and input_variance are: real and complex numbers, images in bytes; else all integers."""
     kinds = [None if is_key(a) else np.dtype(a.dtype) for a in arrays]
     real = [
-        kind is not None and bool(jax.numpy.issubdtype(kind, np.floating) or is_image(tuple(a.shape), kind))
+        kind is not None and bool(jax.numpy.issubdtype(kind, np.inexact) or is_image(tuple(a.shape), kind))
         for a, kind in zip(arrays, kinds, strict=True)
     ]
     return real if any(real) else [kind is not None and kind.kind in "iu" for kind in kinds]

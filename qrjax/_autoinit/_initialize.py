@@ -215,9 +215,10 @@ def autoinit(
         follow that advice, for plain networks from twenty layers or so on without norms or residuals; with norms, few
         layers or ReLU it mostly chooses 1 itself, for the time of two to seven walks more. It does not help where an
         activation is not 0 at 0, such as softplus: subtract its value there.
-      input_mean, input_variance: of the inputs that are real numbers or images in bytes, or else of all integers; by
-        default their own where they hold numbers, else 0 and 1: of shapes, and of jnp.zeros and jnp.ones, as one number
-        everywhere stands for a shape. What is guessed of that and of integers is a finding of the report.
+      input_mean, input_variance: of the inputs that are real numbers, complex ones (the mean of the real part, the
+        variance of both together) or images in bytes, or else of all integers; by default their own where they hold
+        numbers, else 0 and 1: of shapes, and of jnp.zeros and jnp.ones, as one number everywhere stands for a
+        shape. What is guessed of that and of integers is a finding of the report.
       distribution: "truncated_normal", "normal", "uniform" or "orthogonal"; or "own" for what the module's own
         initializers draw (sparse, banded, orthogonal, whatever), multiplied by one number a weight.
       source: "sobol", or "hash" for weights that can be recomputed by address.

@@ -9,8 +9,8 @@ import numpy as np
 
 from qrjax._interpreter._processes import gathered
 from qrjax._interpreter._walk import from_array
-from qrjax._rules._operands import Opaque, Value, as_data
-from qrjax._signals._complexes import joined
+from qrjax._rules._operands import Opaque, Value, as_data, described
+from qrjax._signals._complexes import ComplexSignal, joined
 from qrjax._signals._quadrature import CDF
 from qrjax._signals._signal import Signal, Source
 from qrjax._terminal._received import is_key
@@ -22,22 +22,34 @@ def input_value(array: Any, mean: float | None, variance: float | None) -> Value
     if dtype is None:
         return Opaque(shape)
     abstract = isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer))
-    unknown = abstract and bool(jax.numpy.issubdtype(dtype, np.floating))
+    unknown = abstract and bool(jax.numpy.issubdtype(dtype, np.inexact))
     if not unknown and mean is None and variance is None:
         return _guess(shape, dtype) if abstract else as_data(from_array(gathered(array)))
     if unknown:
         mean, variance = 0.0 if mean is None else mean, 1.0 if variance is None else variance
     if mean is None or variance is None:
-        own = _guess(shape, dtype) if abstract else Signal.known(gathered(array))
-        mean, variance = own.mean if mean is None else mean, own.variance if variance is None else variance
-    return Signal.normal(shape, mean, variance, dtype)
+        own_mean, own_variance = _moments(_guess(shape, dtype) if abstract else as_data(from_array(gathered(array))))
+        mean, variance = own_mean if mean is None else mean, own_variance if variance is None else variance
+    return _normal(shape, mean, variance, dtype)
+
+
+def _normal(shape: tuple[int, ...], mean: float, variance: float, dtype: np.dtype[Any]) -> Signal:
+    """Of complex numbers with independent parts, of which the real one has the mean and each half of the variance."""
+    if dtype.kind != "c":
+        return Signal.normal(shape, mean, variance, dtype)
+    real, imaginary = (Signal.normal(shape, part, variance / 2, np.float32) for part in (mean, 0.0))
+    return joined(real, imaginary, dtype)
+
+
+def _moments(value: Value) -> tuple[float, float]:
+    law = described(value)
+    if isinstance(law, ComplexSignal):
+        return law.re.mean, law.re.variance + law.im.variance
+    return law.mean, law.variance
 
 
 def _guess(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Signal:
-    """Complex numbers with independent parts and second moment 1, or integers of unknown range."""
-    if dtype.kind == "c":
-        real, imaginary = (Signal.normal(shape, 0.0, 0.5, np.float32) for _ in range(2))
-        return joined(real, imaginary, dtype)
+    """Integers of unknown range."""
     spread, top = Signal.normal(shape, dtype=dtype), largest_guess(shape, dtype)
     return Signal(shape, dtype, np.minimum(np.floor(CDF * (top + 1)), top), Source(), spread.rho)
 

@@ -151,6 +151,11 @@ def test_a_complex_dummy_has_independent_parts():
         row = qrjax.analyze(pair, z)[0]
         assert (row.input_second_moment, row.input_mean) == pytest.approx((1.0, 0.0))
         assert row.gain == pytest.approx(0.25)
+        told = qrjax.analyze(pair, z, input_mean=1.0, input_variance=4.0)[0]
+        assert told.input_second_moment == pytest.approx(5.0)
+        assert told.gain == pytest.approx(0.25 / 5**0.5)
+    data = 3 * jax.random.normal(jax.random.key(0), (64, 16), jnp.complex64)
+    assert qrjax.analyze(pair, data, input_mean=0.0)[0].input_second_moment == pytest.approx(9, rel=0.1)
 
 
 def test_a_dummy_is_told_from_data():
