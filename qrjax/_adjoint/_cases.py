@@ -61,7 +61,7 @@ def together(before: Cases, known: Cotangent | None, more: Cases, derivative: Co
 
 def at_one_place(move: Move, cases: Cases) -> Cotangent | None:
     """The derivative by what a gather took, about pairs that were taken from one place."""
-    rows = rows_of(move, 1) if cases else None
+    rows = _targets(move) if cases else None
     return None if rows is None else cases.get(kind_of(move.equation.context, rows))
 
 
@@ -72,9 +72,9 @@ def _in_case(move: Move, kind: Any) -> Move:
     return dataclasses.replace(move, met=met, results=[in_case(context, r, kind) for r in move.results])
 
 
-def rows_of(move: Move, place: int) -> NDArray[np.int64] | None:
+def _targets(move: Move) -> NDArray[np.int64] | None:
     """Which row of the whole each row of a gather's result, or of a scatter's updates, belongs to, if known."""
-    indices = move.met[place]
+    indices = move.met[1]
     if not isinstance(indices, Known) or len(indices.shape) != 2 or indices.shape[1] != 1:
         return None
     return indices.array.astype(np.int64).ravel()
@@ -82,11 +82,12 @@ def rows_of(move: Move, place: int) -> NDArray[np.int64] | None:
 
 def handed_out(move: Move, law: Signal, cases: Cases) -> dict[Any, Cotangent]:
     """Of rows that get what an aggregate of theirs got: by kind of their pairs, those of one aggregate get the same."""
-    own, shape, context = rows_of(move, 1), tuple(move.met[2].shape), move.equation.context
-    if own is None or len(shape) != law.ndim or (own.size and own.max() >= law.shape[0]):
+    own, shape, context = _targets(move), tuple(move.met[2].shape), move.equation.context
+    if own is None or len(shape) != law.ndim or (own.size and (own.min() < 0 or own.max() >= law.shape[0])):
         return {}
-    # Two aggregates are of one group, as two nodes of one graph, or of all.
-    groups = {kind: places[own] for kind in cases if (places := places_of(context, kind)) is not None}
+    # Two aggregates are of one group, as two nodes of one graph, or of all. Behind a reshape groups are of other rows.
+    known = {kind: places_of(context, kind) for kind in cases}
+    groups = {kind: places[own] for kind, places in known.items() if places is not None and len(places) == law.shape[0]}
     for places in groups.values():
         kind_of(context, places)
     same, any_two = (np.asarray(law.moments.take(i, 0)) for i in (0, 1))
@@ -114,7 +115,7 @@ def _of_pairs(law: Signal, case: Cotangent, inside: float, outside: float, conte
 
 def added_up(move: Move, found: Cotangent | None, cases: Cases) -> dict[Any, Cotangent]:
     """Of rows that were taken several times: by kind of their pairs, what those of one group get of all takings."""
-    own, shape, made = rows_of(move, 1), tuple(move.met[0].shape), {}
+    own, shape, made = _targets(move), tuple(move.met[0].shape), {}
     if own is None or not found:
         return {}
     for kind, case in cases.items():

@@ -64,8 +64,8 @@ def agreement(places: NDArray[np.int64], other: NDArray[np.int64]) -> float:
 
 
 def pairs_of(places: NDArray[np.int64]) -> float:
-    """How many ordered pairs of entries hold one place."""
-    counts = np.unique(places, return_counts=True)[1].astype(np.float64)
+    """How many ordered pairs of entries hold one place, as far as their places are known."""
+    counts = np.unique(places[places >= 0], return_counts=True)[1].astype(np.float64)
     return float((counts * (counts - 1)).sum())
 
 

@@ -7,6 +7,7 @@ import pytest
 from pairs import pair
 
 import qrjax
+from qrjax._rules._places import UNKNOWN, pairs_of
 from qrjax._signals._ranks import behind_weight, effective_rank
 from qrjax._signals._signal import Signal
 
@@ -14,6 +15,7 @@ from qrjax._signals._signal import Signal
 NEAR = 0.6
 TOKENS = np.random.default_rng(0).standard_normal((16, 48, 8), np.float32)
 NODES, EDGES = 96, 384
+GRAPHS = np.repeat(np.arange(4), 24)
 FIRST = np.repeat(np.arange(4) * 24, 96)
 SENDERS, RECEIVERS = (FIRST + np.random.default_rng(seed).integers(0, 24, EDGES) for seed in (1, 2))
 
@@ -29,7 +31,7 @@ def messages(p, x):
     for number in range(2):
         sent = jax.nn.relu(jnp.concatenate([x[SENDERS], x[RECEIVERS]], -1) @ p[f"message {number}"])
         x = jax.nn.relu(jax.ops.segment_sum(sent, RECEIVERS, NODES))
-    return jax.ops.segment_sum(x, np.repeat(np.arange(4), 24), 4) @ p["out"]
+    return jax.ops.segment_sum(x, GRAPHS, 4) @ p["out"]
 
 
 def octaves(module, x, column="gradient"):
@@ -62,6 +64,38 @@ def test_edges_of_one_node():
     x = np.random.default_rng(3).standard_normal((NODES, 32), np.float32)
     found = octaves(pair(messages, **weights), x)
     assert {name: o for name, o in found.items() if abs(o) > NEAR} == {}
+
+
+def by_kind_of_edge(p, x):
+    """Each node has a sum of its own for the messages of either kind, and both in one row."""
+    x = x @ p["first"]
+    for _ in range(2):
+        sent = jax.nn.relu(x[SENDERS] @ p["message"])
+        sums = jax.ops.segment_sum(sent, 2 * RECEIVERS + np.arange(EDGES) % 2, 2 * NODES)
+        x = sums.reshape(NODES, 64) @ p["both"]
+    return jax.ops.segment_sum(x, GRAPHS, 4) @ p["out"]
+
+
+def to_nowhere(p, x):
+    """Some messages have no receiver."""
+    x = x @ p["first"]
+    receivers = np.where(np.arange(EDGES) < 4, -1000, RECEIVERS)
+    for _ in range(2):
+        sent = jax.nn.relu(x[SENDERS] @ p["message"])
+        x = jnp.zeros((NODES, 32)).at[receivers].add(sent, mode="drop")
+    return jax.ops.segment_sum(x, GRAPHS, 4) @ p["out"]
+
+
+@pytest.mark.parametrize("function", [by_kind_of_edge, to_nowhere])
+def test_aggregates_that_are_not_one_to_a_node(function):
+    weights = {"first": (32, 32), "message": (32, 32), "both": (64, 32), "out": (32, 32)}
+    x = jax.ShapeDtypeStruct((NODES, 32), jnp.float32)
+    report = qrjax.analyze(pair(function, **weights), x, gradients=True)
+    assert all(0 < row.gradient < np.inf for row in report.weights)
+
+
+def test_entries_of_unknown_places_make_no_pairs():
+    assert pairs_of(np.array([0, 0, 1, UNKNOWN, UNKNOWN])) == 2
 
 
 @pytest.mark.parametrize("rank", [8, 64])
