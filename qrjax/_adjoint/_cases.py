@@ -73,9 +73,20 @@ def _in_case(move: Move, kind: Any) -> Move:
 
 
 def _targets(move: Move) -> NDArray[np.int64] | None:
-    """Which row of the whole each row of a gather's result, or of a scatter's updates, belongs to, if known."""
-    indices = move.met[1]
+    """Which row of the whole each row of a gather's result, or of a scatter's updates, belongs to, if known.
+
+    None where these are no rows, such as columns.
+    """
+    indices, numbers = move.met[1], move.equation.params["dimension_numbers"]
     if not isinstance(indices, Known) or len(indices.shape) != 2 or indices.shape[1] != 1:
+        return None
+    if move.equation.name == "gather":
+        named, gone, window = numbers.start_index_map, numbers.collapsed_slice_dims, numbers.offset_dims
+    else:
+        named, gone, window = (
+            numbers.scatter_dims_to_operand_dims, numbers.inserted_window_dims, numbers.update_window_dims,
+        )  # fmt: skip
+    if tuple(named) != (0,) or tuple(gone) != (0,) or 0 in window:
         return None
     return indices.array.astype(np.int64).ravel()
 

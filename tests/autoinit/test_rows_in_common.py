@@ -86,8 +86,17 @@ def to_nowhere(p, x):
     return jax.ops.segment_sum(x, GRAPHS, 4) @ p["out"]
 
 
-@pytest.mark.parametrize("function", [by_kind_of_edge, to_nowhere])
-def test_aggregates_that_are_not_one_to_a_node(function):
+def by_column(p, x):
+    """What is added up are columns, of which there are fewer than nodes."""
+    x = x @ p["first"]
+    for _ in range(2):
+        x = jax.ops.segment_sum(jax.nn.relu(x[SENDERS] @ p["message"]), RECEIVERS, NODES)
+        x = x.at[:, np.arange(8)].add(jnp.tanh(x[:, 8:16]))
+    return jax.ops.segment_sum(x, GRAPHS, 4) @ p["out"]
+
+
+@pytest.mark.parametrize("function", [by_kind_of_edge, to_nowhere, by_column])
+def test_sums_that_are_not_one_to_a_node(function):
     weights = {"first": (32, 32), "message": (32, 32), "both": (64, 32), "out": (32, 32)}
     x = jax.ShapeDtypeStruct((NODES, 32), jnp.float32)
     report = qrjax.analyze(pair(function, **weights), x, gradients=True)
