@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 from qrjax._interpreter._beside import noted
 from qrjax._interpreter._derived import leaves_of, untold
+from qrjax._interpreter._gains import TOLERANCE
 from qrjax._interpreter._laws import replace_source, scaled, unit
 from qrjax._interpreter._ledger import Sized
+from qrjax._interpreter._origins import Uses
 from qrjax._interpreter._sizing import BEYOND, size
 from qrjax._rules._equations import Equation
 from qrjax._signals._complexes import ComplexSignal, unit_of
@@ -45,7 +47,7 @@ def product(
 ) -> Signal:  # fmt: skip
     """The output of a weight, and its row."""
     tag = weight.weight
-    recurrent = _recurrent(walk, weight)
+    recurrent = _recurrent(walk, weight, axes)
     if walk.twin is not None:
         return make(unit(weight, axes, walk.zero_sum) if tag is not None else untold(weight))
     met = x.second_moment / unit_of(x)
@@ -63,7 +65,8 @@ def product(
         result, sized = _untouched(walk, tag, weight, make)
     if (rare := tails(x)) is not None:
         walk.note(rare)
-    if recurrent and walk.gains.goal(sized.weight.key, met) < walk.gains.target_of(sized.weight.path):
+    target = walk.gains.target_of(sized.weight.path)
+    if recurrent and walk.gains.goal(sized.weight.key, met) < (1 - TOLERANCE) * target:
         walk.note(KEEPS)
     result = _likened(walk, sized.weight, x, result, fan, weight.size / fan)
     known = axes if tag is not None else None
@@ -72,12 +75,18 @@ def product(
     return result
 
 
-def _recurrent(walk: Walk, weight: Signal) -> bool:
+def _recurrent(walk: Walk, weight: Signal, axes: Sequence[int]) -> bool:
     """Whether a weight, or a function of some, has turned out to meet what it made itself."""
     keys = leaves_of(weight).keys()
-    if walk.origins.meet(keys):
+    if walk.origins.meet(_uses(weight, axes)):
         walk.gains.recurrent |= keys
     return not walk.gains.recurrent.isdisjoint(keys)
+
+
+def _uses(weight: Signal, axes: Sequence[int]) -> Uses:
+    """A weight, or those that it is a function of, summed over these of its axes."""
+    summed = None if weight.weight is None else weight.weight.summed(axes)
+    return frozenset((key, summed) for key in leaves_of(weight))
 
 
 def _likened(walk: Walk, tag: Weight, x: Signal, result: Signal, fan: float, outputs: float) -> Signal:
@@ -135,7 +144,7 @@ def _unit(walk: Walk, weight: Signal, axes: Sequence[int]) -> Signal:
 def look_up(walk: Walk, equation: Equation, weight: Signal, make: Make) -> Signal:
     """Rows of a table, and their row."""
     tag = weight.weight
-    walk.origins.meet(leaves_of(weight))
+    walk.origins.meet(_uses(weight, (0,)))
     if walk.twin is not None:
         return make(unit(weight, (), False) if tag is not None else untold(weight))
     if tag is None:

@@ -119,6 +119,9 @@ NOT = {
     "one weight for all layers": lambda p, x: jax.lax.scan(
         lambda h, _: (jax.nn.relu(h @ p["w"]), None), x[:, 0] @ p["u"], length=STEPS
     )[0] @ p["o"],
+    "one weight for all layers, with shortcuts": lambda p, x: jax.lax.scan(
+        lambda h, _: (h + jax.nn.relu(h @ p["w"]), None), x[:, 0] @ p["u"], length=STEPS
+    )[0] @ p["o"],
     "another weight in between": lambda p, x: scanned(
         lambda p, h, row: jnp.tanh(row @ p["u"] + jax.nn.relu(h @ p["low"]) @ p["high"])
     )[1](p, x),
@@ -134,6 +137,34 @@ def test_depth_is_no_recurrence(name):
     assert keep(report) == set()
     assert not [finding for finding in report.findings if finding.startswith("recurrent")]
     assert report.weights[-1].second_moment == pytest.approx(1, rel=0.01)
+
+
+def logits(rows):
+    """A residual stream that begins with rows of a table, and logits by the same table."""
+
+    def apply(p, x):
+        ids = jnp.clip(x[..., 0], 0, N - 1).astype(jnp.int32)
+        return (rows(p["w"], ids) + jnp.tanh(x @ p["u"])) @ p["w"].T
+
+    return apply
+
+
+TURNED = {
+    "a table that makes logits": logits(lambda table, ids: table[ids]),
+    "rows by products": logits(lambda table, ids: jax.nn.one_hot(ids, N) @ table),
+    "a decoder with its encoder's weights": lambda p, x: jax.nn.relu(
+        jax.nn.relu(x @ p["u"] @ p["w"]) + x @ p["u"]
+    ) @ p["w"].T,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_a_weight_that_is_turned_round_is_no_recurrence(name):
+    report = qrjax.analyze((parameters, TURNED[name]), X, target=2.0)
+    assert keep(report) == set()
+    assert not [finding for finding in report.findings if finding.startswith("recurrent")]
+    if name == "a table that makes logits":
+        assert report.weights[-1].second_moment == pytest.approx(2, rel=0.01)
 
 
 @pytest.mark.parametrize("target", [{"*/h/kernel": 0.25}, lambda path: 0.25 if "/h/" in path else 1.0])
