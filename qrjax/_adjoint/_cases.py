@@ -46,13 +46,13 @@ def in_cases(
     own, result = None if move.weight is None else move.weight[0], {}
     for kind in {kind: None for by_kind in cases for kind in by_kind}:
         about = [by_kind.get(kind, g) for by_kind, g in zip(cases, given, strict=True)]
-        pulled = ADJOINTS[name](_in_case(move, kind), about, [w and i != own for i, w in enumerate(wanted)])
+        pulled = ADJOINTS[name](_move_in_case(move, kind), about, [w and i != own for i, w in enumerate(wanted)])
         if pulled is not None:
             result[kind] = pulled
     return result
 
 
-def together(before: Cases, known: Cotangent | None, more: Cases, derivative: Cotangent) -> Cases:
+def cases_of_sum(before: Cases, known: Cotangent | None, more: Cases, derivative: Cotangent) -> Cases:
     """By kind of pairs the sum of what was known of a derivative and of what is added to it."""
     if known is None:
         return more
@@ -65,7 +65,7 @@ def at_one_place(move: Move, cases: Cases) -> Cotangent | None:
     return None if rows is None else cases.get(kind_of(move.equation.context, rows))
 
 
-def _in_case(move: Move, kind: Any) -> Move:
+def _move_in_case(move: Move, kind: Any) -> Move:
     """The move with its operands' tables about pairs of this kind, which weights do not have."""
     own, context = None if move.weight is None else move.weight[0], move.equation.context
     met = [v if i == own else in_case(context, v, kind) for i, v in enumerate(move.met)]

@@ -13,7 +13,7 @@ import numpy as np
 # The adjoints register themselves by being imported.
 from qrjax._adjoint import _concatenations, _contractions, _elementwise, _selections, _structure  # noqa: F401
 from qrjax._adjoint._approximations import approximation
-from qrjax._adjoint._cases import Cases, at_one_place, in_cases, together
+from qrjax._adjoint._cases import Cases, at_one_place, cases_of_sum, in_cases
 from qrjax._adjoint._contractions import output_axes, summing
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._programs import by_program
@@ -302,7 +302,7 @@ class Reverse:
 
     def _add(self, value: Value, derivative: Cotangent, cases: Cases | None = None) -> None:
         known = self._found.get(id(value))
-        both = together(self._cases.pop(id(value), {}), known, cases or {}, derivative)
+        both = cases_of_sum(self._cases.pop(id(value), {}), known, cases or {}, derivative)
         if both:
             self._cases[id(value)] = both
         self._found[id(value)] = derivative if known is None else known.plus(derivative)

@@ -162,7 +162,7 @@ class Gains:
 
         Args:
           unit: the output's second moment at variance 1.
-          met: that of what comes in.
+          met: that of what comes in; 1 where nothing does, as at a look-up.
         """
         key, target = weight.key, self.target_of(weight.path)
         if not target > 0:  # a head of zeros, which has nothing to settle

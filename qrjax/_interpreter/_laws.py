@@ -14,7 +14,7 @@ from qrjax._rules._operands import Value
 from qrjax._rules._places import together
 from qrjax._rules._stacks import carried
 from qrjax._signals import _tables
-from qrjax._signals._blocks import Blocks, remaining
+from qrjax._signals._blocks import TOLD, Blocks, remaining
 from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._signal import Signal, Source
 
@@ -32,6 +32,7 @@ def replace_source(x: Signal, source: Source) -> Signal:
 
 
 def in_case(context: Context, value: Value, kind: Any) -> Value:
+    """The value with the tables of the pairs of a kind, without others."""
     if not isinstance(value, Signal) or not value.twins:
         return value
     table = together(context, value, kind)
@@ -41,7 +42,7 @@ def in_case(context: Context, value: Value, kind: Any) -> Value:
 def paired(result: Value, other: Value, kind: Any) -> Value:
     if not isinstance(result, Signal) or not isinstance(other, Signal) or result.is_constant or other.is_constant:
         return result
-    if kind in result.twins or other.rho.shape != result.rho.shape or np.abs(result.rho - other.rho).max() < 1e-3:
+    if kind in result.twins or other.rho.shape != result.rho.shape or np.abs(result.rho - other.rho).max() < TOLD:
         return result
     if isinstance(kind, Blocks):
         kind = remaining(kind, other.rho, result.rho, result.shape)

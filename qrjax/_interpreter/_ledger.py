@@ -192,7 +192,7 @@ def site_of(place: Place) -> Site:
 
 
 def _within_rows(sample: Floats | None, spread: float) -> float:
-    """The standard deviation within the rows of a sample; what they all lack to 0 does not count."""
+    """The standard deviation within the rows of a sample, each about its own mean."""
     if sample is None or sample.shape[1] == 1:
         return spread
     seen = sample > MASKED / 2  # a row whose largest is below zero lifts what a mask put in

@@ -272,9 +272,9 @@ def _tagged(leaf: Leaf, law: Value, draws: dict[Source, Any]) -> Signal:
 
 
 def _without_chance(x: Signal) -> Signal:
-    """The law of an array that exists already, without that its elements happen to be alike as any draw's do.
+    """The law of an array that exists already, without what its elements have in common by chance, as any draw's do.
 
-    What no draw would show stays: how alike the rows of a table of sines are.
+    What no draw would show stays, such as how alike the rows of a table of sines are.
     """
     if x.is_constant:
         return x

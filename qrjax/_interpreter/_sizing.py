@@ -108,7 +108,7 @@ def with_gain(law: Signal, gain: float, unit: Floats) -> Signal:
 def size(walk: Walk, weight: Signal, make: Make, met: float = 1.0) -> tuple[Signal, Sized]:
     """The output of a function of weights, with the scale of its parameters at which it has the target.
 
-    `met` is the second moment of what comes in.
+    `met` is the second moment of what comes in; 1 where nothing does, as at a look-up.
     """
     laws = leaves_of(weight)
     main = max(laws.values(), key=lambda law: (not law.is_constant, law.shape == weight.shape, law.size))

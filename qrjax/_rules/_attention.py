@@ -34,7 +34,7 @@ def attended(
     if made.source is None or x.source is None or y.source is None:
         return made
     if x.source.born is not None and y.source.born is not None:
-        if x.rows & set(contract[0]):
+        if x.input_axes & set(contract[0]):
             return made  # keys times values, summed over examples, are no scores
         made.source.scores = frozenset({x.source.born.parent, y.source.born.parent})
         return made
@@ -42,7 +42,7 @@ def attended(
     for which, (p, v) in enumerate(((x, y), (y, x))):
         own, axes = contract[which], contract[1 - which]
         born = None if v.source is None else v.source.born
-        if v.rows and not v.rows >= set(axes):
+        if v.input_axes and not v.input_axes >= set(axes):
             continue  # a sum over what one example's weights put out
         if born is not None and p.drawn and p.array is not None:
             more = _lean(p, born.parent, tuple(own), draws or {}) * _alone(v, axes) / born.rank

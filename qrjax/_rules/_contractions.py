@@ -32,12 +32,12 @@ def dot_general(equation: Equation, x: Signal, y: Signal) -> Signal:
         make = functools.partial(contracted, x, contract=contract, batch=batch, dtype=equation.dtype)
         made = equation.context.contract(equation, x, y, contract[1], fan, make)
         own = x.ndim - len(contract[0])
-        return made if batch[0] else with_rows(made, range(own))
+        return made if batch[0] else _with_input_axes(made, range(own))
     if equation.context.sizes(x, y):
         made = equation.context.contract(
             equation, y, x, contract[0], fan, lambda w: contracted(w, y, contract, batch, equation.dtype)
         )
-        return made if batch[0] else with_rows(made, range(x.ndim - len(contract[0]), len(equation.shape)))
+        return made if batch[0] else _with_input_axes(made, range(x.ndim - len(contract[0]), len(equation.shape)))
     averaged(equation, x, y, contract[1])
     averaged(equation, y, x, contract[0])
     made = in_common(x, y, contract, contracted(x, y, contract, batch, equation.dtype))
@@ -45,9 +45,9 @@ def dot_general(equation: Equation, x: Signal, y: Signal) -> Signal:
     return by_rows(x, y, contract, batch, attended(x, y, contract, batch, fan, made, draws_of(equation.context)))
 
 
-def with_rows(made: Signal, axes: Iterable[int]) -> Signal:
+def _with_input_axes(made: Signal, axes: Iterable[int]) -> Signal:
     """A weight's output, told along which axes its inputs differ."""
-    return made if made.is_constant else dataclasses.replace(made, rows=frozenset(axes))
+    return made if made.is_constant else dataclasses.replace(made, input_axes=frozenset(axes))
 
 
 @signals("ragged_dot", "ragged_dot_general")
@@ -94,7 +94,7 @@ def convolution(equation: Equation, x: Signal, kernel: Signal) -> Signal:
         equation, x, kernel, axes, fan, lambda w: _convolved(equation, x, w, valid, channels, numbers)
     )
     whole = int(p["feature_group_count"]) == int(p["batch_group_count"]) == 1
-    return with_rows(made, (a for a in range(x.ndim) if a != numbers.out_spec[1])) if whole else made
+    return _with_input_axes(made, (a for a in range(x.ndim) if a != numbers.out_spec[1])) if whole else made
 
 
 def _convolved(equation: Equation, x: Signal, kernel: Signal, valid: list[Any], channels: int, numbers: Any) -> Signal:

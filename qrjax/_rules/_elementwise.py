@@ -92,8 +92,8 @@ def _where_both_are_strong(name: str, operands: tuple[Signal, ...], result: Sign
     first, second = own_strengths(x), own_strengths(y, 1 if name == "mul" else -1, beside=bool(x.profiles))
     if not (first or second) or any(o.ndim != result.ndim for o in operands) or (name == "div" and y.array is None):
         return result
-    told = family_of(result) is not None or x.source is None or y.source is None or x.source is y.source
-    if told or is_entangled([x.source, y.source]):  # type: ignore[list-item]
+    sources = list(dict.fromkeys(o.source for o in operands if o.source is not None))
+    if family_of(result) is not None or len(sources) < 2 or is_entangled(sources):
         return result
     if result.fiber is not None and x.array is None and y.array is None:
         return result  # computed on rows, as the elements of a norm and the size of these, which are not independent

@@ -25,7 +25,7 @@ def noted(equation: Equation, x: Signal, axis: int) -> None:
 
 def averaged(equation: Equation, shares: Signal, x: Signal, axes: Sequence[int]) -> None:
     """Says so of nearly even weighted sums over a weight's units, as where channels attend to each other."""
-    if not x.rows or x.rows & set(axes) or x.source is None or x.source.born is None or not x.is_normal:
+    if not x.input_axes or x.input_axes & set(axes) or x.source is None or x.source.born is None or not x.is_normal:
         return
     if shares.mean**2 >= EVEN * shares.second_moment:
         equation.context.note(

@@ -30,7 +30,7 @@ def moved(x: Signal, shape: tuple[int, ...], rho: Any, order: tuple[int, ...] | 
         profiles=profiles,
         twins={},
         family=None,
-        rows=frozenset() if order is None else frozenset(i for i, a in enumerate(order) if a in x.rows),
+        input_axes=frozenset(i for i, a in enumerate(order or ()) if a in x.input_axes),
     )
 
 

@@ -22,8 +22,8 @@ UNKNOWN = -1
 # For each walk the arrays that it has met, by the kind of pairs that they bring together.
 _seen: weakref.WeakKeyDictionary[Context, dict[Any, NDArray[np.int64]]] = weakref.WeakKeyDictionary()
 _assumptions: weakref.WeakKeyDictionary[Context, int] = weakref.WeakKeyDictionary()
-# And for pairs of kinds, how much more often than any two entries those of the first are of the second.
-_excesses: weakref.WeakKeyDictionary[Context, dict[Any, tuple[float, float]]] = weakref.WeakKeyDictionary()
+# And for pairs of kinds, which shares of the pairs of the first, and of all pairs, are of the second too.
+_shared: weakref.WeakKeyDictionary[Context, dict[Any, tuple[float, float]]] = weakref.WeakKeyDictionary()
 
 
 def kind_of(context: Context, places: NDArray[Any]) -> tuple[str, int]:
@@ -90,7 +90,7 @@ def together(context: Context, x: Signal, kind: Any) -> Floats:
 
 def _shares(context: Context, kind: Any, other: Any) -> tuple[float, float]:
     """Of the pairs of one kind, and of all pairs, the share that is of another kind too."""
-    found = _excesses.setdefault(context, {})
+    found = _shared.setdefault(context, {})
     if (kind, other) not in found:
         seen = _seen.get(context, {})
         if other not in seen or seen[other].size != seen[kind].size:

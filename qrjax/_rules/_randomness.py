@@ -48,7 +48,7 @@ def gamma(equation: Equation, _: Value, a: Value) -> Value:
 
 @structural("qr")
 def qr(equation: Equation, x: Value) -> list[Value]:
-    """An orthogonal matrix made of random numbers, as initializers do: n of m numbers of a unit vector, about normal.
+    """An orthogonal matrix made of random numbers, as by initializers: each of a unit vector's numbers is about normal.
 
     To draw such matrices and factorize them took longer than all else of a recurrent network's walk.
     """

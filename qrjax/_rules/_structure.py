@@ -60,11 +60,11 @@ def reshape(equation: Equation, x: Value) -> Value:
         result = dataclasses.replace(result, twins=twins)
     if x.weight is not None:
         result = dataclasses.replace(result, weight=x.weight.reshaped(x.shape, equation.shape))
-    if not x.profiles and not x.rows:
+    if not x.profiles and not x.input_axes:
         return result
     places = _tables.whole(x.shape, equation.shape)
-    rows = frozenset(places[a] for a in x.rows) if x.rows <= places.keys() else frozenset[int]()
-    return dataclasses.replace(result, profiles=renamed(x.profiles, places), rows=rows)
+    kept_axes = frozenset(places[a] for a in x.input_axes) if x.input_axes <= places.keys() else frozenset[int]()
+    return dataclasses.replace(result, profiles=renamed(x.profiles, places), input_axes=kept_axes)
 
 
 @structural("squeeze")

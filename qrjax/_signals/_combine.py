@@ -190,8 +190,8 @@ def _of_one(function: Function, operands: list[Signal], source: Source, shape: S
         parts = [sampled_on(o, sampled.fiber) for o in operands]
         changes = {"fiber": sampled.fiber, "sample": finite(function(*parts))}
     at = _composed(function, operands)
-    rows = {o.rows for o in operands if o.source is source and o.shape == shape}
-    changes["rows"] = rows.pop() if len(rows) == 1 else frozenset()
+    input_axes = {o.input_axes for o in operands if o.source is source and o.shape == shape}
+    changes["input_axes"] = input_axes.pop() if len(input_axes) == 1 else frozenset()
     return Signal(shape, np.dtype(dtype), values, source, rho, at=at, **changes)
 
 

@@ -21,7 +21,7 @@ from qrjax._signals._signal import Signal
 
 def of_one_input(x: Signal, y: Signal) -> float:
     """The mean square of the cosine of two independent inputs, where both are outputs of weights for one; else 0."""
-    if x.source is None or y.source is None or not x.rows or not y.rows:
+    if x.source is None or y.source is None or not x.input_axes or not y.input_axes:
         return 0.0
     first, second = x.source.whole(), y.source.whole()
     if first.born is None or second.born is None or first.born.parent is not second.born.parent:
@@ -41,7 +41,7 @@ def _of_other_units(x: Signal, y: Signal) -> bool:
     if len(cuts) < 2 or any(len(cut) != 1 for cut in cuts):
         return False
     (one, begin, end, _), (other, start, stop, _) = cuts[0][0], cuts[1][0]
-    return one == other and one not in x.rows and (end <= start or stop <= begin)
+    return one == other and one not in x.input_axes and (end <= start or stop <= begin)
 
 
 def in_common(x: Signal, y: Signal, square: float) -> float:
@@ -55,11 +55,11 @@ def in_common(x: Signal, y: Signal, square: float) -> float:
 def of_product(x: Signal, y: Signal, result: Signal) -> Signal:
     """The product, whose examples have in common what the two weights have."""
     square = of_one_input(x, y)
-    if square == 0 or x.rows != y.rows or x.shape != result.shape or y.shape != result.shape or result.is_constant:
+    if square == 0 or result.is_constant or x.input_axes != y.input_axes or not x.shape == y.shape == result.shape:
         return result
     covariances, more = result.covariances.copy(), in_common(x, y, square)
     for index in np.ndindex(covariances.shape):
-        if any(index) and all(a in x.rows for a, differs in enumerate(index) if differs):
+        if any(index) and all(a in x.input_axes for a, differs in enumerate(index) if differs):
             covariances[index] += more * max(0.0, 1 - float(x.rho[index] * y.rho[index]))
     rho = np.where(covariances > result.covariances, correlation(result.squares, covariances), result.rho)
     return dataclasses.replace(result, rho=_tables.settled(np.minimum(rho, 1.0), result.shape))
@@ -68,7 +68,7 @@ def of_product(x: Signal, y: Signal, result: Signal) -> Signal:
 def of_sum(x: Signal, y: Signal, axes: tuple[Sequence[int], Sequence[int]], batch: int, n: int, made: Signal) -> Signal:
     """The sum of products over n examples, as keys times values; the first axes of it are the batch's."""
     square = of_one_input(x, y)
-    if square == 0 or made.is_constant or not (x.rows >= set(axes[0]) and y.rows >= set(axes[1])):
+    if square == 0 or made.is_constant or not (x.input_axes >= set(axes[0]) and y.input_axes >= set(axes[1])):
         return made
     own = tuple(int(a in axes[0]) for a in range(x.ndim))
     more = n * (n - 1.0) * in_common(x, y, square) * max(0.0, 1 - float(x.rho[own]) ** 2)

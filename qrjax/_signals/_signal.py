@@ -79,7 +79,7 @@ class Signal:
       shift: of a sum with a known array, the other summand and the array, whose length may be 1 along an axis.
       response: of parts of another array and of sums of them, what they are of it (see `_responses`).
       family: of a function of another array and of known ones, what it is at each place (see `_families`).
-      rows: of a function of a weight's output, the axes along which inputs differ and weights do not.
+      input_axes: of a function of a weight's output, the axes along which inputs differ and weights do not.
       drawn: whether the array is one draw of a random one, and what is computed from it another.
     """
 
@@ -102,7 +102,7 @@ class Signal:
     shift: tuple[Signal, NDArray[Any]] | None = None
     response: Any = None
     family: Any = None
-    rows: frozenset[int] = frozenset()
+    input_axes: frozenset[int] = frozenset()
 
     def __repr__(self) -> str:
         mean, variance = round(self.mean, 9), round(self.variance, 9)  # sums over nodes are off by less
@@ -181,7 +181,7 @@ class Signal:
             "shift": None,
             "response": None,
             "family": None,
-            "rows": frozenset(),
+            "input_axes": frozenset(),
         }
         return dataclasses.replace(self, **(dropped | changes))
 

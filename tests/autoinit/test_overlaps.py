@@ -2,7 +2,6 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from moments import module_agrees, normal
 
@@ -53,5 +52,4 @@ FUNCTIONS = {
 def test_what_examples_have_in_common(name):
     # Of products of four weights over few draws, whose own spread is a tenth.
     function = FUNCTIONS[name]
-    report = module_agrees(Between(function), X, draws=48, within=0.2)
-    assert np.isfinite([row.second_moment for row in report]).all()
+    module_agrees(Between(function), X, draws=48, within=0.2)
