@@ -68,7 +68,7 @@ def product(
     target = walk.gains.target_of(sized.weight.path)
     if recurrent and walk.gains.goal(sized.weight.key, met) < (1 - TOLERANCE) * target:
         walk.note(KEEPS)
-    result = _likened(walk, sized.weight, x, result, fan, weight.size / fan)
+    result = _likened(walk, sized.weight, x, result, fan, weight.size / max(1.0, fan))
     known = axes if tag is not None else None
     sized = dataclasses.replace(sized, recurrent=recurrent)
     walk.ledger.weight(equation, walk.place(), x, sized, fan, result, known, walk.taken())

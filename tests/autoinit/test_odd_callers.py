@@ -69,6 +69,19 @@ def test_a_batch_of_no_example():
     assert rows[0].gradient_norm == 0
 
 
+@pytest.mark.parametrize("function", [lambda w: w, jnp.tril])
+def test_a_part_of_a_weight_that_has_no_row(function):
+    """Nothing comes in, and nothing goes out."""
+
+    def apply(p, x):
+        return x @ p["whole"] + x[:, :0] @ function(p["none"])[:0]
+
+    init = lambda key, _x: {name: jax.random.normal(key, (6, 6)) for name in ("whole", "none")}  # noqa: E731
+    report = qrjax.analyze((init, apply), X, select="whole")
+    moments = {row.weight: row.second_moment for row in report.weights}
+    assert moments == {"whole": pytest.approx(1), "none": 0}
+
+
 def test_arrays_among_the_inputs_that_jax_does_not_see():
     message = "the call's arguments hold an object of type Batch, whose arrays JAX does not see; register .*dataclass"
     with pytest.raises(TypeError, match=message):
