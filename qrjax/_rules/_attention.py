@@ -39,30 +39,33 @@ def attended(
         made.source.scores = frozenset({x.source.born.parent, y.source.born.parent})
         return made
     made.source.rows = x.source.rows or y.source.rows
+    more = _more(x, y, contract, n, draws or {})
+    return made if more is None else _with(made, more, _alike(x, y, contract, batch))
+
+
+def _more(x: Signal, y: Signal, contract: Axes, n: int, draws: Draws) -> float | None:
+    """What looking where values are large adds to a second moment; None where these are not scores and values."""
     for which, (p, v) in enumerate(((x, y), (y, x))):
         own, axes = contract[which], contract[1 - which]
         born = None if v.source is None else v.source.born
         if v.input_axes and not v.input_axes >= set(axes):
             continue  # a sum over what one example's weights put out
         if born is not None and p.drawn and p.array is not None:
-            more = _lean(p, born.parent, tuple(own), draws or {}) * _alone(v, axes) / born.rank
-            return _with(made, more, _alike(x, y, contract, batch))
+            return _lean(p, born.parent, tuple(own), draws) * _alone(v, axes) / born.rank
         told = [] if p.fiber is not None or p.source is None else [p.source, *p.source.kin]
         bare = p.mean**2 < LITTLE * p.second_moment
         if born is not None and bare and any(born.parent in source.scores for source in told):
             # Scores themselves, some of them 0 by a known mask: of two inputs they are as alike as the values. Normal
             # ones of which a share is there have the fourth moment 3 E[p^2]^2 / share.
             present = min(1.0, 3 * p.second_moment**2 / expectation(p.values**4))
-            more = n * (n - 1.0) * present * p.variance * _alone(v, axes) / born.rank
-            return _with(made, more, _alike(x, y, contract, batch))
+            return n * (n - 1.0) * present * p.variance * _alone(v, axes) / born.rank
         if born is None or p.fiber is None or not p.fiber.spread or p.fiber.n != n:
             continue
         ancestors = [p.fiber.parent, *p.fiber.parent.kin]
         if any(born.parent in source.scores for source in ancestors):
             tilt = p.fiber.spread[-1] * max(0.0, 1 - n * p.second_moment)
-            more = n * p.mean * tilt**2 / born.rank * _alone(v, axes)
-            return _with(made, more, _alike(x, y, contract, batch))
-    return made
+            return float(n * p.mean * tilt**2 / born.rank * _alone(v, axes))
+    return None
 
 
 def _with(made: Signal, more: float, alike: Floats) -> Signal:

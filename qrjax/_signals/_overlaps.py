@@ -44,7 +44,7 @@ def _of_other_units(x: Signal, y: Signal) -> bool:
     return one == other and one not in x.input_axes and (end <= start or stop <= begin)
 
 
-def in_common(x: Signal, y: Signal, square: float) -> float:
+def _more(x: Signal, y: Signal, square: float) -> float:
     """How much E[x y x' y'] of two examples is more than that of independent ones, by what is linear in each.
 
     What is even in one alone goes with the length of its own weights, which layouts keep nearly the same.
@@ -57,7 +57,7 @@ def of_product(x: Signal, y: Signal, result: Signal) -> Signal:
     square = of_one_input(x, y)
     if square == 0 or result.is_constant or x.input_axes != y.input_axes or not x.shape == y.shape == result.shape:
         return result
-    covariances, more = result.covariances.copy(), in_common(x, y, square)
+    covariances, more = result.covariances.copy(), _more(x, y, square)
     for index in np.ndindex(covariances.shape):
         if any(index) and all(a in x.input_axes for a, differs in enumerate(index) if differs):
             covariances[index] += more * max(0.0, 1 - float(x.rho[index] * y.rho[index]))
@@ -71,7 +71,7 @@ def of_sum(x: Signal, y: Signal, axes: tuple[Sequence[int], Sequence[int]], batc
     if square == 0 or made.is_constant or not (x.input_axes >= set(axes[0]) and y.input_axes >= set(axes[1])):
         return made
     own = tuple(int(a in axes[0]) for a in range(x.ndim))
-    more = n * (n - 1.0) * in_common(x, y, square) * max(0.0, 1 - float(x.rho[own]) ** 2)
+    more = n * (n - 1.0) * _more(x, y, square) * max(0.0, 1 - float(x.rho[own]) ** 2)
     variance, rho = made.variance + more, made.rho * made.variance
     for index in np.ndindex(rho.shape):
         if not any(index[batch:]):
