@@ -146,7 +146,10 @@ class Model:
         self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False, correlated: bool = True,
         tape: Callable[[], Tape | None] = lambda: None,
     ) -> tuple[Walk, list[Value]]:  # fmt: skip
-        """The walk of the program, in which weights used several times are settled, and its outputs."""
+        """The walk of the program, in which weights used several times are settled, and its outputs.
+
+        `tape` makes where each attempt is taken down; the last one's is the walk's.
+        """
         check_distinct(self.leaves)
         variables, found = self._variables(), self._flow() if gains.decides else None
         if found is not None:
