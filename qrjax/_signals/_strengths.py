@@ -67,7 +67,9 @@ def own_strengths(x: Signal, power: int = 1, beside: bool = False) -> Profiles:
 
 
 def _lines(table: NDArray[Any], x: Signal) -> Profiles:
-    """A table's means along each of an array's axes that it tells apart."""
+    """A table's means along each of an array's axes that it tells apart, of nothing none."""
+    if not table.size:
+        return {}
     lines = [table.mean(tuple(a for a in range(x.ndim) if a != axis)) for axis in range(x.ndim)]
     return kept({a: normalized(line) for a, line in enumerate(lines) if line.size == x.shape[a]})
 
