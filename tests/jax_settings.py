@@ -50,6 +50,13 @@ def optimized():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
+@pytest.fixture
+def quickly(monkeypatch):
+    """For a test of other processes, most of whose work is compiling."""
+    for setting in effort.of_another_process().items():
+        monkeypatch.setenv(*setting)
+
+
 def is_quick(path):
     return path.name not in OPTIMIZED
 

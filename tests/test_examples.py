@@ -8,7 +8,6 @@ import tempfile
 import time
 from unittest import mock
 
-import effort
 import jax
 import pytest
 
@@ -251,13 +250,6 @@ def test_many_seeds(example, tmp_path, capsys):
     assert (found["pseudorandom"]["loss"] != found["quasirandom"]["loss"]).all()
     assert len((tmp_path / "quasirandom.jsonl").read_text().splitlines()) == 2 + 6
     assert "of each result its last step" in capsys.readouterr().out
-
-
-@pytest.fixture
-def quickly(monkeypatch):
-    """Compiling is most of what other processes do."""
-    for setting in effort.of_another_process().items():
-        monkeypatch.setenv(*setting)
 
 
 @pytest.mark.slow  # what several processes do is in tests/scale

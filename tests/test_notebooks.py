@@ -9,7 +9,6 @@ import re
 import resource
 import sys
 
-import effort
 import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
@@ -206,10 +205,8 @@ def spent():
 
 @pytest.mark.slow  # by default a notebook of this file's own is run
 @pytest.mark.parametrize("name", NAMES)
-def test_running_it_again_comes_to_the_same(committed, name, monkeypatch):
-    # Compiling is then most of the work.
-    for setting in effort.of_another_process().items():
-        monkeypatch.setenv(*setting)
+@pytest.mark.usefixtures("quickly")
+def test_running_it_again_comes_to_the_same(committed, name):
     start = spent()
     again = recipe.executed(shortened(committed[name], name))
     assert spent() - start < LONGEST

@@ -8,7 +8,6 @@ terms may lie in a shape of which its own merges axes, and their bases with them
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 
@@ -119,18 +118,17 @@ def aligned(terms: Sequence[Term]) -> list[Term] | None:
         several = [found[i].base.sizes or tuple((n,) for n in root.law.shape) for i in own]
         if len(set(several)) == 1:
             continue
-        wanted = tuple(_finest(column) for column in zip(*several, strict=True))
+        # Axes of length 1 have no pieces.
+        pieces = [(column[0], _tables.pieces(*column)) for column in zip(*several, strict=True)]
+        wanted = tuple(first if found == () else found for first, found in pieces if found is not None)
+        if len(wanted) < len(pieces):
+            return None
         for i, have in zip(own, several, strict=True):
             made = _split_where_summed(found[i], have, wanted, root)
             if made is None:
                 return None
             found[i] = made
     return found
-
-
-def _finest(column: Sequence[Shape]) -> Shape:
-    cuts = sorted({end for sizes in column for end in _tables.ends(sizes)})
-    return tuple(b // a for a, b in itertools.pairwise(cuts)) or column[0]
 
 
 def _split_where_summed(term: Term, have: Sequence[Shape], wanted: tuple[Shape, ...], root: Base) -> Term | None:

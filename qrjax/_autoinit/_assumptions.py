@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from qrjax._interpreter._finding import INFO, Finding
-from qrjax._interpreter._inputs import is_image, largest_guess
+from qrjax._interpreter._inputs import is_abstract, is_image, largest_guess
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._processes import gathered, is_shared
 from qrjax._terminal._received import is_key
@@ -73,7 +73,7 @@ def _inputs_assumed(model: Model, given: bool) -> Iterator[str]:
         what = f"an input of dtype {array.dtype} and shape {tuple(array.shape)}"
         if dummy:
             yield f"{what} is one number everywhere, so its shape alone counts: {_guess(array)}"
-        elif _is_abstract(array) and (len(array.shape) < 2 or not jax.numpy.issubdtype(array.dtype, np.inexact)):
+        elif is_abstract(array) and (len(array.shape) < 2 or not jax.numpy.issubdtype(array.dtype, np.inexact)):
             # Of others mean 0 and variance 1 are the rule that the docstrings give.
             yield f"of {what} only the shape is known: {_guess(array)}"
     if not given and not any(dummies) and _is_dummy(model.inputs):
@@ -81,10 +81,6 @@ def _inputs_assumed(model: Model, given: bool) -> Iterator[str]:
             "the sample input is one number everywhere, and was taken at its word; pass real data, or of a shape "
             "jax.ShapeDtypeStruct(shape, dtype)"
         )
-
-
-def _is_abstract(array: Any) -> bool:
-    return isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer))
 
 
 def _guess(array: Any) -> str:

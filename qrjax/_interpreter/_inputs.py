@@ -21,16 +21,20 @@ def input_value(array: Any, mean: float | None, variance: float | None) -> Value
     shape, dtype = tuple(array.shape), np.dtype(array.dtype) if not is_key(array) else None
     if dtype is None:
         return Opaque(shape)
-    abstract = isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer))
-    unknown = abstract and bool(jax.numpy.issubdtype(dtype, np.inexact))
-    if not unknown and mean is None and variance is None:
-        return _guess(shape, dtype) if abstract else as_data(from_array(gathered(array)))
-    if unknown:
+    if is_abstract(array) and jax.numpy.issubdtype(dtype, np.inexact):
         mean, variance = 0.0 if mean is None else mean, 1.0 if variance is None else variance
     if mean is None or variance is None:
-        own_mean, own_variance = _moments(_guess(shape, dtype) if abstract else as_data(from_array(gathered(array))))
+        own = _guess(shape, dtype) if is_abstract(array) else as_data(from_array(gathered(array)))
+        if mean is None and variance is None:
+            return own
+        own_mean, own_variance = _moments(own)
         mean, variance = own_mean if mean is None else mean, own_variance if variance is None else variance
     return _normal(shape, mean, variance, dtype)
+
+
+def is_abstract(array: Any) -> bool:
+    """Whether the shape and the dtype alone are known."""
+    return isinstance(array, (jax.ShapeDtypeStruct, jax.core.Tracer))
 
 
 def _normal(shape: tuple[int, ...], mean: float, variance: float, dtype: np.dtype[Any]) -> Signal:

@@ -162,8 +162,9 @@ class Walk:
     def _met(self, equation: Equation, eqn: Any, operands: list[Value]) -> list[Value]:
         """The outputs of an equation that is no control flow."""
         name, values = equation.name, meeting(self, equation, operands)
-        # What was walked again as a signal has its rows there, so that is where a derivative has to go.
-        operands = [m if m is not o and isinstance(m, Signal) else o for o, m in zip(operands, values, strict=True)]
+        if self._takes_down:
+            # What was walked again as a signal has its rows there, so that is where a derivative has to go.
+            operands = [m if m is not o and isinstance(m, Signal) else o for o, m in zip(operands, values, strict=True)]
         if name in ADDITIONS and self.tables:
             values = beside(self, values)
         results = carried(equation, values, self._by_rule(equation, values, eqn))

@@ -17,10 +17,7 @@ def noted(equation: Equation, x: Signal, axis: int) -> None:
     """Says so, where the array is a weight's output, or that times a number, and the axis is that of its units."""
     if x.ndim < 2 or axis != x.ndim - 1 or x.source is None or x.source.born is None or not x.is_normal:
         return
-    equation.context.note(
-        f"approximate: running sums {SHARED_SUM}, taken as independent: of weights that sum to nothing over their "
-        "outputs, as in the layout 'outputs', they are smaller"
-    )
+    _note(equation, "running sums")
 
 
 def averaged(equation: Equation, shares: Signal, x: Signal, axes: Sequence[int]) -> None:
@@ -28,7 +25,11 @@ def averaged(equation: Equation, shares: Signal, x: Signal, axes: Sequence[int])
     if not x.input_axes or x.input_axes & set(axes) or x.source is None or x.source.born is None or not x.is_normal:
         return
     if shares.mean**2 >= EVEN * shares.second_moment:
-        equation.context.note(
-            f"approximate: weighted means {SHARED_SUM}, taken as independent: of weights that sum to nothing over "
-            "their outputs, as in the layout 'outputs', they are smaller"
-        )
+        _note(equation, "weighted means")
+
+
+def _note(equation: Equation, what: str) -> None:
+    equation.context.note(
+        f"approximate: {what} {SHARED_SUM}, taken as independent: of weights that sum to nothing over their outputs, "
+        "as in the layout 'outputs', they are smaller"
+    )

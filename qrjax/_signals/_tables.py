@@ -145,13 +145,13 @@ def whole(old: Shape, new: Shape) -> dict[int, int]:
 
 def pieces(*shapes: Shape) -> Shape | None:
     """The axes of which all shapes of an array merge theirs; None where an end of one divides no other's."""
-    cuts = sorted({end for shape in shapes for end in ends(shape)})
+    cuts = sorted({end for shape in shapes for end in _ends(shape)})
     if any(b % a for a, b in itertools.pairwise(cuts)):
         return None
     return tuple(b // a for a, b in itertools.pairwise(cuts))
 
 
-def ends(sizes: Shape) -> list[int]:
+def _ends(sizes: Shape) -> list[int]:
     """How many elements of the axes' product lie before each axis and after the last, counted in slices."""
     return [math.prod(sizes[:i]) for i in range(len(sizes) + 1)]
 

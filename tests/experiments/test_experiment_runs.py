@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 
-import effort
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -212,9 +211,8 @@ class TestFile:
         assert (tmp_path / "r").read_text() == "a,b\n1,2\n"
 
     @pytest.mark.slow
-    def test_killed_and_continued(self, tmp_path, monkeypatch):
-        for setting in effort.of_another_process().items():
-            monkeypatch.setenv(*setting)
+    @pytest.mark.usefixtures("quickly")
+    def test_killed_and_continued(self, tmp_path):
         program = (
             "import sys; from qrjax import experiments as e\n"
             "settings = [e.Settings(model='mlp1', units=8, epochs=1, limit=64, source=s) for s in ('random', 'hash')]\n"
