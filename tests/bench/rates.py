@@ -32,10 +32,9 @@ from qrjax._files._journal import opened
 
 # -- what a step changes -----------------------------------------------------------------------------------------------
 
-WIDTHS, WIDEST = (64, 256, 1024), (64, 256, 2048)
-# Several matrices a block, or taps: wider ones take minutes a step on two cores.
-NARROWER = dict.fromkeys(("cnn", "haiku", "mixer", "bert", "transformer", "norm_free", "fixed_heads"), (64, 512))
-NARROWER |= {"nnx_transformer": (64, 512), "gru": (64, 512)}
+WIDTHS = (64, 2048)
+# One more where a layer is one matrix.
+PERCEPTRONS = ("mlp", "nnx_mlp", "equinox")
 # What grows is the number of blocks.
 DEEPER = ("residual", "residual_free", "deep_transformer", "deep_gpt2")
 DEPTHS = (2, 16)
@@ -91,7 +90,7 @@ def _begins(record: dict[str, Any]) -> list[str]:
 
 
 def _checked(name: str, network: Any, rates: str, seeds: int) -> dict[str, Any]:
-    widths = DEPTHS if name in DEEPER else WIDEST if name == "mlp" and rates == SCALED else NARROWER.get(name, WIDTHS)
+    widths = DEPTHS if name in DEEPER else (64, 256, 2048) if name in PERCEPTRONS else WIDTHS
     settings = {"outputs": 16.0} if name in DEEPER and rates != PLAIN_RATE else {}
     found = qrjax.coordinate_check(
         network.make, widths, network.sample, network.loss, seeds=seeds, multipliers=rates != PLAIN_RATE,
@@ -224,7 +223,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=None, help="of transfer: cells with these words; none trains none")
     parser.add_argument("--rates", type=int, nargs="*", default=(), help="of transfer: log2 of these alone")
     parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # names behind options, too
     if options.part == "coordinates":
         reports = [report for report in coordinates(options.names, options.journal, options.seeds) if report.rows]
     else:
