@@ -50,12 +50,12 @@ LEGEND = (
 @click.option("--baseline", type=OneOf(list(SOURCES)), default="random", help="What the others are compared with.")
 @click.option(
     "--target", metavar="X", type=float,
-    help="The accuracy whose first epoch is looked for, such as 0.95; by default 95 % of the baseline's last.",
+    help="Count the epochs until this accuracy, such as 0.95.  [default: 95 % of the baseline's last]",
 )  # fmt: skip
-@click.option("--out", metavar="PATH", type=OutputPath(".csv", ".parquet"), help="A row for each seed and epoch.")
+@click.option("--out", metavar="PATH", type=OutputPath(".csv", ".parquet"), help="Save a row for each seed and epoch.")
 @click.option(
     "--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"),
-    help="The paper's box plot per epoch; a panel for each experiment.",
+    help="Save the paper's box plot per epoch, with a panel for each experiment.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the comparisons as a JSON array.")
 @click.option("--markdown", is_flag=True, help="Print the table as Markdown.")
@@ -64,11 +64,11 @@ def command(
     results: Sequence[Path], baseline: str, target: float | None, out: Path | None, plot: Path | None, as_json: bool,
     markdown: bool, quiet: bool,
 ) -> None:  # fmt: skip
-    """Compare sources of randomness, in pairs of equal seeds, from what `qrjax train` wrote.
+    """Compare sources of randomness by the results of `qrjax train`, paired by seed.
 
-    For every experiment and source: mean difference from the baseline with a bootstrap confidence interval, share of
-    wins, epochs to reach an accuracy, and a permutation test corrected for the number of comparisons. Needs: pip
-    install 'qrjax[bench]'
+    For every experiment and source, prints the mean difference from the baseline with a bootstrap confidence interval,
+    the share of wins, the epochs needed to reach an accuracy, and a permutation test corrected for the number of
+    comparisons. Needs: pip install 'qrjax[bench]'
     """
     from qrjax._experiments._aggregate import frame, load_results, save_frame
 

@@ -31,19 +31,20 @@ OPTIONS = {
     "optimizer": "--optimizer", "outputs": "--outputs",
 }  # fmt: skip
 CAPTION = (
-    "in: E x² is the second moment of what a weight meets, E y² of its output or a module's; gain is the weight's "
+    "in: E x² is the second moment of a weight's input, E y² that of its output or of a module's; gain is the weight's "
     "standard deviation. {weights}"
 )
 RATES = (
-    "rate is what the learning rate is multiplied with ({optimizer}) and `as` what the parameter is to the signal; the "
+    "rate is the multiplier of the learning rate ({optimizer}), and `as` the parameter's role in the signal; the "
     "learning rate is then the largest relative change of an output in a step. gain is the parameter's root mean "
-    "square, in: E x² and E y² the second moments of what it is multiplied with and of its output. {{weights}}"
+    "square, in: E x² and E y² are the second moments of its input and of its output. {{weights}}"
 )
 OWN = "The weights are those of the module's own initialization."
 GAINS = "The gains are those that qrjax.autoinit gives; --default shows the module's own initialization."
 GRADIENTS = (
-    " E g² is the second moment of the gradient by an output, for a random cotangent of second moment 1 at the end, "
-    "and |g| its norm per example; E w'² and |w'| are those of the gradient by a weight, over the whole batch."
+    " E g² is the second moment of the gradient with respect to an output, for a random cotangent of second moment 1 "
+    "at the model's output, and |g| its norm per example; E w'² and |w'| are those of the gradient with respect to a "
+    "weight, over the whole batch."
 )
 
 
@@ -59,56 +60,58 @@ GRADIENTS = (
 )
 @click.argument("target", metavar="MODULE[:NAME]")
 @calling
-@analysis("--default", is_flag=True, help="The module's own initialization, instead of qrjax.autoinit's gains.")
+@analysis("--default", is_flag=True, help="Use the module's own initialization instead of qrjax.autoinit's gains.")
 @analysis(
     "--target", "second_moment", metavar="NUMBER", type=RealNumber("--target 1"), default=1.0,
-    help="The second moment that every weight's output is given.",
+    help="The second moment to give every weight's output.",
 )  # fmt: skip
 @analysis(
     "--input-mean", metavar="NUMBER", type=RealNumber("--input-mean 0"),
-    help="Of inputs that are real numbers or images in bytes, where there are any; else of all integers, which are "
-    "otherwise guessed.  [default: 0]",
+    help="The mean of inputs that are real numbers or images in bytes; if there are none, of all integers, whose mean "
+    "is otherwise guessed.  [default: 0]",
 )  # fmt: skip
 @analysis(
     "--input-variance", metavar="NUMBER", type=RealNumber("--input-variance 1"),
-    help="As --input-mean.  [default: 1]",
+    help="The variance of the same inputs.  [default: 1]",
 )  # fmt: skip
 @analysis(
     "--select", metavar="PATTERN", multiple=True,
-    help="Which weights get a gain, such as '*/kernel'; the others stay as the module initializes them.",
+    help="Which weights get a gain, such as '*/kernel'; the module initializes the others.",
 )  # fmt: skip
 @analysis(
     "--layout", metavar="NAME", type=OneOf(LAYOUTS), default="outputs",
-    help=f"Of the Sobol' points, as in qrjax.autoinit: {', '.join(LAYOUTS)}. Only neurons has gains of its own.",
+    help=f"The layout of the Sobol' points: {', '.join(LAYOUTS)}. Only neurons changes the gains.",
 )  # fmt: skip
 @analysis(
     "--gradients", is_flag=True,
-    help="Predict the gradients too, going back from a random cotangent at the model's output.",
+    help="Predict the gradients too, backwards from a random cotangent at the model's output.",
 )  # fmt: skip
 @analysis(
     "--head", metavar="NUMBER", type=RealNumber("--head 0"),
-    help="The second moment of what the model returns, 0 for last weights of zero.  [default: as --target]",
+    help="The second moment of the model's output; 0 means that its last weights are zero.  [default: --target's]",
 )  # fmt: skip
 @analysis(
     "--branches", metavar="NUMBER", type=RealNumber("--branches 1"),
-    help="The second moment that all branches of a residual stream add together.  [default: each as --target]",
+    help="The second moment that the branches of a residual stream add in total.  [default: --target's, each]",
 )  # fmt: skip
 @rates_over_width(
     "--rates", is_flag=True,
-    help="Print what each parameter's learning rate is multiplied with, as by qrjax.learning_rates, and why.",
+    help="Print each parameter's learning rate multiplier, as given by qrjax.learning_rates, and why.",
 )  # fmt: skip
 @rates_over_width(
     "--optimizer", metavar="NAME", type=OneOf(OPTIMIZERS), default="adam",
-    help=f"Whose rates: {', '.join(OPTIMIZERS)}.",
+    help=f"The optimizer to give multipliers for: {', '.join(OPTIMIZERS)}.",
 )  # fmt: skip
 @rates_over_width(
     "--outputs", metavar="NUMBER", type=RealNumber("--outputs 16"),
-    help="The second moment that the model's outputs are to come to, 16 for logits.  [default: as --target]",
+    help="The second moment that training will bring the model's outputs to; about 16 for logits.  [default: "
+    "--target's]",
 )  # fmt: skip
 @output("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @output(
     "--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"),
-    help="Save a picture of variance and mean, or gradient, through depth, beside the module's own initialization.",
+    help="Save a picture of variance and mean, or gradient, against depth, with the module's own initialization for "
+    "comparison.",
 )  # fmt: skip
 def command(
     target: str, inputs: tuple[Input, ...], dtypes: tuple[str, ...], arguments: tuple[tuple[str, Any], ...],
@@ -118,10 +121,10 @@ def command(
 ) -> None:  # fmt: skip
     """Predict the mean and the variance of every layer's output, without drawing a weight.
 
-    MODULE is a dotted module, which may lie in the current folder, or the path of a .py file; without a NAME its models
-    are listed. NAME is in it a Linen or NNX module, a class or function that makes one, or a pair of functions (init,
-    apply). The findings below the table say where the signal or its gradient vanishes or explodes, and where it
-    saturates or loses the difference between examples.
+    MODULE is a dotted module name, which may be in the current folder, or the path of a .py file. NAME is a Linen or
+    NNX module in it, a class or function that makes one, or a pair of functions (init, apply); without a NAME the
+    models are listed. The findings below the table say where the signal or its gradient vanishes or explodes, where it
+    saturates, and where examples become indistinguishable.
     """
     if ":" not in target:
         _list(target, as_json)

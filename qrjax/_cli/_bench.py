@@ -58,13 +58,13 @@ class Row:
     "--size", metavar="N", type=WholeNumber(1, 2**14, "--size 2048"), default=2048,
     help="Rows and columns of the float32 matrix.",
 )  # fmt: skip
-@click.option("--repeats", metavar="N", type=WholeNumber(1, 1000, "--repeats 11"), default=11, help="Rounds.")
+@click.option("--repeats", metavar="N", type=WholeNumber(1, 1000, "--repeats 11"), default=11, help="Rounds to time.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def command(size: int, repeats: int, as_json: bool) -> None:
     """Measure how fast this machine draws weights.
 
-    Draws a matrix with jax.random, with the default layout, with the plain Sobol' sequence and with the hash: uniform,
-    normal and truncated normal values.
+    Draws matrices of uniform, normal and truncated normal values with jax.random, with the default layout, with the
+    plain Sobol' sequence and with the hash.
     """
     output = screen(as_json)
     facts = machine()  # before it is busy with this

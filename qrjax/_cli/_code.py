@@ -33,24 +33,24 @@ def calling(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed((
         model(
             "--input", "inputs", metavar="SHAPE", type=Shape(), multiple=True,
-            help="Shape of an array that the model is called with, and its dtype after a colon: 1,128:int32. Once for "
-            "each; NAME=SHAPE for one that is passed by name.",
+            help="The shape of an array that the model is called with, its dtype after a colon: 1,128:int32. Repeat it "
+            "for more arrays; NAME=SHAPE passes one by name.",
         ),
         model(
             "--dtype", "dtypes", metavar="DTYPE", type=OneOf(DTYPES), multiple=True,
-            help="Of inputs without their own: one for all, or once for each.  [default: float32]",
+            help="The dtype of inputs that name none: once for all, or once for each.  [default: float32]",
         ),
         model(
             "--arg", "arguments", metavar="NAME=VALUE", type=Setting(), multiple=True,
-            help="An argument of the class or function NAME, a Python literal.",
+            help="An argument for the class or function that makes the model, as a Python literal: width=64.",
         ),
         model(
             "--kwarg", "keywords", metavar="NAME=VALUE", type=Setting(), multiple=True,
-            help="An argument of the model's call, a Python literal: train=False.",
+            help="An argument for the model's call, as a Python literal: train=False.",
         ),
         model("--method", metavar="NAME", help="The method to call instead of __call__."),
         model(
-            "--rngs", metavar="NAME", multiple=True, help="A random stream of its own for a Linen model: dropout."
+            "--rngs", metavar="NAME", multiple=True, help="A random stream that a Linen model needs: dropout."
         ),
     )):  # fmt: skip
         command = option(command)

@@ -22,14 +22,14 @@ class Listed(NamedTuple):
 
 
 COMMANDS = {
-    "demo": Listed("_demo", "Train a small network on digits, initialized in three ways."),
+    "demo": Listed("_demo", "Train a small network on digits from three initializers."),
     "matrix": Listed("_matrix", "Draw one weight matrix and check its statistics."),
     "sobol": Listed("_sobol", "Print, save or plot points of the Sobol' sequence."),
     "spectrum": Listed("_spectrum", "Compare the effective rank of every layout."),
     "analyze": Listed("_analyze", "Predict the signal through a network, layer by layer."),
     "track": Listed("_track", "Tell which weights training moved."),
     "train": Listed("_train", "Train networks from the paper's initializers, all seeds at once."),
-    "aggregate": Listed("_aggregate", "Compare what was trained, in pairs of equal seeds."),
+    "aggregate": Listed("_aggregate", "Compare the results of qrjax train, paired by seed."),
     "bench": Listed("_bench", "Measure how fast this machine draws weights."),
 }
 

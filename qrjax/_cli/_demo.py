@@ -37,15 +37,15 @@ EXTRA = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}
 )  # fmt: skip
 @click.option(
     "--out", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"), default="demo.png",
-    help="The picture, .png, .pdf or .svg.",
+    help="Where to save the picture, as .png, .pdf or .svg.",
 )  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Plain text only, without progress bars or colors.")
 def command(seeds: int, epochs: int, out: Path, quiet: bool) -> None:
-    """Train a small network on handwritten digits, initialized in three ways.
+    """Train a small network on handwritten digits from three initializers.
 
-    Trains a small convolutional network on scikit-learn's handwritten digits: with Flax's default initialization, with
-    qrjax.he_normal_qr() and with qrjax.he_normal_hash(). Prints a table of the accuracies and saves a picture of the
-    loss curves. Takes about half a minute on two CPU cores, and gives the same accuracies every time. Needs:
+    The network is convolutional, the digits are scikit-learn's, and the initializers are Flax's default,
+    qrjax.he_normal_qr() and qrjax.he_normal_hash(). Prints a table of the accuracies and saves a picture of the loss
+    curves. Takes about half a minute on two CPU cores, and gives the same accuracies every time. Needs:
     pip install 'qrjax[demo]'
     """
     output = screen(quiet)

@@ -59,32 +59,32 @@ UNRANKED = "The effective rank of so large a matrix would take minutes. "
         "qrjax matrix --orthogonal --rows 128 --save weights.npy",
     ),
 )
-@weights("--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="Of jax.random.key.")
-@weights("--rows", metavar="N", type=WholeNumber(1, LARGEST, "--rows 64"), default=784, help="The inputs of a layer.")
+@weights("--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="For jax.random.key.")
+@weights("--rows", metavar="N", type=WholeNumber(1, LARGEST, "--rows 64"), default=784, help="A layer's inputs.")
 @weights(
     "--columns", "--cols", metavar="N", type=WholeNumber(1, LARGEST, "--columns 64"), default=64,
-    help="The outputs of a layer.",
+    help="A layer's outputs.",
 )  # fmt: skip
 @weights(
-    "--mode", type=OneOf([*MODES, *SECOND_NAMES]), default="he", help="The scale: kaiming is he, glorot is xavier."
+    "--mode", type=OneOf([*MODES, *SECOND_NAMES]), default="he", help="The scale; kaiming means he, glorot xavier."
 )
 @weights(
     "--distribution", type=OneOf(DISTRIBUTIONS), default="normal",
-    help="The normal one is truncated at two standard deviations, as in JAX.",
+    help="The normal distribution is truncated at two standard deviations, as in JAX.",
 )  # fmt: skip
 @weights(
     "--source", type=OneOf(SOURCES), default="sobol", help="Sobol' points (builders _qr) or a hash (builders _hash)."
 )
 @weights("--layout", type=OneOf(LAYOUTS), default=DEFAULT_LAYOUT, help="Which weights share a Sobol' sequence.")
-@weights("--dtype", type=OneOf(DTYPES), default="float32", help="Of the weights.")
+@weights("--dtype", type=OneOf(DTYPES), default="float32", help="The weights' dtype.")
 @weights("--orthogonal", is_flag=True, help="Orthonormal rows or columns, instead of a mode and distribution.")
-@checks("--compare-modes", is_flag=True, help="Add a table of all modes and sources, with jax.random's.")
-@checks("--show-dist", is_flag=True, help="Add a histogram, with the declared shares.")
+@checks("--compare-modes", is_flag=True, help="Add a table of all modes and sources, jax.random included.")
+@checks("--show-dist", is_flag=True, help="Add a histogram, beside the declared distribution.")
 @checks(
     "--test-repro", is_flag=True,
-    help="Draw again in four ways and compare all bits; exit status 1 if one differs.",
+    help="Draw the matrix again in four ways and compare every bit; exit with status 1 if any differs.",
 )  # fmt: skip
-@saving("--save", metavar="FILE", type=OutputPath(".npy"), help="Save the weights, .npy.")
+@saving("--save", metavar="FILE", type=OutputPath(".npy"), help="Save the weights as .npy.")
 @saving("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 def command(
     rows: int, columns: int, compare_modes: bool, show_dist: bool, test_repro: bool, save: Path | None, as_json: bool,
@@ -92,8 +92,8 @@ def command(
 ) -> None:  # fmt: skip
     """Draw one weight matrix and check its statistics.
 
-    The mean, the standard deviation, the extremes and the effective rank stand beside what the builder declares. The
-    digest is that of all bits, to compare with another machine's.
+    Prints the mean, the standard deviation, the extremes and the effective rank beside what the builder declares, and a
+    digest of all bits to compare with another machine's.
     """
     from qrjax._cli._histogram import histogram
     from qrjax._cli._reproduction import attempts

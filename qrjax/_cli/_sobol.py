@@ -56,7 +56,7 @@ def dimensions(text: str) -> list[int]:
 )
 @sequence(
     "--dim", "dims", metavar="DIMS", type=dimensions, default="1-2",
-    help=f"One dimension, a list 1,2,5 or a range 1-4; up to {DIMENSIONS}.",
+    help=f"One dimension, a list such as 1,2,5 or a range such as 1-4; at most {DIMENSIONS}.",
 )  # fmt: skip
 @sequence("--n", "count", metavar="N", type=WholeNumber(1, INTEGERS, "--n 8"), default=8, help="How many points.")
 @sequence(
@@ -64,15 +64,13 @@ def dimensions(text: str) -> list[int]:
 )
 @sequence(
     "--scramble", type=OneOf(["none" if name is None else name for name in SCRAMBLES]), default="none",
-    help="What randomizes the points.",
+    help="How the points are randomized.",
 )  # fmt: skip
-@sequence(
-    "--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="Of jax.random.key, to scramble."
-)
-@sequence("--dtype", type=OneOf(LONGEST), default="float32", help="Of the points.")
+@sequence("--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="The scramble's seed.")
+@sequence("--dtype", type=OneOf(LONGEST), default="float32", help="The points' dtype.")
 @output("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
 @output("--json", "as_json", is_flag=True, help="Print JSON.")
-@output("--save", metavar="FILE", type=OutputPath(".npy", ".csv"), help="Save the points, .npy or .csv.")
+@output("--save", metavar="FILE", type=OutputPath(".npy", ".csv"), help="Save the points as .npy or .csv.")
 @output(
     "--plot", metavar="FILE", type=OutputPath(".png", ".pdf", ".svg"),
     help="Save a picture of two dimensions.",
@@ -83,8 +81,8 @@ def command(
 ) -> None:  # fmt: skip
     """Print, save or plot points of the Sobol' sequence.
 
-    Point i of a dimension is found by i alone, so any run of the sequence's 2^32 points costs the same. Without
-    --scramble the points are those of Joe and Kuo's direction numbers, as SciPy has them.
+    A point is computed from its number alone, so any run of the sequence's 2^32 points costs the same. Without
+    --scramble the points are those of Joe and Kuo's direction numbers, the same as SciPy's.
     """
     _check(dims, count, start, dtype, as_csv and as_json)
     if plot is not None:

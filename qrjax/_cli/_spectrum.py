@@ -65,12 +65,12 @@ def shape(text: str) -> tuple[int, ...]:
 )
 @click.option(
     "--shape", "shapes", metavar="SHAPE", type=shape, multiple=True, default=["784,64"],
-    help="Of the tensor: 784,64 or, for a convolution, 3,3,64,128. Once for each table.",
+    help="The tensor's shape: 784,64 or, for a convolution, 3,3,64,128. Repeat it for more tables.",
 )  # fmt: skip
 @click.option(
     "--builder", metavar="NAME", type=OneOf(BUILDERS), default="glorot_uniform",
-    help=f"As in qrjax and jax.nn.initializers: {'_, '.join([*MODES, *SECOND_NAMES])}_ with normal or uniform behind "
-    "it, normal or truncated_normal.",
+    help=f"The initializer's name without its suffix: {'_, '.join([*MODES, *SECOND_NAMES])}_ followed by normal or "
+    "uniform; normal; or truncated_normal.",
 )  # fmt: skip
 @click.option("--seeds", metavar="N", type=WholeNumber(1, 1000, "--seeds 5"), default=5, help="Seeds 0 to N - 1.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -81,7 +81,7 @@ def command(shapes: tuple[tuple[int, ...], ...], builder: str, seeds: int, as_js
     """Compare the effective rank of every layout.
 
     Shows the mean over seeds for jax.random's weights, for every layout of the Sobol' sequence, and for the hash. A
-    tensor of more than two axes counts as a matrix with a column for every entry of its last axis.
+    tensor of more than two axes is taken as a matrix with a column for every entry of its last axis.
     """
     if plot is not None:
         if len(shapes) > 1:

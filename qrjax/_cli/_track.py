@@ -68,52 +68,51 @@ class Existing(click.Path):
 @click.argument("record", metavar="RECORD", type=Existing())
 @click.argument("checkpoints", metavar="CHECKPOINT...", type=Existing(), nargs=-1, required=True)
 @reading(
-    "--step",
-    metavar="N",
-    type=WholeNumber(0, 10**12, "--step 20"),
-    help="Of a folder of several steps.  [default: the last]",
-)
+    "--step", metavar="N", type=WholeNumber(0, 10**12, "--step 20"),
+    help="Which step to read from a folder of several.  [default: the last]",
+)  # fmt: skip
 @reading(
     "--subtree", metavar="PATH",
-    help="Where in the checkpoint the weights are, such as state/params.  [default: where they are found]",
+    help="Where in the checkpoint the weights are, such as state/params.  [default: wherever they are found]",
 )  # fmt: skip
 @reading(
     "--threshold", metavar="NUMBER", type=RealNumber("--threshold 1e-6", 0), default=0.0,
-    help="A weight counts as changed if it moved by more.",
+    help="Count a weight as changed if it moved by more than this.",
 )  # fmt: skip
 @model(
     "--model", "target", metavar=NAME,
-    help="The model, where weights come from builders that are not qrjax's; called with --input, as in qrjax analyze. "
-    "Without --input a function of a key, or an NNX class.",
+    help="The model, if its weights come from initializers other than qrjax's. It is called with --input, as in qrjax "
+    "analyze; without --input it must be a function of a key, or an NNX class.",
 )  # fmt: skip
 @calling
 @output("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @output("--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"), help="Save a picture of what changed.")
 @pruning(
     "--prune-sparsity", "sparsity", metavar="FRACTION", type=RealNumber("--prune-sparsity 0.5", 0, 1),
-    help="Prune this fraction of the weights, from 0 to 1.",
+    help="The fraction of the weights to prune, from 0 to 1.",
 )  # fmt: skip
 @pruning(
     "--criterion", metavar="NAME", type=OneOf(CRITERIA), default="change",
-    help=f"By what weights are ranked; the lowest go: {', '.join(CRITERIA)}.",
+    help=f"What weights are ranked by, the lowest being pruned: {', '.join(CRITERIA)}.",
 )  # fmt: skip
 @pruning(
     "--scope", metavar="NAME", type=OneOf(("layer", "global")), default="layer",
-    help="Whether the fraction is that of every variable (layer) or of all together (global).",
+    help="Whether the fraction applies to every variable (layer) or to all of them together (global).",
 )  # fmt: skip
 @pruning(
     "--to", metavar="NAME", type=OneOf(("zero", "initial")), default="zero",
-    help="What pruned weights become: zero, or initial, the values they began with.",
+    help="What pruned weights become: zero, or initial, the values they started with.",
 )  # fmt: skip
 @pruning(
     "--select", metavar="PATTERN", multiple=True,
-    help="Variables that may lose weights, such as '*/kernel'.  [default: two or more axes, no bias, no scale]",
+    help="Which variables may be pruned, such as '*/kernel'.  [default: those of two or more axes, but no biases or "
+    "scales]",
 )  # fmt: skip
-@pruning("--keep", metavar="PATTERN", multiple=True, help="Variables that may not.")
-@pruning("--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="Of the criterion random.")
+@pruning("--keep", metavar="PATTERN", multiple=True, help="Which variables may not be pruned.")
+@pruning("--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="For the criterion random.")
 @output(
     "--save", "saved", metavar="PATH", type=OutputPath(*WRITTEN),
-    help="Write the checkpoint with its pruned weights, .npz or .safetensors; the other arrays stay as they are.",
+    help="Save the checkpoint with its weights pruned, as .npz or .safetensors; other arrays are left as they are.",
 )  # fmt: skip
 def command(
     record: Path, checkpoints: tuple[Path, ...], step: int | None, subtree: str | None, threshold: float,
@@ -121,11 +120,11 @@ def command(
 ) -> None:  # fmt: skip
     """Tell which weights training moved, and prune those that it left where they were.
 
-    RECORD is what qrjax.record(...).save(file) wrote, or an Orbax checkpoint with a record in its metadata. It says how
-    every weight was drawn, so no copy of the initial weights is needed. CHECKPOINT is the folder of an Orbax
-    checkpoint, or of several steps; a .safetensors file, the index of several, a .npz or .msgpack file, whose names are
-    the weights' paths, with "/" or "." between the steps; or a file of Keras's weights. Of several checkpoints of one
-    run the movement of each layer is shown against the steps.
+    RECORD is a file that qrjax.record(...).save(file) wrote, or an Orbax checkpoint with a record in its metadata. It
+    says how every weight was drawn, so no copy of the initial weights is needed. CHECKPOINT is an Orbax checkpoint or a
+    folder of several steps; a .safetensors file, or the index of several; a .npz or .msgpack file whose names are the
+    weights' paths, joined by "/" or "."; or a file of Keras weights. For several checkpoints of one run, the movement
+    of each layer is shown against the steps.
     """
     check_belonging(click.get_current_context())
     call = {name: options.pop(name) for name in BELONGING}

@@ -84,63 +84,61 @@ def _rates(_context: click.Context, _option: click.Parameter, text: str | None) 
     ),
 )
 @network("--model", type=SeveralOf(MODELS), default="mlp2", help="The network.")
-@network("--filters", metavar="N,N", default="16,32", help="Of the CNN's convolutions, in order.")
+@network("--filters", metavar="N,N", default="16,32", help="Filters of the CNN's convolutions, in order.")
 @_numbers(
     network,
     ("--units", Settings.units, "Width of hidden layers, of the LSTM and of the Transformer."),
-    ("--heads", Settings.heads, "Of the Transformer's attention."),
-    ("--blocks", Settings.blocks, "Of the Transformer."),
-    ("--depth", Settings.depth, "How many times each hidden layer comes in a row."),
+    ("--heads", Settings.heads, "Heads of the Transformer's attention."),
+    ("--blocks", Settings.blocks, "Blocks of the Transformer."),
+    ("--depth", Settings.depth, "How many times each hidden layer is repeated."),
 )
 @network("--norms/--no-norms", default=True, help="Whether the Transformer has its LayerNorms.")
-@inputs("--dataset", type=OneOf(list(KINDS)), default="digits", help="digits and mnist1d need no files.")
-@inputs("--data", "folder", metavar="FOLDER", type=click.Path(path_type=Path), help="Where the files are.")
-@inputs("--download", is_flag=True, help="Fetch the files that are missing, into FOLDER or a cache.")
-@inputs("--checksum", is_flag=True, help="Compare the files' checksums with those published.")
+@inputs(
+    "--dataset", type=OneOf(list(KINDS)), default="digits", help="What to train on; digits and mnist1d need no files."
+)
+@inputs("--data", "folder", metavar="FOLDER", type=click.Path(path_type=Path), help="Where the dataset's files are.")
+@inputs("--download", is_flag=True, help="Fetch missing files into FOLDER or a cache.")
+@inputs("--checksum", is_flag=True, help="Compare the files' checksums with the published ones.")
 @_numbers(
     inputs,
     ("--limit", None, "Keep the first N training and test examples."),
-    ("--vocabulary", Settings.vocabulary, "Words kept of IMDB."),
-    ("--length", Settings.length, "Tokens of a review of IMDB."),
+    ("--vocabulary", Settings.vocabulary, "IMDB: how many words to keep."),
+    ("--length", Settings.length, "IMDB: tokens in a review."),
 )
 @weights(
     "--initializer", type=Initializers(), default="glorot_uniform",
-    help=f"The paper's ten: {', '.join(INITIALIZERS)}, or all; or your own, package.module:factory.",
+    help=f"The paper's ten, {', '.join(INITIALIZERS)}; all; or your own, package.module:factory.",
 )  # fmt: skip
-@weights("--source", type=SeveralOf(SOURCES), default="random,sobol", help="Of randomness.")
-@training(
-    "--optimizer",
-    type=SeveralOf(OPTIMIZERS),
-    default="adam",
-    help="With Keras's learning rate; momentum: SGD with 0.9.",
-)
+@weights("--source", type=SeveralOf(SOURCES), default="random,sobol", help="Sources of randomness.")
+@training("--optimizer", type=SeveralOf(OPTIMIZERS), default="adam", help="momentum is SGD with a momentum of 0.9.")
 @training(
     "--learning-rate", metavar="X[,X]", callback=_rates,
-    help="In the place of 0.001 for Adam and 0.01 for SGD; of several the best on validation examples.",
+    help="One rate, or several of which validation examples choose the best.  [default: 0.001 for Adam, 0.01 for SGD, "
+    "as in Keras]",
 )  # fmt: skip
 @training(
     "--validation", metavar="SHARE", type=float, default=Settings.validation,
-    help="Of the training examples, to choose rates and to stop early.",
+    help="The share of the training examples held out to choose rates and to stop early.",
 )  # fmt: skip
 @_numbers(
     training,
     ("--epochs", Settings.epochs, "Passes over the training data."),
     ("--batch-size", Settings.batch_size, "Examples in a step."),
     ("--seeds", 20, "Networks for each initializer, trained side by side."),
-    ("--chunk", None, "At most N seeds side by side on a device; by default as many as half of its memory takes."),
+    ("--chunk", None, "At most N seeds side by side on a device.  [default: as many as fit in half of its memory]"),
 )
 @search("--scheme", type=OneOf(list(SCHEMES)), default="increment-end", help="How each seed's dimension is chosen.")
 @_numbers(
     search,
     ("--scheme-min-dim", Scheme.min_dim, "The smallest dimension."),
     ("--scheme-count", Scheme.count, "auto: first dimensions tried."),
-    ("--scheme-range", Scheme.range, "auto: dimensions they are spread over."),
+    ("--scheme-range", Scheme.range, "auto: the range of dimensions they are spread over."),
     ("--scheme-epochs", Scheme.epochs, "auto: epochs of a trial."),
     ("--scheme-repetitions", Scheme.repetitions, "auto: trials of each."),
 )
 @output(
     "--out", metavar="PATH", type=OutputPath(".jsonl"), default="results.jsonl",
-    help="The results, JSON lines; one that exists is added to.",
+    help="Where to save the results, as JSON lines; an existing file is added to.",
 )  # fmt: skip
 @output("--json", "as_json", is_flag=True, help="Print the records of this run as a JSON array.")
 @output("--quiet", is_flag=True, help="Plain text only, without progress bars or colors.")
@@ -151,14 +149,14 @@ def command(
 ) -> None:  # fmt: skip
     """Train networks from the paper's initializers and sources of randomness.
 
-    The harness of arXiv 2408.02654: every combination of --model, --optimizer, --initializer and --source ("a,b" or
-    "all") is trained for every seed, on scikit-learn's digits, on MNIST-1D, or on files of MNIST, CIFAR-10 or IMDB.
-    Sources: random is jax.nn.initializers, sobol the _qr builders, sequence the paper's order, hash the _hash
-    builders, autoinit qrjax.autoinit with the initializer's distribution, stable the same with that target, calibrate
-    qrjax.calibrate of what random draws. An initializer of your own, which a function without arguments returns, is a
-    source itself, compared with the others' baseline. A seed has the same order of the data everywhere, and seeds
-    train side by side on all devices. Results are on the disk as soon as there are any; a run that was killed goes on
-    with what is missing when you repeat the command. Needs: pip install 'qrjax[bench]'
+    This is the harness of arXiv 2408.02654: every combination of --model, --optimizer, --initializer and --source
+    ("a,b" or "all") is trained for every seed, on scikit-learn's digits, on MNIST-1D, or on files of MNIST, CIFAR-10 or
+    IMDB. The sources are random (jax.nn.initializers), sobol (the _qr builders), sequence (the paper's order), hash
+    (the _hash builders), autoinit (qrjax.autoinit with the initializer's distribution), stable (the same with that
+    target) and calibrate (qrjax.calibrate applied to what random draws). An initializer of your own, given as a
+    function that returns it, is a source in itself and is compared with the same baseline. A seed sees the data in the
+    same order everywhere, and seeds train side by side on all devices. Results are saved as soon as they exist; a run
+    that was killed continues where it stopped when you repeat the command. Needs: pip install 'qrjax[bench]'
     """
     if (folder is None and not download) != (options["dataset"] in WITHOUT_FILES):
         raise click.UsageError(

@@ -180,7 +180,7 @@ def test_options_are_those_of_analyze(options, keywords, capsys):
 def test_gradients_are_explained_where_they_are_shown(capsys):
     shown = printed(capsys, "model.py:Deep", "--arg", "scale=1.0", "--input", "1,16", "--gradients")
     assert all(column in shown for column in ("E g²", "|g|", "E w'²", "|w'|"))
-    assert "E g² is the second moment of the gradient by an output" in " ".join(shown.split())
+    assert "E g² is the second moment of the gradient with respect to an output" in " ".join(shown.split())
     assert "the gradient by" not in printed(capsys, "model.py:Deep", "--arg", "scale=1.0", "--input", "1,16")
 
 
@@ -195,7 +195,7 @@ def test_rates_are_those_of_learning_rates_and_fit_a_narrow_page(capsys, monkeyp
     monkeypatch.setenv("COLUMNS", "80")
     shown = " ".join(printed(capsys, *options).split())
     assert "conv/kernel convolution" in shown
-    assert "rate is what the learning rate is multiplied with (muon)" in shown
+    assert "rate is the multiplier of the learning rate (muon)" in shown
     assert max(map(len, table_text(report._table(), 80).splitlines())) <= 80
 
 
