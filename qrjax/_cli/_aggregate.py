@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qrjax._cli._arguments import OneOf, OutputPath, examples
+from qrjax._cli._arguments import OneOf, OutputPath, PicturePath, examples
 from qrjax._cli._failure import Failure
 from qrjax._cli._files import shown
 from qrjax._cli._picture import save
 from qrjax._cli._results import damage_told
-from qrjax._cli._screen import print_json, screen
+from qrjax._cli._screen import Screen, print_json
 from qrjax._experiments._names import SOURCES
 from qrjax._terminal._cells import counted, decimal
 
@@ -54,7 +54,7 @@ LEGEND = (
 )  # fmt: skip
 @click.option("--out", metavar="PATH", type=OutputPath(".csv", ".parquet"), help="Save a row for each seed and epoch.")
 @click.option(
-    "--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"),
+    "--plot", metavar="PATH", type=PicturePath(),
     help="Save the paper's box plot per epoch, with a panel for each experiment.",
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the comparisons as a JSON array.")
@@ -119,7 +119,7 @@ def _show(
     if as_json:
         print_json([comparison._asdict() | {"verdict": comparison.verdict} for comparison in found])
         return
-    output = screen(quiet or markdown)
+    output = Screen(quiet or markdown)
     shown = _shown(found)
     schemes = len({_scheme(comparison) for comparison in found if comparison.scheme}) > 1
     kept = [heading != "scheme" or schemes for heading in HEADINGS]

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from qrjax._cli._arguments import OneOf, OutputPath, examples
+from qrjax._cli._arguments import OneOf, PicturePath, examples
 from qrjax._cli._causes import own_code, own_errors
 from qrjax._cli._code import calling
 from qrjax._cli._files import shown
 from qrjax._cli._inputs import Input, RealNumber, arrays, written
 from qrjax._cli._models import NAME, model_at, models_in
 from qrjax._cli._picture import check_matplotlib, save
-from qrjax._cli._screen import print_json, screen
+from qrjax._cli._screen import Screen, print_json
 from qrjax._cli._sections import Sectioned, section
 from qrjax._layouts._names import LAYOUTS
 from qrjax._rates._names import OPTIMIZERS, Optimizer
@@ -109,7 +109,7 @@ GRADIENTS = (
 )  # fmt: skip
 @output("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @output(
-    "--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"),
+    "--plot", metavar="PATH", type=PicturePath(),
     help="Save a picture of variance and mean, or gradient, against depth, with the module's own initialization for "
     "comparison.",
 )  # fmt: skip
@@ -153,7 +153,7 @@ def command(
     if as_json:
         print_json(json.loads(found.to_json()))
     else:
-        page = screen(quiet=False)
+        page = Screen()
         page.show(found._table()._replace(title=""))
         page.gap()
         caption = RATES.format(optimizer=optimizer) if rates else CAPTION
@@ -189,7 +189,7 @@ def _list(place: str, as_json: bool) -> None:
     if as_json:
         print_json([model._asdict() for model in found])
         return
-    page = screen(quiet=False)
+    page = Screen()
     page.table(("model", "kind", "--arg"), found, left=(0, 1, 2))
     page.line(f"For example: qrjax analyze {found[0].name} --input 1,64")
 

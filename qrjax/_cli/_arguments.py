@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 import os
 import textwrap
 from collections.abc import Collection, Iterable
@@ -19,7 +21,7 @@ class WholeNumber(click.ParamType[int]):
 
     name = "number"
 
-    def __init__(self, least: int, most: int, example: str) -> None:
+    def __init__(self, least: int, most: float, example: str) -> None:
         self._least, self._most, self._example = least, most, example
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
@@ -28,24 +30,14 @@ class WholeNumber(click.ParamType[int]):
         except ValueError:
             number = self._least - 1
         if not self._least <= number <= self._most:
-            bounds = f"from {self._least} to {self._most}"
-            self.fail(f"must be a whole number {bounds}, got {value!r}; for example {self._example}", param, ctx)
+            required = f"a whole number from {self._least} to {self._most}"
+            required = required if self._most < math.inf else "a positive whole number"
+            self.fail(f"must be {required}, got {value!r}; for example {self._example}", param, ctx)
         return number
 
 
-class Positive(click.ParamType[int]):
-    """Positive whole numbers, as many as one likes."""
-
-    name = "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            number = int(value)
-        except ValueError:
-            number = 0
-        if number < 1:
-            self.fail(f"must be a positive whole number, got {value!r}; for example 10", param, ctx)
-        return number
+Positive = functools.partial(WholeNumber, 1, math.inf, "10")
+Seed = functools.partial(WholeNumber, 0, 2**32 - 1, "--seed 7")
 
 
 class OneOf(click.Choice[str]):
@@ -97,6 +89,9 @@ class OutputPath(click.Path):
         except OSError as error:
             remedy = "name a file in an existing folder you may write to"
             self.fail(f"cannot be written, got {text!r}: {error.strerror}; {remedy}", param, ctx)
+
+
+PicturePath = functools.partial(OutputPath, ".png", ".pdf", ".svg")
 
 
 def alternatives(words: Iterable[str]) -> str:

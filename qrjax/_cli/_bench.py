@@ -14,7 +14,7 @@ import click
 import qrjax
 from qrjax._cli._arguments import WholeNumber, examples
 from qrjax._cli._machine import machine
-from qrjax._cli._screen import Screen, print_json, screen
+from qrjax._cli._screen import Screen, print_json
 
 if TYPE_CHECKING:
     import jax
@@ -66,7 +66,7 @@ def command(size: int, repeats: int, as_json: bool) -> None:
     Draws matrices of uniform, normal and truncated normal values with jax.random, with the default layout, with the
     plain Sobol' sequence and with the hash.
     """
-    output = screen(as_json)
+    output = Screen(as_json)
     facts = machine()  # before it is busy with this
     with output.progress(("compiling", "measuring"), len(LAWS) * len(SOURCES)) as advance:
         rows: list[Row] = []

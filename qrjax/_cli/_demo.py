@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qrjax._cli._arguments import OutputPath, WholeNumber, examples
+from qrjax._cli._arguments import PicturePath, WholeNumber, examples
 from qrjax._cli._failure import Failure
 from qrjax._cli._files import shown
 from qrjax._cli._picture import save
-from qrjax._cli._screen import Advance, screen
+from qrjax._cli._screen import Advance, Screen
 
 if TYPE_CHECKING:
     from qrjax._demo._training import History, Trainer
@@ -36,7 +36,7 @@ EXTRA = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}
     help="Passes over the training images.",
 )  # fmt: skip
 @click.option(
-    "--out", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"), default="demo.png",
+    "--out", metavar="PATH", type=PicturePath(), default="demo.png",
     help="Where to save the picture, as .png, .pdf or .svg.",
 )  # fmt: skip
 @click.option("--quiet", is_flag=True, help="Plain text only, without progress bars or colors.")
@@ -48,7 +48,7 @@ def command(seeds: int, epochs: int, out: Path, quiet: bool) -> None:
     curves. Takes about half a minute on two CPU cores, and gives the same accuracies every time. Needs:
     pip install 'qrjax[demo]'
     """
-    output = screen(quiet)
+    output = Screen(quiet)
     output.note("Loading JAX and the digits")
     _check_environment()
     from qrjax._datasets._table import load

@@ -14,10 +14,10 @@ import click
 from click.core import ParameterSource
 
 import qrjax
-from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
+from qrjax._cli._arguments import OneOf, OutputPath, Seed, WholeNumber, examples
 from qrjax._cli._failure import Failure
 from qrjax._cli._files import shown, written
-from qrjax._cli._screen import Screen, print_json, screen
+from qrjax._cli._screen import Screen, print_json
 from qrjax._cli._sections import Sectioned, section
 from qrjax._cli._weights import (
     DEFAULT_LAYOUT,
@@ -59,7 +59,7 @@ UNRANKED = "The effective rank of so large a matrix would take minutes. "
         "qrjax matrix --orthogonal --rows 128 --save weights.npy",
     ),
 )
-@weights("--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="For jax.random.key.")
+@weights("--seed", metavar="N", type=Seed(), default=0, help="For jax.random.key.")
 @weights("--rows", metavar="N", type=WholeNumber(1, LARGEST, "--rows 64"), default=784, help="A layer's inputs.")
 @weights(
     "--columns", "--cols", metavar="N", type=WholeNumber(1, LARGEST, "--columns 64"), default=64,
@@ -196,7 +196,7 @@ def _show(matrix: Matrix, found: dict[str, Any], save: Path | None) -> None:
     from qrjax._cli._histogram import Bin, show
     from qrjax._cli._reproduction import Attempt
 
-    output = screen(False)
+    output = Screen()
     rows, columns = matrix.shape
     output.line(f"{found['builder']}, seed {matrix.seed}")
     output.line(f"{rows} x {columns} {matrix.dtype} weights, {found['bytes']:,} bytes")

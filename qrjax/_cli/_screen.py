@@ -22,10 +22,6 @@ ELSEWHERE = "a wider terminal and --json have them"
 Advance = Callable[[str, int, str], None]
 
 
-def screen(quiet: bool) -> Screen:
-    return Screen(quiet)
-
-
 def print_json(result: object) -> None:
     """All that a command prints; NaN and infinity, which JSON has no words for, are errors."""
     print(json.dumps(result, indent=2, allow_nan=False))
@@ -40,7 +36,7 @@ class Screen:
       width: the columns of the terminal; None where what is printed goes elsewhere, to which it need not fit.
     """
 
-    def __init__(self, quiet: bool) -> None:
+    def __init__(self, quiet: bool = False) -> None:
         terminal = sys.stdout is not None and sys.stdout.isatty()
         self._lively = terminal and not quiet and os.environ.get("TERM") not in ("dumb", "unknown")
         self.plus_minus, self.block, self.mark = ("±", "█", "│") if self._lively else ("+/-", "#", "|")

@@ -14,7 +14,7 @@ from qrjax._cli._causes import own_errors
 from qrjax._cli._checkpoints import checkpoint_at
 from qrjax._cli._failure import Failure
 from qrjax._cli._matching import matched
-from qrjax._cli._screen import print_json, screen
+from qrjax._cli._screen import Screen, print_json
 from qrjax._cli._steps import step_of
 
 if TYPE_CHECKING:
@@ -74,12 +74,12 @@ def tracked(record: Record, paths: Sequence[Path], subtree: str | None, threshol
 def print_series(record: Path, points: Sequence[Point], as_json: bool) -> None:
     """A table of layers against steps, or everything as JSON."""
     if as_json:
-        every = [{"step": p.step, "checkpoint": str(p.path), **_plain(p.found)} for p in points]
+        every = [{"step": p.step, "checkpoint": str(p.path), **json.loads(p.found.to_json())} for p in points]
         print_json({"checkpoints": every})
         return
     from qrjax._plot._movement import layers
 
-    output = screen(quiet=False)
+    output = Screen()
     count = COLUMNS if output.width is None else max(2, min(COLUMNS, (output.width - NAME) // NUMBER))
     places = np.unique(np.linspace(0, len(points) - 1, min(count, len(points))).round().astype(int))
     chosen = [points[i] for i in places]
@@ -91,11 +91,6 @@ def print_series(record: Path, points: Sequence[Point], as_json: bool) -> None:
     shares = [f"{point.found.total.changed_percent:.1f} %" for point in chosen]
     output.table(("layer", *(str(point.step) for point in chosen)), [*rows, ["changed", *shares]])
     output.line(f"changed: of all weights, by more than {points[0].found.threshold:g}")
-
-
-def _plain(found: Changes) -> dict[str, Any]:
-    data: dict[str, Any] = json.loads(found.to_json())
-    return data
 
 
 def draw_series(points: Sequence[Point]) -> Any:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
+from qrjax._cli._arguments import OneOf, OutputPath, PicturePath, Seed, WholeNumber, examples
 from qrjax._cli._files import shown, written
 from qrjax._cli._picture import check_matplotlib
 from qrjax._cli._picture import save as save_picture
-from qrjax._cli._screen import print_json, screen
+from qrjax._cli._screen import Screen, print_json
 from qrjax._cli._sections import Sectioned, section
 from qrjax._sequences._names import DIMENSIONS, SCRAMBLES
 
@@ -66,13 +66,13 @@ def dimensions(text: str) -> list[int]:
     "--scramble", type=OneOf(["none" if name is None else name for name in SCRAMBLES]), default="none",
     help="How the points are randomized.",
 )  # fmt: skip
-@sequence("--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="The scramble's seed.")
+@sequence("--seed", metavar="N", type=Seed(), default=0, help="The scramble's seed.")
 @sequence("--dtype", type=OneOf(LONGEST), default="float32", help="The points' dtype.")
 @output("--csv", "as_csv", is_flag=True, help="Print comma-separated values.")
 @output("--json", "as_json", is_flag=True, help="Print JSON.")
 @output("--save", metavar="FILE", type=OutputPath(".npy", ".csv"), help="Save the points as .npy or .csv.")
 @output(
-    "--plot", metavar="FILE", type=OutputPath(".png", ".pdf", ".svg"),
+    "--plot", metavar="FILE", type=PicturePath(),
     help="Save a picture of two dimensions.",
 )  # fmt: skip
 def command(
@@ -105,7 +105,7 @@ def command(
         _print(points, dims, start, scramble)
     else:
         for path in filter(None, (save, plot)):
-            screen(False).line(f"{count:,} points are in {shown(path)}")
+            Screen().line(f"{count:,} points are in {shown(path)}")
 
 
 def _check(dims: Sequence[int], count: int, start: int, dtype: str, twice: bool) -> None:
@@ -182,7 +182,7 @@ def _lines(points: np.ndarray[Any, Any], start: int) -> Iterator[list[str]]:
 
 def _print(points: np.ndarray[Any, Any], dims: Sequence[int], start: int, scramble: str) -> None:
     """As a table, but line by line: there may be millions, and a reader who leaves."""
-    page = screen(False)
+    page = Screen()
     first, other = max(5, len(str(start + len(points) - 1))), LONGEST[points.dtype.name] + 2
     fit = len(dims) if page.width is None else max(1, (page.width - first) // other)
     for begin in range(0, len(dims), fit):

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import qrjax
-from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
+from qrjax._cli._arguments import OneOf, PicturePath, WholeNumber, examples
 from qrjax._cli._files import shown
 from qrjax._cli._picture import check_matplotlib, save
-from qrjax._cli._screen import Screen, print_json, screen
+from qrjax._cli._screen import Screen, print_json
 from qrjax._cli._weights import DEFAULT_LAYOUT, DISTRIBUTIONS, MODES, SECOND_NAMES
 from qrjax._layouts._names import LAYOUTS
 
@@ -74,9 +74,7 @@ def shape(text: str) -> tuple[int, ...]:
 )  # fmt: skip
 @click.option("--seeds", metavar="N", type=WholeNumber(1, 1000, "--seeds 5"), default=5, help="Seeds 0 to N - 1.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-@click.option(
-    "--plot", metavar="FILE", type=OutputPath(".png", ".pdf", ".svg"), help="Save a picture of the singular values."
-)
+@click.option("--plot", metavar="FILE", type=PicturePath(), help="Save a picture of the singular values.")
 def command(shapes: tuple[tuple[int, ...], ...], builder: str, seeds: int, as_json: bool, plot: Path | None) -> None:
     """Compare the effective rank of every layout.
 
@@ -87,7 +85,7 @@ def command(shapes: tuple[tuple[int, ...], ...], builder: str, seeds: int, as_js
         if len(shapes) > 1:
             raise click.UsageError(f"`--plot` shows one shape, got {len(shapes)} by --shape; draw them one at a time")
         check_matplotlib()
-    output = screen(as_json)
+    output = Screen(as_json)
     tables = [_ranks(builder, found, seeds, output) for found in shapes]
     if as_json:
         print_json({"builder": builder, "seeds": list(range(seeds)), "shapes": tables})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from qrjax._cli._arguments import OneOf, OutputPath, WholeNumber, examples
+from qrjax._cli._arguments import OneOf, OutputPath, PicturePath, Seed, WholeNumber, examples
 from qrjax._cli._causes import own_errors
 from qrjax._cli._code import BELONGING, calling, model, with_code
 from qrjax._cli._files import WRITTEN, shown
@@ -16,7 +16,7 @@ from qrjax._cli._inputs import RealNumber
 from qrjax._cli._models import NAME
 from qrjax._cli._picture import check_matplotlib, save
 from qrjax._cli._pruning import Pruned, check_belonging, pruned, total
-from qrjax._cli._screen import print_json, screen
+from qrjax._cli._screen import Screen, print_json
 from qrjax._cli._sections import Sectioned, section
 from qrjax._tracking._names import CRITERIA
 
@@ -86,7 +86,7 @@ class Existing(click.Path):
 )  # fmt: skip
 @calling
 @output("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-@output("--plot", metavar="PATH", type=OutputPath(".png", ".pdf", ".svg"), help="Save a picture of what changed.")
+@output("--plot", metavar="PATH", type=PicturePath(), help="Save a picture of what changed.")
 @pruning(
     "--prune-sparsity", "sparsity", metavar="FRACTION", type=RealNumber("--prune-sparsity 0.5", 0, 1),
     help="The fraction of the weights to prune, from 0 to 1.",
@@ -109,7 +109,7 @@ class Existing(click.Path):
     "scales]",
 )  # fmt: skip
 @pruning("--keep", metavar="PATTERN", multiple=True, help="Which variables may not be pruned.")
-@pruning("--seed", metavar="N", type=WholeNumber(0, 2**32 - 1, "--seed 7"), default=0, help="For the criterion random.")
+@pruning("--seed", metavar="N", type=Seed(), default=0, help="For the criterion random.")
 @output(
     "--save", "saved", metavar="PATH", type=OutputPath(*WRITTEN),
     help="Save the checkpoint with its weights pruned, as .npz or .safetensors; other arrays are left as they are.",
@@ -224,7 +224,7 @@ def _plain(found: Changes, lost: list[Pruned], pruning: dict[str, Any]) -> dict[
 
 
 def _print(title: str, found: Changes, lost: list[Pruned], pruning: dict[str, Any]) -> None:
-    page = screen(quiet=False)
+    page = Screen()
     page.line(title)
     page.gap()
     page.show(found._table()._replace(title=""))

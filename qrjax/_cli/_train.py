@@ -17,7 +17,7 @@ from qrjax._cli._arguments import OneOf, OutputPath, Positive, SeveralOf, exampl
 from qrjax._cli._failure import Failure
 from qrjax._cli._files import shown
 from qrjax._cli._results import damage_told
-from qrjax._cli._screen import screen
+from qrjax._cli._screen import Screen
 from qrjax._cli._sections import Sectioned, section
 from qrjax._experiments._names import INITIALIZERS, MARK, OWN, SOURCES
 from qrjax._experiments._schemes import SCHEMES, Scheme
@@ -178,7 +178,7 @@ def command(
     if as_json:
         click.echo(f"[{', '.join(map(encoded, records))}]")
         return
-    page = screen(quiet)
+    page = Screen(quiet)
     same, table = _table(records, seeds, page.plus_minus)
     page.text(same)
     page.table(*table)
