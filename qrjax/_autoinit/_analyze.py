@@ -256,33 +256,30 @@ def analyze(
     gradients: bool = False,
     **kwargs: Any,
 ) -> Report:
-    """Predicts the mean and the variance of every layer's output, without drawing a weight; its gradients if asked.
+    """Predicts the mean and the variance of every layer's output without drawing a weight, and gradients if asked.
 
     Args:
       module: a Linen module, an NNX module, a function of a key that makes one, or a pair of functions (init, apply).
       sample_input, *args, **kwargs: what the module is called with: arrays, token ids, pytrees of them, or
-        jax.ShapeDtypeStruct; anything else is handed through as a setting. All may be given by name.
-      call_kwargs: arguments of the module's call by name, for names that this function has itself:
-        call_kwargs={"key": key}.
-      target: the second moment that each weight's output is given, or one for each, or "stable", as in
-        `qrjax.autoinit`; why which was chosen is a finding.
-      input_mean, input_variance: of the inputs that are real numbers, complex ones (the mean of the real part, the
-        variance of both together) or images in bytes, or else of all integers; by default their own where they hold
-        numbers, else 0 and 1, as of jnp.zeros and jnp.ones. What is guessed of these and of integers is a finding.
+        jax.ShapeDtypeStruct; anything else is passed on as a setting. All may be given by name.
+      call_kwargs: arguments for the module's call whose names this function uses itself: call_kwargs={"key": key}.
+      target: the second moment of every weight's output, or one for each, or "stable", as in `qrjax.autoinit`; a
+        finding says what was chosen and why.
+      input_mean, input_variance: the moments of inputs that are real numbers, complex ones or images in bytes; if
+        there are none, of all integers. By default they are taken from the data, as in `qrjax.autoinit`.
       layout: as in `qrjax.autoinit`; "neurons" draws weights that sum to zero, which changes their gains.
-      select: which parameters are rescaled: a pattern such as "*/kernel", several, or a function of the path;
-        the others are taken as the module initializes them.
-      head, branches: as in `qrjax.autoinit`.
-      method, mutable: as in Linen's `init` and `apply`; of collections without "params" `init` is not told.
+      select: which parameters are scaled: a pattern such as "*/kernel", several, or a function of the path; the
+        others are as the module initializes them.
+      head, branches, axes: as in `qrjax.autoinit`.
+      method, mutable: as in Linen's `init` and `apply`; collections without "params" are not passed to `init`.
       rngs: names of the random streams that the call needs, such as ("dropout",), or as in `qrjax.autoinit`.
-      axes: sizes of named axes that the module sums or gathers over, {"batch": 8}; by default 1 of those that it
-        needs. Their shards are taken as independent.
       weights: "autoinit" for the gains that `qrjax.autoinit` gives, "module" for the module's own.
-      gradients: whether to go back as well: for a random cotangent of second moment 1 at all that the model returns,
-        the second moments of the derivatives by each row's output and by its weight, and their norms, see `qrjax.Row`.
+      gradients: whether to go backwards too: for a random cotangent of second moment 1 at everything that the model
+        returns, the rows then hold the second moments and norms of the derivatives with respect to each output and
+        each weight, see `qrjax.Row`.
 
     Returns:
-      A `qrjax.Report`, a sequence of rows in order of execution. Where a derivative is approximate its row says so.
+      A `qrjax.Report`, a sequence of rows in order of execution. A row says so if its derivative is approximate.
 
     Raises:
       ValueError: if there are no weights, the input is not finite, the module is bound, `target` is not

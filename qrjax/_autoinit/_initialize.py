@@ -175,77 +175,76 @@ def autoinit(
     report: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Variables with which every weight's output has the target's second moment.
+    """Draws a model's variables so that every weight's output has the second moment `target`.
 
-    The model is traced and walked once with means, variances and correlations in the place of arrays; each weight
-    that meets a signal gets the scale that its output needs. Everything else (biases, norms' and layers' scales,
+    The model is traced and walked once, with means, variances and correlations in place of arrays, and each weight
+    that meets a signal gets the scale that its output needs. Everything else (biases, scales of norms and layers,
     positional tables, statistics) comes from the module's own initializers.
 
-    Policies: a weight used several times gives the target to the mean over all its uses; a recurrent one, whose input
-    is made of its own earlier output and of something else, gets no more than that input has, so that it neither
-    amplifies nor damps the state, unless a function or a pattern other than "*" in `target` says otherwise for its
-    path; layers stacked in one array get one gain each; a table of embeddings that also makes logits is sized for the
-    logits, and a finding says what its look-ups get; tables whose look-ups are added to these, of positions say, keep
-    their own size beside them. A weight may go through any function of itself, other parameters and constants before
-    it meets a signal (masks, standardization, low-rank sums): what is sized is the result; where its scale has no
-    effect, as of a normalized weight, that of a gain behind it is, or else it is left. A parameter whose own
-    initializer is a constant keeps it (zeros at the end of a residual branch) unless `select` spells out its path.
-    What is left although it meets a signal is in the report's findings.
+    Policies: A weight used several times reaches the target on average over its uses. A recurrent weight, whose input
+    combines its own earlier output with something else, gives its output no more than its input has, so that it neither
+    amplifies nor damps the state, unless a function or a pattern other than "*" in `target` decides otherwise. Layers
+    stacked in one array get one gain each. A table of embeddings that also makes logits is scaled for the logits, and a
+    finding says what its look-ups get; tables whose look-ups are added to these, such as positions, keep their size
+    relative to them. A weight may pass through any function of itself, other parameters and constants before it meets
+    a signal (masks, standardization, low-rank sums): the result is what is scaled. Where the weight's scale has no
+    effect, because it is normalized, a gain after it is set instead, or else it is left alone. A parameter whose own
+    initializer is a constant keeps it (zeros at the end of a residual branch) unless `select` spells out its path. The
+    report's findings list what was left alone although it meets a signal.
 
     Args:
       module: a Linen module, an NNX module, or a pair of functions init(key, x), apply(params, x). An NNX module has
-        drawn its own weights already; in the place of it a function that makes it of a key, lambda key:
-        Network(rngs=nnx.Rngs(key)), is only traced, and what is not drawn here it makes from `key`. Of a module that
-        is made within the same jax.jit, values are not known yet: parameters called scale, gamma or var are taken as
-        1, others that are not drawn as 0; of a function they are known.
+        already drawn its own weights; a function that makes it from a key, lambda key: Network(rngs=nnx.Rngs(key)),
+        may be given instead. It is only traced, and makes from `key` whatever is not drawn here. If the module is made
+        within the same jax.jit its values are not known: parameters called scale, gamma or var are taken as 1, others
+        that are not drawn as 0; with a function they are known.
       sample_input, *args, **kwargs: what the module is called with: arrays, token ids, pytrees of them, or
-        jax.ShapeDtypeStruct; anything else is handed through as a setting. All may be given by name:
+        jax.ShapeDtypeStruct; anything else is passed on as a setting. All may be given by name:
         autoinit(module, inputs=tokens, train=False).
-      call_kwargs: arguments of the module's call by name, for names that this function has itself:
-        call_kwargs={"key": key}.
-      seed: a number that all weights depend on, by default 0; may be traced.
-      key: a JAX key in the place of `seed`.
-      target: the second moment of every weight's output, positive; or a mapping from patterns of parameters' paths to
-        such, the first that matches, 1 for the others; or a function of the path. Or "stable": 1 for the weights that
-        make the model's outputs, and for the hidden ones the largest power of two, from 1 to 2^-12, with which depth
-        changes three things little beyond what it does for the smallest: the predicted gradient's squared norm per
-        example by half an octave (1.4-fold; or a tenth of what it does for the smallest, if that is more), an error of
-        the second moment by half an octave, and 1 minus the correlation of two examples by a half. The report says
-        what was chosen and why, and advises distribution="orthogonal" from twenty plain layers on. Choose it, and
-        follow that advice, for plain networks from twenty layers or so on without norms or residuals; with norms, few
-        layers or ReLU it mostly chooses 1 itself, for the time of two to seven walks more. It does not help where an
-        activation is not 0 at 0, such as softplus: subtract its value there.
-      input_mean, input_variance: of the inputs that are real numbers, complex ones (the mean of the real part, the
-        variance of both together) or images in bytes, or else of all integers; by default their own where they hold
-        numbers, else 0 and 1: of shapes, and of jnp.zeros and jnp.ones, as one number everywhere stands for a
-        shape. What is guessed of that and of integers is a finding of the report.
+      call_kwargs: arguments for the module's call whose names this function uses itself: call_kwargs={"key": key}.
+      seed: an integer that all weights depend on, 0 by default; may be traced.
+      key: a JAX key instead of `seed`.
+      target: the second moment of every weight's output, positive; or a mapping from patterns of parameter paths to
+        second moments, of which the first match counts (1 where none matches); or a function of the path. Or "stable":
+        1 for the weights that make the model's outputs, and for the hidden ones the largest power of two, from 1 to
+        2^-12, at which depth does little more than at the smallest to three things: the predicted gradient's squared
+        norm per example, which may change by half an octave (1.4-fold; or by a tenth of what it does at the smallest,
+        if that is more), an error of the second moment, by half an octave, and 1 minus the correlation of two examples,
+        by a half. The report says what was chosen and why, and advises distribution="orthogonal" from twenty plain
+        layers on. Choose it, and follow that advice, for plain networks of about twenty layers or more without norms or
+        residuals. With norms, few layers or ReLU it mostly chooses 1 itself, at the cost of two to seven more walks. It
+        does not help if an activation is not 0 at 0, such as softplus: subtract its value there.
+      input_mean, input_variance: the moments of inputs that are real numbers, complex ones (the mean of the real part,
+        the variance of both parts together) or images in bytes; if there are none, of all integers. By default they
+        are taken from the data, and are 0 and 1 if only shapes are given; jnp.zeros and jnp.ones, the same number
+        everywhere, count as shapes. What is guessed about shapes and integers is a finding of the report.
       distribution: "truncated_normal", "normal", "uniform" or "orthogonal"; or "own" for what the module's own
-        initializers draw (sparse, banded, orthogonal, whatever), multiplied by one number a weight.
+        initializers draw (sparse, banded, orthogonal, anything), each weight multiplied by one number.
       source: "sobol", or "hash" for weights that can be recomputed by address.
-      layout: of the Sobol' points; see `qrjax.variance_scaling_qr`.
-      select: which parameters to touch: a pattern such as "*/kernel", several, or a function of the path.
-      tied: what sizes a table that is looked up and makes logits too: "logits" or "lookup".
-      head: the second moment of the outputs of the last weights, those that reach what the model returns without
-        meeting another weight: 0 for weights that are zero, .01 for outputs a tenth in size, None for `target`. At 0
-        or little a network begins undecided, and what it first learns does not drown in what it first says; see
-        `qrjax.learning_rates`. A last weight that has other uses, such as a tied table, is left, and a finding says so.
-      branches: what all branches of a residual stream add to it together, a second moment: of n branches, x + f(x)
-        each, the last weights of f are drawn for `branches` / n, as by a factor of 1 / sqrt(n) in the program, and
-        the stream is as strong at any depth; None for `target`. Of parallel branches, x + f(x) + g(x), each counts.
-        A shortcut with weights of its own begins a new stream; the parts of a gate are no branches. What a norm behind
-        the last weights makes them, or a constant of their own, they stay, and a finding says so. Give it to
-        `qrjax.learning_rates` too.
-      method, mutable: as in Linen's `init` and `apply`; of collections without "params" `init` is not told.
-      rngs: the random streams that the call needs: names, ("dropout",); or their keys, {"params": key, "dropout":
-        key}, where "params" is the key of the weights, in the place of `seed`; or an nnx.Rngs, of which the next
-        key of each stream is taken.
-      axes: sizes of named axes that the module sums or gathers over, {"batch": 8}; by default 1 of those that it
-        needs. Their shards are taken as independent.
-      calibrate: whether to sweep over the sample input afterwards, as `qrjax.calibrate` does.
+      layout: the layout of the Sobol' points; see `qrjax.variance_scaling_qr`.
+      select: which parameters to scale: a pattern such as "*/kernel", several, or a function of the path.
+      tied: how to scale a table that is looked up and also makes logits: for the "logits" or for the "lookup".
+      head: the second moment of the outputs of the last weights, those from which the signal reaches the model's output
+        without meeting another weight: 0 for weights of zero, .01 for outputs a tenth in size, None for `target`. At 0
+        or little, a network starts undecided, so that its random first output does not drown what it learns first; see
+        `qrjax.learning_rates`. A last weight with other uses, such as a tied table, is left, and a finding says so.
+      branches: the second moment that all branches of a residual stream add in total: with n branches x + f(x), the
+        last weights of f are drawn for `branches` / n, equivalent to a factor of 1 / sqrt(n) in the program, so the
+        stream is equally strong at any depth. None: each adds `target`. Parallel branches, x + f(x) + g(x), count
+        separately. A shortcut with weights of its own starts a new stream; the parts of a gate are not branches. A
+        branch that ends in a norm, or whose last weights start at a constant, keeps its size, and a finding says so.
+        Pass the same value to `qrjax.learning_rates`.
+      method, mutable: as in Linen's `init` and `apply`; collections without "params" are not passed to `init`.
+      rngs: the random streams that the call needs: names, ("dropout",); or keys, {"params": key, "dropout": key},
+        where "params" is the key of the weights, instead of `seed`; or an nnx.Rngs, whose next key is taken for each
+        stream.
+      axes: sizes of named axes that the module sums or gathers over, {"batch": 8}; 1 by default. Their shards are
+        taken as independent.
+      calibrate: whether to correct the weights on the sample input afterwards, as `qrjax.calibrate` does.
       report: whether to return (variables, report).
 
     Warns:
-      qrjax.UntouchedWarning: if a weight that a signal is multiplied with could not be sized.
+      qrjax.UntouchedWarning: if a weight that is multiplied with a signal could not be scaled.
 
     Returns:
       For Linen exactly the collections of `module.init`; for NNX a new module; for a pair the params.

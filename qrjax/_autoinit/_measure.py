@@ -54,7 +54,7 @@ def measure(
     call_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Report:
-    """Runs the model on a real batch and puts what it measures beside what the walk predicts for these variables.
+    """Runs the model on a real batch and compares each layer's moments with those predicted for these variables.
 
     Args:
       module: a Linen module, an NNX module, a function of a key that makes one, or a pair of functions (init, apply).
@@ -63,23 +63,23 @@ def measure(
       rngs: the random streams that the call needs, names with keys or names alone, or an nnx.Rngs.
       method, mutable: as in Linen's `apply`.
       axes, call_kwargs: as in `qrjax.autoinit`; in a run all shards of a named axis get the same batch.
-      gradients: whether to go back as well, from a random cotangent at each output that has derivatives: normal,
-        independent from element to element, of second moment 1. Of a given key it is always the same one.
-      loss: instead, a function of what the model returns to one real number, whose gradients are measured, and
-        predicted from the second moments of its derivative by what the model returns. They scale with it: of a mean
-        over n examples each example's share is 1/n of that of a sum, its second moments 1/n^2. In the place of an
-        object that JAX does not know, as a distribution, it gets one of new arrays; arrays deeper in it are an error.
+      gradients: whether to go backwards too, from a random cotangent at each output that has derivatives: normal,
+        independent from element to element, of second moment 1. A given key always gives the same one.
+      loss: instead, a function from what the model returns to one real number. Its gradients are measured, and
+        predicted from the second moments of its derivative with respect to what the model returns. They scale with the
+        loss: in a mean over n examples each example contributes 1/n of what it does in a sum, its second moments 1/n^2.
+        If the model returns an object that JAX does not know, such as a distribution, the loss gets one rebuilt from
+        new arrays; arrays nested deeper in it are an error.
 
     Returns:
-      A `qrjax.Report` with the predicted and the measured moments; means over all elements of an output, and
-      over the steps of a recurrence. With gradients its rows have `measured_gradient`, by the row's output, and
-      `measured_weight_gradient`, by its weight over the whole batch and all uses of the weight, and both as norms, see
-      `qrjax.Row`, beside what the walk predicts; a layer of a stack has its own. What is predicted of a loss begins
-      with its measured derivative by the outputs: how large it is, how much elements have in common that differ along
-      each set of axes, where it varies along an axis; that it hangs on the weights is left out. Where that derivative
-      is no finite number nothing is predicted. What is within a
-      function that brings another derivative than its program has, as one that goes straight through a rounding, has
-      none.
+      A `qrjax.Report` with the predicted and the measured moments, which are means over all elements of an output and
+      over the steps of a recurrence. With gradients its rows also have `measured_gradient`, with respect to the row's
+      output, and `measured_weight_gradient`, with respect to its weight, over the whole batch and all uses of the
+      weight, both also as norms, see `qrjax.Row`, next to the predictions; layers of a stack have their own. The
+      prediction for a loss starts from its measured derivative with respect to the outputs: its size, what elements
+      that differ along each set of axes have in common, and how it varies along an axis; its dependence on the weights
+      is neglected. Where that derivative is not finite nothing is predicted. Outputs inside a function with a custom
+      derivative, such as a straight-through rounding, have none.
 
     Raises:
       ValueError: if the model has no weights, is bound, an input is missing or not finite, all inputs are zero,
@@ -230,14 +230,14 @@ def calibrate(
     call_kwargs: Mapping[str, Any] | None = None,
     **kwargs: Any,
 ) -> Any:
-    """Rescales weights so that on this batch every weight's output has the target's second moment.
+    """Rescales weights so that on this batch every weight's output has the second moment `target`.
 
-    One sweep, layer by layer: each output is measured with all earlier ones corrected already. Weights that are
+    One sweep, layer by layer: each output is measured when all earlier ones have been corrected. Weights that are
     used several times, at every step of a recurrence, or beside their product with the input, are corrected until
-    the mean over their uses fits, which takes a few sweeps; recurrent ones keep what they meet, as in
-    `qrjax.autoinit`, by the prediction; of a table that also makes logits, the logits fit. Where
-    no scale of a weight gives the target, as of one that is normalized or whose output is NaN, a
-    `qrjax.CalibrationWarning` says so and the weight is left as it is. Weights of zero stay zero.
+    the mean over their uses is right, which takes a few sweeps. Recurrent ones give no more than the second moment of
+    their input, by the prediction, as in `qrjax.autoinit`; a table that also makes logits is corrected for the logits.
+    If no scale of a weight gives the target, because it is normalized or its output is NaN, a
+    `qrjax.CalibrationWarning` says so and the weight is left alone. Weights of zero stay zero.
 
     Args:
       module, variables, sample_input, *args, rngs, method, mutable, axes, call_kwargs, **kwargs: as in

@@ -49,37 +49,38 @@ def coordinate_check(
     axes: Mapping[Any, int] | None = None,
     call_kwargs: Mapping[str, Any] | None = None,
 ) -> CoordinateCheck:
-    """Whether training changes each output by as much at every width, so that a rate found at one holds at others.
+    """Checks whether training changes each output equally at every width, so that a learning rate carries over.
 
     At each width the model is trained for a few steps on one batch, and the root mean square of the change of each
-    row's output, on the same batch, is set against the width. Where a rate transfers, the slope of one's logarithm
-    against the other's is 0 for all rows; with one rate for all weights it is about 1 for Adam.
+    row's output, on the same batch, is compared with the width. Where a rate transfers, the slope of the one's
+    logarithm against the other's is 0 for all rows; with one rate for all weights it is about 1 for Adam.
 
     Args:
-      make_model: a function of a width to a Linen module, an NNX module or a pair of functions (init, apply); anything
-        else that grows may stand for the width, such as a depth: rows that all have are compared.
-      widths: two or more, increasing; from a factor of 8 or more on, slopes say something.
-      sample: what a model is called with: an array, a tuple of positional arguments, or a function of the width to
-        either. Small batches do.
-      loss: a function of what the model returns to one real number. Labels it takes from where it is made.
-      steps: how many to train.
-      optimizer: "adam", "sgd" (with momentum 0.9), "muon" (matrices, Adam for the rest) or "sign"; or a function of
-        the module to an optax transformation, rate and all.
-      multipliers: whether each weight's rate has the multiplier of `qrjax.learning_rates`, or all have one rate.
-      rate: by default 2^-6 with multipliers, which is then a relative change, and 0.001 without.
+      make_model: a function from a width to a Linen module, an NNX module or a pair of functions (init, apply).
+        Anything else that grows may take the place of the width, such as a depth: rows that all models share are
+        compared.
+      widths: two or more, increasing; slopes are meaningful over a factor of 8 or more.
+      sample: what a model is called with: an array, a tuple of positional arguments, or a function from the width to
+        either. A small batch will do.
+      loss: a function from what the model returns to one real number; any labels are captured in its closure.
+      steps: how many steps to train.
+      optimizer: "adam", "sgd" (with momentum 0.9), "muon" (for matrices, Adam for the rest) or "sign"; or a function
+        from the module to an optax transformation, which includes the rate.
+      multipliers: whether to multiply each weight's rate as `qrjax.learning_rates` says, or to use one rate for all.
+      rate: the learning rate, by default 2^-6 with multipliers, where it is a relative change, and 0.001 without.
       weights: "autoinit", "module" for the module's own, or a function (module, seed) -> variables.
-      head: with weights="autoinit", as there: the second moment of what the model returns at first. By default 0: a
-        last layer of random weights makes of a change before it one that grows with the root of the width.
-      outputs: as in `qrjax.learning_rates`, where the multipliers are its own.
+      head: as in `qrjax.autoinit`, for weights="autoinit": the second moment of what the model returns at first. 0 by
+        default, as a last layer of random weights amplifies an earlier change by the root of the width.
+      outputs: as in `qrjax.learning_rates`, if its multipliers are used.
       branches: as in `qrjax.autoinit` and `qrjax.learning_rates`, for a check over depth.
-      seeds: how many draws of the weights, whose mean is taken.
-      tolerance: up to which slope a row is stable.
-      rngs, method, mutable, axes, call_kwargs: as in `qrjax.measure`. A random stream gives the same at every step.
+      seeds: how many draws of the weights to average over.
+      tolerance: the largest slope at which a row is called stable.
+      rngs, method, mutable, axes, call_kwargs: as in `qrjax.measure`. A random stream is the same at every step.
 
     Returns:
       A `qrjax.CoordinateCheck`, which prints itself as a table; `assert_stable()` is for tests, and
-      `qrjax.plot.coordinates` draws it. What a call writes to variables that are not trained, such as a batch norm's
-      means, is not carried on.
+      `qrjax.plot.coordinates` draws it. What a call writes to variables that are not trained, such as the means of a
+      batch norm, is discarded.
 
     Raises:
       ValueError: if there are fewer than two widths, a setting is out of range, or the models have no row in common.

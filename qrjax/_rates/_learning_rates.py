@@ -64,45 +64,45 @@ def learning_rates(
     report: bool = False,
     **kwargs: Any,
 ) -> Any:
-    """Multipliers of the learning rate, one a parameter, with which one rate is right for all of them, at any width.
+    """Multipliers for the learning rate, one per parameter, with which a single rate suits all of them at any width.
 
-    The model is walked as by `qrjax.autoinit`, and of each parameter the walk tells how much a step of the optimizer
-    changes what it makes: a step of Adam moves each of a weight's elements by the rate r, whatever the gradient,
-    mostly all in the direction of the input that caused it, so an output y, the sum of `fan` products with an input
-    x, moves by up to r fan root(E x^2). The multiplier root(E y^2) / (fan root(E x^2)) makes that r root(E y^2): the
-    learning rate r is then the largest relative change of any weight's output in one step, which does not depend on
-    the width. So the best rate of a narrow model is that of a wide one, without a base model to compare with.
+    The model is walked as by `qrjax.autoinit`, which shows how much one step of the optimizer changes the output of
+    each parameter. A step of Adam moves each element of a weight by the rate r, whatever the gradient, mostly in the
+    direction of the input that caused it, so an output y, the sum of `fan` products with an input x, moves by up to
+    r fan root(E x^2). The multiplier root(E y^2) / (fan root(E x^2)) makes that r root(E y^2): the learning rate r is
+    then the largest relative change of any weight's output in one step, which does not depend on the width. So the
+    best rate of a narrow model is also that of a wide one, and no base model is needed for comparison.
 
-    The multipliers go into `qrjax.scale_by_width`. Rates are of another size with them: tune from 2^-6 to 2.
+    Pass the multipliers to `qrjax.scale_by_width`. Rates then have a different magnitude: tune from 2^-6 to 2.
 
-    Rules: a weight's as above, a convolution's by the taps that count. Of a model's outputs the change is measured by
-    what they are to come to, `outputs`, whatever `head` they begin with; by default that is their target, 1, as it is
-    of what begins at zero. A table that is looked up gets root(E y^2), as one row makes an output. Norms' scales, and
-    biases, positions and tokens that are the same for all examples, move all outputs alike and get a quarter and a
-    sixteenth of their relative change. Layers stacked in one array get one number each, as an array that broadcasts. A
-    parameter with several uses (tied tables, shared layers) gets the smallest of theirs; all steps of a recurrence are
-    one use. A parameter within a function of parameters (masks, normalized weights) is measured by its own size. What
-    meets no signal has 1. What was guessed is in the report's findings.
+    Rules: weights as above, convolutions by the taps inside the image. The change of a model's outputs is measured
+    relative to what they will come to, `outputs`, whatever `head` they start with; by default that is their target, 1,
+    as it is for weights that start at zero. A table that is looked up gets root(E y^2), as one row makes an output.
+    Scales of norms move all outputs alike and get a quarter of their relative change; so do biases, and positions and
+    tokens that are the same for all examples, which get a sixteenth. Layers stacked in one array get one number each,
+    as an array that broadcasts. A parameter with several uses (tied tables, shared layers) gets the smallest of their
+    multipliers; all steps of a recurrence are one use. A parameter inside a function of parameters (masks, normalized
+    weights) is measured by its own size. What meets no signal has 1. The report's findings say what was guessed.
 
     Args:
       module, sample_input, *args, **kwargs, call_kwargs: as in `qrjax.autoinit`.
-      optimizer: how steps are made: "adam" for all that divide each element by its own size (Adam, AdamW, Adafactor,
-        RMSProp), "sign" for signs (Lion, signSGD), which have the same multipliers; "sgd" for the gradient itself,
-        with momentum or without, whose size is predicted by going back from the model's outputs; "muon" for matrices
-        that are orthogonalized and scaled as `optax.contrib.muon` does (it takes parameters of two axes; the others
-        are Adam's, here as there). Or a mapping from patterns of paths to these, of which the first that matches
-        counts, {"*/embedding": "adam", "*": "muon"}.
-      outputs: the second moment that the model's outputs are to come to in training, above 0: 1 for the standardized
-        targets of a regression, about 16 for the logits of classes, whose root mean square in trained networks of
-        any width is mostly 3 to 12. By default what `target` says of them, without `head`: 1.
-      branches: as in `qrjax.autoinit`, for rates that are right at any depth too: the changes that n branches of a
-        residual stream make of it add up, so all parameters within them learn slower by the root of n. With
-        weights="module" their sizes are the module's, which is to have the factor 1 / sqrt(n) itself.
+      optimizer: "adam" for every optimizer that divides each element by its own size (Adam, AdamW, Adafactor,
+        RMSProp); "sign" for signs (Lion, signSGD), with the same multipliers; "sgd" for the gradient itself, with or
+        without momentum, whose size is predicted backwards from the model's outputs; "muon" for matrices that are
+        orthogonalized and scaled as by `optax.contrib.muon`, which takes parameters of two axes and leaves the others
+        to Adam. Or a mapping from patterns of paths to these, of which the first match counts:
+        {"*/embedding": "adam", "*": "muon"}.
+      outputs: the second moment that training will bring the model's outputs to, above 0: 1 for the standardized
+        targets of a regression, about 16 for the logits of classes, whose root mean square in trained networks of any
+        width is mostly 3 to 12. By default their `target`, without `head`: 1.
+      branches: as in `qrjax.autoinit`, for rates that suit any depth too: the changes that n branches make to a
+        residual stream add up, so all parameters within them learn slower by root(n). With weights="module" the module
+        must apply the factor 1 / sqrt(n) itself.
       head, target, input_mean, input_variance, layout, select, tied, method, rngs, mutable, axes: as in
-        `qrjax.autoinit`: those with which the weights are drawn.
+        `qrjax.autoinit`; give those with which the weights are drawn.
       weights: "autoinit" for weights that `qrjax.autoinit` draws, "module" for the module's own.
       report: whether to return (multipliers, report): a `qrjax.Report` with a row for each use of a parameter, whose
-        `rate` is the multiplier and whose `rule` says what the parameter is to the signal.
+        `rate` is the multiplier and whose `rule` is the parameter's role in the signal.
 
     Returns:
       A tree of the structure of the parameters: for Linen of variables["params"], for NNX of
