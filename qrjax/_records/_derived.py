@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,20 +21,12 @@ Places = tuple[Any, ...]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Derived:
-    """A tensor whose elements are each made of one of another's.
+class _Derived(Origin):
+    """A tensor whose elements are each made of one of another's; `whole` is where its values come from."""
 
-    Attributes:
-      shape, dtype: of the tensor.
-      whole: where its values come from.
-    """
-
-    shape: Shape
-    dtype: Any
     whole: Origin
 
     def at(self, index: Any) -> Array:
-        """As `Origin.at`."""
         asked = box_of(index, self.shape)
         if asked is not None:
             starts, extent, result = asked
@@ -45,7 +37,6 @@ class _Derived:
         return self._made(self.whole.at(self._there(places)), places)
 
     def array(self) -> Array:
-        """As `Origin.array`."""
         return self._made(self.whole.array(), (slice(None),) * len(self.shape))
 
     def _there(self, places: Places) -> Places:
@@ -70,12 +61,10 @@ class Offset(_Derived):
         return values + jnp.asarray(self.offsets[tuple(cut)])
 
     def to_dict(self) -> dict[str, Any]:
-        """As `Origin.to_dict`."""
         return {"offsets": self.offsets.tolist(), "of": named(self.whole)}
 
     @classmethod
-    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Offset:
-        """The inverse of `to_dict`."""
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Self:
         return cls(shape, dtype, origin_of(shape, dtype, data["of"]), np.asarray(data["offsets"], np.float32))
 
 
@@ -95,13 +84,11 @@ class Rescaled(_Derived):
         return multiplied(values, factors, self.dtype)
 
     def to_dict(self) -> dict[str, Any]:
-        """As `Origin.to_dict`."""
         inner = named(self.whole) | {"dtype": np.dtype(self.whole.dtype).name}
         return {"stack": list(self.stack), "factors": [f.tolist() for f in self.factors], "of": inner}
 
     @classmethod
-    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Rescaled:
-        """The inverse of `to_dict`."""
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Self:
         factors = tuple(np.asarray(f, np.float32) for f in data["factors"])
         inner = origin_of(shape, np.dtype(data["of"]["dtype"]), data["of"])
         return cls(shape, dtype, inner, tuple(map(int, data["stack"])), factors)
@@ -131,12 +118,10 @@ class Transposed(_Derived):
         return jnp.transpose(values, np.argsort(self.order).tolist()) if ranges else values
 
     def to_dict(self) -> dict[str, Any]:
-        """As `Origin.to_dict`."""
         return {"order": list(self.order), "of": named(self.whole)}
 
     @classmethod
-    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Transposed:
-        """The inverse of `to_dict`."""
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Self:
         order = tuple(map(int, data["order"]))
         return cls(shape, dtype, origin_of(tuple(shape[a] for a in order), dtype, data["of"]), order)
 

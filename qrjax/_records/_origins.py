@@ -8,7 +8,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -21,39 +21,51 @@ from qrjax._layouts._coordinates import Shape, box_of, from_index
 from qrjax._records._regions import box, multiplied, points
 
 
-class Origin(Protocol):
-    """What every origin can do for a tensor of its shape and dtype."""
-
-    kind: ClassVar[str]
-
-    @property
-    def dtype(self) -> Any:
-        """The tensor's."""
-
-    def at(self, index: Any) -> Array:
-        """The values at an index, with NumPy's rules."""
-
-    def array(self) -> Array:
-        """All values."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class Drawn:
-    """Weights that one of the builders draws, each by itself.
+class Origin:
+    """Where a tensor of initial values comes from; `kind` names it in a file.
 
     Attributes:
       shape, dtype: of the tensor.
+    """
+
+    kind: ClassVar[str]
+    shape: Shape
+    dtype: Any
+
+    def array(self) -> Array:
+        """All values."""
+        raise NotImplementedError
+
+    def at(self, index: Any) -> Array:
+        """The values at an index, with NumPy's rules; here a part of the whole, which is kept."""
+        return _chosen(self._values, index)
+
+    @functools.cached_property
+    def _values(self) -> Array:
+        return self.array()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        raise NotImplementedError
+
+    @classmethod
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Drawn(Origin):
+    """Weights that one of the builders draws, each by itself.
+
+    Attributes:
       drawn: what was drawn; of one layer where layers are stacked.
       keys: uint32, the words of the key along the last axis; the others are the layers'.
       factors: float32, what the weights were multiplied with: scalars, or of the layers' shape.
     """
 
     kind: ClassVar[str] = "drawn"
-    shape: Shape
-    dtype: Any
     drawn: Specification
     keys: np.ndarray
     factors: tuple[np.ndarray, ...] = ()
@@ -75,7 +87,7 @@ class Drawn:
         return value.reshape(extent)
 
     def at(self, index: Any) -> Array:
-        """As `Origin.at`; the cost is that of the values asked for, and for a box no more memory than they take."""
+        """The cost is that of the values asked for, and for a box no more memory than they take."""
         asked = box_of(index, self.shape)
         if asked is not None:
             starts, extent, result = asked
@@ -96,7 +108,6 @@ class Drawn:
         return found.reshape(result)
 
     def array(self) -> Array:
-        """As `Origin.array`."""
         return self.at(...)
 
     def _region(self, starts: Shape, extent: Shape) -> Array:
@@ -110,33 +121,17 @@ class Drawn:
         return boxes[0] if len(boxes) == 1 else jnp.concatenate(boxes).reshape(extent)
 
     def to_dict(self) -> dict[str, Any]:
-        """As `Origin.to_dict`."""
         factors = [f.tolist() for f in self.factors]
         return {"drawn": self.drawn.to_dict(), "keys": self.keys.tolist(), "factors": factors}
 
     @classmethod
-    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Drawn:
-        """The inverse of `to_dict`."""
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Self:
         factors = tuple(np.asarray(f, np.float32) for f in data["factors"])
         return cls(shape, dtype, Specification.from_dict(data["drawn"]), np.asarray(data["keys"], np.uint32), factors)
 
 
-class _Whole:
-    """Parts of what is only known as a whole."""
-
-    @functools.cached_property
-    def _values(self) -> Array:
-        return self.array()
-
-    def array(self) -> Array:
-        raise NotImplementedError
-
-    def at(self, index: Any) -> Array:
-        return _chosen(self._values, index)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
-class Factored(_Whole):
+class Factored(Origin):
     """An orthogonal matrix: none of its entries is known before all are.
 
     `axes`: the matrix, of unit variance, was reshaped to these axes of the tensor and transposed back; None
@@ -144,8 +139,6 @@ class Factored(_Whole):
     """
 
     kind: ClassVar[str] = "orthogonal"
-    shape: Shape
-    dtype: Any
     build: Orthogonal
     drawn_shape: Shape
     drawn_dtype: Any
@@ -154,7 +147,6 @@ class Factored(_Whole):
     factors: tuple[np.ndarray, ...] = ()
 
     def array(self) -> Array:
-        """As `Origin.array`."""
         tensors = [self._one(layer) for layer in np.ndindex(*self.keys.shape[:-1])]
         return jnp.stack(tensors).reshape(self.shape)
 
@@ -169,7 +161,6 @@ class Factored(_Whole):
         return multiplied(value, [f[layer] if f.ndim else f[()] for f in self.factors], self.dtype)
 
     def to_dict(self) -> dict[str, Any]:
-        """As `Origin.to_dict`."""
         return {
             "build": self.build.to_dict(),
             "shape": list(self.drawn_shape),
@@ -180,8 +171,7 @@ class Factored(_Whole):
         }
 
     @classmethod
-    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Factored:
-        """The inverse of `to_dict`."""
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Self:
         axes = None if data["axes"] is None else tuple(map(int, data["axes"]))
         return cls(
             shape, dtype, Orthogonal.from_dict(data["build"]), tuple(map(int, data["shape"])), np.dtype(data["dtype"]),
@@ -190,105 +180,86 @@ class Factored(_Whole):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Constant:
+class Constant(Origin):
     """One value everywhere."""
 
     kind: ClassVar[str] = "constant"
-    shape: Shape
-    dtype: Any
     value: np.ndarray
 
     def at(self, index: Any) -> Array:
-        """As `Origin.at`."""
         return jnp.full(from_index(index, self.shape)[1], self.value, self.dtype)
 
     def array(self) -> Array:
-        """As `Origin.array`."""
         return self.at(...)
 
     def to_dict(self) -> dict[str, Any]:
-        """As `Origin.to_dict`; the value in words too, for who reads."""
+        """The value is there in words too, for whoever reads the file."""
         return {"bytes": _encoded(self.value), "value": str(self.value)}
 
     @classmethod
-    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Constant:
-        """The inverse of `to_dict`."""
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Self:
         return cls(shape, dtype, _decoded(data["bytes"], dtype, ()))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Stored(_Whole):
+class Stored(Origin):
     """A few values, kept."""
 
     kind: ClassVar[str] = "stored"
-    shape: Shape
-    dtype: Any
     values: np.ndarray
 
     def array(self) -> Array:
-        """As `Origin.array`."""
         return jnp.asarray(self.values)
 
     def to_dict(self) -> dict[str, Any]:
-        """As `Origin.to_dict`."""
         return {"bytes": _encoded(self.values)}
 
     @classmethod
-    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Stored:
-        """The inverse of `to_dict`."""
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Self:
         return cls(shape, dtype, _decoded(data["bytes"], dtype, shape))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Keys(_Whole):
+class Keys(Origin):
     """Typed JAX keys, such as those of NNX's random streams."""
 
     kind: ClassVar[str] = "keys"
-    shape: Shape
-    dtype: Any
     words: np.ndarray
 
     def array(self) -> Array:
-        """As `Origin.array`."""
         return jax.random.wrap_key_data(jnp.asarray(self.words), impl=implementation(str(self.dtype)))
 
     def to_dict(self) -> dict[str, Any]:
-        """As `Origin.to_dict`."""
         return {"words": self.words.tolist()}
 
     @classmethod
-    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Keys:
-        """The inverse of `to_dict`."""
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Self:
         return cls(shape, dtype, np.asarray(data["words"], np.uint32))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Built(_Whole):
+class Built(Origin):
     """Values from a builder that is not ours: it is run, which needs the model's code."""
 
     kind: ClassVar[str] = "model"
-    shape: Shape
-    dtype: Any
     run: Callable[[], Array] | None = None
 
     def array(self) -> Array:
-        """As `Origin.array`."""
         if self.run is None:
             raise LookupError("the values come from a builder of the model's own")
         return self.run()
 
     def at(self, index: Any) -> Array:
-        """As `Origin.at`; the whole is kept by nobody, as it may be large."""
+        """The whole is not kept, as it may be large."""
         from_index(index, self.shape)  # before anything is run
         return _chosen(self.array(), index)
 
     def to_dict(self) -> dict[str, Any]:
-        """As `Origin.to_dict`."""
         return {}
 
     @classmethod
-    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Built:
-        """The inverse of `to_dict`, but for the code."""
+    def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Self:
+        """But for the code."""
         del data
         return cls(shape, dtype)
 
