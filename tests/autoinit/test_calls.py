@@ -64,175 +64,87 @@ WRONG = {
     "another's state": (RUNNING, (NNX, {"w": X}, X), {}, ValueError, "has 'w', which `module` lacks; paths: "),
     "another shape": (RUNNING, (NNX, {"kernel": X}, X), {}, ValueError, r"'kernel' as an array .*\(8, 16\), which"),
     "a class": (
-        DRAWING,
-        (nn.Dense, X),
-        {},
-        TypeError,
-        NO_MODULE + r"the class Dense; make an instance, Dense\(\.\.\.\)",
+        DRAWING, (nn.Dense, X), {}, TypeError, NO_MODULE + r"the class Dense; make an instance, Dense\(\.\.\.\)"
     ),
     "a class of NNX": (DRAWING, (nnx.Linear, X), {}, TypeError, r"an instance, Linear\(\.\.\., rngs=nnx.Rngs\(0\)\)"),
     "a function": (
-        DRAWING,
-        (PAIR[1], X),
-        {},
-        TypeError,
-        r"got the function <lambda>; of a function f\(params, x\), pass",
+        DRAWING, (PAIR[1], X), {}, TypeError, r"got the function <lambda>; of a function f\(params, x\), pass"
     ),
     "a shape": (
-        DRAWING,
-        (DENSE, (8, 64)),
-        {},
-        TypeError,
-        r"got \(8, 64\); of a shape pass jax.ShapeDtypeStruct\(\(8, 64",
+        DRAWING, (DENSE, (8, 64)), {}, TypeError, r"got \(8, 64\); of a shape pass jax.ShapeDtypeStruct\(\(8, 64"
     ),
     "a list of sizes": (DRAWING, (DENSE, [8, 64]), {}, TypeError, r"got \[8, 64\]; of a shape pass"),
     "a number": (DRAWING, (DENSE, 3.0), {}, TypeError, NO_ARRAY + "3.0 of type float; np.asarray makes one"),
     "lists of numbers": (DRAWING, (DENSE, [[1.0, 2.0]]), {}, TypeError, NO_ARRAY + "1.0 of type float"),
     "a text": (DRAWING, (DENSE, "x"), {}, TypeError, NO_ARRAY + "'x' of type str"),
     "a builder": (
-        (autoinit, analyze),
-        (nn.Dense(4, kernel_init=qrjax.he_normal_qr), X),
-        {},
-        TypeError,
-        r"must be built before it is called, got a key for he_normal_qr; write he_normal_qr\(\)",
+        (autoinit, analyze), (nn.Dense(4, kernel_init=qrjax.he_normal_qr), X), {}, TypeError,
+        r"must be built before it is called, got a key for he_normal_qr; write he_normal_qr\(\)"
     ),
     "another builder": (
-        (autoinit,),
-        (nn.Dense(4, kernel_init=qrjax.uniform_hash), X),
-        {},
-        TypeError,
-        r"write uniform_hash\(\)",
+        (autoinit,), (nn.Dense(4, kernel_init=qrjax.uniform_hash), X), {}, TypeError, r"write uniform_hash\(\)"
     ),
     "a word for a seed": (
-        (autoinit, record),
-        (DENSE, X),
-        {"seed": "abc"},
-        TypeError,
-        "`seed` must be an integer, got 'abc'",
+        (autoinit, record), (DENSE, X), {"seed": "abc"}, TypeError, "`seed` must be an integer, got 'abc'"
     ),
     "a key for a seed": (
-        (autoinit, record),
-        (DENSE, X),
-        {"seed": KEY},
-        TypeError,
-        "an integer, got a JAX key; pass a key as",
+        (autoinit, record), (DENSE, X), {"seed": KEY}, TypeError, "an integer, got a JAX key; pass a key as"
     ),
     "half a seed": (
-        (autoinit, record),
-        (DENSE, X),
-        {"seed": 0.5},
-        TypeError,
-        "`seed` must be an integer, got 0.5 of type",
+        (autoinit, record), (DENSE, X), {"seed": 0.5}, TypeError, "`seed` must be an integer, got 0.5 of type"
     ),
     "a truth for a seed": ((autoinit,), (DENSE, X), {"seed": True}, TypeError, "`seed` must be an integer, got True"),
     "several seeds": (
-        (autoinit,),
-        (DENSE, X),
-        {"seed": np.arange(3)},
-        TypeError,
-        r"must be one integer, .*\(3,\); map over",
+        (autoinit,), (DENSE, X), {"seed": np.arange(3)}, TypeError, r"must be one integer, .*\(3,\); map over"
     ),
     "a seed that JAX would cut": (
-        (autoinit,),
-        (DENSE, X),
-        {"seed": 2**40},
-        ValueError,
-        r"in \[-2\*\*31, 2\*\*32\), got 109",
+        (autoinit,), (DENSE, X), {"seed": 2**40}, ValueError, r"in \[-2\*\*31, 2\*\*32\), got 109"
     ),
     "a number for a key": (
-        (autoinit, record),
-        (DENSE, X),
-        {"key": 3},
-        TypeError,
-        "`key` must be a JAX key, got 3 of type",
+        (autoinit, record), (DENSE, X), {"key": 3}, TypeError, "`key` must be a JAX key, got 3 of type"
     ),
     "seed and key": ((autoinit, record), (DENSE, X), {"seed": 0, "key": KEY}, ValueError, "`seed` and `key` " + BOTH),
     "seed and rngs": (
-        (autoinit, record),
-        (DENSE, X),
-        {"seed": 0, "rngs": nnx.Rngs(0)},
-        ValueError,
-        "`seed` and the 'params' of `rngs` " + BOTH,
+        (autoinit, record), (DENSE, X), {"seed": 0, "rngs": nnx.Rngs(0)}, ValueError,
+        "`seed` and the 'params' of `rngs` " + BOTH
     ),
     "key and rngs": (
-        (autoinit, record),
-        (DENSE, X),
-        {"key": KEY, "rngs": {"params": KEY}},
-        ValueError,
-        "`key` and the 'params' of `rngs` " + BOTH,
+        (autoinit, record), (DENSE, X), {"key": KEY, "rngs": {"params": KEY}}, ValueError,
+        "`key` and the 'params' of `rngs` " + BOTH
     ),
     "a number in rngs": (
-        DRAWING,
-        (DENSE, X),
-        {"rngs": {"dropout": 0}},
-        TypeError,
-        r'`rngs\["dropout"\]` must be a JAX key',
+        DRAWING, (DENSE, X), {"rngs": {"dropout": 0}}, TypeError, r'`rngs\["dropout"\]` must be a JAX key'
     ),
     "a number for rngs": (
-        DRAWING,
-        (DENSE, X),
-        {"rngs": 0},
-        TypeError,
-        r"`rngs` must be the names .*, got 0 of type int",
+        DRAWING, (DENSE, X), {"rngs": 0}, TypeError, r"`rngs` must be the names .*, got 0 of type int"
     ),
     "streams of a pair": (
-        DRAWING,
-        (PAIR, X),
-        {"rngs": ("dropout",)},
-        ValueError,
-        "`rngs` names 'dropout', but a pair of",
+        DRAWING, (PAIR, X), {"rngs": ("dropout",)}, ValueError, "`rngs` names 'dropout', but a pair of"
     ),
     "a stream that NNX lacks": (
-        DRAWING,
-        (NNX, X),
-        {"rngs": {"dropout": KEY}},
-        ValueError,
-        "a key for 'dropout', which no",
+        DRAWING, (NNX, X), {"rngs": {"dropout": KEY}}, ValueError, "a key for 'dropout', which no"
     ),
     "an array for a target": (
-        DRAWING,
-        (DENSE, X),
-        {"target": X},
-        TypeError,
-        r"got an array .*\(8, 16\); .*call_kwargs={'tar",
+        DRAWING, (DENSE, X), {"target": X}, TypeError, r"got an array .*\(8, 16\); .*call_kwargs={'tar"
     ),
     "a word for a mean": (
-        DRAWING,
-        (DENSE, X),
-        {"input_mean": "a"},
-        TypeError,
-        "`input_mean` must be a real number, got 'a'",
+        DRAWING, (DENSE, X), {"input_mean": "a"}, TypeError, "`input_mean` must be a real number, got 'a'"
     ),
     "an array for a variance": (
-        DRAWING,
-        (DENSE, X),
-        {"input_variance": X},
-        TypeError,
-        "`input_variance` must be a real",
+        DRAWING, (DENSE, X), {"input_variance": X}, TypeError, "`input_variance` must be a real"
     ),
     "an argument that is ours": (
-        (autoinit,),
-        (Taken(), X),
-        {"key": KEY, "target": 1.0},
-        TypeError,
-        r"call lacks `key`; .* goes into call_kwargs={'key': ...}",
+        (autoinit,), (Taken(), X), {"key": KEY, "target": 1.0}, TypeError,
+        r"call lacks `key`; .* goes into call_kwargs={'key': ...}"
     ),
     "one that was given": (
-        (autoinit, analyze),
-        (Taken(), X),
-        {"call_kwargs": {"key": KEY}},
-        TypeError,
-        "lacks `target`",
+        (autoinit, analyze), (Taken(), X), {"call_kwargs": {"key": KEY}}, TypeError, "lacks `target`"
     ),
     "no mapping": (DRAWING, (DENSE, X), {"call_kwargs": [1]}, TypeError, r"`call_kwargs` must be a dict .*, got \[1\]"),
     "twice": (
-        DRAWING,
-        (DENSE, X),
-        {"call_kwargs": {"a": 1}, "a": 2},
-        TypeError,
-        "`call_kwargs` has 'a', which is given",
+        DRAWING, (DENSE, X), {"call_kwargs": {"a": 1}, "a": 2}, TypeError, "`call_kwargs` has 'a', which is given"
     ),
-}
+}  # fmt: skip
 
 
 def cases():

@@ -277,32 +277,27 @@ WRONG = [
     ("model:value", IMAGES, "must name a Linen or NNX module, .*; 'value' is 3; its models: model:CNN"),
     ("model:nothing", IMAGES, "must name a Linen or NNX module, .*; nothing\\(\\) gave 3"),
     (
-        "model:made",
-        IMAGES,
-        r"`--arg` must fit made\(width\): missing a required argument: 'width'; for example --arg w",
+        "model:made", IMAGES,
+        r"`--arg` must fit made\(width\): missing a required argument: 'width'; for example --arg w"
     ),
     (
-        "model:CNN",
-        ("--arg", "x=1", *IMAGES),
-        r"`--arg` must fit CNN\(features\): got an unexpected keyword argument 'x'",
+        "model:CNN", ("--arg", "x=1", *IMAGES),
+        r"`--arg` must fit CNN\(features\): got an unexpected keyword argument 'x'"
     ),
     ("model:instance", ("--arg", "x=1", *IMAGES), "`--arg` is for classes and functions, and 'instance' is a model"),
     ("model:CNN", ("--arg", "features", *IMAGES), "`--arg` must be NAME=VALUE, got 'features'; for example train=F"),
     (
-        "model:CNN",
-        ("--input", "1,8,8,3", "--kwarg", "train=false"),
-        "`--kwarg` must have a Python literal .*train=False",
+        "model:CNN", ("--input", "1,8,8,3", "--kwarg", "train=false"),
+        "`--kwarg` must have a Python literal .*train=False"
     ),
     ("model:CNN", (*IMAGES, "--kwarg", "target=1"), "`--kwarg` cannot pass 'target', which is one of qrjax.analyze's"),
     (
-        "model:CNN",
-        ("--input", "1,8", "--input", "layout=1"),
-        "`--input` cannot pass 'layout', which is one of qrjax.ana",
+        "model:CNN", ("--input", "1,8", "--input", "layout=1"),
+        "`--input` cannot pass 'layout', which is one of qrjax.ana"
     ),
     (
-        "model:Tokens",
-        ("--input", "1", "--input", "mask=1", "--kwarg", "mask=1"),
-        "`--kwarg` cannot pass 'mask', .*twice",
+        "model:Tokens", ("--input", "1", "--input", "mask=1", "--kwarg", "mask=1"),
+        "`--kwarg` cannot pass 'mask', .*twice"
     ),
     ("model:CNN", ("--input", "1x8x8x3"), "`--input` must be positive sizes .*got '1x8x8x3'; for example --input 1,32"),
     ("model:CNN", ("--input", "0,8"), "`--input` must be positive sizes .*got '0,8'"),
@@ -317,7 +312,7 @@ WRONG = [
     ("model:CNN", (*IMAGES, "--select", "nowhere"), "`--select`: 'nowhere' matches no parameter; paths: conv/bias"),
     ("model:CNN", (*IMAGES, "--layout", "neuron"), "`--layout` must be .*got 'neuron'; did you mean neurons"),
     ("model:CNN", (*IMAGES, "--plot", "signal.jpg"), "`--plot` must end in .png, .pdf or .svg, got 'signal.jpg'"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.usefixtures("folder")
@@ -332,28 +327,24 @@ FAILURES = [
     ("raises.py:x", IMAGES, r"'raises.py' cannot be imported: ValueError: matmul.* \(raises.py, line 2: x = np.zeros"),
     ("leaves:x", IMAGES, r"'leaves' cannot be imported: SystemExit: 3 \(leaves.py, line 3: sys.exit\(3\)\)"),
     (
-        "model:failing",
-        IMAGES,
-        r"failing cannot be called: RuntimeError: no weights are here \(model.py, line \d+: raise",
+        "model:failing", IMAGES,
+        r"failing cannot be called: RuntimeError: no weights are here \(model.py, line \d+: raise"
     ),
     (
-        "model:MLP",
-        ("--input", "1,5"),
-        r"model:MLP cannot be called with 1,5:float32: TypeError: dot_general.* \(model.py",
+        "model:MLP", ("--input", "1,5"),
+        r"model:MLP cannot be called with 1,5:float32: TypeError: dot_general.* \(model.py"
     ),
     ("model:CNN", ("--input", "1,8"), r"model:CNN cannot be called with 1,8:float32: .* \(model.py, line 1\d: x = "),
     (
-        "model:Deep",
-        ("--arg", "scale=1", "--input", "2", "--input", "2"),
-        "TypeError: .*give arrays by --input, one for",
+        "model:Deep", ("--arg", "scale=1", "--input", "2", "--input", "2"),
+        "TypeError: .*give arrays by --input, one for"
     ),
     (
-        "model:Tokens",
-        ("--input", "1,6"),
-        "ValueError: Input type must be an integer.*; token ids .*--input 1,128:int32",
+        "model:Tokens", ("--input", "1,6"),
+        "ValueError: Input type must be an integer.*; token ids .*--input 1,128:int32"
     ),
     ("model:CNN", (*IMAGES, "--method", "encode"), 'AttributeError: .* has no attribute "encode"'),
-]
+]  # fmt: skip
 
 
 @pytest.mark.usefixtures("folder")

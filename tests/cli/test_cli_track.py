@@ -225,59 +225,50 @@ WRONG = [
     (("nowhere.json", "one"), 2, "`RECORD` must be there, and there is no file or folder 'nowhere.json'"),
     (("record.json", "nowhere"), 2, r"`CHECKPOINT\.\.\.` must be there, and there is no file or folder 'nowhere'"),
     (
-        ("record.json", "record.json"),
-        2,
-        r"`CHECKPOINT` must be the folder of an Orbax checkpoint, a \.safetensors file or the",
+        ("record.json", "record.json"), 2,
+        r"`CHECKPOINT` must be the folder of an Orbax checkpoint, a \.safetensors file or the"
     ),
     (("record.json", "all", "--step", "2"), 2, "`--step` must be one of 1, 20, got 2"),
     (("record.json", "all", "--step", "last"), 2, "`--step` must be a whole number from 0 .*got 'last'; for example"),
     (("record.json", "one", "--step", "2"), 2, "`--step` belongs to folders of several steps"),
     (
-        ("record.json", "all", "--subtree", "weights"),
-        2,
-        "`--subtree` must be a part .*got 'weights'; there are 'opt_state'",
+        ("record.json", "all", "--subtree", "weights"), 2,
+        "`--subtree` must be a part .*got 'weights'; there are 'opt_state'"
     ),
     (
-        ("record.json", "one", "--threshold", "-1"),
-        2,
-        "`--threshold` must be a number from 0, got '-1'; for example --thr",
+        ("record.json", "one", "--threshold", "-1"), 2,
+        "`--threshold` must be a number from 0, got '-1'; for example --thr"
     ),
     (("record.json", "one", "--threshold", "nan"), 2, "`--threshold` must be a number from 0, got 'nan'"),
     (("record.json", "one", "--prune-sparsity", "50"), 2, "`--prune-sparsity` must be a number from 0 to 1, got '50'"),
     (
-        ("record.json", "one", "--save", "p.npz"),
-        2,
-        r"--save belongs to pruning; give --prune-sparsity too, for example 0\.5",
+        ("record.json", "one", "--save", "p.npz"), 2,
+        r"--save belongs to pruning; give --prune-sparsity too, for example 0\.5"
     ),
     (("record.json", "one", "--to", "zero"), 2, "--to belongs to pruning; give --prune-sparsity too"),
     (("record.json", "one", "--criterion", "size"), 2, "`--criterion` must be change, relative_change, .* got 'size'"),
     (
-        ("record.json", "one", "--prune-sparsity", "1", "--save", "p.pt"),
-        2,
-        r"`--save` must end in \.npz or \.safetensors, got",
+        ("record.json", "one", "--prune-sparsity", "1", "--save", "p.pt"), 2,
+        r"`--save` must end in \.npz or \.safetensors, got"
     ),
     (
-        ("record.json", "one", "--prune-sparsity", "1", "--save", "no/p.npz"),
-        2,
-        "`--save` cannot be written, .*does not exist",
+        ("record.json", "one", "--prune-sparsity", "1", "--save", "no/p.npz"), 2,
+        "`--save` cannot be written, .*does not exist"
     ),
     (
-        ("record.json", "one", "--prune-sparsity", "1", "--save", "/sys/p.npz"),
-        2,
-        "`--save` cannot be written, got '/sys/p",
+        ("record.json", "one", "--prune-sparsity", "1", "--save", "/sys/p.npz"), 2,
+        "`--save` cannot be written, got '/sys/p"
     ),
     (
-        ("record.json", "one", "--prune-sparsity", "1", "--select", "tail/*"),
-        1,
-        r"no variable is left to prune .*'tail/\*'",
+        ("record.json", "one", "--prune-sparsity", "1", "--select", "tail/*"), 1,
+        r"no variable is left to prune .*'tail/\*'"
     ),
     (("altered.json", "one"), 1, "altered.json: the record was altered after it was written"),
     (("model.npz", "one"), 1, "model.npz: "),
     (("empty.json", "one"), 1, "empty.json: the record is no JSON"),
     (
-        ("other.json", "one"),
-        1,
-        "'hidden/kernel' has the shape .*, and in the record .*; is this another model's record",
+        ("other.json", "one"), 1,
+        "'hidden/kernel' has the shape .*, and in the record .*; is this another model's record"
     ),
     (("theirs.json", "one"), 1, "'head/kernel' come from a builder of the model's own .2 of 8 var.* its code: --model"),
     (("steps", "one"), 1, "'.*steps' has no record in its metadata"),
@@ -285,22 +276,19 @@ WRONG = [
     (("record.json", "empty.npz"), 1, "cannot read 'empty.npz': it is no .npz file, or cut short"),
     (("record.json", "half.safetensors"), 1, "cannot read 'half.safetensors', which may be damaged"),
     (
-        ("record.json", "missing.npz"),
-        1,
-        r"the checkpoint lacks 'head/bias' \(1 of the record's 6 weights are missing\)",
+        ("record.json", "missing.npz"), 1,
+        r"the checkpoint lacks 'head/bias' \(1 of the record's 6 weights are missing\)"
     ),
     (
-        ("record.json", "more.npz"),
-        1,
-        r"the checkpoint has 'tail', which the record lacks \(1 more than the record's 6 w",
+        ("record.json", "more.npz"), 1,
+        r"the checkpoint has 'tail', which the record lacks \(1 more than the record's 6 w"
     ),
     (
-        ("record.json", "shape.npz"),
-        1,
-        r"'head/bias' has the shape \(4,\), and in the record \(3,\); is this another mod",
+        ("record.json", "shape.npz"), 1,
+        r"'head/bias' has the shape \(4,\), and in the record \(3,\); is this another mod"
     ),
     (("record.json", "dtype.npz"), 1, "'head/bias' has the dtype float16, in the record float32; convert it back"),
-]
+]  # fmt: skip
 
 
 @pytest.fixture
