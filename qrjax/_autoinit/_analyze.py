@@ -15,7 +15,7 @@ from qrjax._autoinit._assumptions import assumptions, moments_apply, stand_ins
 from qrjax._autoinit._backward import check_gradients
 from qrjax._autoinit._branches import check_branches, with_branches
 from qrjax._autoinit._calls import arguments_of, check_module, construction_of, is_pair, opened
-from qrjax._autoinit._gradients import predicted
+from qrjax._autoinit._gradients import backward
 from qrjax._autoinit._heads import check_head, with_head
 from qrjax._autoinit._laws import unit_law
 from qrjax._autoinit._names import WHOSE, Whose
@@ -178,15 +178,14 @@ def walked(
     Raises:
       ValueError: if the model has no weights, or the target a pattern that matches none.
     """
-    walk, _ = model.walked(gains, values, zero_sum, correlated)
+    walk, outputs = (model.taped if gradients else model.walked)(gains, values, zero_sum, correlated)
     rows = walk.ledger.rows()
     weights = [row.weight for row in rows if row.weight is not None]
     if not any(row.gain is not None for row in rows):
         raise ValueError(_no_weights(model, walk))
     check_patterns("target", aim.given if isinstance(aim.given, Mapping) else (), weights, "weight")
     if gradients:
-        drawn = designed_sums(walk.ledger) if sums else None
-        rows = predicted(model, values, gains, rows, zero_sum, correlated, sums=drawn)
+        rows, _ = backward(model, walk, outputs, sums=designed_sums(walk.ledger) if sums else None)
     noticed = [*findings(rows, walk.ledger, gains.target), *on_untouched(walk), *gains.unsettled]
     return walk, Report(rows, [*noticed, *_on_choice(aim, rows, walk), *aim.said, *remarks], aim.given)
 

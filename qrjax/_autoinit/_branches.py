@@ -72,8 +72,9 @@ def _found(
     target: Target, model: Model, values: Sequence[Value], gains_at: Callable[[Target], Gains], zero_sum: bool
 ) -> tuple[Gains, Ledger, list[Branch]]:
     gains = gains_at(target)
-    walk, moves, _ = model.settled(gains, values, zero_sum)
-    return gains, walk.ledger, found_branches(moves)
+    walk, _ = model.taped(gains, values, zero_sum)
+    assert walk.tape is not None
+    return gains, walk.ledger, found_branches(walk.tape.moves)
 
 
 def _shares(found: Sequence[Branch], ledger: Ledger, total: float) -> dict[str, float]:

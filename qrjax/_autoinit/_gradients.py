@@ -9,40 +9,32 @@ from collections.abc import Mapping, Sequence
 from qrjax._adjoint._cotangent import Cotangent
 from qrjax._adjoint._heads import heads
 from qrjax._adjoint._reverse import Reverse
-from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._ledger import Entry
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._report import Row
+from qrjax._interpreter._walk import Walk
 from qrjax._rules._operands import Value
 from qrjax._signals._recipe import Key
 
 
-def predicted(
-    model: Model, values: Sequence[Value], gains: Gains, rows: Sequence[Row], zero_sum: bool = False,
-    correlated: bool = True, given: Sequence[Cotangent] | None = None,
+def backward(
+    model: Model, walk: Walk, outputs: Sequence[Value], given: Sequence[Cotangent] | None = None,
     sums: Mapping[Key, float] | None = None,
-) -> list[Row]:  # fmt: skip
-    """The rows with the gradients for a random cotangent of second moment 1 at all that the model returns.
+) -> tuple[list[Row], frozenset[str]]:  # fmt: skip
+    """The rows of a walk with gradients, and the paths of the weights that make what the model returns.
+
+    The gradients are those for a random cotangent of second moment 1 at all that the model returns.
 
     Args:
+      walk, outputs: a walk that was taken down, and what the call returns.
       given: other laws, of the derivative by each output.
       sums: by weight, what the square of a sum over its outputs has of that of independent elements, where less.
     """
-    return backward(model, values, gains, rows, zero_sum, correlated, given, sums)[0]
-
-
-def backward(
-    model: Model, values: Sequence[Value], gains: Gains, rows: Sequence[Row], zero_sum: bool = False,
-    correlated: bool = True, given: Sequence[Cotangent] | None = None,
-    sums: Mapping[Key, float] | None = None,
-) -> tuple[list[Row], frozenset[str]]:  # fmt: skip
-    """The rows with gradients, and the paths of the weights that make what the model returns."""
-    walk, outputs = model.taped(gains, values, zero_sum, correlated)
+    assert walk.tape is not None
     found = Reverse(sums=sums or {})
     found.start(outputs, given)
-    assert walk.tape is not None
     found.follow(walk.tape.moves)
-    last = heads(outputs, walk.tape.moves)
+    last, rows = heads(outputs, walk.tape.moves), walk.ledger.rows()
     filled = [_filled(row, walk.ledger.entries[row.site], found, model) for row in rows]
     return filled, frozenset(row.weight for row in rows if row.site in last and row.weight is not None)
 

@@ -54,8 +54,9 @@ def with_head(
     if head is None:
         return aim
     gains = gains_at(aim.target)
-    walk, moves, outputs = model.settled(gains, values, zero_sum)
-    last = heads(outputs, moves)
+    walk, outputs = model.taped(gains, values, zero_sum)
+    assert walk.tape is not None
+    last = heads(outputs, walk.tape.moves)
     found = parted(walk.ledger, last, gains)
     if not found.sized and not found.kept:
         why = f"{listed(sorted(found.shared))} have other uses too" if found.shared else "none makes its outputs"

@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from qrjax._adjoint._cotangent import Cotangent
 from qrjax._autoinit._analyze import aim_of, gains_of, input_values, model_of, selector
 from qrjax._autoinit._assumptions import axes_measured
 from qrjax._autoinit._backward import Loss, check_gradients, gradients_of, with_gradients
 from qrjax._autoinit._calibration import Factors, settled, times
 from qrjax._autoinit._calls import arguments_of, check_variables, opened
-from qrjax._autoinit._gradients import predicted
+from qrjax._autoinit._gradients import backward
 from qrjax._autoinit._streams import PARAMS, Streams, streams_of
 from qrjax._autoinit._sums import is_zero_sum, measured_sums
 from qrjax._autoinit._targets import Aimed, check_target
@@ -29,6 +28,8 @@ from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._replay import Moments, Path, Replay, is_spoiled, pooled
 from qrjax._interpreter._report import Report, Row
+from qrjax._interpreter._walk import Walk
+from qrjax._rules._operands import Value
 from qrjax._signals._quadrature import Floats
 from qrjax._signals._recipe import Key
 from qrjax._terminal._cells import counted
@@ -100,7 +101,7 @@ def measure(
       >>> abs(row.measured_gradient / row.measured_second_moment - 1) < 1e-5
       True
     """
-    backward = check_gradients(gradients, loss)
+    back = check_gradients(gradients, loss)
     module = opened(module)
     check_variables(module, variables, (sample_input, *args))
     arguments = arguments_of(
@@ -109,30 +110,29 @@ def measure(
     streams = streams_of(rngs)
     model = model_of(module, *arguments, variables, method=method, rngs=streams, mutable=mutable, axes=axes)
     flat = list(model.materialize(None, [True] * len(model.leaves)))
-    ledger, rows, predict = _walked(model, flat)
+    walk, outputs = _walked(model, flat, back)
+    ledger, rows = walk.ledger, walk.ledger.rows()
     replay = Replay(frozenset(site[0] for site in ledger.entries), {}, ledger.masked())
     moments = _run(model, replay, flat, _key(streams))
-    if backward:
+    if back:
         found = gradients_of(model, flat, ledger, moments, _key(streams), loss)
         if loss is None or found.given:
-            rows = predict(None if loss is None else found.given)
+            given, sums = None if loss is None else found.given, measured_sums(model, flat, ledger)
+            rows, _ = backward(model, walk, outputs, given, sums)
     rows = [_filled(row, ledger.entries[row.site], moments) for row in rows]
-    if backward:
+    if back:
         rows = [with_gradients(row, ledger.entries[row.site], found, model) for row in rows]
     return Report(rows, [*_spoiled(rows, moments), *findings(rows, ledger, 1.0), *axes_measured(model)])
 
 
 def rows_of(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row]]:
     """The walk for variables as they are."""
-    return _walked(model, flat)[:2]
+    ledger = _walked(model, flat)[0].ledger
+    return ledger, ledger.rows()
 
 
-# The rows with gradients, for given laws of the derivatives by the outputs or for a random cotangent.
-Predict = Callable[[Sequence[Cotangent] | None], list[Row]]
-
-
-def _walked(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row], Predict]:
-    """The walk for variables as they are, and how to go back."""
+def _walked(model: Model, flat: Sequence[Any], taped: bool = False) -> tuple[Walk, list[Value]]:
+    """The walk for variables as they are, perhaps taken down, and its outputs."""
     for array in model.inputs:
         if isinstance(array, jax.ShapeDtypeStruct):
             raise ValueError(f"`sample_input` must hold real numbers to be measured, got {received(array)}")
@@ -145,21 +145,13 @@ def _walked(model: Model, flat: Sequence[Any]) -> tuple[Ledger, list[Row], Predi
         )
     values = input_values(model, None, None, measured=True)
     variances = _variances(model, flat)
-    gains = Given(1.0, None, of=variances)
-    walk, _ = model.walked(gains, values)
-    zero_sum = is_zero_sum(model, flat, walk.ledger)
-    if zero_sum:
-        gains = Given(1.0, None, of=variances)
-        walk, _ = model.walked(gains, values, zero_sum)
-    rows = walk.ledger.rows()
-    if not any(row.gain is not None for row in rows):
+    walked = model.taped if taped else model.walked
+    walk, outputs = walked(Given(1.0, None, of=variances), values)
+    if is_zero_sum(model, flat, walk.ledger):
+        walk, outputs = walked(Given(1.0, None, of=variances), values, zero_sum=True)
+    if not any(row.gain is not None for row in walk.ledger.rows()):
         raise ValueError("the model has no weights: none of its parameters is multiplied with its input")
-
-    def predict(given: Sequence[Cotangent] | None) -> list[Row]:
-        sums = measured_sums(model, flat, walk.ledger)
-        return predicted(model, values, gains, rows, zero_sum, given=given, sums=sums)
-
-    return walk.ledger, rows, predict
+    return walk, outputs
 
 
 def _variances(model: Model, flat: Sequence[Any]) -> Callable[[Key], float | None]:

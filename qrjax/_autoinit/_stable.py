@@ -173,9 +173,8 @@ def stable(
     """The largest power of two, 1 at most, with which depth changes little beyond what it does in the limit."""
 
     def walked(target: Target) -> tuple[Ledger, Sequence[Row], frozenset[str]]:
-        gains = gains_at(target)
-        walk, _ = model.walked(gains, values, zero_sum)
-        return walk.ledger, *backward(model, values, gains, walk.ledger.rows(), zero_sum)
+        walk, outputs = model.taped(gains_at(target), values, zero_sum)
+        return walk.ledger, *backward(model, walk, outputs)
 
     trials = Trials(walked)
     if not trials.profile(0):

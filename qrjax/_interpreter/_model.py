@@ -166,21 +166,11 @@ class Model:
                 break
         return walk, outputs
 
-    def settled(
-        self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False
-    ) -> tuple[Walk, list[Any], list[Value]]:
-        """As `walked`, what it took down, and what the call returns."""
-        walk, outputs = self.walked(gains, inputs, zero_sum, tape=Tape)
-        assert walk.tape is not None
-        return walk, walk.tape.moves, outputs[: len(jax.tree.leaves(self.outputs))]
-
     def taped(
         self, gains: Gains, inputs: Sequence[Value], zero_sum: bool = False, correlated: bool = True
     ) -> tuple[Walk, list[Value]]:
-        """One more walk with weights that are settled, taken down, and what the call returns."""
-        walk = Walk(gains, Ledger(), self._named, zero_sum, correlated=correlated, axes=self.axes, tape=Tape())
-        walk.origins.given(inputs)
-        outputs = walk.walk(self.program, [*self._variables(), *[Opaque(())] * self.keys, *inputs])
+        """As `walked`, taken down on the walk's tape; of the outputs those that the call returns."""
+        walk, outputs = self.walked(gains, inputs, zero_sum, correlated, Tape)
         return walk, outputs[: len(jax.tree.leaves(self.outputs))]
 
     def _flow(self) -> Flow:

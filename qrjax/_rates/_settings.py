@@ -72,8 +72,7 @@ class Settings:
         """One walk, in which these constants are sized too."""
         gains = self.gains_at(target)
         gains.fixed -= sized
-        walk, _, outputs = self.model.settled(gains, self.values, self.zero_sum)
-        return gains, walk, outputs
+        return gains, *self.model.taped(gains, self.values, self.zero_sum)
 
 
 def _learned(

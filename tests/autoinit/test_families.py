@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from moments import function_agrees, normal, predicted
 
 import qrjax
-from tests.autoinit.moments import function_agrees, normal, predicted
 
 ORDER, CELLS = 3, 4
 LAW = normal(64, 16)

@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from pairs import pair
 
 import qrjax
-from tests.autoinit.pairs import pair
 
 B, L, D = 8, 16, 32
 WEIGHTS = {"a": (D, D), "b": (D, D), "c": (D, D), "d": (D, D), "e": (D, D)}

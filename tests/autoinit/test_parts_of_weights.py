@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from pairs import pair
 
 import qrjax
-from tests.autoinit.pairs import pair
 
 X = jax.random.normal(jax.random.key(0), (4, 6, 6, 16))
 

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from moments import function_agrees, normal, predicted
+from pairs import pair
 
 import qrjax
-from tests.autoinit.moments import function_agrees, normal, predicted
-from tests.autoinit.pairs import pair
 
 ROWS = normal(16, 12, 32)
 UPPER = np.triu_indices(12)

@@ -21,7 +21,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
-from autoinit import DRAW, everything, gains_of, input_values, plans, traced, walked
+from autoinit import DRAW, everything, gains_of, input_values, plans, traced
 from jax import lax
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
@@ -30,7 +30,6 @@ from zoo import NETWORKS
 from qrjax._adjoint._reverse import Reverse
 from qrjax._autoinit._initialize import drawn
 from qrjax._autoinit._sums import designed_sums
-from qrjax._autoinit._targets import Aim
 from qrjax._interpreter._replay import Replay
 from qrjax._rules._control import CALLS, program_of, scan_counts
 
@@ -131,11 +130,10 @@ def compared(network, seeds):
     """By (path, which output), from the last: the move, the predicted and the measured table."""
     model = traced(network)
     gains, values = gains_of(model, 1.0, None), input_values(model, None, None)
-    walk, _ = walked(model, values, gains, Aim(1.0, 1.0))
-    taped, outputs = model.taped(gains, values)
-    watching = Watching(sums=designed_sums(taped.ledger))
+    walk, outputs = model.taped(gains, values)
+    watching = Watching(sums=designed_sums(walk.ledger))
     watching.start(outputs)
-    watching.follow(taped.tape.moves)
+    watching.follow(walk.tape.moves)
     planned, zeros = plans(model, walk, everything, DRAW), zeros_of(model.program)
     zeros = {key: zero for key, zero in zeros.items() if key in watching.tables}
 

@@ -230,7 +230,7 @@ def test_values_that_nothing_uses_any_more_are_forgotten():
     most = []
     for depth in (2, 8):
         model = model_of(Net(depth), (X,), {})
-        moves = model.settled(gains_of(model, 1.0, None), input_values(model, None, None))[1]
+        moves = model.taped(gains_of(model, 1.0, None), input_values(model, None, None))[0].tape.moves
         ancestry, known = _Ancestry(moves), []
         for move, times in each(moves):
             ancestry.follow(move, times)
