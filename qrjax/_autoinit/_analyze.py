@@ -23,6 +23,7 @@ from qrjax._autoinit._stable import ALLOWED, DEEP, stable
 from qrjax._autoinit._streams import streams_of
 from qrjax._autoinit._sums import designed_sums
 from qrjax._autoinit._targets import STABLE, Aim, Aimed, aim_at, check_target
+from qrjax._autoinit._walks import Walks
 from qrjax._initializers._arguments import number
 from qrjax._interpreter._finding import INFO, Finding
 from qrjax._interpreter._findings import chains, findings, plain
@@ -153,17 +154,15 @@ def gains_of(
 
 
 def aim_of(
-    target: Any, model: Model, values: Sequence[Value], gains_at: Callable[[Target], Gains], zero_sum: bool = False,
-    orthogonal: bool = False, branches: float | None = None,
-) -> Aim:  # fmt: skip
-    """The second moments that a checked target stands for, and what branches add.
+    target: Any, walks: Walks, head: float | None = None, branches: float | None = None, orthogonal: bool = False
+) -> Aim:
+    """The second moments that a checked target stands for, and those of branches and heads.
 
     Raises:
-      ValueError: if a pattern matches no parameter, or there are no branches.
+      ValueError: if a pattern matches no parameter, or there are no such branches or heads.
     """
-    chooses = isinstance(target, str)
-    aim = stable(model, values, gains_at, zero_sum, orthogonal) if chooses else aim_at(target, model)
-    return with_branches(aim, branches, model, values, gains_at, zero_sum)
+    aim = stable(walks, orthogonal) if isinstance(target, str) else aim_at(target, walks.model)
+    return with_head(with_branches(aim, branches, walks), head, walks)
 
 
 def walked(
@@ -313,8 +312,7 @@ def analyze(
     if weights == "module":
         check_kept(target, head=head, branches=branches)
         gains_at = functools.partial(Gains, selected=None)
-    aim = aim_of(target, model, values, gains_at, zero_sum, branches=branches)
-    aim = with_head(aim, head, model, values, gains_at, zero_sum)
+    aim = aim_of(target, Walks(model, values, gains_at, zero_sum), head, branches)
     remarks = assumptions(model, input_mean is not None or input_variance is not None)
     sums = weights != "module" and layout in (None, "outputs")
     gains = gains_at(aim.target)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from qrjax._adjoint._branches import Branch, branches, counts
 from qrjax._autoinit._heads import Parted, parted
 from qrjax._autoinit._targets import Aim
+from qrjax._autoinit._walks import Walks
 from qrjax._initializers._arguments import positive
 from qrjax._interpreter._finding import INFO, WARNING, Finding
 from qrjax._interpreter._gains import Gains, Target, target_at
 from qrjax._interpreter._ledger import Ledger
-from qrjax._interpreter._model import Model
-from qrjax._rules._operands import Value, described
+from qrjax._rules._operands import described
 from qrjax._terminal._names import listed
 
 # What is added is said where its second moment is this many times what it was to be, or less by as much: half an
@@ -32,10 +32,7 @@ def check_branches(branches: Any) -> float | None:
     return None if branches is None else positive("branches", branches)
 
 
-def with_branches(
-    aim: Aim, total: float | None, model: Model, values: Sequence[Value], gains_at: Callable[[Target], Gains],
-    zero_sum: bool = False,
-) -> Aim:  # fmt: skip
+def with_branches(aim: Aim, total: float | None, walks: Walks) -> Aim:
     """The aim with another second moment for the last weights of each branch.
 
     Raises:
@@ -43,12 +40,12 @@ def with_branches(
     """
     if total is None:
         return aim
-    gains, ledger, found = _found(aim.target, model, values, gains_at, zero_sum)
+    gains, ledger, found = _found(aim.target, walks)
     last = {end.site for branch in found for end in branch.ends}
     those = parted(ledger, last, gains)
     share = {path: value for path, value in _shares(found, ledger, total).items() if path in those.sized}
     target = _aimed(aim.target, share)
-    *_, after = _found(target, model, values, gains_at, zero_sum)
+    *_, after = _found(target, walks)
     said = (*aim.said, *_said(total, found, those), *_missed(total, after, ledger))
     return dataclasses.replace(aim, target=target, said=said)
 
@@ -68,11 +65,8 @@ def found_branches(moves: Sequence[Any]) -> list[Branch]:
     return found
 
 
-def _found(
-    target: Target, model: Model, values: Sequence[Value], gains_at: Callable[[Target], Gains], zero_sum: bool
-) -> tuple[Gains, Ledger, list[Branch]]:
-    gains = gains_at(target)
-    walk, _ = model.taped(gains, values, zero_sum)
+def _found(target: Target, walks: Walks) -> tuple[Gains, Ledger, list[Branch]]:
+    gains, walk, _ = walks.at(target)
     assert walk.tape is not None
     return gains, walk.ledger, found_branches(walk.tape.moves)
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
 
 from qrjax._adjoint._heads import heads
 from qrjax._autoinit._targets import Aim
+from qrjax._autoinit._walks import Walks
 from qrjax._initializers._arguments import number
 from qrjax._interpreter._finding import INFO, WARNING, Finding
 from qrjax._interpreter._gains import Gains, Target, target_at
 from qrjax._interpreter._ledger import Ledger, Site
-from qrjax._interpreter._model import Model
-from qrjax._rules._operands import Value
 from qrjax._terminal._names import listed
 
 
@@ -42,10 +40,7 @@ def check_head(head: Any) -> float | None:
     return value
 
 
-def with_head(
-    aim: Aim, head: float | None, model: Model, values: Sequence[Value], gains_at: Callable[[Target], Gains],
-    zero_sum: bool = False,
-) -> Aim:  # fmt: skip
+def with_head(aim: Aim, head: float | None, walks: Walks) -> Aim:
     """The aim with another second moment for the weights that make the model's outputs.
 
     Raises:
@@ -53,8 +48,7 @@ def with_head(
     """
     if head is None:
         return aim
-    gains = gains_at(aim.target)
-    walk, outputs = model.taped(gains, values, zero_sum)
+    gains, walk, outputs = walks.at(aim.target)
     assert walk.tape is not None
     last = heads(outputs, walk.tape.moves)
     found = parted(walk.ledger, last, gains)

@@ -16,12 +16,13 @@ from qrjax._autoinit._analyze import aim_of, gains_of, input_values, model_of, w
 from qrjax._autoinit._assumptions import assumptions
 from qrjax._autoinit._branches import check_branches
 from qrjax._autoinit._calls import arguments_of, opened
-from qrjax._autoinit._heads import check_head, with_head
+from qrjax._autoinit._heads import check_head
 from qrjax._autoinit._names import DRAWN, SOURCES, TIED, Drawn, Source, Tied
 from qrjax._autoinit._own import Rescaling, rescalings
 from qrjax._autoinit._plan import Draw, Plan, path_keys, plans
 from qrjax._autoinit._streams import key_of, streams_of
 from qrjax._autoinit._targets import Aimed, check_target
+from qrjax._autoinit._walks import Walks
 from qrjax._interpreter._gains import Target
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._report import Report
@@ -114,8 +115,7 @@ def prepare(
     gains_at = functools.partial(gains_of, model, select=select, distribution=distribution, tied=tied)
     values = input_values(model, input_mean, input_variance)
     zero_sum = layout == "neurons" and source == "sobol" and distribution not in ("orthogonal", "own")
-    aim = aim_of(target, model, values, gains_at, zero_sum, distribution == "orthogonal", branches)
-    aim = with_head(aim, head, model, values, gains_at, zero_sum)
+    aim = aim_of(target, Walks(model, values, gains_at, zero_sum), head, branches, distribution == "orthogonal")
     gains = gains_at(aim.target)
     chosen = gains.selected
     assert chosen is not None

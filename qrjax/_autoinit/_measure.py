@@ -21,6 +21,7 @@ from qrjax._autoinit._gradients import backward
 from qrjax._autoinit._streams import PARAMS, Streams, streams_of
 from qrjax._autoinit._sums import is_zero_sum, measured_sums
 from qrjax._autoinit._targets import Aimed, check_target
+from qrjax._autoinit._walks import Walks
 from qrjax._interpreter._finding import ERROR, Finding
 from qrjax._interpreter._findings import findings, name_of
 from qrjax._interpreter._gains import Given, Target
@@ -265,7 +266,7 @@ def calibrate(
     chosen = selector(select, model)
     flat = list(model.materialize(None, [True] * len(model.leaves)))
     values = input_values(model, None, None, measured=True) if isinstance(target, str) else ()
-    aim = aim_of(target, model, values, functools.partial(gains_of, model, select=select))
+    aim = aim_of(target, Walks(model, values, functools.partial(gains_of, model, select=select)))
     return model.rebuild(calibrated(model, flat, aim.target, chosen, _key(streams)))
 
 

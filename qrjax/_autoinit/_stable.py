@@ -18,12 +18,11 @@ import numpy as np
 
 from qrjax._autoinit._gradients import backward
 from qrjax._autoinit._targets import STABLE, Aim
+from qrjax._autoinit._walks import Walks
 from qrjax._interpreter._findings import chains
-from qrjax._interpreter._gains import Gains, Target
+from qrjax._interpreter._gains import Target
 from qrjax._interpreter._ledger import Ledger
-from qrjax._interpreter._model import Model
 from qrjax._interpreter._report import Row
-from qrjax._rules._operands import Value
 
 # By so many octaves may the gradient's squared norm per example change over depth beyond what it does in the limit:
 # 1.4-fold. So little may the forward map amplify an error of the second moment.
@@ -166,15 +165,12 @@ def _octaves(row: Row) -> float:
     return 2 * math.log2(row.gradient_norm)
 
 
-def stable(
-    model: Model, values: Sequence[Value], gains_at: Callable[[Target], Gains], zero_sum: bool = False,
-    orthogonal: bool = False,
-) -> Aim:  # fmt: skip
+def stable(walks: Walks, orthogonal: bool = False) -> Aim:
     """The largest power of two, 1 at most, with which depth changes little beyond what it does in the limit."""
 
     def walked(target: Target) -> tuple[Ledger, Sequence[Row], frozenset[str]]:
-        walk, outputs = model.taped(gains_at(target), values, zero_sum)
-        return walk.ledger, *backward(model, walk, outputs)
+        _, walk, outputs = walks.at(target)
+        return walk.ledger, *backward(walks.model, walk, outputs)
 
     trials = Trials(walked)
     if not trials.profile(0):

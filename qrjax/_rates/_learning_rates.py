@@ -14,6 +14,7 @@ from qrjax._autoinit._calls import arguments_of, opened
 from qrjax._autoinit._heads import check_head
 from qrjax._autoinit._names import TIED, WHOSE, Tied, Whose
 from qrjax._autoinit._targets import Aimed, check_target
+from qrjax._autoinit._walks import Walks
 from qrjax._initializers._arguments import positive
 from qrjax._interpreter._gains import Gains
 from qrjax._interpreter._report import Report
@@ -21,7 +22,7 @@ from qrjax._layouts._sources import LAYOUTS, Layout
 from qrjax._rates._names import Optimizer
 from qrjax._rates._optimizers import check_optimizer, optimizers_of
 from qrjax._rates._rows import rated
-from qrjax._rates._settings import Settings
+from qrjax._rates._walked import settled_uses
 from qrjax._terminal._frames import frames_hidden
 from qrjax._terminal._names import choice
 from qrjax._terminal._patterns import Selection
@@ -149,10 +150,9 @@ def learning_rates(
         gains_at = functools.partial(Gains, selected=None)
     trained = [leaf for leaf in model.leaves if leaf.trained]
     optimizer_of = optimizers_of(optimizer, [leaf.path for leaf in trained])
-    settings = Settings(
-        model, values, gains_at, layout == "neurons", target, head, outputs, branches, weights == "module"
-    )
-    uses, aim = settings.uses("sgd" in map(optimizer_of, [leaf.path for leaf in trained]))
+    walks = Walks(model, values, gains_at, layout == "neurons")
+    back = "sgd" in map(optimizer_of, [leaf.path for leaf in trained])
+    uses, aim = settled_uses(walks, target, head, outputs, branches, weights == "module", back)
     found = rated(trained, uses, optimizer_of)
     flat = [found.values[leaf.path] if leaf.trained else 0.0 for leaf in model.leaves]
     tree = trained_of(model.rebuild(flat))
