@@ -170,6 +170,8 @@ def main(argv: Sequence[str] | None = None) -> list[str]:
     parser.add_argument("--timeout", type=int, default=120, help="seconds to wait for another process")
     given = parser.parse_args(argv)
     if given.coordinator is None:
+        if given.process is not None:
+            parser.error("--process says which of several this one is; give the --coordinator of all too")
         with tempfile.TemporaryDirectory() as temporary:
             folder = pathlib.Path(temporary)
             command = [sys.executable, __file__, f"--folder={given.folder or folder}", f"--timeout={given.timeout}"]
@@ -189,4 +191,5 @@ def main(argv: Sequence[str] | None = None) -> list[str]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # and so takes what it started with it
     main()

@@ -274,6 +274,12 @@ def test_multihost_counts_every_weight_once(example):
     assert sum(int(found.split()[0].replace(",", "")) for found in drawn) == 3_236_160
 
 
+def test_multihost_wants_a_coordinator_for_one_of_several(example, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        example("multihost").main(["--process", "0"])
+    assert "--process says which of several this one is; give the --coordinator" in capsys.readouterr().err
+
+
 def test_multihost_holds_a_copied_array_once(example):
     array = jax.numpy.arange(6.0)
     shards = [mock.Mock(index=(slice(None),), data=array, device=mock.Mock(id=i)) for i in range(2)]

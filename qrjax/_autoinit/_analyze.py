@@ -14,7 +14,7 @@ from qrjax._adapters._trace import abstract
 from qrjax._autoinit._assumptions import assumptions, moments_apply, stand_ins
 from qrjax._autoinit._backward import check_gradients
 from qrjax._autoinit._branches import check_branches, with_branches
-from qrjax._autoinit._calls import arguments_of, check_module, construction_of, is_pair, opened
+from qrjax._autoinit._calls import arguments_of, check_module, construction_of, is_pair, note_spelling, opened
 from qrjax._autoinit._gradients import backward
 from qrjax._autoinit._heads import check_head, with_head
 from qrjax._autoinit._laws import unit_law
@@ -44,14 +44,24 @@ from qrjax._words._transfers import transferring
 
 
 def model_of(
-    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], variables: Any = None, *, rngs: Any = None,
-    axes: Any = None, **options: Any,
-) -> Model:  # fmt: skip
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], variables: Any = None, **options: Any
+) -> Model:
     """The model of a Linen module, an NNX module, its construction or a pair of functions; with variables it may have.
 
     Raises:
       TypeError: if `module` is none of these.
     """
+    try:
+        return _traced(module, args, kwargs, variables, **options)
+    except TypeError as error:
+        note_spelling(error, kwargs)
+        raise
+
+
+def _traced(
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], variables: Any, *, rngs: Any = None,
+    axes: Any = None, **options: Any,
+) -> Model:  # fmt: skip
     check_module(module, args)
     arguments, streams, sizes = (args, kwargs), streams_of(rngs), sizes_of(axes)
     options |= {"names": streams.names, "keys": streams.keys, "strict": streams.strict, "axes": sizes}

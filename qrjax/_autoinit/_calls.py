@@ -324,3 +324,11 @@ def _check_spelling(call: inspect.Signature, kwargs: Mapping[str, Any]) -> None:
             )
         if name not in call.parameters and (question := meant(name, [*sorted(OURS), *call.parameters])):
             raise TypeError(f"neither this function nor the module's call has an argument `{name}`{question}")
+
+
+def note_spelling(error: TypeError, kwargs: Mapping[str, Any]) -> None:
+    """Adds to what a call that takes any argument, as nn.Sequential's, says of one: which of ours may be meant."""
+    for name in kwargs:
+        question = meant(name, sorted(OURS)) if f"unexpected keyword argument '{name}'" in str(error) else ""
+        if question:
+            error.add_note(f"`{name}` is no argument of qrjax's, so the module's call got it{question}")

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from qrjax._terminal._received import received
+
 Floats = NDArray[np.float64]
 
 
@@ -24,7 +26,7 @@ def real(label: str, values: Any) -> Floats:
     except (TypeError, ValueError):
         numeric = False
     if not numeric:
-        raise TypeError(f"{label} must be an array of real numbers, got {shown(values)}")
+        raise TypeError(f"{label} must be an array of real numbers, got {received(values)}")
     return found.astype(np.float64)
 
 
@@ -56,13 +58,7 @@ def named(name: str, given: Any, example: str) -> dict[str, Any]:
       ValueError: if it is empty.
     """
     if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
-        raise TypeError(f"`{name}` must map names to arrays, got {shown(given)}; for example {example}")
+        raise TypeError(f"`{name}` must map names to arrays, got {received(given)}; for example {example}")
     if not given:
         raise ValueError(f"`{name}` is empty; pass at least one name, for example {example}")
     return dict(given)
-
-
-def shown(values: Any) -> str:
-    """The value for a message, in one line and not too long."""
-    text = " ".join(repr(values).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from qrjax._plot._arrays import Floats, real, shown
+from qrjax._plot._arrays import Floats, real
 from qrjax._plot._axes import entry, in_numbers, marker_size, panel, plain, titled
 from qrjax._plot._legend import legend
 from qrjax._plot._seeds import diverged, labelled, number, runs, whole
 from qrjax._plot._styles import Style, styled
 from qrjax._terminal._names import choice
+from qrjax._terminal._received import received
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +102,7 @@ def _steps(x: Any, count: int) -> Floats:
     if steps.shape != (count,):
         raise ValueError(f"`x` must have the shape ({count},), a number for every step, got {steps.shape}")
     if not (np.isfinite(steps).all() and (np.diff(steps) > 0).all()):
-        raise ValueError(f"`x` must be finite and increase, got {shown(x)}; sort the steps first")
+        raise ValueError(f"`x` must be finite and increase, got {received(x)}; sort the steps first")
     return steps
 
 

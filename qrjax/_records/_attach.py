@@ -12,6 +12,7 @@ from jax import Array
 from qrjax._autoinit._analyze import model_of
 from qrjax._autoinit._calls import is_module, opened
 from qrjax._autoinit._streams import PARAMS, key_of, streams_of
+from qrjax._interpreter._model import Model
 from qrjax._records._derived import Offset, Rescaled, Transposed
 from qrjax._records._entries import Entry
 from qrjax._records._initialization import (
@@ -32,14 +33,9 @@ Contents = tuple[tuple[Entry, ...], Mapping[str, Any], Callable[[Sequence[Any]],
 
 
 def attached(
-    recorded: Sequence[Entry],
-    made: Mapping[str, Any],
-    module: Any,
-    sample_input: Any,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    key: Array | None,
-) -> Contents:
+    recorded: Sequence[Entry], made: Mapping[str, Any], module: Any, sample_input: Any, args: tuple[Any, ...],
+    kwargs: dict[str, Any], key: Array | None,
+) -> Contents:  # fmt: skip
     """What a record holds, with the code of its model, for builders that are not ours."""
     rest = {name: value for name, value in kwargs.items() if name not in OPTIONS}
     rest["rngs"] = streams_of(rest.get("rngs"))
@@ -48,24 +44,27 @@ def attached(
     if sample_input is None and not args and not is_module(module):
         entries, rebuild = constructed(module, key)
     else:
-        compiled, module = made.get("by") == "autoinit", opened(module)
+        module = opened(module)
         with keys_like(key):
-            call = called(module, sample_input, args, rest)
-            model = model_of(module, *call, **framework(rest))
-        if not compiled:
-            check_initialized(model)
-        check_leaves([e.leaf for e in recorded], model.leaves)
-        ours = {e.leaf.path for e in recorded if _is_planned(e)}
-        own = iter(others(model, [leaf.path not in ours for leaf in model.leaves], key, compiled))
-        origins = {e.leaf.path: e.origin for e in recorded}
-        entries = [Entry(v, origins[v.path] if v.path in ours else next(own)) for v in model.leaves]
-        if not compiled:
-            check_inputs(model, entries)
-        rebuild = model.rebuild
+            model = model_of(module, *called(module, sample_input, args, rest), **framework(rest))
+        entries, rebuild = _of_model(recorded, model, key, compiled=made.get("by") == "autoinit"), model.rebuild
     check_leaves([e.leaf for e in recorded], [e.leaf for e in entries])
     known = {entry.leaf.path: entry for entry in recorded}
     chosen = [Entry(e.leaf, _with_code(known[e.leaf.path].origin, e.origin)) for e in entries]
     return tuple(chosen), made, rebuild
+
+
+def _of_model(recorded: Sequence[Entry], model: Model, key: Array, compiled: bool) -> list[Entry]:
+    """The model's variables: as recorded what `autoinit` drew, all others as its own initialization makes them."""
+    if not compiled:
+        check_initialized(model)
+    check_leaves([e.leaf for e in recorded], model.leaves)
+    ours = {e.leaf.path: e.origin for e in recorded if _is_planned(e)}
+    own = iter(others(model, [leaf.path not in ours for leaf in model.leaves], key, compiled))
+    entries = [Entry(leaf, ours[leaf.path] if leaf.path in ours else next(own)) for leaf in model.leaves]
+    if not compiled:
+        check_inputs(model, entries)
+    return entries
 
 
 def _with_code(recorded: Origin, found: Origin) -> Origin:

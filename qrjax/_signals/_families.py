@@ -107,10 +107,9 @@ def begun(function: Function, operands: Sequence[Signal], result: Signal) -> Sig
 def beyond(operands: Sequence[Signal], shape: Shape) -> int:
     """How many places functions of one number are told apart at, if these are too many to be followed; else 0."""
     known = [o for o in operands if is_place(o) and o.size > PLACES and o.array is not None and o.ndim == len(shape)]
-    plain = [o for o in operands if o.source is not None and not is_place(o)]
-    if not known or not plain or not all(map(_is_simple, operands)):
+    owners = _owners(operands)
+    if not known or not owners or not all(map(_is_simple, operands)):
         return 0
-    owners = [f.base if (f := family_of(o)) is not None else o for o in plain]
     arrays = [np.asarray(o.array) for o in known]
     places = np.broadcast_shapes(*((compacted(a) if a.size <= KEPT else a).shape for a in arrays))
     count = math.prod(places)
@@ -122,8 +121,7 @@ def beyond(operands: Sequence[Signal], shape: Shape) -> int:
 
 
 def _described(function: Function, operands: Sequence[Signal], shape: Shape, law: Floats) -> Family | None:
-    plain = [o for o in operands if o.source is not None and not is_place(o)]
-    owners = [f.base if (f := family_of(o)) is not None else o for o in plain]
+    owners = _owners(operands)
     sources = {o.source for o in owners}
     if len(sources) != 1 or not all(map(_is_simple, operands)) or any(o.shape != shape for o in owners):
         return None
@@ -136,7 +134,7 @@ def _described(function: Function, operands: Sequence[Signal], shape: Shape, law
         return None
     (source,) = sources
     assert source is not None
-    table = source_tables(list(owners), [source])[0]
+    table = source_tables(owners, [source])[0]
     base = Signal(shape, np.dtype(np.float32), NODES, source, table)
 
     def make() -> NDArray[Any]:
@@ -145,6 +143,12 @@ def _described(function: Function, operands: Sequence[Signal], shape: Shape, law
         return np.broadcast_to(np.nan_to_num(finite(values)), (NODES.size, *places))
 
     return Family(base, places, make, law, depth)
+
+
+def _owners(operands: Sequence[Signal]) -> list[Signal]:
+    """The arrays whose functions the operands are, but for known ones."""
+    plain = [o for o in operands if o.source is not None and not is_place(o)]
+    return [f.base if (f := family_of(o)) is not None else o for o in plain]
 
 
 def _is_simple(x: Signal) -> bool:

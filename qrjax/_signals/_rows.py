@@ -71,19 +71,18 @@ def on_fiber(function: Function, operands: list[Signal], fiber: Fiber, shape: Sh
     values = quantiles(seen, order=order)
     if np.ptp(values) <= 1e-12 * max(1e-300, np.abs(values).max()):
         return Signal.constant(values[0], shape, dtype)
-    elements = [o for o, part in zip(operands, parts, strict=True) if part.shape[1] > 1]
+    elements = [(o, part) for o, part in zip(operands, parts, strict=True) if part.shape[1] > 1]
     aggregates = [o for o, part in zip(operands, parts, strict=True) if part.shape[1] == 1 and not o.is_constant]
     if not elements:
         rho = functools.reduce(np.minimum, (o.rho for o in aggregates if o.fiber is fiber))
     else:
-        main = max(elements, key=lambda o: _likeness(sampled(o, fiber), sample))
+        main, before = max(elements, key=lambda element: _likeness(element[1], sample))
         rho = main.rho
         if fiber.valid is None and (aggregates or fiber.rho < 0):
             axes = _row_axes(aggregates, main, shape)
-            rho = _with_rows(main, sampled(main, fiber), values, sample, fiber.n, axes, present)
+            rho = _with_rows(main, before, values, sample, fiber.n, axes, present)
     z = fiber.z if present is None else fiber.z[present]
-    kin = ties(seen, np.ones_like(seen), [(fiber.parent, z)] if elements else [], order)
-    source = related(kin)
+    source = related(ties(seen, np.ones_like(seen), [(fiber.parent, z)] if elements else [], order))
     return Signal(shape, np.dtype(dtype), values, source, _tables.settled(rho, shape), fiber=fiber, sample=sample)
 
 

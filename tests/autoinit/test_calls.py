@@ -163,6 +163,14 @@ def test_a_wrong_call_gets_one_sentence(function, args, kwargs, error, message):
     assert ours(caught.value) == []
 
 
+def test_a_misspelled_argument_where_the_call_takes_any():
+    """As that of nn.Sequential does, whose first layer then refuses it."""
+    with pytest.raises(TypeError, match="unexpected keyword argument 'distributon'") as caught:
+        autoinit(DENSE, X, distributon="normal")
+    assert caught.value.__notes__[0].endswith("so the module's call got it; did you mean 'distribution'?")
+    assert ours(caught.value) == []
+
+
 # -- frames ----------------------------------------------------------------------------------------------------------
 
 

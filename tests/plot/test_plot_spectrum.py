@@ -71,8 +71,8 @@ def test_more_names_than_colors_still_differ():
     ("matrices", "error", "message"),
     [
         ({}, ValueError, '`matrices` is empty; pass at least one name, for example {"kernel": w}'),
-        (np.eye(3), TypeError, r"`matrices` must map names to arrays, got array.*; for example"),
-        ({1: np.eye(3)}, TypeError, "`matrices` must map names to arrays, got {1: array"),
+        (np.eye(3), TypeError, r"`matrices` must map names to arrays, got an array of .*; for example"),
+        ({1: np.eye(3)}, TypeError, "`matrices` must map names to arrays, got a dict with the keys 1; for"),
         ({"a": np.eye(3), "b": np.ones(3)}, ValueError, r"`matrices`\['b'\] must have two axes or more, got .*\(3,\)"),
         ({"a": np.ones((3, 0))}, ValueError, r"`matrices`\['a'\] holds no weights, got the shape \(3, 0\)"),
         ({"a": np.full((2, 2), np.nan)}, ValueError, r"`matrices`\['a'\] must be finite, got 4 NaN or infinite of 4"),

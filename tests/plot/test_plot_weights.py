@@ -73,12 +73,11 @@ def test_constant_zeros_are_an_image_too():
         (np.ones(3), ValueError, r"`weights` must have two axes or more, got the shape \(3,\)"),
         (np.ones((0, 3)), ValueError, r"`weights` holds no weights, got the shape \(0, 3\); give every axis a length"),
         ([[1.0, np.nan], [np.inf, 0.0]], ValueError, r"`weights` must be finite, got 2 NaN or infinite of 4; numpy"),
-        (np.ones((2, 2), complex), TypeError, r"`weights` must be an array of real numbers, got array"),
+        (np.ones((2, 2), complex), TypeError, r"`weights` must be an array of real numbers, got an array of"),
         ("kernel", TypeError, r"`weights` must be an array of real numbers, got 'kernel'"),
-        ([[1.0], [1.0, 2.0]], TypeError, r"`weights` must be an array of real numbers, got \[\[1.0\], \[1.0, 2.0\]\]"),
+        ([[1.0], [1.0, 2.0]], TypeError, r"`weights` must be an array of real numbers, got a list of 2 items"),
         (None, TypeError, r"`weights` must be an array of real numbers, got None"),
-        ([["a" * 90]], TypeError, r"`weights` must be an array of real numbers, got .{77}\.\.\.$"),
-        (jax.random.key(0), TypeError, r"`weights` must be an array of real numbers, got Array"),
+        (jax.random.key(0), TypeError, r"`weights` must be an array of real numbers, got a JAX key"),
     ],
 )
 def test_bad_input(weights, error, message):
