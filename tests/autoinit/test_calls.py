@@ -167,7 +167,7 @@ def test_a_misspelled_argument_where_the_call_takes_any():
     """As that of nn.Sequential does, whose first layer then refuses it."""
     with pytest.raises(TypeError, match="unexpected keyword argument 'distributon'") as caught:
         autoinit(DENSE, X, distributon="normal")
-    assert caught.value.__notes__[0].endswith("so the module's call got it; did you mean 'distribution'?")
+    assert caught.value.__notes__[-1].endswith("so the module's call got it; did you mean 'distribution'?")
     assert ours(caught.value) == []
 
 
