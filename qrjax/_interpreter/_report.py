@@ -81,18 +81,18 @@ class Row:
       correlation: for each axis longer than 1, the correlation of two outputs that differ along it only.
       notes: what a reader should know, such as "by sampling".
       weight: the path of the parameter; None without one.
-      gradient: predicted, the second moment per element of the derivative of the loss by the output, for a random
+      gradient: the predicted second moment per element of the derivative with respect to the output, for a random
         cotangent of second moment 1 at the model's output; None unless asked for.
-      gradient_norm: of that derivative the norm per example: the root of the sum of its squares over all elements,
-        divided by the number of examples (the length of the inputs' first axis) before the root is taken.
-      weight_gradient: predicted, the second moment per element of the derivative by the weight itself, summed over
-        the batch as it is in training; None without a weight.
-      weight_gradient_norm: the root of the sum of squares of that derivative, of the whole batch.
-      measured_gradient, measured_gradient_norm, measured_weight_gradient, measured_weight_gradient_norm: the same of
-        a real backward pass, from a random cotangent or of a loss; None until measured.
-      rate: the multiplier of the learning rate, of `qrjax.learning_rates`; None elsewhere.
-      rule: what the parameter is to the signal, from which its rate came: "product", "look-up", "scale", "shift" and
-        so on; None elsewhere.
+      gradient_norm: the norm per example of that derivative: the root of its sum of squares over all elements, divided
+        by the number of examples (the length of the inputs' first axis) before the root is taken.
+      weight_gradient: the predicted second moment per element of the derivative with respect to the weight, summed
+        over the batch as in training; None without a weight.
+      weight_gradient_norm: the root of the sum of squares of that derivative over the whole batch.
+      measured_gradient, measured_gradient_norm, measured_weight_gradient, measured_weight_gradient_norm: the same in a
+        real backward pass, from a random cotangent or a loss; None until measured.
+      rate: the learning rate's multiplier, from `qrjax.learning_rates`; None elsewhere.
+      rule: the parameter's role in the signal, which decides its rate: "product", "look-up", "scale", "shift" and so
+        on; None elsewhere.
     """
 
     path: str
