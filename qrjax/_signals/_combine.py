@@ -50,7 +50,11 @@ def combine(function: Function, operands: Sequence[Signal], shape: Shape, dtype:
         result = _present(function, operands, shape, dtype)
     else:
         result = _masked(function, operands, shape, dtype)
-    result = presented(dataclasses.replace(result, shift=shifted(function, operands, result)))
+    shift = shifted(function, operands, result)
+    if shift is not None and result.mask is None and result.source is not shift[0].source:
+        assert result.source is not None
+        result.source.summands = (*shift, result.values)
+    result = presented(dataclasses.replace(result, shift=shift))
     return begun(function, operands, result)
 
 

@@ -29,7 +29,7 @@ from qrjax._signals._quadrature import (
     phi,
     quantiles,
 )
-from qrjax._signals._rows import sampled
+from qrjax._signals._rows import at_rows, sampled, summand
 from qrjax._signals._signal import HUGE, Signal, Source, related
 from qrjax._signals._tables import Shape
 
@@ -120,8 +120,9 @@ def row_sample(x: Signal, axes: Sequence[int], n: int) -> tuple[Fiber | None, Fl
     if family is not None and family.base.source is not x.source:
         fiber = laid_fiber(dataclasses.replace(x, rho=family.base.rho), tuple(axes), n)
         return fiber, sampled(x, fiber)
-    if valid(x) is not None or x.shift is not None:
-        fiber = laid_fiber(x if x.shift is None else x.shift[0], tuple(axes), n)
+    base = summand(x)
+    if valid(x) is not None or base is not None:
+        fiber = laid_fiber(x if base is None else base, tuple(axes), n)
         return fiber, sampled(x, fiber)
     rho = float(_tables.differing(x.rho, axes, x.shape).flat[0])
     fiber = fiber_of(x.source, n, rho)
@@ -176,7 +177,7 @@ def extreme(x: Signal, axes: Sequence[int], largest: bool = True) -> Signal:
     assert sample is not None
     pick = _picked(None if mask is None else fiber.present(mask), largest)
     rows = pick(sample)
-    if x.shift is None and mask is None and family_of(x) is None:
+    if summand(x) is None and mask is None and family_of(x) is None:
         within = float(_tables.differing(x.covariances, axes, x.shape).flat[0])
         values = extreme_values(x.values, n, within, largest)
     else:
@@ -234,12 +235,11 @@ def _extreme_rho(
     They follow from those between elements at the same place of two rows and at different ones.
     """
     squares = hermite_squares(values)
-    law, known = (x.values, 0.0) if x.shift is None else (x.shift[0].values, fiber.taken(x.shift[1]))
-    own = pick(fiber.values(law) + known)
+    own = pick(fiber.values(x.values) if summand(x) is None else at_rows(x, fiber.z, fiber))
     result = np.ones_like(same)
     for r, s in dict.fromkeys(zip(same.ravel().round(9), cross.ravel().round(9), strict=True)):
         if r < 1.0:
-            partner = pick(np.interp(fiber.partner(r, s), NODES, law) + known)
+            partner = pick(at_rows(x, fiber.partner(r, s), fiber))
             covariance = float((own * partner).mean() - own.mean() * partner.mean())
             # As a share of the sample's own variance: that of few rows is not quite the law's.
             share = covariance / math.sqrt(float(own.var() * partner.var()) + 1e-300)

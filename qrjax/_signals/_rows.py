@@ -14,7 +14,7 @@ from qrjax._signals._families import family_of
 from qrjax._signals._fibers import Fiber, pair_covariance
 from qrjax._signals._joint import ONE, Function, finite, ties
 from qrjax._signals._masks import joint, valid
-from qrjax._signals._quadrature import Floats, correlation, hermite_squares, ordered, quantiles
+from qrjax._signals._quadrature import NODES, Floats, correlation, hermite_squares, ordered, quantiles
 from qrjax._signals._signal import Signal, related
 from qrjax._signals._tables import Shape
 
@@ -38,7 +38,30 @@ def shared_fiber(operands: list[Signal]) -> Fiber | None:
 
 def _stems(operand: Signal, fiber: Fiber) -> bool:
     """Whether the operand is a function of the fiber's source and of its places."""
-    return operand.source is fiber.parent or (operand.shift is not None and operand.shift[0].source is fiber.parent)
+    base = summand(operand)
+    return operand.source is fiber.parent or (base is not None and base.source is fiber.parent)
+
+
+def summand(x: Signal) -> Signal | None:
+    """Of a sum with a known array, and of a function of one, the other summand."""
+    if x.shift is not None:
+        base: Signal = x.shift[0]
+        return base
+    found = None if x.source is None or x.mask is not None else x.source.summands
+    # In other places, as behind a reshape, the array is not the one that was added.
+    return found[0] if found is not None and found[0].shape == x.shape else None
+
+
+def at_rows(x: Signal, z: Floats, fiber: Fiber) -> Floats:
+    """Its values on rows of the fiber's array where the fiber's source has these numbers."""
+    base = summand(x)
+    if base is None:
+        return np.interp(z, NODES, x.values)
+    if x.shift is not None:
+        return np.interp(z, NODES, base.values) + fiber.taken(x.shift[1])
+    assert x.source is not None
+    _, array, law = x.source.summands
+    return np.interp(np.interp(z, NODES, base.values) + fiber.taken(array), law, x.values)
 
 
 def sampled(operand: Signal, fiber: Fiber) -> Floats:
@@ -49,8 +72,8 @@ def sampled(operand: Signal, fiber: Fiber) -> Floats:
     elif operand.source is fiber.parent:
         family = family_of(operand) if operand.shape == fiber.shape else None
         bare = fiber.values(operand.values) if family is None else family.sampled(fiber)
-    elif operand.shift is not None and operand.shift[0].source is fiber.parent:
-        bare = fiber.values(operand.shift[0].values) + fiber.taken(operand.shift[1])
+    elif _stems(operand, fiber):
+        bare = at_rows(operand, fiber.z, fiber)
     else:
         bare = fiber.known_rows(operand)
     assert bare is not None

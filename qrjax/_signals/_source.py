@@ -54,6 +54,7 @@ class Source:
       shift: the correlation between an element of `base` and the one that a part has in its place.
       which: of a part, which.
       step: of a part that is one of an array's steps, its number.
+      summands: of a sum with a known array, the other summand, the array and the sum's values (see `_rows`).
       lags: of an array that is taken step by step, the correlations of steps by their distance; None if they are alike.
     """
 
@@ -67,6 +68,7 @@ class Source:
     scores: frozenset[Source] = frozenset()
     formula: Any = None
     laid: Any = None
+    summands: Any = None
     which: Any = None
     step: int | None = None
     lags: Floats | None = None
