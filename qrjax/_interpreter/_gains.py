@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from qrjax._interpreter._settling import Settling
 from qrjax._interpreter._stretches import SWEEPS
@@ -53,10 +53,10 @@ class Guess:
     total: float = 0.0
     count: float = 0.0
 
-    def add(self, target: float, unit: float, count: float, before: float) -> float:
-        """The variance after a use whose input was computed with the variance `before`."""
-        self.total, self.count = self.total + count * unit / before**ANSWER, self.count + count
-        return (target * self.count / self.total) ** (1 / (1 + ANSWER))
+    def add(self, target: float, unit: float, count: float, before: float, answer: float) -> float:
+        """The variance after a use whose input was computed with the variance `before`, and answers to it so."""
+        self.total, self.count = self.total + count * unit / before**answer, self.count + count
+        return (target * self.count / self.total) ** (1 / (1 + answer))
 
     def drift(self, now: float) -> float:
         """How far the variance has moved since, in logarithms."""
@@ -135,8 +135,12 @@ class Gains:
 
     @property
     def guesses(self) -> bool:
-        """Whether a stretch is walked for the first time."""
-        return self._guesses is not None
+        """Whether a stretch is walked for the first time, by guesses that have moved and so will be walked again."""
+        return self._guesses is not None and self._drift(self._guesses) > TOLERANCE / 2
+
+    def _drift(self, guesses: Mapping[Key, Guess]) -> float:
+        """How far the variances that are guessed have moved at most, in logarithms."""
+        return max((guess.drift(self.variances[key]) for key, guess in guesses.items()), default=0.0)
 
     @property
     def decides(self) -> bool:
@@ -177,22 +181,32 @@ class Gains:
             unseen = unit <= 0 or (table and self.tied == "logits" and self.is_tied(key))
             self.variances[key] = rounded(target / fan if unseen else target / unit)
         if not table:
-            self._guess(key, unit, count)
+            self._guess(key, unit, count, ANSWER if self.goal(key, met) == target else 0.0)
             self.used(key, unit * self.variances[key] / target, count)
         for path in weight.also:
             self.variances[path, weight.layer] = self.variances[key]
         return self.variances[key]
 
-    def _guess(self, key: Key, unit: float, count: float) -> None:
-        """In the first walk of a stretch the variance follows the mean over its uses."""
+    def recurs(self, keys: Iterable[Key]) -> None:
+        """Takes down that weights are recurrent; what was guessed of them before had another goal."""
+        for key in {*keys} - self.recurrent:
+            self.recurrent.add(key)
+            if self._guesses is not None and key in self._guesses:
+                self._guesses[key] = Guess(self._guesses[key].first)
+
+    def _guess(self, key: Key, unit: float, count: float, answer: float) -> None:
+        """In the first walk of a stretch the variance follows the mean over its uses.
+
+        What a weight gives of what comes in, where it is to keep just that, does not answer to its variance.
+        """
         if self._guesses is None or unit <= 0 or (key in self.tables and self.tied == "lookup"):
             return
         target = self.target_of(key[0])
         if key in self._guesses:
-            self.variances[key] = rounded(self._guesses[key].add(target, unit, count, self.variances[key]))
+            guess, before = self._guesses[key], self.variances[key]
         else:
-            guess = self._guesses[key] = Guess(self.variances[key])
-            self.variances[key] = rounded(guess.add(target, unit, count, target / unit))
+            guess, before = self._guesses.setdefault(key, Guess(self.variances[key])), target / unit
+        self.variances[key] = rounded(guess.add(target, unit, count, before, answer))
 
     def decide(self, gains: Mapping[Key, float]) -> None:
         """The standard deviations of parameters that are sized together."""
@@ -235,7 +249,7 @@ class Gains:
             self._left |= misses.keys()
             self.miss = max(self.miss, miss)
             return False
-        if guessed and max(guess.drift(self.variances[key]) for key, guess in guessed.items()) > TOLERANCE / 2:
+        if guessed and self._drift(guessed) > TOLERANCE / 2:
             self._forget(uses)
             return True
         if not self._news(uses) and miss <= TOLERANCE:

@@ -79,7 +79,7 @@ def _recurrent(walk: Walk, weight: Signal, axes: Sequence[int]) -> bool:
     """Whether a weight, or a function of some, has turned out to meet what it made itself."""
     keys = leaves_of(weight).keys()
     if walk.origins.meet(_uses(weight, axes)):
-        walk.gains.recurrent |= keys
+        walk.gains.recurs(keys)
     return not walk.gains.recurrent.isdisjoint(keys)
 
 

@@ -162,6 +162,8 @@ class Walk:
     def _met(self, equation: Equation, eqn: Any, operands: list[Value]) -> list[Value]:
         """The outputs of an equation that is no control flow."""
         name, values = equation.name, meeting(self, equation, operands)
+        # What was walked again is made of weights that the function of weights in its place was not.
+        reached = self.origins.begin(values)
         if self._takes_down:
             # What was walked again as a signal has its rows there, so that is where a derivative has to go.
             operands = [m if m is not o and isinstance(m, Signal) else o for o, m in zip(operands, values, strict=True)]
@@ -176,7 +178,9 @@ class Walk:
             results = [alone(r) if isinstance(r, Signal) else r for r in results]
         elif name not in CUSTOM:
             results = responding(equation, values, self._with_twins(equation, values, results, eqn))
-        return self._taped(equation, eqn, operands, values, told(self, eqn, equation, values, results))
+        results = told(self, eqn, equation, values, results)
+        self.origins.end(results, reached)
+        return self._taped(equation, eqn, operands, values, results)
 
     def _taped(
         self, equation: Equation, eqn: Any, operands: list[Value], met: list[Value], results: list[Value]

@@ -59,7 +59,7 @@ def test_a_norm_over_the_batch_is_one_however_it_is_written(form):
 
 
 def test_sums_of_functions_of_a_sum_with_a_known_array_are_of_the_same_rows():
-    """A norm by E y^2 - (E y)^2 behind positions, of tokens half of which are nearly nothing: no row is without spread."""
+    """A norm by E y^2 - (E y)^2 behind positions, of tokens half of which are nearly nothing."""
     known = np.arange(96 * 32).reshape(96, 32)  # beyond the places whose functions are told apart, see `_families`
     table = ((known % 32 >= 16) + 1e-6 * known).astype(np.float32)
 
