@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qrjax._signals import _tables
-from qrjax._signals._fibers import PAIRED, Fiber
+from qrjax._signals._fibers import Fiber
 from qrjax._signals._profiles import kept, normalized
 from qrjax._signals._quadrature import Floats, expectation
 from qrjax._signals._signal import Signal, Source
@@ -152,15 +152,23 @@ def _of_rows(
     """The result with the strengths of its rows and with what two of them share, by the softmax's sample of rows."""
     fiber, n = p.fiber, p.fiber.n
     apart = float(_tables.differing(v.moments, axes, v.shape).flat[0])
-    same, other = fiber.products(p.sample)
-    products: Floats = n * same * v.second_moment + n * (n - 1.0) * other * apart
-    squares = np.diagonal(products)
+    rows, columns = p.sample, p.sample.shape[1]
+
+    def summed(same: Any, other: Any) -> Any:
+        """E[y y'] of two rows' sums over values, by the means of their own products at one column and at two."""
+        return n * same * v.second_moment + n * (n - 1.0) * other * apart
+
+    same = (rows**2).mean(1)
+    squares = summed(same, (rows.sum(1) ** 2 / columns - same) / max(1, columns - 1))
     if not float(squares.mean()) > 0 or not math.isfinite(float(squares.mean())):
         return made
     profiles = {a: fiber.strengths(squares, a) for a in varying}
-    strength = np.prod([fiber.strength(profile, a, PAIRED) for a, profile in profiles.items()], 0)
+    strength = np.prod([fiber.strength(profile, a) for a, profile in profiles.items()], 0)
     roots = np.sqrt(np.maximum(strength, 1e-6))
-    plain, alike = (fiber.by_places(m, varying) for m in (products, products / np.outer(roots, roots)))
+    plain, alike = (
+        {which: summed(*means) for which, means in fiber.pairs(some, varying).items()}
+        for some in (rows, rows / roots[:, None])
+    )
     rho, scale = made.rho.copy(), float(squares.mean())
     for which, moment in alike.items():
         index = tuple(int(a in {places[b] for b in which}) for a in range(made.ndim))

@@ -12,6 +12,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,6 @@ from qrjax._signals._tables import Shape
 # Elements in a sample; rows are whole up to COLUMNS, or an element would weigh too much in its own sum.
 ELEMENTS = 16384
 COLUMNS = 1024
-# Rows that meet each other.
-PAIRED = 256
 # Rows whose elements are less alike have nothing in common.
 SMALL = 0.01
 
@@ -149,28 +148,37 @@ class Fiber:
         means = np.interp(np.arange(self.shape[axis]), held, found[held] / count[held])
         return means / max(1e-300, float(means.mean()))
 
-    def strength(self, profile: Floats, axis: int, rows: int) -> Floats:
-        """What a profile of an axis is at each of the first rows."""
-        return profile[self._places[axis][:rows, 0]]
+    def strength(self, profile: Floats, axis: int) -> Floats:
+        """What a profile of an axis is at each row."""
+        return profile[self._places[axis][:, 0]]
 
-    def products(self, sample: Floats) -> tuple[Floats, Floats]:
-        """E[x x'] of elements of two rows at one column, and at two, for every pair of the first rows."""
-        sample = sample[:PAIRED]
-        columns, sums = sample.shape[1], sample.sum(1)
-        same = sample @ sample.T / columns
-        return same, (np.outer(sums, sums) / columns - same) / max(1, columns - 1)
+    def pairs(self, sample: Floats, axes: Sequence[int]) -> dict[tuple[int, ...], tuple[float, float]]:
+        """E[x x'] of elements of two rows, at one column and at two, by those of the axes along which the rows differ.
 
-    def by_places(self, products: Floats, axes: list[int]) -> dict[tuple[int, ...], float]:
-        """The mean over pairs of different rows, by those of the axes along which they differ."""
-        equal = {a: self._places[a][: len(products)] == self._places[a][: len(products)].T for a in axes}
-        found = {}
-        for pattern in itertools.product((0, 1), repeat=len(axes)):
-            chosen = ~np.eye(len(products), dtype=bool)
-            for axis, differs in zip(axes, pattern, strict=True):
-                chosen &= ~equal[axis] if differs else equal[axis]
-            if chosen.any():
-                found[tuple(a for a, p in zip(axes, pattern, strict=True) if p)] = float(products[chosen].mean())
+        Sums over the pairs that agree along some axes are squares of sums over rows; inclusion and exclusion leave
+        those that agree along no others.
+        """
+        columns, found = sample.shape[1], {}
+        subsets = [s for n in range(len(axes) + 1) for s in itertools.combinations(axes, n)]
+        agreeing = {agree: self._agreeing(sample, agree) for agree in subsets}
+        for differ in subsets:
+            others = [s for s in subsets if set(axes) - set(differ) <= set(s)]
+            total = sum((-1) ** (len(s) + len(differ) - len(axes)) * agreeing[s] for s in others)
+            if not differ:  # of each row with itself
+                total = total - [len(sample), (sample**2).sum(), (sample.sum(1) ** 2).sum()]
+            if total[0] > 0:
+                same, both = total[1:] / total[0] / columns
+                found[differ] = float(same), float((both - same) / max(1, columns - 1))
         return found
+
+    def _agreeing(self, sample: Floats, axes: Sequence[int]) -> Floats:
+        """Of the pairs of rows that agree along axes their number, and the sums of x x' at one column, and at any."""
+        places = [self._places[a][:, 0] for a in axes]
+        which = np.ravel_multi_index(places, [self.shape[a] for a in axes]) if places else np.zeros(len(sample), int)
+        order = np.argsort(which, kind="stable")
+        first = np.flatnonzero(np.diff(which[order], prepend=-1))
+        sums, counts = np.add.reduceat(sample[order], first), np.diff(first, append=len(sample))
+        return np.array([(counts.astype(np.float64) ** 2).sum(), (sums**2).sum(), (sums.sum(1) ** 2).sum()])
 
     def taken(self, array: NDArray[Any]) -> NDArray[Any]:
         """A known array on the sample; its length may be 1 along axes where nothing differs."""

@@ -215,9 +215,10 @@ def unveiled(x: Signal) -> Signal:
 
 def presented(x: Signal) -> Signal:
     """The signal of all elements, unless the number of those that are absent has no part in any moment."""
-    if x.mask is None or settled(x) is x:
+    if x.mask is None:
         return x
-    return dataclasses.replace(resolved(x), bare=x if known_gates(x) else None)
+    made = settled(x)
+    return x if made is x else dataclasses.replace(made, bare=x if known_gates(x) else None)
 
 
 def known_gates(x: Signal) -> bool:
@@ -254,16 +255,16 @@ def _on_rows(mixed: Signal, x: Signal, which: Signal) -> Signal:
     squares = hermite_squares(values)
     rho = mixed.rho.copy()
     varying = [] if which.array is None else fiber.varying(which.array)
-    between = [fiber.by_places(found, varying) for found in fiber.products(sample)] if varying else [{}, {}]
+    between = fiber.pairs(sample, varying) if varying else {}
     for index in np.ndindex(rho.shape):
         outer = tuple(a for a, p in enumerate(index) if p and a not in fiber.axes)
         inside = any(index[a] for a in fiber.axes)
         place = tuple(a for a in outer if a in varying)
         if inside and not outer:
             rho[index] = correlation(squares, np.array([pair_covariance(sample, fiber.n)]))[0]
-        elif outer and place in between[0]:
+        elif outer and place in between:
             # What rows at these places have in common, and what their sources do.
             likeness = float(which.moments[index] * x.covariances[index])
-            moment = between[int(inside)][place] + likeness
+            moment = between[place][int(inside)] + likeness
             rho[index] = correlation(squares, np.array([moment - float(sample.mean()) ** 2]))[0]
     return dataclasses.replace(mixed, values=values, rho=_tables.settled(rho, x.shape), fiber=fiber, sample=sample)
