@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qrjax._signals._quadrature import Floats, ordered, phi_inverse
+from qrjax._signals._quadrature import Floats, normal_scores, ordered, phi_inverse
 from qrjax._signals._signal import HUGE, Signal, Source
 
 Function = Callable[..., Floats]
@@ -31,16 +31,16 @@ def same(tables: Sequence[Floats]) -> Any:
 
 
 def ties(
-    grid: Floats, weights: Floats, sources: list[tuple[Source, Floats]], order: NDArray[np.intp] | None = None
+    grid: Floats, weights: Floats | None, sources: list[tuple[Source, Floats]], order: NDArray[np.intp] | None = None
 ) -> list[tuple[Source, float]]:
-    """The correlation of the new source, the normal score of the values, with the old ones."""
+    """The correlation of the new source, the normal score of the values, with the old ones; no weights: all alike."""
     if not sources:
         return []
     order = ordered(grid) if order is None else order
-    w = np.broadcast_to(weights, grid.shape).ravel()[order]
-    score = phi_inverse((np.cumsum(w) - w / 2) / w.sum())
-    found = []
-    for source, z in sources:
-        flat = np.broadcast_to(z, grid.shape).ravel()[order]
-        found.append((source, float((flat * score * w).sum() / w.sum())))
-    return found
+    if weights is None:
+        score = normal_scores(order.size) / order.size
+    else:
+        w = np.broadcast_to(weights, grid.shape).ravel()[order]
+        w = w / w.sum()
+        score = phi_inverse(np.cumsum(w) - w / 2) * w
+    return [(source, float((np.broadcast_to(z, grid.shape).ravel()[order] * score).sum())) for source, z in sources]

@@ -45,7 +45,7 @@ def of_many(function: Function, operands: list[Signal], sources: list[Source], s
     result = quantiles(values)
     rho = correlation(hermite_squares(result), _sampled_covariances(at, z, tables, values))
     rho[same(tables)] = 1.0
-    parents = ties(values, np.ones_like(values), list(z.items()))
+    parents = ties(values, None, list(z.items()))
     if np.ptp(result) == 0:
         return Signal.constant(result[0], shape, dtype)
     return Signal(

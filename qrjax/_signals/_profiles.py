@@ -53,10 +53,13 @@ def combined(function: Callable[..., Floats], operands: Sequence[Signal], result
 def _at_places(function: Callable[..., Floats], operands: Sequence[Signal], axis: int) -> Floats | None:
     """E[f^2] at each place, where there are few kinds of places; else None."""
     given = [o.profiles.get(axis, np.ones(1)) for o in operands]
-    lines = np.stack(np.broadcast_arrays(*given), 1)
-    kinds, which = np.unique(lines, axis=0, return_inverse=True)
-    if len(kinds) > KINDS:
+    held = [p for p in given if p.size > 1]
+    # Along one line numbers sort sooner than rows do.
+    line = held[0] if all(p is held[0] for p in held) else np.stack(np.broadcast_arrays(*given), 1)
+    _, first, which = np.unique(line, True, True, axis=0 if line.ndim > 1 else None)
+    if len(first) > KINDS:
         return None
+    kinds = np.stack(np.broadcast_arrays(*given), 1)[first]
     varied = max((o for o in operands if not o.is_constant), key=lambda o: o.variance / max(1e-300, o.second_moment))
     parts = [_typical(o, varied) for o in operands]
 

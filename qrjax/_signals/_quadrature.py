@@ -6,6 +6,7 @@ where Gauss-Hermite rules of any affordable size lose digits (64 points miss E[r
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -19,7 +20,7 @@ LIMIT = 8.0
 MASKED = 1e8
 # Laws of fewer values than this are steps.
 FEW = 64
-# From as many values on, orders are found by sorting words.
+# From as many values on, orders are found by sorting their digits.
 LONG = 1 << 10
 # Larger arrays are described by a part of themselves.
 LARGE = 1 << 20
@@ -137,10 +138,8 @@ def hermite_squares(values: Floats) -> Floats:
 
 def covariance(squares: Floats, rho: Floats) -> Floats:
     """Cov(f(Z), f(Z')) for correlation rho between Z and Z': the sum of a_k^2 rho^k."""
-    result = np.zeros_like(rho)
-    for square in squares[::-1]:
-        result = (result + square) * rho
-    return result
+    powers = np.multiply.accumulate(np.broadcast_to(rho.ravel(), (squares.size, rho.size)), axis=0)
+    return np.asarray(squares @ powers).reshape(rho.shape)
 
 
 def cross_covariance(f: Floats, g: Floats, rho: Floats) -> Floats:
@@ -150,27 +149,28 @@ def cross_covariance(f: Floats, g: Floats, rho: Floats) -> Floats:
 
 
 _RHO_GRID = np.concatenate([np.linspace(-1, 0.9, 96), np.linspace(0.902, 1, 50)])
+_RHO_POWERS = _RHO_GRID ** np.arange(1, ORDERS + 1)[:, None]
 
 
 def correlation(squares: Floats, covariances: Floats) -> Floats:
     """The inverse of `covariance` in rho, for a monotone f; clipped to what f can reach."""
     if squares.sum() <= 0:
         return np.ones_like(covariances)
-    reached = np.maximum.accumulate(covariance(squares, _RHO_GRID))
+    reached = np.maximum.accumulate(squares @ _RHO_POWERS)
     return np.asarray(np.interp(covariances, reached, _RHO_GRID))
 
 
 def ordered(values: Floats) -> NDArray[np.intp]:
-    """The stable order of an array's values, to 2^-30 of each; words that hold their own places sort sooner."""
+    """The stable order of an array's values, to 2^-36 of each; NumPy sorts digits of 16 bits in linear time."""
     flat = values.ravel()
     if flat.size < LONG or math.isnan(float(flat.sum())):
         return np.argsort(flat, kind="stable")
-    bits = (flat.size - 1).bit_length()
     words = (flat + 0.0).view(np.int64)  # a sum with 0 has no negative zeros
     words = words ^ ((words >> 63) & np.int64(2**63 - 1))  # in the order of the floats
-    words = (words >> bits << bits) | np.arange(flat.size)
-    words.sort()
-    return words & ((1 << bits) - 1)
+    order = np.argsort((words >> 16).astype(np.uint16), kind="stable")
+    for digit in ((words >> 32).astype(np.uint16), (words >> 48).astype(np.int16)):
+        order = order[np.argsort(digit[order], kind="stable")]
+    return order
 
 
 def thinned(array: NDArray[Any]) -> NDArray[Any]:
@@ -189,23 +189,35 @@ def quantiles(values: Floats, weights: Floats | None = None, order: NDArray[np.i
     """
     order = ordered(values) if order is None else order
     values = values.ravel()[order]
-    weights = np.ones_like(values) if weights is None else weights.ravel()[order]
+    weights = None if weights is None else weights.ravel()[order]
     if math.isnan(float(values.sum())):
         known = ~np.isnan(values)
-        values, weights = values[known], weights[known]
-    total = weights.sum()
+        values, weights = values[known], None if weights is None else weights[known]
+    total = values.size if weights is None else float(weights.sum())
     if total <= 0:
         return np.full_like(NODES, np.nan)
-    weights = weights / total
     if np.count_nonzero(np.diff(values)) < FEW:
-        return _steps(values, weights)
-    position = np.cumsum(weights) - weights / 2
+        return _steps(values, np.full(values.size, 1 / total) if weights is None else weights / total)
+    position = ranks(values.size) if weights is None else (np.cumsum(weights) - weights / 2) / total
     result = np.interp(CDF, position, values)
     if max(-values[0], values[-1]) > MASKED:
         return result  # a mask's huge numbers: their moments mean nothing, and shifting by them would erase the rest
     # Not by `@`: for so many values BLAS starts threads, which cost more than the sum and round it by their number.
-    mean = float((values * weights).sum())
-    return matched(result, mean, float(((values - mean) ** 2 * weights).sum()))
+    mean = float((values if weights is None else values * weights).sum()) / total
+    squares = (values - mean) ** 2
+    return matched(result, mean, float((squares if weights is None else squares * weights).sum()) / total)
+
+
+@functools.lru_cache(64)
+def ranks(count: int) -> Floats:
+    """The probabilities below so many values in their order."""
+    return (np.arange(count) + 0.5) / count
+
+
+@functools.lru_cache(64)
+def normal_scores(count: int) -> Floats:
+    """What so many standard normal numbers are in their order."""
+    return phi_inverse(ranks(count))
 
 
 def _steps(values: Floats, weights: Floats) -> Floats:

@@ -235,11 +235,11 @@ def _extreme_rho(
     They follow from those between elements at the same place of two rows and at different ones.
     """
     squares = hermite_squares(values)
-    own = pick(fiber.values(x.values) if summand(x) is None else at_rows(x, fiber.z, fiber))
+    own = pick(at_rows(x, fiber))
     result = np.ones_like(same)
     for r, s in dict.fromkeys(zip(same.ravel().round(9), cross.ravel().round(9), strict=True)):
         if r < 1.0:
-            partner = pick(at_rows(x, fiber.partner(r, s), fiber))
+            partner = pick(at_rows(x, fiber, fiber.partner(r, s)))
             covariance = float((own * partner).mean() - own.mean() * partner.mean())
             # As a share of the sample's own variance: that of few rows is not quite the law's.
             share = covariance / math.sqrt(float(own.var() * partner.var()) + 1e-300)

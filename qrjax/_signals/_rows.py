@@ -14,7 +14,8 @@ from qrjax._signals._families import family_of
 from qrjax._signals._fibers import Fiber, pair_covariance
 from qrjax._signals._joint import ONE, Function, finite, ties
 from qrjax._signals._masks import joint, valid
-from qrjax._signals._quadrature import NODES, Floats, correlation, hermite_squares, ordered, quantiles
+from qrjax._signals._quadrature import Floats, correlation, hermite_squares, ordered, quantiles
+from qrjax._signals._scores import at_scores
 from qrjax._signals._signal import Signal, related
 from qrjax._signals._tables import Shape
 
@@ -52,16 +53,18 @@ def summand(x: Signal) -> Signal | None:
     return found[0] if found is not None and found[0].shape == x.shape else None
 
 
-def at_rows(x: Signal, z: Floats, fiber: Fiber) -> Floats:
-    """Its values on rows of the fiber's array where the fiber's source has these numbers."""
+def at_rows(x: Signal, fiber: Fiber, z: Floats | None = None) -> Floats:
+    """Its values on rows of the fiber's array: the fiber's own, or where its source has these numbers."""
     base = summand(x)
+    law = x.values if base is None else base.values
+    found = fiber.values(law) if z is None else at_scores(law, z)
     if base is None:
-        return np.interp(z, NODES, x.values)
+        return found
     if x.shift is not None:
-        return np.interp(z, NODES, base.values) + fiber.taken(x.shift[1])
+        return found + np.asarray(fiber.taken(x.shift[1]))
     assert x.source is not None
-    _, array, law = x.source.summands
-    return np.interp(np.interp(z, NODES, base.values) + fiber.taken(array), law, x.values)
+    _, array, sums = x.source.summands
+    return np.interp(found + fiber.taken(array), sums, x.values)
 
 
 def sampled(operand: Signal, fiber: Fiber) -> Floats:
@@ -73,7 +76,7 @@ def sampled(operand: Signal, fiber: Fiber) -> Floats:
         family = family_of(operand) if operand.shape == fiber.shape else None
         bare = fiber.values(operand.values) if family is None else family.sampled(fiber)
     elif _stems(operand, fiber):
-        bare = at_rows(operand, fiber.z, fiber)
+        bare = at_rows(operand, fiber)
     else:
         bare = fiber.known_rows(operand)
     assert bare is not None
@@ -99,13 +102,15 @@ def on_fiber(function: Function, operands: list[Signal], fiber: Fiber, shape: Sh
     if not elements:
         rho = functools.reduce(np.minimum, (o.rho for o in aggregates if o.fiber is fiber))
     else:
-        main, before = max(elements, key=lambda element: _likeness(element[1], sample))
+        main, before = elements[0]
+        if len(elements) > 1:
+            main, before = max(elements, key=lambda element: _likeness(element[1], sample))
         rho = main.rho
         if fiber.valid is None and (aggregates or fiber.rho < 0):
             axes = _row_axes(aggregates, main, shape)
             rho = _with_rows(main, before, values, sample, fiber.n, axes, present)
     z = fiber.z if present is None else fiber.z[present]
-    source = related(ties(seen, np.ones_like(seen), [(fiber.parent, z)] if elements else [], order))
+    source = related(ties(seen, None, [(fiber.parent, z)] if elements else [], order))
     return Signal(shape, np.dtype(dtype), values, source, _tables.settled(rho, shape), fiber=fiber, sample=sample)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qrjax._sequences._directions import static_directions
-from qrjax._signals._quadrature import NODES, Floats, phi_inverse
+from qrjax._signals._quadrature import NODES, Floats, normal_scores, phi_inverse
 
 # Places in the sample, a power of two for Sobol's points; moments are right to half a percent, those of a
 # recurrence to one or two.
@@ -56,15 +56,10 @@ def elsewhere() -> Any:
     return np.random.Generator(np.random.PCG64(173205)).permutation(POINTS)
 
 
-@functools.cache
-def _sorted_scores() -> Floats:
-    return phi_inverse((np.arange(POINTS) + 0.5) / POINTS)
-
-
 def scored(order: Any) -> Floats:
     """Normal scores in this order."""
     scores = np.empty(POINTS)
-    scores[order] = _sorted_scores()
+    scores[order] = normal_scores(POINTS)
     return scores
 
 
