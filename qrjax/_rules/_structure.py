@@ -94,7 +94,8 @@ def broadcast_in_dim(equation: Equation, x: Value, *_: Value) -> Value:
         x = x.signal
     result = moved(x, shape, _tables.broadcast(x.rho, dimensions, len(shape)))
     places = {axis: place for axis, place in enumerate(dimensions) if shape[place] == x.shape[axis]}
-    return dataclasses.replace(result, profiles=renamed(x.profiles, places))
+    inputs = frozenset(places[a] for a in x.input_axes if a in places)
+    return dataclasses.replace(result, profiles=renamed(x.profiles, places), input_axes=inputs)
 
 
 @structural("stack")

@@ -44,23 +44,26 @@ def _of_other_units(x: Signal, y: Signal) -> bool:
     return one == other and one not in x.input_axes and (end <= start or stop <= begin)
 
 
-def _more(x: Signal, y: Signal, square: float) -> float:
+def _more(x: Signal, y: Signal, square: float, alike: float) -> float:
     """How much E[x y x' y'] of two examples is more than that of independent ones, by what is linear in each.
 
-    What is even in one alone goes with the length of its own weights, which layouts keep nearly the same.
+    What is even in one alone goes with the length of its own weights, which layouts keep nearly the same. As far as
+    the examples are `alike`, the product of the correlations of x and of y, the moments know it already.
     """
-    return square * float(x.squares[0] * y.squares[0])
+    return square * float(x.squares[0] * y.squares[0]) * max(0.0, 1 - alike)
 
 
 def of_product(x: Signal, y: Signal, result: Signal) -> Signal:
     """The product, whose examples have in common what the two weights have."""
     square = of_one_input(x, y)
-    if square == 0 or result.is_constant or x.input_axes != y.input_axes or not x.shape == y.shape == result.shape:
+    if square == 0 or result.is_constant or x.input_axes != y.input_axes or not x.ndim == y.ndim == result.ndim:
         return result
-    covariances, more = result.covariances.copy(), _more(x, y, square)
+    if any(z.shape[a] != result.shape[a] for z in (x, y) for a in x.input_axes):
+        return result
+    covariances = result.covariances.copy()
     for index in np.ndindex(covariances.shape):
         if any(index) and all(a in x.input_axes for a, differs in enumerate(index) if differs):
-            covariances[index] += more * max(0.0, 1 - float(x.rho[index] * y.rho[index]))
+            covariances[index] += _more(x, y, square, float(x.rho[index] * y.rho[index]))
     rho = np.where(covariances > result.covariances, correlation(result.squares, covariances), result.rho)
     return dataclasses.replace(result, rho=_tables.settled(np.minimum(rho, 1.0), result.shape))
 
@@ -70,8 +73,8 @@ def of_sum(x: Signal, y: Signal, axes: tuple[Sequence[int], Sequence[int]], batc
     square = of_one_input(x, y)
     if square == 0 or made.is_constant or not (x.input_axes >= set(axes[0]) and y.input_axes >= set(axes[1])):
         return made
-    own = tuple(int(a in axes[0]) for a in range(x.ndim))
-    more = n * (n - 1.0) * _more(x, y, square) * max(0.0, 1 - float(x.rho[own]) ** 2)
+    own, other = (tuple(int(a in axes[i]) for a in range(z.ndim)) for i, z in enumerate((x, y)))
+    more = n * (n - 1.0) * _more(x, y, square, float(x.rho[own] * y.rho[other]))
     variance, rho = made.variance + more, made.rho * made.variance
     for index in np.ndindex(rho.shape):
         if not any(index[batch:]):
