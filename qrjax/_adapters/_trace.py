@@ -30,6 +30,13 @@ def hides_arrays(leaf: Any) -> bool:
     return any(is_array(value) and not isinstance(value, np.generic) for value in held)
 
 
+def settings(arguments: Arguments) -> list[str]:
+    """The types of leaves that are objects with arrays, which nothing sees either: of classes that are no dataclasses."""
+    held = (leaf for leaf in jax.tree.leaves(arguments) if not isinstance(leaf, type) and not is_array(leaf))
+    found = [type(leaf).__name__ for leaf in held if any(map(is_array, getattr(leaf, "__dict__", {}).values()))]
+    return list(dict.fromkeys(found))
+
+
 UNSEEN = (
     "whose arrays JAX does not see; register the class with jax.tree_util.register_dataclass, or use a dict or tuple"
 )

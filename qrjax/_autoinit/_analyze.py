@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 
 from qrjax._adapters._axes import sizes_of
-from qrjax._adapters._trace import abstract
+from qrjax._adapters._trace import abstract, settings
 from qrjax._autoinit._assumptions import assumptions, moments_apply, stand_ins
 from qrjax._autoinit._backward import check_gradients
 from qrjax._autoinit._branches import check_branches, with_branches
@@ -63,6 +64,14 @@ def _traced(
     axes: Any = None, **options: Any,
 ) -> Model:  # fmt: skip
     check_module(module, args)
+    made, hidden = _traced(module, args, kwargs, variables, **options), settings((args, kwargs))
+    return dataclasses.replace(made, settings=hidden) if hidden else made
+
+
+def _traced(
+    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], variables: Any, *, rngs: Any = None, axes: Any = None,
+    **options: Any,
+) -> Model:  # fmt: skip
     arguments, streams, sizes = (args, kwargs), streams_of(rngs), sizes_of(axes)
     options |= {"names": streams.names, "keys": streams.keys, "strict": streams.strict, "axes": sizes}
     if is_pair(module):

@@ -45,7 +45,17 @@ def moments_apply(arrays: Sequence[Any]) -> list[bool]:
 
 def assumptions(model: Model, given: bool) -> list[Finding]:
     """Sentences on what nobody said; `given`: whether moments of the inputs were."""
-    return [Finding(text, INFO) for text in (*_axes_assumed(model), *_inputs_assumed(model, given))]
+    found = (*_axes_assumed(model), *_settings_assumed(model), *_inputs_assumed(model, given))
+    return [Finding(text, INFO) for text in found]
+
+
+def _settings_assumed(model: Model) -> Iterator[str]:
+    """On arguments whose arrays belong to the program, whatever they are meant to be."""
+    for name in model.settings:
+        yield (
+            f"the call's arguments hold an object of type {name}, whose arrays JAX does not see: they were taken for "
+            "settings, the same for every batch; if they are data, pass a dict or a tuple of them"
+        )
 
 
 def _axes_assumed(model: Model) -> Iterator[str]:

@@ -34,7 +34,7 @@ AMPLIFIES = 2.0
 # Logits of a softmax with a wider spread put nearly all weight on one entry.
 WIDE = 5.0
 # Parts of one weight whose outputs differ by more are not alike.
-UNLIKE = 4.0
+ROLES = 4.0
 STEP = 1.05
 # Inputs of a larger second moment are hardly meant.
 LARGE = 1e12
@@ -180,7 +180,7 @@ def _parts(rows: Sequence[Row], ledger: Ledger) -> Iterable[str]:
         if row.weight is not None and any(note.startswith(PART) for note in row.notes):
             found.setdefault(row.weight, []).append(row.second_moment / unit_of(ledger.entries[row.site].output))
     for path, moments in found.items():
-        if max(moments) > UNLIKE * min(moments):
+        if max(moments) > ROLES * min(moments):
             yield (
                 f"parts: {path} holds parts that are used in different ways, and has one scale for all: their outputs' "
                 f"second moments are {min(moments):.2g} to {max(moments):.2g}"

@@ -117,6 +117,7 @@ class Model:
       places: where each variable lies, a NamedSharding or None, if they exist already; else empty.
       axes: the sizes of the named axes that the program sums or gathers over.
       assumed: the names among them whose size nobody gave.
+      settings: the types of arguments that hold arrays where JAX does not see them.
     """
 
     leaves: Sequence[Leaf]
@@ -132,6 +133,7 @@ class Model:
     places: Sequence[Any] = ()
     axes: Mapping[Any, int] = dataclasses.field(default_factory=dict)
     assumed: Sequence[Any] = ()
+    settings: Sequence[str] = ()
 
     @property
     def examples(self) -> int:

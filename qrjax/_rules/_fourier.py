@@ -26,7 +26,7 @@ FORWARD, BACKWARD, REAL, TO_REAL = range(4)
 # The kind of pairs that lie at a distance along an axis; see `Signal.twins`.
 LAG = "lag"
 # Distances whose correlations differ by less are not told apart.
-UNLIKE = 0.02
+TOLD = 0.02
 
 
 class _Signed:
@@ -160,13 +160,13 @@ def _likeness(
     twins = {kind: table(kind, means) for part in parts for kind in part.twins if kind[0] == LAG}
     for axis, like in likes.items():
         n = len(like)
-        if n >= 4 and np.ptp(like[1:]) > UNLIKE and shape[axis] == n:
+        if n >= 4 and np.ptp(like[1:]) > TOLD and shape[axis] == n:
             which = groups(n)
             for group in np.unique(which[1:]):
                 inside = (which == group) & (np.arange(n) > 0)
                 twins[LAG, n, axis, int(group)] = table(None, means | {axis: float(like[inside].mean())})
     rho = table(None, means)
-    return rho, {kind: found for kind, found in twins.items() if np.abs(found - rho).max() > UNLIKE / 10}
+    return rho, {kind: found for kind, found in twins.items() if np.abs(found - rho).max() > TOLD / 10}
 
 
 def _to_real(x: Signal, n: int, shape: Shape, dtype: Any) -> Signal:

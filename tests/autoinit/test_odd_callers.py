@@ -88,6 +88,17 @@ def test_arrays_among_the_inputs_that_jax_does_not_see():
         qrjax.autoinit(Wrapped(taken=lambda batch: batch.x), Batch(X))
 
 
+def test_arrays_of_a_plain_class_are_settings_and_it_is_said():
+    class Plain:
+        def __init__(self, scale):
+            self.scale = scale
+
+    module = Wrapped(taken=lambda given: given["x"] * given["by"].scale)
+    report = qrjax.analyze(module, {"x": X, "by": Plain(np.full((1, 6), 2, np.float32))})
+    assert report[0].gain == pytest.approx(qrjax.analyze(Wrapped(), X)[0].gain / 2, rel=1e-3)
+    assert any("hold an object of type Plain" in finding for finding in report.findings)
+
+
 def test_numbers_of_numpy_among_settings():
     module = Wrapped(taken=lambda given: given["x"] * given["scale"].x)
     found = qrjax.analyze(module, {"x": X, "scale": Batch(np.float32(2.0))})
