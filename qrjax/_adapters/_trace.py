@@ -31,7 +31,7 @@ def hides_arrays(leaf: Any) -> bool:
 
 
 def settings(arguments: Arguments) -> list[str]:
-    """The types of leaves that are objects with arrays, which nothing sees either: of classes that are no dataclasses."""
+    """The types of leaves that are objects with arrays, which nothing sees either; not of dataclasses."""
     held = (leaf for leaf in jax.tree.leaves(arguments) if not isinstance(leaf, type) and not is_array(leaf))
     found = [type(leaf).__name__ for leaf in held if any(map(is_array, getattr(leaf, "__dict__", {}).values()))]
     return list(dict.fromkeys(found))

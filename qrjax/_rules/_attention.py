@@ -133,7 +133,7 @@ def by_rows(x: Signal, y: Signal, contract: Axes, batch: Axes, made: Signal) -> 
         varying = sorted({a for g in p.bare.mask.gates if g.array is not None for a in fiber.varying(g.array)})
         if varying and made.mean**2 <= 1e-9 * made.second_moment:
             places = _result_axes(x.ndim, y.ndim, contract, batch)[own]
-            return _of_rows(p, v, tuple(contract[1 - own]), varying, places, made)
+            return _of_rows(p, p.sample, v, tuple(contract[1 - own]), varying, places, made)
     return made
 
 
@@ -147,12 +147,13 @@ def _result_axes(x: int, y: int, contract: Axes, batch: Axes) -> list[dict[int, 
 
 
 def _of_rows(
-    p: Signal, v: Signal, axes: tuple[int, ...], varying: list[int], places: dict[int, int], made: Signal
-) -> Signal:
+    p: Signal, rows: Floats, v: Signal, axes: tuple[int, ...], varying: list[int], places: dict[int, int],
+    made: Signal,
+) -> Signal:  # fmt: skip
     """The result with the strengths of its rows and with what two of them share, by the softmax's sample of rows."""
     fiber, n = p.fiber, p.fiber.n
     apart = float(_tables.differing(v.moments, axes, v.shape).flat[0])
-    rows, columns = p.sample, p.sample.shape[1]
+    columns = rows.shape[1]
 
     def summed(same: Any, other: Any) -> Any:
         """E[y y'] of two rows' sums over values, by the means of their own products at one column and at two."""
