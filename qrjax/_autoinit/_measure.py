@@ -25,6 +25,7 @@ from qrjax._autoinit._walks import Walks
 from qrjax._interpreter._finding import ERROR, Finding
 from qrjax._interpreter._findings import findings, name_of
 from qrjax._interpreter._gains import Given, Target
+from qrjax._interpreter._laws import is_centred
 from qrjax._interpreter._ledger import Entry, Ledger
 from qrjax._interpreter._model import Model
 from qrjax._interpreter._replay import Moments, Path, Replay, is_spoiled, pooled
@@ -174,8 +175,7 @@ def _variances(model: Model, flat: Sequence[Any]) -> Callable[[Key], float | Non
         if path not in arrays:
             return None
         found, mean = moments(path, tuple(axis for axis, _ in layer))
-        centred = found.mean() > 0 and mean**2 < 0.01 * found.mean()
-        return float(found[tuple(place for _, place in layer)]) if centred else None
+        return float(found[tuple(place for _, place in layer)]) if is_centred(mean, found.mean()) else None
 
     return variance
 

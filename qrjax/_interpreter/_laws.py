@@ -19,6 +19,15 @@ from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._signal import Signal, Source
 
 
+# The square of a mean over the second moment: of a weight less, as of that of a hundred draws around 0.
+CENTRED = 0.01
+
+
+def is_centred(mean: float, second_moment: float) -> bool:
+    """Whether numbers of these moments lie around 0, as those of weights do."""
+    return mean**2 < CENTRED * second_moment
+
+
 def alone(x: Signal) -> Signal:
     """The signal with independent elements and no relations."""
     if isinstance(x, ComplexSignal):

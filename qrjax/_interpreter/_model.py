@@ -14,6 +14,7 @@ import numpy as np
 from qrjax._interpreter._derived import SUMS
 from qrjax._interpreter._flow import NOTHING, Flow, flow
 from qrjax._interpreter._gains import Gains
+from qrjax._interpreter._laws import replace_source
 from qrjax._interpreter._ledger import Ledger
 from qrjax._interpreter._shards import in_shards
 from qrjax._interpreter._stretches import SWEEPS
@@ -263,6 +264,9 @@ def _tagged(leaf: Leaf, law: Value, draws: dict[Source, Any]) -> Signal:
     if sum(n > 1 for n in leaf.shape) == 1 and signal.size <= VECTOR and not signal.is_constant:
         # In a vector of decays or frequencies each element has a part of its own: one draw stands for its law.
         array = drawn(signal, draws)
+    elif not signal.is_constant:
+        # Drawn anew it is no longer what others were made of when the module drew it, as norms of it.
+        signal = replace_source(signal, Source())
     return tagged(dataclasses.replace(signal, array=array, weight=weight, dtype=np.dtype(leaf.dtype)))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qrjax._interpreter._derived import as_it_is, followed, leaves_of, sampled, untold
-from qrjax._interpreter._laws import scaled
+from qrjax._interpreter._laws import is_centred, scaled
 from qrjax._interpreter._ledger import Sized
 from qrjax._rules._operands import described
 from qrjax._signals._complexes import ComplexSignal, unit_of
@@ -37,11 +37,17 @@ Moment = Callable[[float], float]
 
 @dataclasses.dataclass(frozen=True)
 class Trials:
-    """The output of a function of weights at trial gains."""
+    """The output of a function of weights at trial gains.
+
+    Attributes:
+      walk, weight, make: where it stands, the function, and what makes the output of it.
+      levels: those of its parameters whose gain is their value.
+    """
 
     walk: Walk
     weight: Signal
     make: Make
+    levels: frozenset[Key] = frozenset()
 
     def output(self, gains: Mapping[Key, float]) -> Signal:
         """With these standard deviations; other parameters have what was decided, or else their own."""
@@ -67,7 +73,9 @@ class Trials:
                 return as_it_is(law)
             if gain is not None and self.walk.gains.own and not law.is_constant:
                 return scaled(untold(law), gain / own_gain(law))
-            return as_it_is(law) if gain is None else with_gain(law, gain, self.walk.gains.law)
+            if gain is None:
+                return as_it_is(law)
+            return constant(law, gain) if key in self.levels else with_gain(law, gain, self.walk.gains.law)
 
         return leaf
 
@@ -91,15 +99,17 @@ def _moment(output: Signal) -> float:
     return output.second_moment / unit_of(output)
 
 
+def constant(law: Signal, level: float) -> Signal:
+    """A parameter all of whose elements are this."""
+    return Signal.constant(level, law.shape, law.dtype)
+
+
 def with_gain(law: Signal, gain: float, unit: Floats) -> Signal:
-    """A parameter of this standard deviation; of a constant one, this value."""
-    assert law.weight is not None
+    """A parameter of this standard deviation."""
     if gain == 0:
-        return Signal.constant(0.0, law.shape, law.dtype)
+        return constant(law, 0.0)
     if isinstance(law, ComplexSignal):
         return law.each(lambda part: Signal.normal(part.shape, 0.0, gain**2 / 2, part.dtype))
-    if law.is_constant and not law.weight.unknown:
-        return Signal.constant(gain, law.shape, law.dtype)
     if law.is_constant:
         return Signal.normal(law.shape, 0.0, gain**2, law.dtype).fresh(values=unit * gain)
     return dataclasses.replace(untold(law), values=unit * gain, rho=np.where(law.rho >= 1.0, 1.0, 0.0), at=None)
@@ -111,14 +121,15 @@ def size(walk: Walk, weight: Signal, make: Make, met: float = 1.0) -> tuple[Sign
     `met` is the second moment of what comes in; 1 where nothing does, as at a look-up.
     """
     laws = leaves_of(weight)
-    main = max(laws.values(), key=lambda law: (not law.is_constant, law.shape == weight.shape, law.size))
-    gains, trials = walk.gains, Trials(walk, weight, make)
+    gains, levels = walk.gains, _levels(laws)
+    main = max(laws.values(), key=lambda law: (law.weight.key not in levels, law.shape == weight.shape, law.size))
+    trials = Trials(walk, weight, make, levels)
     if not gains.decides:
         beside = tuple(law.weight for law in laws.values() if _is_fixed(law) and law.mean != 0)
         recipe = weight.recipe
         result = trials.output({}) if recipe is not None and recipe.by_elements else make(untold(weight))
         return result, Sized(main.weight, math.sqrt(main.variance), beside)
-    drawn = {k: own_gain(law) for k, law in laws.items() if gains.touches(law.weight) and not _is_fixed(law)}
+    drawn = {k: own_gain(law) for k, law in laws.items() if gains.touches(law.weight) and k not in levels}
     decided = [k for k in drawn if k in gains.variances]
     if decided:
         return _used_again(walk, trials, main, tuple(decided), met)
@@ -126,16 +137,26 @@ def size(walk: Walk, weight: Signal, make: Make, met: float = 1.0) -> tuple[Sign
     chosen = trials.effective(drawn)
     if not chosen and drawn:
         # Normalized weights have their scale in a parameter of its own, if anywhere.
-        levels = {k: own_gain(law) for k, law in laws.items() if gains.may_touch(law.weight) and _is_fixed(law)}
-        chosen = trials.effective({k: gain for k, gain in levels.items() if gain > 0})
+        scales = {k: own_gain(laws[k]) for k in levels if gains.may_touch(laws[k].weight)}
+        chosen = trials.effective({k: gain for k, gain in scales.items() if gain > 0})
         walk.note("normalized: its own scale has no effect" + ("" if chosen else ", and is kept"))
     if not chosen:
         walk.left |= dict.fromkeys(drawn, "normalized, so that its scale has no effect")
     result = _solved(walk, trials, chosen, gains.goal(main.weight.key, met))
     gain = math.sqrt(gains.variances[main.weight.key]) if main.weight.key in gains.variances else own_gain(main)
-    others = [laws[k] for k in chosen if k != main.weight.key]
-    beside = tuple(dataclasses.replace(law.weight, equal=_is_fixed(law)) for law in others)
+    others = [laws[k].weight for k in chosen if k != main.weight.key]
+    beside = tuple(dataclasses.replace(other, equal=other.key in levels) for other in others)
     return result, Sized(main.weight, gain, beside)
+
+
+def _levels(laws: Mapping[Key, Any]) -> frozenset[Key]:
+    """Parameters that are scales of the others: constants and, beside a weight, what its own mean gives a sign.
+
+    Drawn around 0 these would no longer be what their author made: logarithms of steps, norms, positive factors.
+    """
+    fixed = {key for key, law in laws.items() if _is_fixed(law)}
+    signed = {k for k, law in laws.items() if not law.is_constant and not is_centred(law.mean, law.second_moment)}
+    return frozenset(fixed | signed if len(fixed) + len(signed) < len(laws) else fixed)
 
 
 def _credible(trials: Trials, own: Mapping[Key, float]) -> dict[Key, float]:

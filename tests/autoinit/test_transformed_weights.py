@@ -186,6 +186,33 @@ def test_weight_norm_has_its_gain_in_its_scale(depth):
     assert all("its own scale has no effect" in row.notes[0] for row in report.weights)
 
 
+def test_scales_that_are_drawn_keep_their_law_beside_weights():
+    """Random weight factorization (Wang et al. 2022, arXiv 2210.01274): exp(1 + normal / 10) for each unit."""
+
+    def init(key, *_):
+        drawn = {name: jax.random.normal(jax.random.fold_in(key, i), W) for i, name in enumerate("vw")}
+        return drawn | {name: jnp.exp(1 + jax.random.normal(key, (64,)) / 10) for name in "gh"}
+
+    model = init, lambda p, x: jnp.tanh(x @ (p["g"][None] * p["v"])) @ (p["w"] * p["h"][None])
+    variables, report = qrjax.autoinit(model, X, report=True)
+    assert all(1 < np.min(variables[name]) < np.max(variables[name]) < 5 for name in "gh")
+    assert all(abs(row.octaves) < 0.25 for row in qrjax.measure(model, variables, X).weights)
+    assert not report.findings
+
+
+def test_a_norm_that_is_drawn_with_its_weight_becomes_one_number():
+    """As Equinox's weight norm begins: each unit's scale is the length of its own weights."""
+
+    def init(key, *_):
+        v = jax.random.normal(key, W)
+        return {"v": v, "g": jnp.linalg.norm(v, axis=0)}
+
+    model = init, lambda p, x: x @ (p["v"] * (p["g"] / jnp.linalg.norm(p["v"], axis=0))[None])
+    variables = qrjax.autoinit(model, X)
+    assert np.ptp(np.asarray(variables["g"])) == 0
+    assert float(jnp.mean(model[1](variables, X) ** 2)) == pytest.approx(1.0, rel=0.1)
+
+
 def test_spectral_norm_is_left_and_said_to_be():
     network = Normed(spectral)
     with pytest.warns(qrjax.UntouchedWarning, match=r"Dense_0/kernel, Dense_1/kernel \(normalized, so that its scale"):
