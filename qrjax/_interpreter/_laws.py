@@ -18,7 +18,6 @@ from qrjax._signals._blocks import TOLD, Blocks, remaining
 from qrjax._signals._complexes import ComplexSignal
 from qrjax._signals._signal import Signal, Source
 
-
 # The square of a mean over the second moment: of a weight less, as of that of a hundred draws around 0.
 CENTRED = 0.01
 

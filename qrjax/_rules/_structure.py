@@ -16,7 +16,7 @@ from qrjax._rules._stacks import rearranged, remembered
 from qrjax._signals import _tables
 from qrjax._signals._blocks import reshaped
 from qrjax._signals._mixtures import concatenated, surrounded
-from qrjax._signals._profiles import kept, normalized, renamed
+from qrjax._signals._profiles import kept, normalized, regrouped, renamed
 from qrjax._signals._signal import Signal
 
 
@@ -64,7 +64,7 @@ def reshape(equation: Equation, x: Value) -> Value:
         return result
     places = _tables.whole(x.shape, equation.shape)
     kept_axes = frozenset(places[a] for a in x.input_axes) if x.input_axes <= places.keys() else frozenset[int]()
-    return dataclasses.replace(result, profiles=renamed(x.profiles, places), input_axes=kept_axes)
+    return dataclasses.replace(result, profiles=regrouped(x.profiles, x.shape, equation.shape), input_axes=kept_axes)
 
 
 @structural("squeeze")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -9,12 +10,15 @@ import numpy as np
 
 from qrjax._signals._quadrature import Floats, expectation, numbers
 from qrjax._signals._signal import Profiles, Signal
+from qrjax._signals._tables import Shape, groups
 
 # Profiles flatter than this are dropped.
 FLAT = 1e-3
 # Kinds of places that are worked on one by one, each by an evaluation on its nodes; of more a power law is taken, which
 # for tanh, gelu, swish and softplus is within .1 octaves at half the mean's strength, within .35 at a quarter.
 KINDS = 16
+# Profiles of so many places are followed through a reshape.
+LARGE = 1 << 16
 
 
 def normalized(profile: Floats) -> Floats | None:
@@ -33,6 +37,21 @@ def kept(profiles: Mapping[int, Floats | None]) -> Profiles:
 def renamed(profiles: Profiles, places: Mapping[int, int]) -> Profiles:
     """The profiles with their axes in other places; axes without a place lose theirs."""
     return {places[axis]: p for axis, p in profiles.items() if axis in places}
+
+
+def regrouped(profiles: Profiles, old: Shape, new: Shape) -> Profiles:
+    """The profiles after a reshape: those of merged axes together, of split ones the mean over the others' places."""
+    found, start, place = {}, 0, 0
+    for left, right in groups(old, new):
+        own = [profiles.get(start + i) for i in range(len(left))]
+        if math.prod(left) <= LARGE and any(p is not None for p in own):
+            lines = [np.ones(n) if p is None else p for n, p in zip(left, own, strict=True)]
+            together = functools.reduce(np.multiply.outer, lines).reshape(right)
+            for i in range(len(right)):
+                others = tuple(a for a in range(len(right)) if a != i)
+                found[place + i] = normalized(together.mean(others))
+        start, place = start + len(left), place + len(right)
+    return kept(found)
 
 
 def combined(function: Callable[..., Floats], operands: Sequence[Signal], result: Signal, linear: bool) -> Profiles:

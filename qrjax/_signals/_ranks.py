@@ -72,9 +72,11 @@ def _inverse(source: Source, own: float, back: int) -> tuple[float, float]:
     parts = [(older, r * r, *_inverse(older, own, back - 1)) for older, r in kin.items()]
     rest = max(0.0, 1 - sum(share for _, share, _, _ in parts))
     whole = rest + sum(share * apart for _, share, _, apart in parts)
+    if whole < 1e-12:  # all rows are one
+        return own, 0.0
     roots, few = rest * math.sqrt(own), 0.0
     for older, share, inverse, apart in parts:
         alike = inverse if older.born is None else min(inverse, 1 / older.born.rank)
         roots += share * apart * math.sqrt(alike)
         few += (share * apart) ** 2 * (inverse - alike)
-    return (roots**2 + few) / max(1e-12, whole) ** 2, min(1.0, whole)
+    return (roots**2 + few) / whole**2, min(1.0, whole)

@@ -55,7 +55,20 @@ def repeated_heads(p, x, merge):
     return y.mean(3).reshape(B, L, D) @ p["d"]
 
 
-@pytest.mark.parametrize("function", [examples_and_tokens, steps_and_examples, windows, repeated_heads])
+def zeros_between(p, x, merge):
+    """An image made larger with zeros between its pixels and a blur, as StyleGAN2 and NCSN++ do."""
+    y = alike(x @ p["a"], 1)
+    zero = jnp.zeros((), y.dtype)
+    if merge:
+        y = jnp.pad(y[:, :, None], ((0, 0), (0, 0), (0, 1), (0, 0))).reshape(B, 2 * L, D)
+    else:
+        y = jax.lax.pad(jax.lax.pad(y, zero, ((0, 0, 0), (0, 0, 1), (0, 0, 0))), zero, ((0, 0, 0), (0, 1, 0), (0, 0, 0)))
+    blur = jnp.tile(jnp.array([1.0, 3.0, 3.0, 1.0], y.dtype)[:, None, None] / 4, (1, 1, D))
+    y = jax.lax.conv_general_dilated(y, blur, (1,), "SAME", None, None, ("NHC", "HIO", "NHC"), D)
+    return y @ p["d"]
+
+
+@pytest.mark.parametrize("function", [examples_and_tokens, steps_and_examples, windows, repeated_heads, zeros_between])
 def test_gains_do_not_depend_on_how_axes_are_laid(function):
     apart, merged = (qrjax.analyze(pair(lambda p, x, m=m: function(p, x, m), **WEIGHTS), X) for m in (False, True))
     assert [row.gain for row in merged.weights] == pytest.approx([row.gain for row in apart.weights], rel=0.01)
