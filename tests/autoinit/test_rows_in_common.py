@@ -10,6 +10,7 @@ import qrjax
 from qrjax._rules._places import UNKNOWN, pairs_of
 from qrjax._signals._ranks import behind_weight, effective_rank
 from qrjax._signals._signal import Signal
+from qrjax._signals._source import Rows, Source, related
 
 # Octaves; without what is tested here queries are 1.6 off, first nodes 2.8.
 NEAR = 0.6
@@ -115,3 +116,10 @@ def test_the_effective_rank_of_a_weight_s_outputs(rank):
     measured = eigenvalues.sum() ** 2 / (eigenvalues**2).sum()
     assert effective_rank(Signal.normal((4000, rank)), rank) == pytest.approx(rank)
     assert behind_weight(rank, 128) == pytest.approx(measured, rel=0.05)
+
+
+def test_rows_that_are_all_one_have_the_rank_of_their_features():
+    """A sum of two arrays without differences between rows, as of an image of one number everywhere."""
+    parts = [(Source(rows=Rows(8.0, 0.0)), 0.5**0.5) for _ in range(2)]
+    alike = Signal.normal((16, 32)).fresh(source=related(parts), rho=np.array([[1.0, 0.0], [1.0, 0.0]]))
+    assert effective_rank(alike, 32) == pytest.approx(32)
