@@ -58,11 +58,10 @@ def repeated_heads(p, x, merge):
 def zeros_between(p, x, merge):
     """An image made larger with zeros between its pixels and a blur, as StyleGAN2 and NCSN++ do."""
     y = alike(x @ p["a"], 1)
-    zero = jnp.zeros((), y.dtype)
     if merge:
         y = jnp.pad(y[:, :, None], ((0, 0), (0, 0), (0, 1), (0, 0))).reshape(B, 2 * L, D)
     else:
-        y = jax.lax.pad(jax.lax.pad(y, zero, ((0, 0, 0), (0, 0, 1), (0, 0, 0))), zero, ((0, 0, 0), (0, 1, 0), (0, 0, 0)))
+        y = jax.lax.pad(y, jnp.zeros((), y.dtype), ((0, 0, 0), (0, 1, 1), (0, 0, 0)))
     blur = jnp.tile(jnp.array([1.0, 3.0, 3.0, 1.0], y.dtype)[:, None, None] / 4, (1, 1, D))
     y = jax.lax.conv_general_dilated(y, blur, (1,), "SAME", None, None, ("NHC", "HIO", "NHC"), D)
     return y @ p["d"]
