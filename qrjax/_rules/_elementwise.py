@@ -61,6 +61,7 @@ def elementwise(equation: Equation, *operands: Signal) -> Signal | list[Signal]:
     result = combine(function, operands, equation.shape, equation.dtype)
     if equation.name in ("mul", "div") and not isinstance(result.fiber, Segments) and not result.is_constant:
         result = _where_both_are_strong(equation.name, operands, result)
+        result = _where_rows_are_nothing(equation.name, operands, result)
         result = of_product(operands[0], operands[1], result) if equation.name == "mul" else result
     result = _weighted(equation, operands, result)
     by_parts(elementwise, equation, operands, result)
@@ -105,6 +106,23 @@ def _where_both_are_strong(name: str, operands: tuple[Signal, ...], result: Sign
     profiles |= kept({a: normalized(first[a] * second[a]) for a in both})
     values = result.mean + (result.values - result.mean) * _stretch(result, ratio)
     return dataclasses.replace(result, values=values, at=None, profiles=profiles)
+
+
+def _where_rows_are_nothing(name: str, operands: tuple[Signal, ...], result: Signal) -> Signal:
+    """Rows over their own sizes, as a layer norm makes them, where those at some places are nothing: they stay so.
+
+    Computed is a typical row, and its size is the smaller, or one over it the larger, where there is nothing.
+    """
+    if result.fiber is None:
+        return result
+    for x, size in (operands, operands[::-1]) if name == "mul" else (operands,):
+        for axis in x.profiles.keys() & size.profiles.keys():
+            there, other = x.profiles[axis] > 0, size.profiles[axis] if name == "mul" else -size.profiles[axis]
+            if there.size == other.size and not there.all() and other[~there].min() > other[there].max():
+                profiles = result.profiles | kept({axis: normalized(there.astype(np.float64))})
+                values = result.values * math.sqrt(there.mean())
+                return dataclasses.replace(result, values=values, profiles=profiles, at=None, fiber=None, sample=None)
+    return result
 
 
 def _stretch(x: Signal, ratio: float) -> float:

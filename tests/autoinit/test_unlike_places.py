@@ -104,3 +104,17 @@ def test_scores_that_no_softmax_follows_are_as_alike_as_the_values(mask):
     x = jax.random.normal(jax.random.key(0), (64, 12, 32))
     moments = [jnp.square(apply(qrjax.autoinit(model, x, seed=seed), x)).mean() for seed in range(4)]
     assert float(np.mean(moments)) == pytest.approx(1, rel=0.25)
+
+
+def registers(p, x):
+    """Tokens of zeros before others, and a layer norm of all, as vision transformers with registers begin."""
+    x = jnp.concatenate([jnp.zeros((16, 6, 32)), x @ p["embed"]], 1)
+    x = x - x.mean(-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6) @ p["query"]
+
+
+def test_tokens_of_zeros_stay_nothing_behind_a_layer_norm():
+    model = pair(registers, embed=(32, 32), query=(32, 32))
+    x = np.random.default_rng(0).standard_normal((16, 12, 32), np.float32)
+    rows = qrjax.measure(model, qrjax.autoinit(model, x), x).weights
+    assert [row.octaves for row in rows] == pytest.approx([0, 0], abs=0.1)  # .6 where each token has the size 1
