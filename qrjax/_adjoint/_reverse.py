@@ -241,7 +241,7 @@ class Reverse:
         if g:
             shape = tuple(step.whole.shape)
             lifted = resized(g, (1, *shape[1:]))
-            self._add(step.whole, put(lifted.times(math.sqrt(times)), shape, 0, [step.index] if times == 1 else None))
+            self._add(step.whole, put(lifted, shape, 0, [step.index] if times == 1 else None))
 
     def _stack(self, stack: Stack) -> None:
         whole = self._taken(stack.whole)
@@ -290,13 +290,27 @@ class Reverse:
             moments = [g.second_moment for g in carry]
             settled = before is not None and steady and _repeat(before, moments)
             count = rest if settled or left <= 1 else 1
-            self.follow(step.moves, times * count)
+            if count > 1:
+                self._several(step, times, count)
+            else:
+                self.follow(step.moves, times)
             before = moments
             carry = [self._taken(v) for v in step.carry]
             rest -= count
         for value, g in [*elsewhere, *zip(step.carry, carry, strict=True)]:
             if g:
                 self._add(value, g)
+
+    def _several(self, step: Repeated, times: float, count: int) -> None:
+        """So many steps alike: what all of them use, as weights, gets a derivative by each."""
+        outside = step.outside()
+        known = [self._taken(v) for v in outside]
+        self.follow(step.moves, times * count)
+        for value, before in zip(outside, known, strict=True):
+            added = self._taken(value).times(math.sqrt(count))
+            for g in (before, added):
+                if g:
+                    self._add(value, g)
 
     # -- derivatives by value ----------------------------------------------------------------------------------
 

@@ -62,6 +62,12 @@ class Repeated:
     following: Sequence[Value]
     moves: list[Any]
 
+    def outside(self) -> list[Value]:
+        """What the step was given beside the carry, from before the loop."""
+        inside = {id(v) for v in self.carry} | {id(v) for move, _ in each(self.moves) for v in move.results}
+        given = {id(v): v for move, _ in each(self.moves) for v in move.operands}
+        return [v for i, v in given.items() if i not in inside]
+
 
 def each(moves: Sequence[Any], times: float = 1.0) -> Iterator[tuple[Any, float]]:
     """All that was done, in order, that of steps that stand for several too, and for how many steps each stands."""

@@ -190,6 +190,14 @@ def recurrent_by_hand(p, x):
     return jnp.stack(states)
 
 
+def test_a_weight_of_many_steps_sums_over_them():
+    """Also over those that are followed as one."""
+    steps = 64
+    report = predicted(pair(recurrent, u=(64, 64), w=(64, 64)), jax.ShapeDtypeStruct((4, steps, 64), jnp.float32))
+    row = next(row for row in report.weights if row.weight == "u")
+    assert row.weight_gradient == pytest.approx(4 * steps * row.gradient, rel=0.01)
+
+
 def test_steps_in_a_scan_are_as_one_after_the_other():
     scanned, unrolled = (predicted(pair(f, u=(64, 64), w=(64, 64)), TOKENS) for f in (recurrent, recurrent_by_hand))
     for name in ("u", "w"):
