@@ -20,11 +20,13 @@ from qrjax._signals._signal import Profiles, Signal
 from qrjax._signals._tables import Shape
 
 # With more terms than this the sum becomes a base of its own.
-MOST = 6
+MOST = 8
 # Of so many atoms it is followed what becomes of them, the strongest, if they have this share of all.
 ATOMS, TELLING = 24, 1e-4
 # Terms that leave this share of their own moments, or less, leave nothing but rounding.
 ROUNDING = 1e-6
+# Factors whose variance is this share of their second moment, or less, are one number: .03 octaves.
+ALIKE = 0.02
 # What lies between a gate's two numbers is of this share.
 GATE = 0.05
 
@@ -113,6 +115,7 @@ class Cotangent:
 
     def times(self, factor: Signal | float) -> Cotangent:
         """The product with a number or with a forward signal of this shape."""
+        factor = _number(factor) if isinstance(factor, Signal) else factor
         if not isinstance(factor, Signal):
             return Cotangent(self.shape, tuple(term.times(factor) for term in self.terms) if factor else ())
         own = self.settled if self._is_independent_of(factor) else self
@@ -228,6 +231,16 @@ def _alike(first: Cotangent, second: Cotangent) -> tuple[Sequence[Term], Sequenc
         if terms is not None:
             return terms[: len(first.terms)], terms[len(first.terms) :]
     return first.settled.terms, second.settled.terms
+
+
+def _number(factor: Signal) -> Signal | float:
+    """What hardly differs, as the deviation of many elements that a norm divides by, as one number.
+
+    So it is the same one along all ways, on which what a norm takes away of a derivative cancels.
+    """
+    if factor.profiles or factor.variance > ALIKE * factor.second_moment:
+        return factor
+    return math.copysign(math.sqrt(factor.second_moment), factor.mean)
 
 
 def _is_far(outer: Signal, factor: Signal) -> bool:

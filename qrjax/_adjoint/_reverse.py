@@ -37,8 +37,8 @@ MOST = 256
 NOTHING = 1e-30
 # Behind these what steps of a loop have in common is one array again: the same matrix, or parts put together.
 SAME_AT_ALL_STEPS = frozenset({"dot_general", "split", "concatenate", "slice"})
-# Terms of more bases than this become one.
-BASES = 3
+# Terms of more bases than this become one: those of a residual sum and its two branches, and a norm's deviation.
+BASES = 4
 
 
 @dataclasses.dataclass

@@ -228,6 +228,12 @@ def by_moments(x):
     return (x - mean) / jnp.sqrt((x**2).mean(-1, keepdims=True) - mean**2 + 1e-6)
 
 
+def multiplied_out(x, axes=-1):
+    mean = x.mean(axes, keepdims=True)
+    factor = lax.rsqrt(((x - mean) ** 2).mean(axes, keepdims=True) + 1e-6)
+    return x * factor + (-mean * factor)
+
+
 def by_groups(x):
     parts = x.reshape(*x.shape[:-1], 8, -1)
     centred = parts - parts.mean((1, 3), keepdims=True)
@@ -248,6 +254,7 @@ TWINS = {
     "square": (jnp.square, lambda x: x * x),
     "norm": (nn.LayerNorm(use_bias=False, use_scale=False), by_hand),
     "norm by moments": (nn.LayerNorm(use_bias=False, use_scale=False), by_moments),
+    "norm multiplied out": (nn.LayerNorm(use_bias=False, use_scale=False), multiplied_out),
     "group norm": (nn.GroupNorm(8, use_bias=False, use_scale=False), by_groups),
     "group norm of one": (
         nn.LayerNorm(use_bias=False, use_scale=False, reduction_axes=(1, 2)),
@@ -260,6 +267,26 @@ TWINS = {
 @pytest.mark.parametrize("name", TWINS)
 def test_the_same_written_by_hand(name):
     same(*(predicted(nn.Sequential([nn.Dense(64), f, nn.Dense(64)]), TOKENS) for f in TWINS[name]), within=0.02)
+
+
+def test_batch_norms_multiplied_out_take_the_mean_of_a_residual_sum_s_derivative():
+    """As Keras writes them: what examples and places have in common meets no weight, in whatever order it is taken."""
+
+    def in_order(x, axes):
+        centred = x - x.mean(axes, keepdims=True)
+        return centred * lax.rsqrt((centred**2).mean(axes, keepdims=True) + 1e-6)
+
+    def network(norm):
+        def apply(p, x):
+            for name in ("a", "b"):
+                x = nn.relu(x)
+                x = x + norm(x @ p[name], (0, 1))
+            return nn.relu(x).mean(1) @ p["head"]
+
+        return pair(apply, a=(64, 64), b=(64, 64), head=(64, 64))
+
+    tokens = jax.ShapeDtypeStruct((16, 16, 64), jnp.float32)
+    same(*(predicted(network(norm), tokens) for norm in (in_order, multiplied_out)), within=0.15)
 
 
 @pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm])
