@@ -173,6 +173,12 @@ class Cotangent:
         settled = self.settled
         return settled.terms[0].base.law if settled else None
 
+    def of_size_one(self) -> Signal:
+        """Its law with a second moment of 1, everywhere."""
+        law = self.law()
+        assert law is not None
+        return dataclasses.replace(law, values=law.values / math.sqrt(law.second_moment), profiles={})
+
     @functools.cached_property
     def settled(self) -> Cotangent:
         """The same second moments in one term: the same one along all ways on which it is followed."""

@@ -194,7 +194,7 @@ class Reverse:
         kind = (move.site[0] if tag is None else tag.key, place, g.shape)
         size, atoms = math.sqrt(g.second_moment), dict[Base, float]()
         for j, atom, share in held:
-            image = self._common.setdefault((kind, j, atom), Base(_of_size_one(g)))
+            image = self._common.setdefault((kind, j, atom), Base(g.of_size_one()))
             atoms[image] = atoms.get(image, 0.0) + share * size
         return Cotangent.of_table(g.shape, g.table, g.profiles).made_of(atoms)
 
@@ -273,7 +273,7 @@ class Reverse:
 
     def _repeated(self, step: Repeated, times: float) -> None:
         """A step that stands for many: until what it hands back repeats, or is nothing."""
-        emitted = [(value, *self._emitted.pop(id(value))) for value in _results(step) if id(value) in self._emitted]
+        emitted = [(value, *self._emitted.pop(id(value))) for value in step.made() if id(value) in self._emitted]
         carry = [self._taken(v) for v in step.following]
         # What the step before has from elsewhere.
         elsewhere = [(v, self._taken(v)) for v in step.carry]
@@ -290,10 +290,7 @@ class Reverse:
             moments = [g.second_moment for g in carry]
             settled = before is not None and steady and _repeat(before, moments)
             count = rest if settled or left <= 1 else 1
-            if count > 1:
-                self._several(step, times, count)
-            else:
-                self.follow(step.moves, times)
+            self._alike(step, times, count)
             before = moments
             carry = [self._taken(v) for v in step.carry]
             rest -= count
@@ -301,9 +298,9 @@ class Reverse:
             if g:
                 self._add(value, g)
 
-    def _several(self, step: Repeated, times: float, count: int) -> None:
+    def _alike(self, step: Repeated, times: float, count: int) -> None:
         """So many steps alike: what all of them use, as weights, gets a derivative by each."""
-        outside = step.outside()
+        outside = step.outside() if count > 1 else []
         known = [self._taken(v) for v in outside]
         self.follow(step.moves, times * count)
         for value, before in zip(outside, known, strict=True):
@@ -328,21 +325,10 @@ class Reverse:
         return self._found.get(id(value)) or Cotangent(tuple(value.shape))
 
 
-def _results(step: Repeated) -> list[Value]:
-    made = [value for move in step.moves if not isinstance(move, Repeated) for value in move.results]
-    return list({id(value): value for value in (*step.following, *made)}.values())
-
-
 def _given(one: Cotangent, alike: float, factor: float) -> Cotangent:
     """What one step is given: of the same array as all others a part, whose root is `alike`, the rest its own."""
     own = Cotangent.of(one.terms[0].base.law)
     return one.times(alike * math.sqrt(factor)).plus(own.times(math.sqrt((1 - alike**2) * factor)))
-
-
-def _of_size_one(g: Cotangent) -> Signal:
-    law = g.law()
-    assert law is not None
-    return dataclasses.replace(law, values=law.values / math.sqrt(law.second_moment), profiles={})
 
 
 def _repeat(before: Sequence[float], now: Sequence[float]) -> bool:

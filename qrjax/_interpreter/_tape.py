@@ -62,6 +62,11 @@ class Repeated:
     following: Sequence[Value]
     moves: list[Any]
 
+    def made(self) -> list[Value]:
+        """What the step gave, but for that of loops in it."""
+        made = [value for move in self.moves if not isinstance(move, Repeated) for value in move.results]
+        return list({id(value): value for value in (*self.following, *made)}.values())
+
     def outside(self) -> list[Value]:
         """What the step was given beside the carry, from before the loop."""
         inside = {id(v) for v in self.carry} | {id(v) for move, _ in each(self.moves) for v in move.results}

@@ -15,7 +15,6 @@ GRADIENT, WEIGHT = (0.35, 0.8), (0.5, 1.2)
 # Networks beyond these bounds: their own, and why. None where no bound is held.
 GATES = "of gates only means are followed; what a derivative has in common for all features grows along shortcuts"
 GROUPS = "what norms of groups take of a derivative differs from group to group, where these are of few channels"
-STEPS = "presumably what derivatives of steps share through recurrent weights that neither amplify nor damp"
 UNKNOWN = "the mechanism is not known"
 BEYOND = {
     "mlp_gelu": (None, None, "its report announces a variance map that amplifies luck a hundredfold"),
@@ -29,8 +28,9 @@ BEYOND = {
     "densenet": ((0.45, 0.8), WEIGHT, UNKNOWN),
     "densenet_free": (GRADIENT, (0.85, 1.2), "presumably that the parts of a concatenation keep no terms"),
     "experts": ((0.7, 1.3), (1.0, 1.9), "presumably that averages over all tokens stand for those that an expert gets"),
-    "gru": (GRADIENT, (0.7, 1.6), STEPS),
-    "rnn": (GRADIENT, (1.3, 1.4), STEPS),
+    "gru": ((0.2, 0.25), (0.25, 1.0), "by weights: what a state has in common with itself from step to step"),
+    "lstm": ((0.1, 0.15), (0.5, 0.8), "by weights: what gates make of an input that they share with the derivative"),
+    "rnn": ((0.15, 0.2), (0.15, 0.2), "nothing is missing: tighter, as recurrences without gates are right"),
     "graph": ((0.25, 0.5), (0.65, 1.5), "by weights: what an edge's two ends have in common with its derivative"),
 }  # fmt: skip
 BOUND = [name for name in NETWORKS if BEYOND.get(name, ((),))[:2] != (None, None)]
