@@ -22,7 +22,6 @@ BEYOND = {
     "functions": (GRADIENT, (0.6, 1.2), UNKNOWN),
     "vit_mean": (GRADIENT, (0.5, 1.4), UNKNOWN),
     "vit_class": (GRADIENT, (0.5, 1.5), UNKNOWN),
-    "efficientnet": ((0.55, 1.0), WEIGHT, GATES),
     "resnet_group": (GRADIENT, (0.85, 1.2), GROUPS),
     "unet": ((0.5, 1.5), (0.55, 1.4), GROUPS),
     "densenet": ((0.45, 0.8), WEIGHT, UNKNOWN),
