@@ -1,16 +1,19 @@
 """Where an initializer helps, trained as a reviewer asks for it: rates tuned for each, early stopping, paired seeds.
 
-    python tests/bench/evidence.py twins|peers [--results FOLDER] [--seeds 15] [--only digits/mlp2]
+    python tests/bench/evidence.py twins|peers|branches [--results FOLDER] [--seeds 15] [--only digits/mlp2]
 
 twins: ten initializers of `jax.nn.initializers` and, paired with each by its seeds, the same from Sobol' points in our
 layout, from Sobol' points in the order of arXiv 2408.02654, and from the hash, on two data sets with three networks
 each and for two optimizers: 120 comparisons a source, as many as that paper has. peers: whole ways to begin, each by
-its own published definition, on five networks, each three times as deep, too, and without norms.
+its own published definition, on five networks, each three times as deep, too, and without norms. branches: what
+`autoinit(..., branches=1)` makes of the transformers among them; it shares the files of the peers.
 
 A fifth of the training examples is for validation. Rates are factors of four apart, tried with two seeds of their own,
 the same number for each way to begin; twins, which draw at one scale, share the rate of their original. The test
 accuracy that counts is that of the epoch that is best on the validation examples. Differences are paired over the
 seeds, with bootstrap intervals, a sign-flip test and Holm's correction over all comparisons of a part.
+
+A network whose last loss is no number has diverged, and counts with what it had before.
 
 Results are kept in FOLDER, a file for each place of the table, and a run that was killed goes on. `--only` takes the
 places whose name begins so; `--tables` trains nothing and shows the places that are whole, as Markdown. With `pip
@@ -26,7 +29,7 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +64,7 @@ PEERS: dict[str, tuple[str, str]] = {
     "sinusoidal": ("peer_initializers:sinusoidal", "own"),
     "AnyInit": ("peer_initializers:AnyInit", "own"),
 }
+OF_BRANCHES = {"autoinit, 1": PEERS["autoinit, 1"], "branches=1": ("peer_initializers:Branches", "own")}
 
 
 class Place(NamedTuple):
@@ -119,37 +123,66 @@ def peers(place: Place) -> list[Settings]:
     return [place.settings(*pair) for pair in (BASELINE, *ways)]
 
 
-# Networks side by side; those of one place have one program.
-CHUNK = {"twins": 100, "peers": 40}
-PARTS = {"twins": (OF_TWINS, twins), "peers": (OF_PEERS, peers)}
+def branches(place: Place) -> list[Settings]:
+    return [place.settings(*pair) for pair in (BASELINE, *OF_BRANCHES.values())]
+
+
+class Part(NamedTuple):
+    """A set of tables.
+
+    Attributes:
+      folder: of its results, beneath that of all.
+      chunk: networks side by side; those of one place have one program.
+      ways: what is compared with the default, by its name; none where each source is compared with its twin.
+    """
+
+    folder: str
+    places: list[Place]
+    settings: Callable[[Place], list[Settings]]
+    chunk: int
+    ways: Mapping[str, tuple[str, str]]
+
+
+RESIDUAL = [place for place in OF_PEERS if place.model == "transformer"]
+PARTS = {
+    "twins": Part("twins", OF_TWINS, twins, 100, {}),
+    "peers": Part("peers", OF_PEERS, peers, 40, PEERS),
+    "branches": Part("peers", RESIDUAL, branches, 40, OF_BRANCHES),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> list[Comparison]:
     options = parsed(argv)
-    places, settings = PARTS[options.part]
-    wanted = [p for p in places if not options.only or any(p.name.startswith(name) for name in options.only)]
-    found = {place: results(place, settings(place), options) for place in wanted}
+    part = PARTS[options.part]
+    wanted = [p for p in part.places if not options.only or any(p.name.startswith(name) for name in options.only)]
+    found = {place: results(place, part, options) for place in wanted}
     records = [record for many in found.values() for record in many]
     if not records:
         raise SystemExit("no place is whole yet; run without --tables")
-    twins_only = options.part == "twins"
-    comparisons = experiments.compare(records if twins_only else map(as_peer, records))
-    for report in (twin_tables if twins_only else peer_tables)(comparisons, [p for p in wanted if found[p]]):
+    ran = [place for place in wanted if found[place]]
+    if part.ways:
+        named = [as_peer(record, part.ways) for record in records]
+        comparisons = experiments.compare(named)
+        reports = peer_tables(comparisons, ran, part.ways, named)
+    else:
+        comparisons = experiments.compare(records)
+        reports = twin_tables(comparisons, ran)
+    for report in reports:
         print(as_markdown(report) + "\n")
-    if missing := [place.name for place in places if not found.get(place)]:
+    if missing := [place.name for place in part.places if not found.get(place)]:
         print(f"Not run: {', '.join(missing)}.\n")
     print(f"From `{command()}`: {len(records)} networks and their trials, {machine(records)}.")
     return comparisons
 
 
-def results(place: Place, settings: Sequence[Settings], options: argparse.Namespace) -> list[dict]:
+def results(place: Place, part: Part, options: argparse.Namespace) -> list[dict]:
     """The records of a place, old and new; if nothing is to be trained those of a place that is whole, else none."""
-    file = options.results / options.part / f"{place.name.replace('/', '_')}.jsonl"
+    file, settings = options.results / part.folder / f"{place.name.replace('/', '_')}.jsonl", part.settings(place)
     if options.tables:
         return whole(file, settings, options.seeds) if file.exists() else []
     file.parent.mkdir(parents=True, exist_ok=True)
     start, before = time.process_time(), file.stat().st_size if file.exists() else 0
-    found = experiments.run(settings, options.seeds, file, chunk=CHUNK[options.part])
+    found = experiments.run(settings, options.seeds, file, chunk=part.chunk)
     if file.stat().st_size > before:
         print(f"{place.name}: {time.process_time() - start:.0f} s of processor time", file=sys.stderr, flush=True)
     return found
@@ -204,27 +237,38 @@ def twin_tables(comparisons: Sequence[Comparison], places: Sequence[Place]) -> l
     ]  # fmt: skip
 
 
-def peer_tables(comparisons: Sequence[Comparison], places: Sequence[Place]) -> list[Report]:
-    ran = [name for name in PEERS if any(one.source == name for one in comparisons)]  # AnyInit refuses LSTMs
-    by_arm = [[name, *summary([one for one in comparisons if one.source == name])] for name in ran]
+def peer_tables(
+    comparisons: Sequence[Comparison], places: Sequence[Place], ways: Iterable[str], records: Sequence[dict]
+) -> list[Report]:
+    ran = [name for name in ways if any(one.source == name for one in comparisons)]  # AnyInit refuses LSTMs
+    by_arm = [
+        [name, *summary([one for one in comparisons if one.source == name]), diverged(records, name)] for name in ran
+    ]
+    title = f"{len(places)} places, compared with Flax's default, of which {diverged(records, 'random')} diverged"
     return [
-        Report(f"{len(places)} places, compared with Flax's default", ("beginning", *SUMMARY), by_arm),
-        Report("Test accuracy, difference from Flax's default in points", ("place", "default, %", *PEERS),
-               [peer_row(place, of(comparisons, place)) for place in places]),
-        Report("Epochs saved until 95 % of the default's last accuracy", ("place", "default, epochs", *PEERS),
-               [saved_row(place, of(comparisons, place)) for place in places]),
+        Report(title, ("beginning", *SUMMARY, "networks that diverged"), by_arm),
+        Report("Test accuracy, difference from Flax's default in points", ("place", "default, %", *ways),
+               [peer_row(place, of(comparisons, place), ways) for place in places]),
+        Report("Epochs saved until 95 % of the default's last accuracy", ("place", "default, epochs", *ways),
+               [saved_row(place, of(comparisons, place), ways) for place in places]),
     ]  # fmt: skip
 
 
-def peer_row(place: Place, found: Sequence[Comparison]) -> list[str]:
+def diverged(records: Iterable[dict], source: str) -> str:
+    """Of how many networks the last loss is no number."""
+    losses = [float(one["loss"][-1]) for one in records if one["settings"]["source"] == source]
+    return f"{np.count_nonzero(~np.isfinite(losses))} of {len(losses)}"
+
+
+def peer_row(place: Place, found: Sequence[Comparison], ways: Iterable[str]) -> list[str]:
     by_arm = {one.source: one for one in found}
-    cells = [cell(by_arm[name]) if name in by_arm else "refused" for name in PEERS]
+    cells = [cell(by_arm[name]) if name in by_arm else "refused" for name in ways]
     return [place.name, f"{100 * found[0].baseline_mean:.2f}", *cells]
 
 
-def saved_row(place: Place, found: Sequence[Comparison]) -> list[str]:
+def saved_row(place: Place, found: Sequence[Comparison], ways: Iterable[str]) -> list[str]:
     by_arm = {one.source: one.baseline_epochs - one.epochs for one in found}
-    cells = [f"{by_arm[name]:+.1f}" if name in by_arm else "refused" for name in PEERS]
+    cells = [f"{by_arm[name]:+.1f}" if name in by_arm else "refused" for name in ways]
     return [place.name, f"{found[0].baseline_epochs:.1f}", *cells]
 
 

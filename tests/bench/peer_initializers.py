@@ -1,4 +1,5 @@
-"""Initializers of others, each by its published definition, for `qrjax train --initializer`.
+"""Initializers of others, each by its published definition, and what makes all weights of a network at once, for
+`qrjax train --initializer`.
 
 cd tests/bench && qrjax train --source random --initializer lecun_normal,peer_initializers:sinusoidal
 """
@@ -11,6 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+import qrjax
 
 
 def sinusoidal() -> Any:
@@ -50,3 +53,10 @@ class AnyInit:
         seed = int(jax.random.key_data(key)[-1])
         found, _ = anyinit.initialize_params(network, drawn, examples.shape, seed=seed)
         return found["params"]
+
+
+class Branches:
+    """`qrjax.autoinit` with residual branches that together add to the stream what it begins with."""
+
+    def params(self, network: Any, examples: Any, key: Any) -> Any:
+        return qrjax.autoinit(network, examples, key=key, branches=1)["params"]
