@@ -249,23 +249,33 @@ def _epoch(
     count = len(data.train_labels)
     steps = max(1, count // batch_size)
     order = jax.random.permutation(shuffle, count)[: steps * batch_size].reshape(steps, -1)
-    state, losses = lax.scan(partial(_step, network, optimizer, data), state._replace(key=key), order)
+
+    def body(state: State, batch: Array) -> tuple[State, Array]:
+        return step(_of_params(network), optimizer, state, data.train_inputs[batch], data.train_labels[batch])
+
+    state, losses = lax.scan(body, state._replace(key=key), order)
     tests = _right(network, state.params, data.test_inputs, data.test_labels)
     return state, (losses.mean(), tests, _right(network, state.params, data.held_inputs, data.held_labels))
 
 
-def _step(
-    network: nn.Module, optimizer: optax.GradientTransformation, data: Data, state: State, batch: Array
-) -> tuple[State, Array]:
+def _of_params(network: nn.Module) -> Callable[[Any, Array], Any]:
+    return lambda params, inputs: network.apply({"params": params}, inputs)
+
+
+def step(
+    apply: Callable[[Any, Array], Any], optimizer: optax.GradientTransformation, state: State, inputs: Array,
+    labels: Array,
+) -> tuple[State, Array]:  # fmt: skip
+    """One step by the mean cross entropy of a minibatch, which is returned, too; `apply` makes logits."""
+
     def loss(params: Any) -> Array:
-        logits = network.apply({"params": params}, data.train_inputs[batch])
-        return optax.softmax_cross_entropy_with_integer_labels(logits, data.train_labels[batch]).mean()
+        return optax.softmax_cross_entropy_with_integer_labels(apply(params, inputs), labels).mean()
 
     value, gradients = jax.value_and_grad(loss)(state.params)
     with jax.numpy_dtype_promotion("standard"):  # optax raises a float to an integer's power
         updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
     params = optax.apply_updates(state.params, jax.tree.map(lambda update: -state.rate * update, updates))
-    return State(params, optimizer_state, state.key, state.rate), value
+    return state._replace(params=params, optimizer=optimizer_state), value
 
 
 def _right(network: nn.Module, params: Any, inputs: Array, labels: Array) -> Array:

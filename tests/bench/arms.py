@@ -1,11 +1,11 @@
 """Ways to begin training, and training that compares them fairly, by which `depth.py` trains deep networks.
 
-An arm makes the initial variables of a module for several seeds. `Trainer` trains them, one compiled program for all
-arms, rates and seeds of a network: minibatches drawn from the seed, so that arms are paired; a cosine decay; the
-validation images are looked at every few steps, training stops where they show no progress any more, and the test
-images count where validation was best. `tuned` chooses each arm's rate on the validation images, the same rates and
-seeds for every arm, and looks at the test images with other seeds. `Journal` keeps every result as a line of JSON, so
-that a run that was killed goes on where it was.
+An arm makes the initial variables of a module for several seeds. `Trainer` trains them by the steps of the package's
+experiments, one compiled program for all arms, rates and seeds of a network: minibatches drawn from the seed, so that
+arms are paired; a cosine decay; the validation images are looked at every few steps, training stops where they show no
+progress any more, and the test images count where validation was best. `tuned` chooses each arm's rate on the
+validation images, the same rates and seeds for every arm, and looks at the test images with other seeds. `Journal`
+keeps every result as a line of JSON, so that a run that was killed goes on where it was.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from scipy import stats
 
 import qrjax
 from qrjax._experiments._statistics import holm, interval
+from qrjax._experiments._training import DIRECTIONS, Data, State, step
 from qrjax._experiments._tuning import highest
 from qrjax._files._journal import opened, read
 
@@ -38,35 +39,13 @@ SAMPLE = 128
 # Rates are tuned with so many of the seeds, which count from 0; they are trained once, and tested at the rate chosen.
 TUNING_SEEDS = 2
 # Factors of four; the same rates for every arm.
-RATES = {"adam": (1e-4, 4e-4, 1.6e-3), "sgd": (4e-3, 1.6e-2, 6.4e-2)}
-OPTIMIZERS: dict[str, Callable[[Any], optax.GradientTransformation]] = {
-    "adam": optax.adam,
-    "sgd": functools.partial(optax.sgd, momentum=0.9),
-}
+RATES = {"adam": (1e-4, 4e-4, 1.6e-3), "momentum": (4e-3, 1.6e-2, 6.4e-2)}
 DEFAULT, ORTHOGONAL, AUTOINIT, CALIBRATE = "default", "orthogonal", "autoinit", "calibrate"
 STABLE, STABLE_ORTHOGONAL = "stable", "stable, orthogonal"
 
 
-class Data(NamedTuple):
-    """Inputs standardized by the training part, and labels from 0 on."""
-
-    inputs: Array
-    labels: Array
-    validation_inputs: Array
-    validation_labels: Array
-    test_inputs: Array
-    test_labels: Array
-
-    def flat(self) -> Data:
-        """Inputs as vectors."""
-        return self.reshaped(lambda x: x.reshape(len(x), -1))
-
-    def reshaped(self, change: Callable[[Array], Array]) -> Data:
-        return Data(*(change(array) if i % 2 == 0 else array for i, array in enumerate(self)))
-
-
 def divided(inputs: Any, labels: Any, test_inputs: Any, test_labels: Any, share: float = 0.2) -> Data:
-    """The last part of what there is to train becomes the validation part."""
+    """Inputs standardized by the training part; the last part of what there is to train becomes the validation part."""
     train = len(labels) - round(share * len(labels))
     mean, stddev = inputs[:train].mean(), inputs[:train].std()
     parts = [inputs[:train], labels[:train], inputs[train:], labels[train:], test_inputs, test_labels]
@@ -215,9 +194,8 @@ class Result(NamedTuple):
     steps: Array
 
 
-class _State(NamedTuple):
-    params: Any
-    optimizer: Any
+class _Progress(NamedTuple):
+    state: State
     checks: Array
     since: Array  # looks without progress
     lowest: Array  # validation loss
@@ -238,47 +216,38 @@ class Trainer:
         object.__setattr__(self, "run", jax.jit(self._trained))
 
     def _trained(self, params: Any, rate: Array, seed: Array) -> Result:
-        steps, check = self.schedule.steps, self.schedule.check
-        optimizer = OPTIMIZERS[self.optimizer](optax.cosine_decay_schedule(rate, steps))
-        key = jax.random.key(seed)
+        steps, check, data = self.schedule.steps, self.schedule.check, self.data
+        optimizer, rates = DIRECTIONS[self.optimizer](), optax.cosine_decay_schedule(rate, steps)
 
-        def step(carry: Any, number: Array) -> Any:
-            params, state = carry
-            rows = jax.random.choice(
-                jax.random.fold_in(key, number), len(self.data.labels), (self.schedule.batch,), replace=False
-            )
-            gradient = jax.grad(self._loss)(params, self.data.inputs[rows], self.data.labels[rows])
-            updates, state = optimizer.update(gradient, state, params)
-            return (optax.apply_updates(params, updates), state), None
+        def one(state: State, number: Array) -> tuple[State, Array]:
+            drawn = jax.random.fold_in(state.key, number)
+            rows = jax.random.choice(drawn, len(data.train_labels), (self.schedule.batch,), replace=False)
+            inputs, labels = data.train_inputs[rows], data.train_labels[rows]
+            return step(self.module.apply, optimizer, state._replace(rate=rates(number)), inputs, labels)
 
-        def body(s: _State) -> _State:
-            numbers = s.checks * check + jnp.arange(check)
-            (params, state), _ = lax.scan(step, (s.params, s.optimizer), numbers)
-            return self._looked(s._replace(params=params, optimizer=state, checks=s.checks + 1))
+        def body(s: _Progress) -> _Progress:
+            state, _ = lax.scan(one, s.state, s.checks * check + jnp.arange(check))
+            return self._looked(s._replace(state=state, checks=s.checks + 1))
 
-        def goes_on(s: _State) -> Array:
+        def goes_on(s: _Progress) -> Array:
             return (s.checks * check < steps) & (s.since < self.schedule.patience)
 
         zero, never = jnp.int32(0), jnp.float32(jnp.inf)
         nothing = Result(jnp.float32(-1), jnp.float32(-1), zero, zero)
-        start = _State(params, optimizer.init(params), zero, zero, never, never, nothing)
-        return lax.while_loop(goes_on, body, start).best
+        start = State(params, optimizer.init(params), jax.random.key(seed), rate)
+        return lax.while_loop(goes_on, body, _Progress(start, zero, zero, never, never, nothing)).best
 
-    def _loss(self, params: Any, inputs: Array, labels: Array) -> Array:
-        logits = self.module.apply(params, inputs)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
-    def _looked(self, s: _State) -> _State:
+    def _looked(self, s: _Progress) -> _Progress:
         """The validation part after a few steps, and the test part, of which nothing depends."""
-        data, step = self.data, s.checks * self.schedule.check
-        logits = self.module.apply(s.params, data.validation_inputs)
-        right = (jnp.argmax(logits, -1) == data.validation_labels).mean()
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, data.validation_labels).mean()
-        test = (jnp.argmax(self.module.apply(s.params, data.test_inputs), -1) == data.test_labels).mean()
+        data, params, number = self.data, s.state.params, s.checks * self.schedule.check
+        logits = self.module.apply(params, data.held_inputs)
+        right = (jnp.argmax(logits, -1) == data.held_labels).mean()
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, data.held_labels).mean()
+        test = (jnp.argmax(self.module.apply(params, data.test_inputs), -1) == data.test_labels).mean()
         better = (right > s.best.validation) | ((right == s.best.validation) & (loss < s.loss))
         progress = (right > s.best.validation) | (loss < s.lowest)
-        now = Result(right, test, step, step)
-        best = Result(*(jnp.where(better, a, b) for a, b in zip(now, s.best, strict=True)))._replace(steps=step)
+        now = Result(right, test, number, number)
+        best = Result(*(jnp.where(better, a, b) for a, b in zip(now, s.best, strict=True)))._replace(steps=number)
         return s._replace(
             since=jnp.where(progress, 0, s.since + 1), lowest=jnp.fmin(loss, s.lowest),
             loss=jnp.where(better, loss, s.loss), best=best,
@@ -291,7 +260,7 @@ def tuned(
     """An arm at the best of the rates, by the mean validation accuracy: what the journal keeps of it."""
     began = time.perf_counter()
     rates = RATES[trainer.optimizer] if rates is None else rates
-    drawn = arm(trainer.module, trainer.data.inputs[:SAMPLE], range(seeds), gain)
+    drawn = arm(trainer.module, trainer.data.train_inputs[:SAMPLE], range(seeds), gain)
 
     def results(some: Sequence[int], rate: float) -> list[Result]:
         starts = (jax.tree.map(lambda x, i=i: x[i], drawn) for i in some)

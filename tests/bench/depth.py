@@ -33,6 +33,9 @@ import numpy as np
 from jax import Array
 from sampling import Report, environment, show, version
 
+from qrjax._experiments._convolution import convolution_by_matmul
+from qrjax._experiments._training import Data
+
 Activation = Callable[[Array], Array]
 ACTIVATIONS: dict[str, Activation] = {
     "tanh": jnp.tanh, "gelu": nn.gelu, "swish": nn.swish, "relu": nn.relu, "softplus": nn.softplus,
@@ -58,7 +61,9 @@ class _Filters(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, None]:
-        return self.f(nn.Conv(self.width, (3,) * (x.ndim - 2))(x)), None
+        # As a matrix product: on a CPU four times as fast as XLA's convolution.
+        convolution = nn.Conv(self.width, (3,) * (x.ndim - 2), conv_general_dilated=convolution_by_matmul)
+        return self.f(convolution(x)), None
 
 
 class _Residual(nn.Module):
@@ -212,8 +217,8 @@ def cells() -> list[Cell]:
         *others("digits", "12 transformer blocks", lambda f: Transformer(f, 12, 32), ("gelu",)),
         *chains("digits", 50, ("selu", "softplus", "mish")),
         *chains("mnist1d", 50, deep),
-        *chains("digits", 10, ("tanh", "gelu"), optimizer="sgd"),
-        *chains("digits", 100, ("tanh", "gelu"), optimizer="sgd"),
+        *chains("digits", 10, ("tanh", "gelu"), optimizer="momentum"),
+        *chains("digits", 100, ("tanh", "gelu"), optimizer="momentum"),
         *others("mnist1d", "30 convolutions", lambda f: Convolutions(f, 30, CHANNELS), ("tanh", "relu", "gelu")),
         *(Cell(f"mnist1d, {name}, 100 steps", "long", Recurrent(c, 32), 1.0) for name, c in recurrent.items()),
         *chains("digits", 20, (*main, *rest)),
@@ -224,7 +229,7 @@ def cells() -> list[Cell]:
 
 
 @functools.cache
-def data(name: str) -> arms.Data:
+def data(name: str) -> Data:
     if name == "long":
         return arms.mnist1d(STEPS)
     return {"digits": arms.digits, "mnist1d": arms.mnist1d}[name]()
@@ -255,7 +260,7 @@ def trained(chosen: Sequence[Cell], journal: arms.Journal, seeds: int, schedule:
 
 def said(cell: Cell) -> dict[str, Any]:
     """What `target="stable"` chooses."""
-    found = arms.chosen(cell.module, data(cell.data).inputs[: arms.SAMPLE])
+    found = arms.chosen(cell.module, data(cell.data).train_inputs[: arms.SAMPLE])
     return {"octaves": float(np.log2(found.smallest)), "advised": found.advised}
 
 

@@ -187,16 +187,15 @@ class TestFailures:
         assert "Traceback" not in finished.stderr
 
 
-@pytest.mark.parametrize("stride", [1, 2])
-def test_convolution_by_matmul_is_a_convolution(stride):
+@pytest.mark.parametrize(("axes", "stride"), [("HW", 1), ("HW", 2), ("W", 1)])
+def test_convolution_by_matmul_is_a_convolution(axes, stride):
     # Small integers: every sum is exact, whatever its order.
-    random = np.random.default_rng(0)
-    images = jnp.asarray(random.integers(-9, 9, (2, 8, 7, 3)), jnp.float32)
-    kernel = jnp.asarray(random.integers(-9, 9, (3, 3, 3, 5)), jnp.float32)
-    expected = lax.conv_general_dilated(
-        images, kernel, (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    np.testing.assert_array_equal(convolution_by_matmul(images, kernel, (stride, stride), "SAME"), expected)
+    random, strides = np.random.default_rng(0), (stride,) * len(axes)
+    images = jnp.asarray(random.integers(-9, 9, (2, *(8, 7)[: len(axes)], 3)), jnp.float32)
+    kernel = jnp.asarray(random.integers(-9, 9, (*(3, 3)[: len(axes)], 3, 5)), jnp.float32)
+    names = f"N{axes}C", f"{axes}IO", f"N{axes}C"
+    expected = lax.conv_general_dilated(images, kernel, strides, "SAME", dimension_numbers=names)
+    np.testing.assert_array_equal(convolution_by_matmul(images, kernel, strides, "SAME"), expected)
 
 
 def test_chance_of_a_gap():

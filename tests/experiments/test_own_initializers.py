@@ -1,10 +1,14 @@
-"""Initializers of a person's own among the sources: peers without code in the package."""
+"""Initializers of a person's own among the sources: peers without code in the package, and the benchmarks' training."""
 
 import importlib.util
 import pathlib
+import sys
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import peers
 import pytest
 
@@ -110,11 +114,11 @@ def test_an_initializer_of_this_package():
     assert init == qrjax.he_normal_qr()
 
 
-def bench_of_peers():
-    """By its path, since a benchmark's folder is not imported from."""
-    path = pathlib.Path(__file__).parents[1] / "bench" / "peer_initializers.py"
-    found = importlib.util.spec_from_file_location("peer_initializers", path)
-    module = importlib.util.module_from_spec(found)
+def bench(name):
+    """A benchmark by its path, since their folder is not imported from."""
+    path = pathlib.Path(__file__).parents[1] / "bench" / f"{name}.py"
+    found = importlib.util.spec_from_file_location(name, path)
+    module = sys.modules[name] = importlib.util.module_from_spec(found)
     found.loader.exec_module(module)
     return module
 
@@ -124,7 +128,7 @@ def test_the_sinusoidal_initialization_is_its_formula(shape):
     """Weight by weight, by arXiv 2505.12909; a window's taps follow their channel."""
     *window, _channels, outputs = shape
     inputs = int(np.prod(shape[:-1]))
-    found = np.asarray(bench_of_peers().sinusoidal()(jax.random.key(0), shape))
+    found = np.asarray(bench("peer_initializers").sinusoidal()(jax.random.key(0), shape))
     weights = np.empty((outputs, inputs))
     for i in range(outputs):
         for j in range(inputs):
@@ -135,3 +139,42 @@ def test_the_sinusoidal_initialization_is_its_formula(shape):
         flat = channel * int(np.prod(window)) + int(np.ravel_multi_index(tap, window)) if window else channel
         assert found[place] == pytest.approx(weights[output, flat], abs=1e-6)
     assert found.var(ddof=1) == pytest.approx(2 / (inputs + outputs), rel=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+def test_deep_networks_are_trained_as_by_optax_alone(optimizer):
+    """`arms.Trainer` takes the steps of the experiments: minibatches, decay and early stopping by a plain loop."""
+    arms = bench("arms")
+    rate, seed, schedule = 0.2, 5, arms.Schedule(batch=8, steps=10, check=2, patience=1)
+    x = np.asarray(jax.random.normal(jax.random.key(0), (96, 4)))
+    labels = (x[:, 0] > x[:, 1]).astype(np.int32)
+    data = arms.divided(x[:64], labels[:64], x[64:], labels[64:], share=0.25)
+    network = nn.Dense(2)
+    params = network.init(jax.random.key(1), x)
+
+    def loss(params, inputs, labels):
+        return optax.softmax_cross_entropy_with_integer_labels(network.apply(params, inputs), labels).mean()
+
+    def share(params, inputs, labels):
+        return float(np.mean(np.argmax(network.apply(params, inputs), -1) == np.asarray(labels)))
+
+    decay = optax.cosine_decay_schedule(rate, schedule.steps)
+    steps = optax.adam(decay) if optimizer == "adam" else optax.sgd(decay, momentum=0.9)
+    best, lowest, idle, number, now, state = (-1.0, -np.inf), np.inf, 0, 0, params, steps.init(params)
+    with jax.numpy_dtype_promotion("standard"):
+        found = arms.Trainer(network, data, optimizer, schedule).run(params, jnp.float32(rate), jnp.uint32(seed))
+        while number < schedule.steps and idle < schedule.patience:
+            for _ in range(schedule.check):
+                drawn = jax.random.fold_in(jax.random.key(seed), number)
+                rows = jax.random.choice(drawn, 48, (schedule.batch,), replace=False)
+                gradient = jax.grad(loss)(now, data.train_inputs[rows], data.train_labels[rows])
+                updates, state = steps.update(gradient, state, now)
+                now, number = optax.apply_updates(now, updates), number + 1
+            right, held = share(now, *data[2:4]), float(loss(now, *data[2:4]))
+            idle = 0 if right > best[0] or held < lowest else idle + 1
+            lowest = min(lowest, held)
+            if (right, -held) > best:
+                best, expected = (right, -held), (right, share(now, *data[4:]), number)
+    assert (*map(float, found[:2]), int(found.best)) == pytest.approx(expected)
+    assert int(found.steps) == number
