@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from qrjax._signals import _tables
+from qrjax._signals._fibers import PAIRED, Fiber
+from qrjax._signals._signal import Source
 
 SHAPES = [(), (1,), (5,), (3, 4), (2, 1, 3), (2, 3, 4), (1, 1), (2, 2, 2, 3)]
 
@@ -121,3 +123,26 @@ def test_products_and_independence():
     np.testing.assert_array_equal(_tables.product([0.5, 0.2]), [[1.0, 0.2], [0.5, 0.1]])
     np.testing.assert_array_equal(_tables.independent((3, 1)), [[1.0, 1.0], [0.0, 0.0]])
     np.testing.assert_array_equal(_tables.constant(2), np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 4, 6), (8, 1), (2, 1000, 64)])
+def test_what_rows_share_is_the_mean_over_all_pairs_of_them(shape):
+    """By the sums of rows at equal places; here pair by pair."""
+    axes, n = list(range(len(shape) - 1)), shape[-1]
+    fiber = Fiber(Source(), n, 0.3, shape, (len(shape) - 1,))
+    sample = np.random.default_rng(1).normal(0.5, 1, fiber.z.shape)
+    rows, columns = sample[:PAIRED], fiber.columns
+    same = rows @ rows.T / columns
+    apart = (np.outer(rows.sum(1), rows.sum(1)) / columns - same) / max(1, columns - 1)
+    differs = [fiber.taken(np.arange(m).reshape([-1 if a == b else 1 for b in range(len(shape))]))[:PAIRED, :1]
+               for a, m in enumerate(shape[:-1])]  # fmt: skip
+    found = fiber.between(sample, axes)
+    for pattern in patterns(len(axes)):
+        chosen = ~np.eye(len(rows), dtype=bool)
+        for place, p in zip(differs, pattern, strict=True):
+            chosen &= (place != place.T) == bool(p)
+        key = tuple(a for a, p in zip(axes, pattern, strict=True) if p)
+        assert (key in found) == chosen.any()
+        if chosen.any():
+            np.testing.assert_allclose(found[key], (same[chosen].mean(), apart[chosen].mean()), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(fiber.of_rows(sample), (np.diagonal(same), np.diagonal(apart)), rtol=1e-12, atol=1e-14)
