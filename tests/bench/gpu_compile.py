@@ -159,12 +159,12 @@ def program(model: str, kind: str) -> Callable[[jax.Array], Any]:
 
 
 def _scanned(kind: str) -> Callable[[jax.Array], Any]:
-    import gpu
+    from gpu_models import decoder
 
     import qrjax
 
     names = {BASE: "Flax's own", "qr": "default", "hash": "hash", "autoinit": "default"}
-    module, ids = gpu.decoder("gpt2", True, names[kind], jnp.float32), jax.ShapeDtypeStruct((1, 16), jnp.int32)
+    module, ids = decoder("gpt2", True, names[kind], jnp.float32), jax.ShapeDtypeStruct((1, 16), jnp.int32)
     if kind == "autoinit":
         return lambda key: qrjax.autoinit(module, ids, key=key)
     return lambda key: module.init(key, jnp.zeros(ids.shape, ids.dtype))

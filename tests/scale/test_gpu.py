@@ -6,6 +6,7 @@ With a card at hand: `pytest -m "gpu or slow" -n 0 tests/scale/test_gpu.py`.
 import argparse
 import functools
 import pathlib
+import subprocess
 import sys
 
 import jax
@@ -17,6 +18,7 @@ import qrjax
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "bench"))
 import gpu as bench
+import gpu_rows
 
 ON_GPU = pytest.param("gpu", marks=pytest.mark.gpu)
 pytestmark = pytest.mark.filterwarnings("ignore::qrjax.RankCollapseWarning")
@@ -104,15 +106,15 @@ def test_temporaries_are_a_twentieth_at_most(device, name):
 def test_the_plain_sequence_keeps_the_pace_of_filling(device):
     size, repeats = (16_384, 15) if is_gpu(device) else (64, 2)
     table = bench.rows(device, size, ["uniform"], [bench.SEQUENCE])
-    bench.measure(table, repeats, batch=bench.BATCH if is_gpu(device) else 2)
+    bench.measure(table, repeats, batch=gpu_rows.BATCH if is_gpu(device) else 2)
     assert all(len(row.seconds) == repeats for row in table)
     assert bench.fill_share(table) >= (bench.FILL_SHARE if is_gpu(device) else 0)
 
 
-@pytest.mark.parametrize("law", ["uniform", *(pytest.param(law, marks=pytest.mark.slow) for law in bench.LAWS[1:])])
+@pytest.mark.parametrize("law", ["uniform", *(pytest.param(law, marks=pytest.mark.slow) for law in gpu_rows.LAWS[1:])])
 def test_every_row_fills_its_array(device, law):
     table = bench.rows(device, 64, [law])
-    assert {row.source for row in table} - {bench.CURAND} == {bench.FILLING, *bench.OURS, *bench.THEIRS}
+    assert {row.source for row in table} - {bench.CURAND} == {bench.FILLING, *bench.OURS, *gpu_rows.THEIRS}
     for row in table:
         row.reset()
         made = [row.start(k) for k in range(2)]
@@ -180,7 +182,8 @@ def test_the_script_on_the_cpu(monkeypatch, capsys):
     monkeypatch.delitem(bench.WEIGHTS, "Flax's own")
     bench.main()
     printed = capsys.readouterr().out
-    for expected in ("32 x 32 float32 values", "small in bfloat16", "drawing the model, hash", "card cpu"):
+    model = ("small in bfloat16", "drawing the model, hash")
+    for expected in ("32 x 32 float32 values", "largest temporaries", *model, "card cpu"):
         assert expected in printed
 
 
@@ -195,7 +198,23 @@ def test_reports_of_what_was_found():
     found = bench.Initialized(124_000_000, 1.0, 2.0, 0.5, 20, 19, 0.05)
     assert bench.autoinit_report("gpt2", found).rows[0][-2] == "19 of 20 arrays"
     slow = bench.Drawn("hash", 7, 14, 0, 1.0, 1.0, 3.5)
-    assert [target.reached for target in bench.targets_of([], [slow, slow._replace(seconds=2.0)])] == [False, True]
+    theirs = slow._replace(source=bench.FLAX, compile_seconds=5.0)
+    targets = bench.model_targets([slow, slow._replace(seconds=2.0), theirs], [theirs, slow], found)
+    assert [target.reached for target in targets] == [False, True, False, True, True]
+
+
+def test_pytest_is_heard_while_it_runs(monkeypatch):
+    said = b"[gw0] [ 50%] PASSED tests/a.py::one\n[gw1] [100%] FAILED tests/b.py::two\nFAILED tests/b.py::two - why\n"
+
+    def late(command, timeout, **_):
+        raise subprocess.TimeoutExpired(command, timeout, said)
+
+    monkeypatch.setattr(subprocess, "run", late)
+    report = bench.tests_report(["tests"], 7.0)
+    assert report.rows == [
+        ["those that 7 s sufficed for", "1 passed, 1 failed, 0 error"],
+        ["not passed", "tests/b.py::two"],
+    ]
 
 
 def test_parts_are_done_as_asked(monkeypatch):
@@ -205,14 +224,14 @@ def test_parts_are_done_as_asked(monkeypatch):
         bench, "digests", lambda every, first: {name: f"{every}{first}", "he_normal_hash (7, 1)": right}
     )
     right = bench.committed()["he_normal_hash (7, 1)"]
-    options = argparse.Namespace(part=["digests"], size=8, repeats=1, model="small", unrolled=False)
+    options = argparse.Namespace(part=["digests"], size=8, repeats=1, model="small", tests=None)
     (report,) = bench.run(options, jax.devices("cpu")[0], bench.Clock())
     assert report.rows[0][1].startswith("1 of 2 drawn")
     assert report.rows[1:] == [["other bits", name]]
 
 
 def test_what_there_is_no_time_for_is_said(capsys):
-    options = argparse.Namespace(part=None, size=8, repeats=1, model="small", unrolled=False)
+    options = argparse.Namespace(part=None, size=8, repeats=1, model="small", tests=None)
     reports = list(bench.run(options, jax.devices("cpu")[0], bench.Clock(0.0)))
     *_, cases, left_out = reports
     assert cases.rows[0][1].startswith("0 of 0 drawn")
