@@ -5,13 +5,13 @@
 Each figure comes from a fresh process, several for each model and kind: one jits key -> variables (trace, with
 lowering; compile; the first run, which takes its memory from the system, as who initializes one model does; "weights",
 the sum of these three, for which a person waits; run, the median of three more; temporaries by the compiler's account;
-peak resident memory), one calls it eagerly, as most users do, and "again" is a second process's sum where JAX's
-persistent cache of compiled programs (jax_compilation_cache_dir) holds what a first one has compiled. Kinds take turns;
-ratios are those of one round to Flax in the same round, medians over the rounds; so is autoinit's sum to that of
-module.init with the same layout.
+peak resident memory), and one calls it eagerly, as most users do. "Again" are second processes, where JAX's persistent
+cache of compiled programs (jax_compilation_cache_dir) holds all that a first one has compiled: the sum once more, the
+eager call, and a record's weights (qrjax.record, of what autoinit draws) from its file. Kinds take turns; ratios are
+those of one round to Flax in the same round, medians over the rounds: of second processes to Flax's first one, and the
+record's to Flax's "weights". So is autoinit's sum to that of module.init with the same layout.
 
-"keys alone" is Flax's initialization with weights that only copy a word of their key: what Flax and JAX spend on
-deriving keys and on the forward pass whatever the weights are, the floor below which no initializer gets.
+What Python makes of the package's source is on the disk beforehand, as after an installation.
 
 --cpu-time counts processor seconds of all threads instead of the wall clock's, for machines with other work to do.
 """
@@ -19,6 +19,7 @@ deriving keys and on the forward pass whatever the weights are, the floor below 
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import os
 import resource
@@ -28,17 +29,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 from sampling import Report, environment, show
-from whole_models import KINDS, MODELS, initialization
+from whole_models import KINDS, MODELS, initialization, record
+
+import qrjax
 
 BASE, OURS, AUTOINIT = "Flax", "qr", "autoinit"
 SECONDS = {
     "trace": "trace", "compile": "compile", "first": "first run", "weights": "weights", "run": "run", "eager": "eager",
-    "again": "again",
+    "weights again": "again", "eager again": "eager again", "record again": "record again",
 }  # fmt: skip
+FIRST_CALLS = {"weights again": "weights", "eager again": "eager", "record again": "weights"}  # Flax's, for the ratios
 MEGABYTES = ("temporaries", "resident", "output")
 Figures = dict[str, float]
 Clock = Callable[[], float]
@@ -77,13 +82,22 @@ def eager(init: Any, clock: Clock) -> Figures:
     return {"eager": clock() - begun}
 
 
+def recorded(file: Path, clock: Clock) -> Figures:
+    begun = clock()
+    jax.block_until_ready(qrjax.Record.load(file).initial())
+    return {"record": clock() - begun}
+
+
 def all_figures(model: str, kind: str, timer: str) -> Figures:
-    found = in_a_fresh_process(model, kind, "jitted", timer) | in_a_fresh_process(model, kind, "eager", timer)
+    ways = ["jitted", "eager"]
+    found = {k: v for way in ways for k, v in in_a_fresh_process(model, kind, way, timer).items()}
     with tempfile.TemporaryDirectory() as cache:
-        settings = {"JAX_COMPILATION_CACHE_DIR": cache}
-        for _ in range(2):  # the first one fills it
-            again = in_a_fresh_process(model, kind, "jitted", timer, settings)
-    return found | {"again": again["weights"]}
+        settings = {"JAX_COMPILATION_CACHE_DIR": cache, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+        for way in [*ways, *["recorded"] * (kind == AUTOINIT)]:
+            for _ in range(2):  # the first one fills it
+                again = in_a_fresh_process(model, kind, way, timer, settings)
+            found |= {f"{name} again": value for name, value in again.items() if f"{name} again" in SECONDS}
+    return found
 
 
 def in_a_fresh_process(
@@ -109,13 +123,21 @@ def median_of(figures: list[Figures], name: str) -> float:
 
 
 def ratio(figures: list[Figures], base: list[Figures], name: str) -> float:
-    return statistics.median(f[name] / b[name] for f, b in zip(figures, base, strict=True))
+    """To Flax; of second processes, to its first one."""
+    theirs = FIRST_CALLS.get(name, name)
+    return statistics.median(f[name] / b[theirs] for f, b in zip(figures, base, strict=True))
+
+
+def seconds(figures: list[Figures], base: list[Figures], name: str) -> str:
+    if name not in figures[0]:
+        return ""
+    return f"{median_of(figures, name):.2f} ({ratio(figures, base, name):.2f})"
 
 
 def table(model: str, found: dict[str, list[Figures]], timer: str) -> Report:
     rows = []
     for kind, figures in found.items():
-        cells = [f"{median_of(figures, n):.2f} ({ratio(figures, found[BASE], n):.2f})" for n in SECONDS]
+        cells = [seconds(figures, found[BASE], name) for name in SECONDS]
         temporaries = median_of(figures, "temporaries")
         cells.append(f"{temporaries:.1f} ({temporaries / median_of(found[BASE], 'temporaries'):.4f})")
         cells.append(f"{median_of(figures, 'resident'):.0f}")
@@ -128,7 +150,13 @@ def table(model: str, found: dict[str, list[Figures]], timer: str) -> Report:
     return Report(title, columns, rows)
 
 
-WAYS = {"jitted": jitted, "eager": eager}
+def one(model: str, kind: str, way: str, clock: Clock) -> Figures:
+    if way != "recorded":
+        return {"jitted": jitted, "eager": eager}[way](initialization(model, kind), clock)
+    file = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) / "record.json"
+    if not file.exists():
+        record(model).save(file)
+    return recorded(file, clock)
 
 
 def main() -> None:
@@ -148,8 +176,9 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.one:
         model, kind, way, timer = arguments.one
-        print(json.dumps(WAYS[way](initialization(model, kind), CLOCKS[timer])))
+        print(json.dumps(one(model, kind, way, CLOCKS[timer])))
         return
+    compileall.compile_dir(str(Path(qrjax.__file__).parent), quiet=1)
     timer = "processor" if arguments.cpu_time else "wall-clock"
     reports = [
         table(model, measured(model, arguments.kinds, arguments.rounds, timer), timer) for model in arguments.models

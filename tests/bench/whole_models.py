@@ -164,18 +164,23 @@ KINDS = (*WEIGHTS, "autoinit")
 
 def initialization(model: str, kind: str) -> Callable[[jax.Array], Any]:
     """key -> all variables of a model, by one kind of initialization."""
-    weights = WEIGHTS.get(kind, WEIGHTS["Flax"])
-    if model not in LINEN:
-        return lambda key: nnx.state(_nnx(weights, kind, key))
-    build, sample = LINEN[model]
-    module, x = build(weights), jnp.zeros(*sample)
+    module, x = _module(model, WEIGHTS.get(kind, WEIGHTS["Flax"]))
     if kind == "autoinit":
-        return lambda key: qrjax.autoinit(module, jax.ShapeDtypeStruct(*sample), key=key)
-    return lambda key: module.init(key, x)
+        return lambda key: qrjax.autoinit(module, x, key=key)
+    if model not in LINEN:
+        return lambda key: nnx.state(module(key))
+    return lambda key: module.init(key, jnp.zeros(x.shape, x.dtype))
 
 
-def _nnx(weights: Weights, kind: str, key: jax.Array) -> nnx.Module:
-    def make(key: jax.Array) -> nnx.Module:
-        return NNXGPT2(weights, nnx.Rngs(key))
+def record(model: str) -> qrjax.Record:
+    """Of what `autoinit` draws."""
+    module, x = _module(model, WEIGHTS["Flax"])
+    return qrjax.record(module, x, seed=0)
 
-    return qrjax.autoinit(make, jax.ShapeDtypeStruct(*IDS), key=key) if kind == "autoinit" else make(key)
+
+def _module(model: str, weights: Weights) -> tuple[Any, jax.ShapeDtypeStruct]:
+    """A Linen module, or a function of a key that makes an NNX module; and its input."""
+    if model not in LINEN:
+        return lambda key: NNXGPT2(weights, nnx.Rngs(key)), jax.ShapeDtypeStruct(*IDS)
+    build, sample = LINEN[model]
+    return build(weights), jax.ShapeDtypeStruct(*sample)
