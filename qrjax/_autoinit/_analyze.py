@@ -53,18 +53,11 @@ def model_of(
       TypeError: if `module` is none of these.
     """
     try:
-        return _traced(module, args, kwargs, variables, **options)
+        check_module(module, args)
+        made, hidden = _traced(module, args, kwargs, variables, **options), settings((args, kwargs))
     except TypeError as error:
         note_spelling(error, kwargs)
         raise
-
-
-def _traced(
-    module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], variables: Any, *, rngs: Any = None,
-    axes: Any = None, **options: Any,
-) -> Model:  # fmt: skip
-    check_module(module, args)
-    made, hidden = _traced(module, args, kwargs, variables, **options), settings((args, kwargs))
     return dataclasses.replace(made, settings=hidden) if hidden else made
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from qrjax._signals import _tables
-from qrjax._signals._fibers import PAIRED, Fiber
+from qrjax._signals._fibers import Fiber
 from qrjax._signals._signal import Source
 
 SHAPES = [(), (1,), (5,), (3, 4), (2, 1, 3), (2, 3, 4), (1, 1), (2, 2, 2, 3)]
@@ -131,18 +131,17 @@ def test_what_rows_share_is_the_mean_over_all_pairs_of_them(shape):
     axes, n = list(range(len(shape) - 1)), shape[-1]
     fiber = Fiber(Source(), n, 0.3, shape, (len(shape) - 1,))
     sample = np.random.default_rng(1).normal(0.5, 1, fiber.z.shape)
-    rows, columns = sample[:PAIRED], fiber.columns
-    same = rows @ rows.T / columns
-    apart = (np.outer(rows.sum(1), rows.sum(1)) / columns - same) / max(1, columns - 1)
-    differs = [fiber.taken(np.arange(m).reshape([-1 if a == b else 1 for b in range(len(shape))]))[:PAIRED, :1]
+    columns, sums = fiber.columns, sample.sum(1)
+    same = sample @ sample.T / columns
+    apart = (np.outer(sums, sums) / columns - same) / max(1, columns - 1)
+    differs = [fiber.taken(np.arange(m).reshape([-1 if a == b else 1 for b in range(len(shape))]))[:, :1]
                for a, m in enumerate(shape[:-1])]  # fmt: skip
-    found = fiber.between(sample, axes)
+    found = fiber.pairs(sample, axes)
     for pattern in patterns(len(axes)):
-        chosen = ~np.eye(len(rows), dtype=bool)
+        chosen = ~np.eye(len(sample), dtype=bool)
         for place, p in zip(differs, pattern, strict=True):
             chosen &= (place != place.T) == bool(p)
         key = tuple(a for a, p in zip(axes, pattern, strict=True) if p)
         assert (key in found) == chosen.any()
         if chosen.any():
             np.testing.assert_allclose(found[key], (same[chosen].mean(), apart[chosen].mean()), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(fiber.of_rows(sample), (np.diagonal(same), np.diagonal(apart)), rtol=1e-12, atol=1e-14)
