@@ -36,7 +36,7 @@ BOUND = [name for name in NETWORKS if BEYOND.get(name, ((),))[:2] != (None, None
 
 
 @pytest.mark.slow
-@pytest.mark.whole_tables(*ALIKE)
+@pytest.mark.whole_tables(*ALIKE, "transformer_post")
 @pytest.mark.parametrize("name", BOUND)
 def test_predictions(name):
     found, (by_output, by_weight, _) = bench.study(NETWORKS[name], 4), BEYOND.get(name, (GRADIENT, WEIGHT, ""))

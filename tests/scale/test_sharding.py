@@ -22,6 +22,7 @@ def test_every_kind_of_initializer_mesh_partition_and_way_to_ask():
 
 
 @pytest.mark.slow
+@pytest.mark.whole_tables("even-9-21")
 @pytest.mark.parametrize(("table", "every", "count"), [("even", 9, 21), ("uneven", 4, 17)])
 def test_initializers_with_many_partitions(table, every, count):
     found = run("partitions", "checks", {table: every})
