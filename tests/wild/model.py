@@ -61,10 +61,11 @@ def haiku_pair(function: Callable[..., Any]) -> tuple[Any, Any]:
 
 
 def keras_pair(make: Callable[[], Any], **options: Any) -> tuple[Any, Any]:
-    """The pair of a built Keras model, by the names of its variables; statistics are as they start."""
+    """The pair of a built Keras model, by the names of its variables; statistics and seeds are as they start."""
     import keras
 
     keras.utils.clear_session(free_memory=False)  # names count the layers that were made before
+    keras.utils.set_random_seed(0)  # else weights and dropout have seeds of Python's, others for each model made
     model = make()
     places = [variable.path for variable in model.trainable_variables]
     assert len(set(places)) == len(places)

@@ -22,6 +22,7 @@ import wild_models as bench
 
 import qrjax
 from wild import MODELS
+from wild.model import keras_pair, normal
 
 SEEDS = 3
 
@@ -141,3 +142,19 @@ def test_wild(name):
     assert [path for path, fine in finite.items() if not fine] == [], "paths of variables that are not finite"
     again = qrjax.record(module, *inputs, seed=0, **kwargs).initial()
     assert unlike(variables, again) == [], "paths of variables that a record gives back with other bits"
+
+
+@pytest.mark.slow
+def test_models_of_keras_drop_the_same_units_each_time_they_are_made():
+    """Or what is calibrated on one is not what is measured on the other."""
+    keras = pytest.importorskip("keras")
+
+    def make():
+        return keras.Sequential([keras.Input((64,)), keras.layers.Dense(64), keras.layers.Dropout(0.5)])
+
+    def made():
+        init, apply = keras_pair(make, training=True)
+        params = init(None)
+        return params, apply(params, *normal(8, 64)(0))
+
+    assert unlike(made(), made()) == []
