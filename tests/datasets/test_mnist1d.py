@@ -12,8 +12,14 @@ from qrjax._datasets._table import load
 
 @pytest.fixture(scope="module")
 def data():
+    """And that global generators have no part in it, and go on."""
     pytest.importorskip("mnist1d")
-    return load("mnist1d")
+    np.random.seed(7)  # noqa: NPY002
+    random.seed(7)
+    before = np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    found = load("mnist1d")
+    assert (np.random.get_state()[1].tolist(), random.getstate()) == before  # noqa: NPY002
+    return found
 
 
 def test_the_signals_are_the_packages(data):
@@ -32,12 +38,9 @@ def test_the_signals_are_the_packages(data):
     assert data.train_inputs[0, :3, 0, 0].tolist() == pytest.approx([-0.33200567, -0.47191037, -0.77869708])
 
 
-def test_global_generators_have_no_part_in_it_and_go_on(data):
-    np.random.seed(7)  # noqa: NPY002
-    random.seed(7)
-    before = np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+@pytest.mark.slow
+def test_a_limit_takes_the_first(data):
     again = load("mnist1d", limit=100)
-    assert (np.random.get_state()[1].tolist(), random.getstate()) == before  # noqa: NPY002
     np.testing.assert_array_equal(again.train_inputs, data.train_inputs[:100])
     assert len(again.test_labels) == 100
 
