@@ -35,7 +35,7 @@ def test_a_vocabulary_of_50257():
     assert_as_alone(run("partitions", "checks", {"vocabulary": 1}))
 
 
-EVERY = [5, pytest.param(3, marks=pytest.mark.slow), pytest.param(1, marks=pytest.mark.whole_tables)]
+EVERY = [5, pytest.param(1, marks=pytest.mark.whole_tables)]
 
 
 @pytest.fixture(scope="module", params=EVERY, ids="every {}".format)
