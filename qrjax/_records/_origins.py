@@ -259,7 +259,7 @@ class Built(Origin):
 
     @classmethod
     def from_dict(cls, shape: Shape, dtype: Any, data: Mapping[str, Any]) -> Self:
-        """But for the code."""
+        """The inverse of `to_dict`, but for the code, which a file does not hold."""
         del data
         return cls(shape, dtype)
 

@@ -3,7 +3,7 @@
     python tests/bench/depth.py [--only PATTERN ...] [--seeds 5] [--steps 800] [--check 20] [--journal depth.jsonl]
                                 [--show] [--markdown] [--quick]
 
-Every network of `CELLS` from every arm of `arms.ARMS`: rates tuned for each arm on the validation part (three rates,
+Every network of `cells` from every arm of `arms.ARMS`: rates tuned for each arm on the validation part (three rates,
 two seeds), at most 800 minibatches of 32, early stopping, the test part looked at where validation was best. A result
 is noted in the journal as soon as it is known, so that a run that was killed goes on; --show trains nothing and prints
 what the journal holds, --quick shrinks all. The cells come in the order of their importance. Of one hundred layers an
