@@ -7,14 +7,20 @@ import math
 import sys
 import time
 
-# What is dearest first; the share of the minutes at whose end a part begins nothing more.
+# What is wanted most first; the share of the minutes at whose end a part begins nothing more.
 SHARES = {"speed": 0.3, "model": 0.4, "unrolled": 0.5, "autoinit": 0.6, "digests": 0.8, "tests": 1.0}
 PARTS = tuple(SHARES)
 
 
 @dataclasses.dataclass
 class Clock:
-    """How much time there is, and what it did not suffice for."""
+    """Asked before each piece of work.
+
+    Attributes:
+      seconds: there are in all.
+      begun: by the monotonic clock.
+      left_out: what was refused, "part: what".
+    """
 
     seconds: float = math.inf
     begun: float = dataclasses.field(default_factory=time.monotonic)

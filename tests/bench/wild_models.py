@@ -1,4 +1,4 @@
-"""AutoInit on public models that nobody here wrote: a table of the book.
+"""AutoInit on public models that nobody here wrote: the figures of `tests/wild`.
 
     pip install -e '.[test,wild]'
     python tests/bench/wild_models.py [--markdown] [--seeds 3] [names ...]
