@@ -238,7 +238,7 @@ class Trainer:
         return lax.while_loop(goes_on, body, _Progress(start, zero, zero, never, never, nothing)).best
 
     def _looked(self, s: _Progress) -> _Progress:
-        """The validation part after a few steps, and the test part, of which nothing depends."""
+        """The validation part after a few steps, and the test part, on which nothing depends."""
         data, params, number = self.data, s.state.params, s.checks * self.schedule.check
         logits = self.module.apply(params, data.held_inputs)
         right = (jnp.argmax(logits, -1) == data.held_labels).mean()
