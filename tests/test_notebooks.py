@@ -271,6 +271,7 @@ def test_the_comparison_sees_a_changed_draw_and_a_missing_picture():
         compared([cell("1", images=1)], [cell("1")])
 
 
+@pytest.mark.slow
 def test_the_recipe_writes_in_place_and_the_same_twice(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(recipe, "FOLDER", tmp_path)
     path = tmp_path / "little.ipynb"

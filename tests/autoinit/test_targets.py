@@ -122,6 +122,7 @@ def test_stable_is_one_where_nothing_is_gained():
         assert said in next(f for f in report.findings if f.startswith('target="stable"'))
 
 
+@pytest.mark.slow
 def test_stable_says_where_no_target_keeps_two_examples_apart():
     def remedies(activation):
         report = qrjax.analyze(chain(activation, 40), X, target="stable")
