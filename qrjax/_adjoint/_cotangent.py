@@ -240,13 +240,20 @@ def _alike(first: Cotangent, second: Cotangent) -> tuple[Sequence[Term], Sequenc
 
 
 def _number(factor: Signal) -> Signal | float:
-    """What hardly differs, as the deviation of many elements that a norm divides by, as one number.
+    """What many elements share and hardly differs, as the deviation that a norm divides by, as one number.
 
-    So it is the same one along all ways, on which what a norm takes away of a derivative cancels.
+    So it is the same one along all ways, on which what a norm takes away of a derivative cancels. What is of each
+    element, such as a gate that is nearly always open, is not: a factor beside it may depend on which.
     """
-    if factor.profiles or factor.variance > ALIKE * factor.second_moment:
+    if factor.profiles or factor.variance > ALIKE * factor.second_moment or not _is_shared(factor):
         return factor
     return math.copysign(math.sqrt(factor.second_moment), factor.mean)
+
+
+def _is_shared(factor: Signal) -> bool:
+    """Whether all elements along some axis are one."""
+    units = np.eye(factor.ndim, dtype=int)
+    return any(n > 1 and factor.rho[tuple(unit)] >= 1.0 for n, unit in zip(factor.shape, units, strict=True))
 
 
 def _is_far(outer: Signal, factor: Signal) -> bool:
