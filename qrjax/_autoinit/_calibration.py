@@ -29,6 +29,8 @@ ROUNDS = 40
 PATIENCE = 8
 # An output answers to its weight's factor by at least so much, or not at all; and at most by so much.
 INERT, STEEP = 0.03, 6.0
+# How far a squared factor has to have moved, in logarithms, before its answer tells anything.
+TOLD = 0.02
 # One round changes a second moment by no more than this, in logarithms.
 STRIDE = 12.0
 
@@ -132,13 +134,16 @@ class Search:
     def learn(self, miss: Floats) -> None:
         """Takes the next factor, by how the last one was answered."""
         place = 2 * np.log(self.factor)
-        if self.before is not None:
+        if self.before is None:
+            self.before = (place, miss)
+        else:
             step, answer = place - self.before[0], self.before[1] - miss
-            told = np.abs(step) > 0.02
+            told = np.abs(step) > TOLD
             slope = np.where(told, answer / np.where(told, step, 1.0), self.slope)
             self.inert = self.inert | (told & (np.abs(slope) < INERT))
             self.slope = np.clip(slope, 0.15, STEEP)
-        self.before = (place, miss)
+            # Steps too small to tell anything add up until they do.
+            self.before = (np.where(told, place, self.before[0]), np.where(told, miss, self.before[1]))
         if np.any(self.inert) and self.gains and not self.by_gains and not self.axes:
             self.by_gains, self.before, self.inert, self.slope = True, None, False, 1.0
             self.factor = np.ones_like(self.factor)
@@ -188,7 +193,7 @@ def _search(path: str, uses: list[Use], shapes: Mapping[str, tuple[int, ...]]) -
     alone = len(taken) == len(set(taken)) and all(set(use.entry.kinds) <= {"layer"} for use in uses)
     alone = alone and (len(uses) == 1 or bool(axes))
     gains = tuple(w.path for w in uses[0].entry.beside)
-    return Search(path, uses, axes, alone, np.ones([shapes[path][a] for a in axes]), gains, keeps=_kept(uses))
+    return Search(path, uses, axes, alone, np.ones([shapes[path][a] for a in axes]), gains=gains, keeps=_kept(uses))
 
 
 def _kept(uses: Sequence[Use]) -> float | None:
@@ -204,21 +209,21 @@ def settled(
     """What each weight is to be multiplied with, by path: a number, or one for each layer and the layers' axes."""
     searches = _searches(model, ledger, chosen)
     run = functools.partial(_sweep(model, searches, target), [*flat], key)
-    best, least, since = [s.factor for s in searches], np.inf, 0
+    best, least, since = [(s.factor, s.by_gains) for s in searches], np.inf, 0
     for _ in range(ROUNDS):
         moments = _moments(run, searches)
         misses = [s.miss(moments, target) for s in searches]
         error = max((float(np.abs(m).max(initial=0.0)) for m in misses), default=0.0)
         since += 1
         if error < least:
-            best, least, since = [s.factor for s in searches], error, 0
+            best, least, since = [(s.factor, s.by_gains) for s in searches], error, 0
         if error <= TOLERANCE or since >= PATIENCE:
             break
         for search, miss in zip(searches, misses, strict=True):
             search.learn(miss)
     if since:
-        for search, factor in zip(searches, best, strict=True):
-            search.factor = factor
+        for search, (factor, by_gains) in zip(searches, best, strict=True):
+            search.factor, search.by_gains = factor, by_gains
         moments = _moments(run, searches)
     _tell(searches, moments, target)
     idle = {path for search in searches if not search.by_gains for path in search.gains}

@@ -125,7 +125,7 @@ def size(walk: Walk, weight: Signal, make: Make, met: float = 1.0) -> tuple[Sign
     main = max(laws.values(), key=lambda law: (law.weight.key not in levels, law.shape == weight.shape, law.size))
     trials = Trials(walk, weight, make, levels)
     if not gains.decides:
-        beside = tuple(law.weight for law in laws.values() if _is_fixed(law) and law.mean != 0)
+        beside = tuple(law.weight for key, law in laws.items() if key in levels and law.mean != 0)
         recipe = weight.recipe
         result = trials.output({}) if recipe is not None and recipe.by_elements else make(untold(weight))
         return result, Sized(main.weight, math.sqrt(main.variance), beside)

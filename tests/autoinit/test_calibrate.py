@@ -50,6 +50,33 @@ def test_a_weight_that_is_used_beside_its_contraction(name):
     check(network, network[0](jax.random.key(2)), X)
 
 
+def norm_of(v):
+    return jnp.linalg.norm(v, axis=0, keepdims=True)
+
+
+def with_norms(key, *_):
+    weights = jax.random.normal(key, (2, 32, 32)) / 32
+    return {"first": {"v": weights[0], "g": norm_of(weights[0])}, "last": {"v": weights[1], "g": norm_of(weights[1])}}
+
+
+def by_norms(p, x):
+    for layer in (p["first"], p["last"]):
+        x = nn.relu(x) @ (layer["g"] / norm_of(layer["v"]) * layer["v"])
+    return x
+
+
+@pytest.mark.parametrize(
+    "network", [(with_norms, by_norms), nn.Sequential([nn.WeightNorm(nn.Dense(32)), nn.relu, nn.Dense(8)])],
+    ids=["drawn of it", "ones"],
+)  # fmt: skip
+def test_a_normalized_weight_by_the_scale_beside_it(network):
+    variables = qrjax.autoinit(network, X)
+    made = check(network, variables, X)
+    before, after = (v["first"] if isinstance(network, tuple) else v["params"]["layers_0"] for v in (variables, made))
+    kept = [bool((a == b).all()) for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(after), strict=True)]
+    assert kept.count(False) == 1  # the scale alone
+
+
 @pytest.mark.parametrize("name", ["fori_loop", "fori_loop, unknown", "scan in a loop", "reversed scan"])
 def test_loops(name):
     function, shapes, _ = LOOPS[name]
