@@ -47,7 +47,8 @@ def decoder(model: str, scanned: bool, source: str, dtype: Any) -> Decoder:
 
 
 def draw_model(model: str, source: str, device: jax.Device, scanned: bool = True, repeats: int = 3) -> Drawn:
-    module = decoder(model, scanned, source, jnp.bfloat16)
+    # Unrolled in the dtype of `run_autoinit`, whose compilation is compared with this one.
+    module = decoder(model, scanned, source, jnp.bfloat16 if scanned else jnp.float32)
     with jax.default_device(device), jax.numpy_dtype_promotion("standard"):
         start = time.perf_counter()
         traced = jax.jit(lambda key: module.init(key, jnp.zeros((1, 16), jnp.int32))).trace(jax.random.key(0))
