@@ -110,8 +110,8 @@ def model_report(model: str, found: Sequence[Drawn], scanned: bool) -> Report:
         ]
         for d in found
     ]  # fmt: skip
-    layers = "scanned" if scanned else "unrolled"
-    return Report(f"{model} in bfloat16, {layers}, `jax.jit(module.init)`", columns, lines)
+    how = "in bfloat16, scanned" if scanned else "in float32, unrolled"
+    return Report(f"{model} {how}, `jax.jit(module.init)`", columns, lines)
 
 
 def autoinit_report(model: str, found: Initialized) -> Report:
