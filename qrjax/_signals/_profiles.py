@@ -17,7 +17,7 @@ FLAT = 1e-3
 # Kinds of places that are worked on one by one, each by an evaluation on its nodes; of more a power law is taken, which
 # for tanh, gelu, swish and softplus is within .1 octaves at half the mean's strength, within .35 at a quarter.
 KINDS = 16
-# Profiles of so many places are followed through a reshape.
+# Axes of so many places, together, are followed when a reshape merges or splits them.
 LARGE = 1 << 16
 
 
@@ -41,10 +41,13 @@ def renamed(profiles: Profiles, places: Mapping[int, int]) -> Profiles:
 
 def regrouped(profiles: Profiles, old: Shape, new: Shape) -> Profiles:
     """The profiles after a reshape: those of merged axes together, of split ones the mean over the others' places."""
-    found, start, place = {}, 0, 0
+    found: dict[int, Floats | None] = {}
+    start = place = 0
     for left, right in groups(old, new):
         own = [profiles.get(start + i) for i in range(len(left))]
-        if math.prod(left) <= LARGE and any(p is not None for p in own):
+        if left == right:
+            found |= {place + i: p for i, p in enumerate(own)}
+        elif math.prod(left) <= LARGE and any(p is not None for p in own):
             lines = [np.ones(n) if p is None else p for n, p in zip(left, own, strict=True)]
             together = functools.reduce(np.multiply.outer, lines).reshape(right)
             for i in range(len(right)):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from qrjax._signals import _tables
+from qrjax._signals import _profiles, _tables
 from qrjax._signals._fibers import Fiber
 from qrjax._signals._signal import Source
 
@@ -145,3 +145,11 @@ def test_what_rows_share_is_the_mean_over_all_pairs_of_them(shape):
         assert (key in found) == chosen.any()
         if chosen.any():
             np.testing.assert_allclose(found[key], (same[chosen].mean(), apart[chosen].mean()), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("places", [3, _profiles.LARGE + 1])
+def test_profiles_of_axes_that_a_reshape_leaves_whole_stay(places):
+    last = np.linspace(0.5, 1.5, places)
+    found = _profiles.regrouped({2: last}, (4, 6, places), (24, places))
+    assert list(found) == [1]
+    assert found[1] is last
