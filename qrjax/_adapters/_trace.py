@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -23,17 +23,21 @@ def is_array(leaf: Any) -> bool:
 
 
 def hides_arrays(leaf: Any) -> bool:
-    """Whether a leaf is a dataclass with arrays, which nothing sees; NumPy's numbers in one are settings."""
+    """Whether a leaf is a dataclass with arrays, which nothing sees."""
     if not dataclasses.is_dataclass(leaf) or isinstance(leaf, type):
         return False
-    held = (getattr(leaf, field.name, None) for field in dataclasses.fields(leaf))
+    return _holds_arrays(getattr(leaf, field.name, None) for field in dataclasses.fields(leaf))
+
+
+def _holds_arrays(held: Iterable[Any]) -> bool:
+    """Whether one of these is an array; NumPy's numbers in an object are settings."""
     return any(is_array(value) and not isinstance(value, np.generic) for value in held)
 
 
 def settings(arguments: Arguments) -> list[str]:
-    """The types of leaves that are objects with arrays, which nothing sees either; not of dataclasses."""
+    """The types of leaves that are objects with arrays, which nothing sees."""
     held = (leaf for leaf in jax.tree.leaves(arguments) if not isinstance(leaf, type) and not is_array(leaf))
-    found = [type(leaf).__name__ for leaf in held if any(map(is_array, getattr(leaf, "__dict__", {}).values()))]
+    found = [type(leaf).__name__ for leaf in held if _holds_arrays(getattr(leaf, "__dict__", {}).values())]
     return list(dict.fromkeys(found))
 
 

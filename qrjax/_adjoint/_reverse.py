@@ -301,13 +301,15 @@ class Reverse:
     def _alike(self, step: Repeated, times: float, count: int) -> None:
         """So many steps alike: what all of them use, as weights, gets a derivative by each."""
         outside = step.outside() if count > 1 else []
-        known = [self._taken(v) for v in outside]
+        known = [self._with_cases(v) for v in outside]
         self.follow(step.moves, times * count)
-        for value, before in zip(outside, known, strict=True):
-            added = self._taken(value).times(math.sqrt(count))
-            for g in (before, added):
-                if g:
-                    self._add(value, g)
+        root = math.sqrt(count)
+        for value, (before, cases) in zip(outside, known, strict=True):
+            added, more = self._with_cases(value)
+            if before:
+                self._add(value, before, cases)
+            if added:
+                self._add(value, added.times(root), {key: g.times(root) for key, g in more.items()})
 
     # -- derivatives by value ----------------------------------------------------------------------------------
 
@@ -317,6 +319,9 @@ class Reverse:
         if both:
             self._cases[id(value)] = both
         self._found[id(value)] = derivative if known is None else known.plus(derivative)
+
+    def _with_cases(self, value: Value) -> tuple[Cotangent, Cases]:
+        return self._taken(value), self._cases.pop(id(value), {})
 
     def _taken(self, value: Value) -> Cotangent:
         return self._found.pop(id(value), None) or Cotangent(tuple(value.shape))

@@ -226,7 +226,7 @@ def settled(
             search.factor, search.by_gains = factor, by_gains
         moments = _moments(run, searches)
     _tell(searches, moments, target)
-    idle = {path for search in searches if not search.by_gains for path in search.gains}
+    idle = {path for search in searches if not search.by_gains for path in search.gains} - {s.path for s in searches}
     return {path: found for path, found in _factors(searches).items() if path not in idle}
 
 
@@ -268,7 +268,9 @@ def _to(target: float, live: Any, moment: Any) -> Any:
 
 
 def _factors(searches: Sequence[Search]) -> Factors:
-    return {path: found for search in searches for path, found in search.factors.items()}
+    # About a parameter its own search decides, not that of a weight beside which it stands.
+    beside = {path: found for search in searches for path, found in search.factors.items()}
+    return beside | {path: found for s in searches for path, found in s.factors.items() if path not in s.gains}
 
 
 def _tell(searches: Sequence[Search], moments: Mapping[Path, Any], target: Target) -> None:

@@ -119,7 +119,7 @@ class Plan:
       stack: the parameter's axes that layers lie along.
       inputs: the axes that a neuron sums over, of one layer where layers are stacked.
       gains: standard deviations, float32: one, or one for each layer of a stack.
-      equal: whether all entries are the gain itself.
+      equal: whether all entries, of each layer, are the gain itself.
       place: how the module's own value is laid out over devices, and so the weight; None for one device.
     """
 
@@ -181,7 +181,9 @@ class Plan:
 
     def _array(self, number: np.uint32 | None, keys: Array) -> Array:
         if self.equal:
-            return jnp.full(self.leaf.shape, self.gains, self.leaf.dtype)
+            rest = tuple(a for a in range(len(self.leaf.shape)) if a not in self.stack)
+            levels = jnp.asarray(np.expand_dims(self.gains, rest), self.leaf.dtype)
+            return jnp.broadcast_to(levels, self.leaf.shape)
         self.draw.check(self.shape, self.inputs, self.unit_dtype)
         draw, factors, dtype = self.unit_draw, jnp.asarray(self.factors), np.dtype(self.leaf.dtype)
         # An orthogonal matrix has other factors before the gain; compiled together they would round differently.
@@ -265,8 +267,8 @@ def _plan(
         gains[layer] = math.sqrt(decided.get(tuple(zip(stack, layer, strict=True)), last))
     # Where the program regroups axes, a neuron sums over all but the last, as by convention.
     inputs = tuple(range(len(rest) - 1)) if axes is None else tuple(rest.index(a) for a in axes if a in rest)
-    equal = weight.equal or not gains.any()  # a head of zeros
-    return Plan(leaf, draw, stack, inputs, np.asarray(gains, np.float32), equal and not stack, place)
+    equal = weight.equal or not (stack or gains.any())  # a head of zeros
+    return Plan(leaf, draw, stack, inputs, np.asarray(gains, np.float32), equal, place)
 
 
 def path_key(key: Array, path: str) -> Array:

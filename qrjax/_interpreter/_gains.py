@@ -201,6 +201,8 @@ class Gains:
         """
         if self._guesses is None or unit <= 0 or (key in self.tables and self.tied == "lookup"):
             return
+        if not self.variances[key] > 0:  # a head of zeros
+            return
         target = self.target_of(key[0])
         if key in self._guesses:
             guess, before = self._guesses[key], self.variances[key]

@@ -137,8 +137,8 @@ def size(walk: Walk, weight: Signal, make: Make, met: float = 1.0) -> tuple[Sign
     chosen = trials.effective(drawn)
     if not chosen and drawn:
         # Normalized weights have their scale in a parameter of its own, if anywhere.
-        scales = {k: own_gain(laws[k]) for k in levels if gains.may_touch(laws[k].weight)}
-        chosen = trials.effective({k: gain for k, gain in scales.items() if gain > 0})
+        scales = {k: own_gain(laws[k]) for k in levels if gains.may_touch(laws[k].weight) and laws[k].mean > 0}
+        chosen = trials.effective(scales)
         walk.note("normalized: its own scale has no effect" + ("" if chosen else ", and is kept"))
     if not chosen:
         walk.left |= dict.fromkeys(drawn, "normalized, so that its scale has no effect")

@@ -58,6 +58,10 @@ def planned(plan: Plan, key: Array, correction: np.ndarray | None) -> Origin:
     if plan.stack != tuple(range(len(plan.stack))):
         return _in_front(plan, key, correction)
     leaf, gains = plan.leaf, plan.gains
+    if plan.equal and plan.stack:
+        ones = Constant(leaf.shape, plan.unit_dtype, np.ones((), plan.unit_dtype))
+        levels = (gains,) if correction is None else (gains, correction)
+        return Rescaled(leaf.shape, leaf.dtype, ones, tuple(range(len(plan.stack))), levels)
     if plan.equal:
         value = np.asarray(gains).astype(leaf.dtype)
         if correction is not None:

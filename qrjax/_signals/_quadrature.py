@@ -208,13 +208,13 @@ def quantiles(values: Floats, weights: Floats | None = None, order: NDArray[np.i
     return matched(result, mean, float((squares if weights is None else squares * weights).sum()) / total)
 
 
-@functools.lru_cache(64)
+@functools.lru_cache(16)
 def ranks(count: int) -> Floats:
     """The probabilities below so many values in their order."""
     return (np.arange(count) + 0.5) / count
 
 
-@functools.lru_cache(64)
+@functools.lru_cache(16)
 def normal_scores(count: int) -> Floats:
     """What so many standard normal numbers are in their order."""
     return phi_inverse(ranks(count))

@@ -39,8 +39,11 @@ def shared_fiber(operands: list[Signal]) -> Fiber | None:
 
 def _stems(operand: Signal, fiber: Fiber) -> bool:
     """Whether the operand is a function of the fiber's source and of its places."""
+    if operand.source is fiber.parent:
+        return True
     base = summand(operand)
-    return operand.source is fiber.parent or (base is not None and base.source is fiber.parent)
+    # Only a fiber that is laid over the array knows which of the known numbers are added where.
+    return base is not None and base.source is fiber.parent and base.shape == fiber.shape
 
 
 def summand(x: Signal) -> Signal | None:

@@ -77,6 +77,14 @@ def test_a_normalized_weight_by_the_scale_beside_it(network):
     assert kept.count(False) == 1  # the scale alone
 
 
+def test_a_scale_of_another_weight_that_is_one_itself():
+    def init(key, *_):
+        return {"w": jax.random.normal(key, (32, 32)), "s": jax.random.uniform(key, (32, 32))}
+
+    network = (init, lambda p, x: (x @ (p["w"] * p["s"])) @ p["s"])
+    check(network, network[0](jax.random.key(2)), X)
+
+
 @pytest.mark.parametrize("name", ["fori_loop", "fori_loop, unknown", "scan in a loop", "reversed scan"])
 def test_loops(name):
     function, shapes, _ = LOOPS[name]

@@ -97,6 +97,8 @@ def test_arrays_of_a_plain_class_are_settings_and_it_is_said():
     report = qrjax.analyze(module, {"x": X, "by": Plain(np.full((1, 6), 2, np.float32))})
     assert report[0].gain == pytest.approx(qrjax.analyze(Wrapped(), X)[0].gain / 2, rel=1e-3)
     assert any("hold an object of type Plain" in finding for finding in report.findings)
+    numbers = qrjax.analyze(module, {"x": X, "by": Plain(np.float32(2))})
+    assert not any("Plain" in finding for finding in numbers.findings)
 
 
 def test_numbers_of_numpy_among_settings():

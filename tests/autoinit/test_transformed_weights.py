@@ -170,6 +170,9 @@ class Normed(nn.Module):
             x = self.wrapper(nn.Dense(64))(x)
         return x
 
+    def step(self, x, _):
+        return self(x), None
+
 
 def spectral(layer):
     return lambda x: nn.SpectralNorm(layer)(x, update_stats=True)
@@ -184,6 +187,31 @@ def test_weight_norm_has_its_gain_in_its_scale(depth):
     assert len(scales) == depth
     assert all(np.ptp(np.asarray(scale)) == 0 for scale in scales)
     assert all("its own scale has no effect" in row.notes[0] for row in report.weights)
+
+
+class NormedScan(nn.Module):
+    """Layers under a scan, whose scales lie side by side."""
+
+    axis: int = 0
+
+    @nn.compact
+    def __call__(self, x):
+        layer = nn.scan(Normed, {"params": self.axis}, split_rngs={"params": True}, length=3, methods=["step"])
+        return layer(nn.WeightNorm, 1).step(x, None)[0]
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_scales_of_scanned_layers_are_one_number_each(axis):
+    def is_scale(path):
+        return "scale" in str(path)
+
+    network = NormedScan(axis)
+    variables = qrjax.autoinit(network, X, seed=3)
+    (scales,) = [v for path, v in jax.tree_util.tree_leaves_with_path(variables) if is_scale(path)]
+    assert scales.shape == ((3, 64), (64, 3))[axis]
+    assert (np.ptp(np.asarray(scales), 1 - axis) == 0).all()
+    assert (np.asarray(scales) > 0).all()
+    assert qrjax.changes(qrjax.record(network, X, seed=3), variables).total.changed == 0
 
 
 def test_scales_that_are_drawn_keep_their_law_beside_weights():

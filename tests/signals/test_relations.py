@@ -75,6 +75,27 @@ def test_sums_of_functions_of_a_sum_with_a_known_array_are_of_the_same_rows():
     assert law.second_moment == pytest.approx(1, rel=0.01)
 
 
+BESIDE_ITSELF = {
+    "a norm": lambda y, table: jax.nn.gelu(y + table) + (y - y.mean(-1, keepdims=True)) / y.std(-1, keepdims=True),
+    "its mean": lambda y, table: jax.nn.gelu(y + table) * y.mean(-1, keepdims=True),
+    "its extreme": lambda y, table: y + table - y.max(-1, keepdims=True),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE_ITSELF)
+def test_functions_of_a_sum_with_a_known_array_beside_sums_over_the_other_summand(name):
+    """What was drawn for rows of the one knows nothing of the array's places."""
+    table = np.random.default_rng(0).normal(size=(96, 32)).astype(np.float32)
+    x = np.random.default_rng(1).normal(size=(400, 96, 32)).astype(np.float32)
+    (law,) = laws_of(
+        jax.make_jaxpr(lambda y: BESIDE_ITSELF[name](y, table))(jax.ShapeDtypeStruct((96, 32), np.float32)),
+        [Signal.normal((96, 32))],
+    )
+    with jax.numpy_rank_promotion("allow"):
+        real = np.asarray(jax.vmap(lambda y: BESIDE_ITSELF[name](y, table))(x))
+    assert law.second_moment == pytest.approx(np.mean(real**2), rel=0.1)
+
+
 NOTHING_LEFT = {
     "(y + 1) - y - 1": lambda y: (y + 1) - y - 1,
     "a norm of equal rows": lambda y: multiplied(y, y.mean(0)[None], jax.lax.rsqrt(y.var(0) + 1e-3)[None]),
