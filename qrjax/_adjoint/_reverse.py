@@ -300,16 +300,14 @@ class Reverse:
 
     def _alike(self, step: Repeated, times: float, count: int) -> None:
         """So many steps alike: what all of them use, as weights, gets a derivative by each."""
-        outside = step.outside() if count > 1 else []
+        outside, root = step.outside() if count > 1 else [], math.sqrt(count)
         known = [self._with_cases(v) for v in outside]
         self.follow(step.moves, times * count)
-        root = math.sqrt(count)
-        for value, (before, cases) in zip(outside, known, strict=True):
-            added, more = self._with_cases(value)
-            if before:
-                self._add(value, before, cases)
-            if added:
-                self._add(value, added.times(root), {key: g.times(root) for key, g in more.items()})
+        for value, before in zip(outside, known, strict=True):
+            added, cases = self._with_cases(value)
+            for g, more in (before, (added.times(root), {key: g.times(root) for key, g in cases.items()})):
+                if g:
+                    self._add(value, g, more)
 
     # -- derivatives by value ----------------------------------------------------------------------------------
 
