@@ -34,7 +34,7 @@ def _holds_arrays(held: Iterable[Any]) -> bool:
     return any(is_array(value) and not isinstance(value, np.generic) for value in held)
 
 
-def settings(arguments: Arguments) -> list[str]:
+def types_with_arrays(arguments: Arguments) -> list[str]:
     """The types of leaves that are objects with arrays, which nothing sees."""
     held = (leaf for leaf in jax.tree.leaves(arguments) if not isinstance(leaf, type) and not is_array(leaf))
     found = [type(leaf).__name__ for leaf in held if _holds_arrays(getattr(leaf, "__dict__", {}).values())]

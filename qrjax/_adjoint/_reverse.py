@@ -290,7 +290,7 @@ class Reverse:
             moments = [g.second_moment for g in carry]
             settled = before is not None and steady and _repeat(before, moments)
             count = rest if settled or left <= 1 else 1
-            self._alike(step, times, count)
+            self._several(step, times, count)
             before = moments
             carry = [self._taken(v) for v in step.carry]
             rest -= count
@@ -298,7 +298,7 @@ class Reverse:
             if g:
                 self._add(value, g)
 
-    def _alike(self, step: Repeated, times: float, count: int) -> None:
+    def _several(self, step: Repeated, times: float, count: int) -> None:
         """So many steps alike: what all of them use, as weights, gets a derivative by each."""
         outside, root = step.outside() if count > 1 else [], math.sqrt(count)
         known = [self._with_cases(v) for v in outside]

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from qrjax._adapters._axes import sizes_of
-from qrjax._adapters._trace import abstract, settings
+from qrjax._adapters._trace import abstract, types_with_arrays
 from qrjax._autoinit._assumptions import assumptions, moments_apply, stand_ins
 from qrjax._autoinit._backward import check_gradients
 from qrjax._autoinit._branches import check_branches, with_branches
@@ -54,7 +54,7 @@ def model_of(
     """
     try:
         check_module(module, args)
-        made, hidden = _traced(module, args, kwargs, variables, **options), settings((args, kwargs))
+        made, hidden = _traced(module, args, kwargs, variables, **options), types_with_arrays((args, kwargs))
     except TypeError as error:
         note_spelling(error, kwargs)
         raise
